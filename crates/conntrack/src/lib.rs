@@ -1,0 +1,4 @@
+//! Connections, protocol state machines, zones, timeouts (sans-I/O).
+
+#![no_std]
+

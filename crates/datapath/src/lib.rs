@@ -1,0 +1,1 @@
+//! Receive, extract, cache, execute: batch after batch.

@@ -1,0 +1,4 @@
+//! The field table, flow keys and masks, extraction from packets.
+
+#![no_std]
+

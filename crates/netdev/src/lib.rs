@@ -1,0 +1,1 @@
+//! Port backends: AF_PACKET, taps, links by netlink.

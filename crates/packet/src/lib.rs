@@ -1,0 +1,4 @@
+//! How bytes become headers: buffers with offload metadata, checksums, segmentation.
+
+#![no_std]
+

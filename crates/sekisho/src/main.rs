@@ -1,0 +1,3 @@
+//! The binary: run, demo and the tools.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The daemon: threads, clock, sockets, OVSDB rows to running bridges.

@@ -1,0 +1,1 @@
+//! Packet builder, simulated clock, network namespaces and guests for tests.
