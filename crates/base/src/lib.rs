@@ -1,4 +1,20 @@
-//! Instant, ids, keyed hash, token bucket: what every room shares.
+//! What every room shares: points in time, identifiers, a keyed hash, a token bucket.
+//!
+//! Nothing here reads a clock, allocates or does I/O. Engines get [`Instant`] as an argument.
 
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+mod hash;
+mod ids;
+mod mac;
+mod time;
+mod token_bucket;
+
+pub use hash::{HashKey, hash_words};
+pub use ids::{Cookie, DpPort, OfPort, RecircId, TableId, Zone};
+pub use mac::{MacAddr, ParseMacError};
+pub use time::{Duration, Instant};
+pub use token_bucket::TokenBucket;
