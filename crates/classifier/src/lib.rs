@@ -1,4 +1,3 @@
 //! Finding the best rule and which bits were looked at.
 
 #![no_std]
-

@@ -1,4 +1,3 @@
 //! Connections, protocol state machines, zones, timeouts (sans-I/O).
 
 #![no_std]
-

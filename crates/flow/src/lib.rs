@@ -1,4 +1,3 @@
 //! The field table, flow keys and masks, extraction from packets.
 
 #![no_std]
-

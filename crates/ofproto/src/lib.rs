@@ -1,4 +1,3 @@
 //! OpenFlow semantics: tables, translation to datapath actions, sessions, trace (sans-I/O).
 
 #![no_std]
-

@@ -1,3 +1,13 @@
-//! The binary: run, demo and the tools.
+//! The binary: `sekisho run`, `sekisho demo` and the tools, in one multi-call program.
+//!
+//! Called as `ovs-vsctl`, `ovs-appctl`, `conntrack`, … (by a link, see `sekisho install-links`) it is
+//! that tool; called as `sekisho vsctl …` it is the same. The one list of what there is stands in
+//! [`applet`]; exit codes are decided there as well.
 
-fn main() {}
+mod applet;
+mod getopt;
+mod links;
+
+fn main() -> std::process::ExitCode {
+    applet::main(std::env::args_os().collect())
+}
