@@ -1,1 +1,23 @@
-//! Packet builder, simulated clock, network namespaces and guests for tests.
+//! What tests of the whole switch stand on: network namespaces, daemons under test, golden
+//! transcripts and QEMU guests.
+//!
+//! - [`process`] runs a program to its end with a deadline, or in the background until dropped;
+//! - [`netns`] makes network namespaces (also without root) and the topology of the story;
+//! - [`sut`] starts a switch, ours or the stock Open vSwitch, behind one handle;
+//! - [`peer`] is the small network program that plays client and server in a namespace or a guest;
+//! - [`golden`] compares what two switches print, but for MACs, times, ids and order;
+//! - [`guest`] boots small virtual machines on taps that QEMU itself opens;
+//! - [`need`] says what is missing on a machine, and when that is a failure.
+//!
+//! Everything a test starts ends with the test: children carry a parent-death signal, namespaces
+//! live only as long as a pipe of the test process, scratch directories are removed on drop.
+
+pub mod golden;
+pub mod guest;
+pub mod need;
+pub mod netns;
+pub mod peer;
+pub mod process;
+pub mod scratch;
+pub mod story;
+pub mod sut;

@@ -1,0 +1,292 @@
+//! The switch under test: ours or the stock Open vSwitch, behind one handle.
+//!
+//! Both run in a namespace with all their files in a scratch directory of their own, both are
+//! driven by either set of tools: [`Sut::tool`] takes the command line of a stock tool
+//! (`ovs-vsctl show`) and runs that, or our equivalent (`sekisho vsctl show`), with `OVS_RUNDIR`
+//! set.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::need;
+use crate::netns::Netns;
+use crate::process::{DEADLINE, Proc, Ran, eventually, run_with};
+use crate::scratch::Scratch;
+
+/// Whose switch, or whose tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This project's.
+    Ours,
+    /// The distribution's Open vSwitch.
+    Stock,
+}
+
+/// The programs of the stock Open vSwitch that the harness uses.
+pub const STOCK_PROGRAMS: &[&str] =
+    &["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl"];
+
+/// A running switch; killed when dropped, with its files.
+#[derive(Debug)]
+pub struct Sut<'a> {
+    whose: Whose,
+    binary: String,
+    ns: &'a Netns,
+    /// Database server first, switch last; ours is one process.
+    procs: Vec<Proc>,
+    dir: Scratch,
+}
+
+impl<'a> Sut<'a> {
+    /// Starts a switch with an empty database in `ns` and waits until its sockets are there.
+    /// `binary` is the path of `sekisho` (the environment variable `SEKISHO` overrides it).
+    pub fn start(whose: Whose, binary: &str, ns: &'a Netns) -> Result<Sut<'a>> {
+        let binary = std::env::var("SEKISHO").unwrap_or_else(|_| binary.to_owned());
+        let mut sut = Sut { whose, binary, ns, procs: Vec::new(), dir: Scratch::new()? };
+        if whose == Whose::Stock {
+            let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+            sut.run(&["ovsdb-tool", "create", &sut.database(), schema])?.ok()?;
+        }
+        sut.launch()?;
+        Ok(sut)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        match self.whose {
+            Whose::Ours => self.launch_ours(),
+            Whose::Stock => self.launch_stock(),
+        }
+    }
+
+    fn launch_ours(&mut self) -> Result<()> {
+        let (dir, db) = (self.rundir(), self.database());
+        let proc = self.spawn(&[&self.binary, "run", "--rundir", dir, "--db", &db])?;
+        self.procs.push(proc);
+        self.await_file("db.sock")?;
+        self.await_file("ovs-vswitchd.pid")
+    }
+
+    fn launch_stock(&mut self) -> Result<()> {
+        let remote = format!("punix:{}", self.dir.join("db.sock"));
+        let quiet = "-vconsole:off";
+        let proc = self.spawn(&[
+            "ovsdb-server",
+            &self.database(),
+            &format!("--remote={remote}"),
+            "--pidfile",
+            quiet,
+        ])?;
+        self.procs.push(proc);
+        self.await_file("db.sock")?;
+        self.run(&["ovs-vsctl", "--no-wait", "init"])?.ok()?;
+        let proc = self.spawn(&["ovs-vswitchd", "--pidfile", "--log-file", quiet])?;
+        self.procs.push(proc);
+        self.await_file("ovs-vswitchd.pid")
+    }
+
+    fn await_file(&mut self, name: &str) -> Result<()> {
+        let path = self.dir.path().join(name);
+        let procs = &mut self.procs;
+        eventually(&format!("the switch makes {name}"), DEADLINE, || {
+            for proc in procs.iter_mut() {
+                ensure!(proc.alive(), "the switch ended: {}{}", proc.stdout(), proc.stderr());
+            }
+            Ok(path.exists().then_some(()))
+        })
+    }
+
+    /// Whose switch it is.
+    pub fn whose(&self) -> Whose {
+        self.whose
+    }
+
+    /// The namespace it runs in.
+    pub fn ns(&self) -> &'a Netns {
+        self.ns
+    }
+
+    /// The directory of its sockets, pid files and database.
+    pub fn rundir(&self) -> &str {
+        self.dir.path().to_str().unwrap_or_default()
+    }
+
+    /// The path of a file in its directory.
+    pub fn file(&self, name: &str) -> String {
+        self.dir.join(name)
+    }
+
+    /// Its database file.
+    pub fn database(&self) -> String {
+        self.dir.join("conf.db")
+    }
+
+    /// Process id of the switch itself.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.procs.last().context("the switch is not running")?.pid())
+    }
+
+    /// Errors with what it wrote if any of its processes has ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        ensure!(!self.procs.is_empty(), "the switch is not running");
+        for proc in &mut self.procs {
+            ensure!(proc.alive(), "the switch ended: {}{}", proc.stdout(), proc.stderr());
+        }
+        Ok(())
+    }
+
+    /// All it wrote to its standard outputs.
+    pub fn output(&self) -> String {
+        self.procs.iter().map(|p| p.stdout() + &p.stderr()).collect()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut cmd = self.ns.command(program);
+        for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+            cmd.env(variable, self.dir.path());
+        }
+        cmd
+    }
+
+    fn spawn(&self, argv: &[&str]) -> Result<Proc> {
+        Proc::spawn(self.command(argv[0]).args(&argv[1..]))
+    }
+
+    /// Runs a program beside the switch with its environment.
+    pub fn run(&self, argv: &[&str]) -> Result<Ran> {
+        self.run_with_input(argv, b"")
+    }
+
+    fn run_with_input(&self, argv: &[&str], input: &[u8]) -> Result<Ran> {
+        let mut ran = run_with(self.command(argv[0]).args(&argv[1..]), input, DEADLINE)?;
+        ran.command = argv.join(" ");
+        Ok(ran)
+    }
+
+    /// Runs a tool: `["ovs-vsctl", "show"]` is the stock one or `sekisho vsctl show`. The command
+    /// in the result is the one given here, so that transcripts of both are alike.
+    pub fn tool(&self, tools: Whose, argv: &[&str]) -> Result<Ran> {
+        self.tool_with_input(tools, argv, b"")
+    }
+
+    /// [`Sut::tool`] with something to read on standard input.
+    pub fn tool_with_input(&self, tools: Whose, argv: &[&str], input: &[u8]) -> Result<Ran> {
+        let mut real: Vec<&str> = argv.to_vec();
+        if tools == Whose::Ours {
+            let name = argv[0];
+            real.splice(..1, [self.binary.as_str(), name.strip_prefix("ovs-").unwrap_or(name)]);
+        }
+        let mut ran = self.run_with_input(&real, input)?;
+        ran.command = argv.join(" ");
+        Ok(ran)
+    }
+
+    /// Runs the words of `line` as a tool and returns its standard output; a failure is an error.
+    pub fn ok(&self, tools: Whose, line: &str) -> Result<String> {
+        self.tool(tools, &line.split_whitespace().collect::<Vec<_>>())?.ok()
+    }
+
+    /// Makes bridge `br0` of datapath type netdev with `ports` as OpenFlow ports 2, 3, ...
+    pub fn add_bridge(&self, tools: Whose, ports: &[&str]) -> Result<()> {
+        let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev \
+                        other-config:hwaddr=5a:00:00:00:00:b0"
+            .to_owned();
+        for (port, number) in ports.iter().zip(2..) {
+            line +=
+                &format!(" -- add-port br0 {port} -- set Interface {port} ofport_request={number}");
+        }
+        self.ok(tools, &line).map(drop)
+    }
+
+    /// Replaces the flows of `br0` by a policy file.
+    pub fn load_policy(&self, tools: Whose, file: &str) -> Result<()> {
+        self.ok(tools, "ovs-ofctl del-flows br0")?;
+        self.ok(tools, &format!("ovs-ofctl add-flows br0 {file}")).map(drop)
+    }
+
+    /// Stops it as an init system does, and errors if it does not end well.
+    pub fn stop(&mut self) -> Result<()> {
+        while let Some(mut proc) = self.procs.pop() {
+            proc.terminate()?;
+            let status = proc.wait(DEADLINE)?;
+            ensure!(
+                // The stock daemons let SIGTERM end them.
+                status == Some(0) || (self.whose == Whose::Stock && status.is_none()),
+                "the switch ended with {status:?}: {}{}",
+                proc.stdout(),
+                proc.stderr()
+            );
+        }
+        Ok(())
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        while let Some(mut proc) = self.procs.pop() {
+            proc.kill();
+        }
+    }
+
+    /// Starts it again on the same database.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.kill();
+        for name in ["db.sock", "ovs-vswitchd.pid"] {
+            // So that waiting for them means the new process.
+            let _ = std::fs::remove_file(self.dir.path().join(name));
+        }
+        self.launch()
+    }
+}
+
+/// Whether the stock Open vSwitch is installed (see [`need::programs`]).
+pub fn have_stock() -> Result<bool> {
+    need::programs(STOCK_PROGRAMS)
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+/// Processor time a process has used, user and system.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+    // The second field is the name in parentheses and may contain anything; the 14th and 15th are
+    // the times in ticks of 10 ms (USER_HZ, which Linux fixes at 100).
+    let after = stat.rsplit_once(')').context("no name in stat")?.1;
+    let ticks = |n| -> Result<u64> {
+        Ok(after.split_whitespace().nth(n).context("a short stat")?.parse()?)
+    };
+    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::{POLICY_IP, Reach, Story, Vm};
+
+    /// The harness is right if the stock switch plays the story in it.
+    #[test]
+    fn the_stock_switch_plays_the_story() {
+        if !have_stock().unwrap() || !need::programs(&["ethtool"]).unwrap() {
+            return;
+        }
+        let mut story = Story::new().unwrap();
+        story.offloads_off().unwrap();
+        story.serve().unwrap();
+        let mut sut = Sut::start(Whose::Stock, "", &story.sw).unwrap();
+        sut.add_bridge(Whose::Stock, &["vm1p", "vm2p"]).unwrap();
+        sut.load_policy(Whose::Stock, POLICY_IP).unwrap();
+        assert_eq!(story.reach(Vm::One, 2000).unwrap(), Reach::ALL);
+        assert_eq!(story.reach(Vm::Two, 200).unwrap(), Reach::NONE);
+        story.transfer(Vm::One, 1_000_000).unwrap();
+        assert!(resident_bytes(sut.pid().unwrap()).unwrap() > 1 << 20);
+        sut.start_again().unwrap();
+        assert_eq!(sut.ok(Whose::Stock, "ovs-vsctl list-ports br0").unwrap(), "vm1p\nvm2p\n");
+        sut.stop().unwrap();
+    }
+}
