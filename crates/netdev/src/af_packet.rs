@@ -1,0 +1,303 @@
+//! Ports on existing kernel devices: veth ends, NICs, taps that another process opened.
+//!
+//! One packet socket receives, one more per [`TxQueue`] sends (bound with protocol 0, so that it
+//! receives nothing). With `PACKET_VNET_HDR` a virtio-net header of 10 bytes precedes each frame
+//! in both directions and carries segmentation size and checksum state. The kernel takes the
+//! outer VLAN tag out of received frames and hands it over as auxiliary data; here it goes back
+//! into the frame. `PACKET_IGNORE_OUTGOING` keeps frames that the host or we send on the device
+//! from coming back.
+//!
+//! A packet socket is a listener: the host's stack gets the frames too, unless an
+//! [`crate::exclusive`] attachment, which [`AfPacket::open`] makes, takes them away behind the
+//! socket.
+//!
+//! When the device goes down, receiving yields nothing until it is up again. When it is removed,
+//! sends count [`TxDrop::Gone`] and receiving yields nothing for ever (the kernel does not tell a
+//! packet socket the difference; `link::Monitor` does).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use packet::{Offload, PacketBuf, header};
+
+use crate::sys::{self, Errno, PacketMreq, TpacketStats, mmsg};
+use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
+
+/// `linux/if_packet.h` and `asm/socket.h`, where the libc crate lacks them.
+const PACKET_ADD_MEMBERSHIP: i32 = 1;
+const PACKET_STATISTICS: i32 = 6;
+const PACKET_VNET_HDR: i32 = 15;
+const PACKET_QDISC_BYPASS: i32 = 20;
+const PACKET_IGNORE_OUTGOING: i32 = 23;
+const PACKET_MR_PROMISC: u16 = 1;
+const ETH_P_ALL: u16 = 3;
+
+/// How a device is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Pass segmentation and checksum metadata (`PACKET_VNET_HDR`). Without it, large frames of
+    /// the peer arrive broken and ours are segmented in software: for measurements and tests.
+    pub vnet_hdr: bool,
+    /// Receive frames to any address.
+    pub promiscuous: bool,
+    /// Send past the device's queueing discipline (`PACKET_QDISC_BYPASS`).
+    pub qdisc_bypass: bool,
+    /// Socket buffer for each direction in bytes. A 64 KB frame is accounted with its overhead.
+    pub buffer: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { vnet_hdr: true, promiscuous: true, qdisc_bypass: true, buffer: 16 << 20 }
+    }
+}
+
+/// A kernel device as a port.
+#[derive(Debug)]
+pub struct AfPacket {
+    name: String,
+    ifindex: u32,
+    options: Options,
+    state: Arc<PortState>,
+    rx: Option<Rx>,
+    warnings: Vec<Warning>,
+}
+
+impl AfPacket {
+    /// Opens the device `name` of the calling thread's network namespace.
+    pub fn open(name: &str, options: Options) -> Result<AfPacket, Error> {
+        let fail = |e| Error::open(name, e);
+        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?;
+        let mut req = sys::Ifreq::new(name).map_err(fail)?;
+        sys::ioctl_ifreq(fd.as_fd(), libc::SIOCGIFINDEX, &mut req).map_err(fail)?;
+        let ifindex = req.int() as u32;
+        sys::ioctl_ifreq(fd.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
+        let state = Arc::new(PortState::new(req.int() as u32));
+
+        let mut warnings = Vec::new();
+        let on = 1i32;
+        let set = |opt| sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, opt, &on);
+        set(mmsg::PACKET_AUXDATA).map_err(fail)?;
+        set(PACKET_IGNORE_OUTGOING).map_err(fail)?;
+        if options.vnet_hdr {
+            set(PACKET_VNET_HDR).map_err(fail)?;
+        }
+        if let Some(got) = set_buffer(fd.as_fd(), true, options.buffer) {
+            let device = name.to_owned();
+            warnings.push(Warning::SmallBuffer { device, want: options.buffer, got });
+        }
+        if options.promiscuous {
+            let m = PacketMreq {
+                ifindex: ifindex as i32,
+                kind: PACKET_MR_PROMISC,
+                alen: 0,
+                address: [0; 8],
+            };
+            sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m)
+                .map_err(fail)?;
+        }
+        sys::bind_packet(fd.as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
+        let rx = Rx {
+            fd,
+            ring: mmsg::RxRing::new(),
+            vnet: options.vnet_hdr,
+            state: Arc::clone(&state),
+            since_stats: 0,
+        };
+        Ok(AfPacket { name: name.to_owned(), ifindex, options, state, rx: Some(rx), warnings })
+    }
+}
+
+impl Port for AfPacket {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ifindex(&self) -> Option<u32> {
+        Some(self.ifindex)
+    }
+
+    fn state(&self) -> &Arc<PortState> {
+        &self.state
+    }
+
+    fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
+        self.rx.take().map(|rx| Box::new(rx) as _)
+    }
+
+    fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
+        let fail = |e| Error::open(&self.name, e);
+        let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?;
+        let on = 1i32;
+        if self.options.vnet_hdr {
+            sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, &on).map_err(fail)?;
+        }
+        if self.options.qdisc_bypass {
+            // Only speed depends on it.
+            let _ = sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, &on);
+        }
+        set_buffer(fd.as_fd(), false, self.options.buffer);
+        sys::bind_packet(fd.as_fd(), self.ifindex, 0).map_err(fail)?;
+        Ok(Box::new(Tx {
+            fd,
+            ring: mmsg::TxRing::new(),
+            vnet: self.options.vnet_hdr,
+            state: Arc::clone(&self.state),
+        }))
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+}
+
+/// Enlarges a socket buffer, past the system's limit if we may. The size got, if it is less.
+fn set_buffer(fd: BorrowedFd<'_>, rx: bool, want: usize) -> Option<usize> {
+    let (force, plain) = if rx {
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
+    } else {
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
+    };
+    let v = want.min(i32::MAX as usize / 2) as i32;
+    if sys::setsockopt(fd, libc::SOL_SOCKET, force, &v).is_ok() {
+        return None;
+    }
+    let _ = sys::setsockopt(fd, libc::SOL_SOCKET, plain, &v);
+    // The kernel doubles the value for its own overhead.
+    let got = sys::getsockopt(fd, libc::SOL_SOCKET, plain, 0i32).unwrap_or(0) as usize / 2;
+    (got < v as usize).then_some(got)
+}
+
+/// The receiving half.
+#[derive(Debug)]
+struct Rx {
+    fd: OwnedFd,
+    ring: Box<mmsg::RxRing>,
+    vnet: bool,
+    state: Arc<PortState>,
+    /// Batches since the kernel was last asked for its drop counter.
+    since_stats: u32,
+}
+
+/// A full batch is a sign of overload; the kernel's drop counter is read at every this many.
+const STATS_EVERY: u32 = 64;
+
+impl Rx {
+    fn read_drops(&mut self) {
+        self.since_stats = 0;
+        let empty = TpacketStats::default();
+        let stats = sys::getsockopt(self.fd.as_fd(), libc::SOL_PACKET, PACKET_STATISTICS, empty);
+        // Reading clears the kernel's counter.
+        if let Ok(TpacketStats { drops: 1.., .. }) = stats {
+            let drops = stats.map_or(0, |s| s.drops);
+            self.state.drop_rx(RxDrop::Overrun, u64::from(drops));
+        }
+    }
+}
+
+impl RxQueue for Rx {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let want = bufs.len().min(BATCH);
+        let got = match self.ring.recv(self.fd.as_fd(), bufs, self.vnet) {
+            Ok(n) => n,
+            Err(Errno(libc::EAGAIN)) => {
+                if self.since_stats > 0 {
+                    self.read_drops();
+                }
+                return Received::default();
+            }
+            Err(Errno(libc::EINTR)) => return Received { more: true, ..Received::default() },
+            // Went down or was removed; the error is reported once.
+            Err(Errno(libc::ENETDOWN | libc::ENXIO | libc::ENODEV)) => return Received::default(),
+            Err(Errno(libc::EINVAL)) => {
+                self.state.drop_rx(RxDrop::UnknownOffload, 1);
+                return Received { more: true, ..Received::default() };
+            }
+            Err(_) => {
+                self.state.drop_rx(RxDrop::Error, 1);
+                return Received::default();
+            }
+        };
+        let (mut n, mut bytes) = (0, 0);
+        for i in 0..got {
+            let meta = self.ring.meta(i);
+            let hdr_len = if self.vnet { packet::VNET_HDR_LEN } else { 0 };
+            let len = meta.len.saturating_sub(hdr_len);
+            let bad = if meta.truncated {
+                Some(RxDrop::Truncated)
+            } else if len < header::ETH_LEN {
+                Some(RxDrop::Runt)
+            } else {
+                None
+            };
+            let offload = if self.vnet {
+                Offload::from_bytes(self.ring.vnet_hdr(i))
+            } else {
+                Some(Offload::default())
+            };
+            let (None, Some(mut offload)) = (bad, offload) else {
+                self.state.drop_rx(bad.unwrap_or(RxDrop::UnknownOffload), 1);
+                continue;
+            };
+            offload.csum_valid |= meta.status & mmsg::TP_STATUS_CSUM_VALID != 0;
+            bufs.swap(n, i);
+            let buf = &mut bufs[n];
+            buf.set_len(len);
+            buf.offload = offload;
+            if let Some((tpid, tci)) = meta.vlan {
+                buf.insert(12, header::VLAN_LEN);
+                let [t, c] = [tpid.to_be_bytes(), tci.to_be_bytes()];
+                buf.frame_mut()[12..16].copy_from_slice(&[t[0], t[1], c[0], c[1]]);
+            }
+            n += 1;
+            bytes += buf.len();
+        }
+        self.state.count_rx(n, bytes);
+        self.since_stats += 1;
+        if got == want && self.since_stats >= STATS_EVERY {
+            self.read_drops();
+        }
+        Received { n, more: got == want, gone: false }
+    }
+}
+
+/// A sending half.
+#[derive(Debug)]
+struct Tx {
+    fd: OwnedFd,
+    ring: Box<mmsg::TxRing>,
+    vnet: bool,
+    state: Arc<PortState>,
+}
+
+/// Errors that the rest of the batch would meet as well.
+fn hopeless(e: Errno) -> bool {
+    matches!(e.0, libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EAGAIN)
+}
+
+impl TxQueue for Tx {
+    fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
+        let (mut n, mut bytes) = (0, 0);
+        for batch in pkts.chunks(BATCH) {
+            self.ring.send(
+                self.fd.as_fd(),
+                batch,
+                self.vnet,
+                hopeless,
+                |i, outcome| match outcome {
+                    Ok(()) => {
+                        n += 1;
+                        bytes += batch[i].len();
+                    }
+                    Err(e) => self.state.drop_tx(TxDrop::from_errno(e), 1),
+                },
+            );
+        }
+        self.state.count_tx(n, bytes);
+        n
+    }
+}

@@ -1,0 +1,95 @@
+//! What can go wrong when a device is opened or changed.
+
+use crate::Errno;
+
+/// A device could not be opened, or an operation on it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device does not exist, is of the wrong kind, or permission is missing.
+    /// The text is what OVS writes to the `error` column of the Interface table.
+    #[error("could not open network device {device} ({errno})")]
+    Open {
+        /// Name as it was asked for.
+        device: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// Somebody else has the device: a Linux bridge or bond, or another switch.
+    #[error("could not open network device {device} ({}): {holder}", Errno(libc::EBUSY))]
+    Busy {
+        /// Name as it was asked for.
+        device: String,
+        /// Who has it, as far as it is known.
+        holder: String,
+    },
+    /// A change to an open device was refused.
+    #[error("{device}: {action} failed ({errno})")]
+    Change {
+        /// Device name.
+        device: String,
+        /// What was to be done.
+        action: &'static str,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The netlink conversation itself failed.
+    #[error("netlink {action} failed ({errno})")]
+    Netlink {
+        /// What was asked.
+        action: &'static str,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    /// The error number behind it (`EBUSY` for a device somebody else has).
+    pub fn errno(&self) -> Errno {
+        match self {
+            Error::Open { errno, .. }
+            | Error::Change { errno, .. }
+            | Error::Netlink { errno, .. } => *errno,
+            Error::Busy { .. } => Errno(libc::EBUSY),
+        }
+    }
+
+    pub(crate) fn open(device: &str, errno: Errno) -> Error {
+        Error::Open { device: device.to_owned(), errno }
+    }
+}
+
+/// The device works, but not as well as it should; for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// The host's network stack also gets the frames that the switch takes.
+    #[error(
+        "{device}: the host stack also sees this device's frames (neither BPF nor nftables \
+         usable: {reason}); remove its addresses to avoid duplicate answers"
+    )]
+    NotExclusive {
+        /// Device name.
+        device: String,
+        /// Why the better ways did not work.
+        reason: String,
+    },
+    /// The kernel refused an option that only costs speed.
+    #[error("{device}: {option} refused ({errno})")]
+    Option {
+        /// Device name.
+        device: String,
+        /// Name of the option.
+        option: &'static str,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The receive buffer is smaller than wished (no privilege for `SO_RCVBUFFORCE`).
+    #[error("{device}: receive buffer is {got} bytes instead of {want} (net.core.rmem_max)")]
+    SmallBuffer {
+        /// Device name.
+        device: String,
+        /// Bytes wished.
+        want: usize,
+        /// Bytes given.
+        got: usize,
+    },
+}

@@ -1,0 +1,90 @@
+//! The interface of all backends.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use packet::PacketBuf;
+
+use crate::{Error, PortState, Warning};
+
+/// Most frames that one receive or send call handles.
+pub const BATCH: usize = 32;
+
+/// Frame bytes that a receive buffer must hold: 64 KB of IP packet, the Ethernet header, tags.
+pub const FRAME_CAPACITY: usize = 65_536 + 64;
+
+/// [`BATCH`] receive buffers of [`FRAME_CAPACITY`] (2 MB; pages are touched only as large frames
+/// arrive).
+pub fn new_batch() -> Vec<PacketBuf> {
+    (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect()
+}
+
+/// What a receive call did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The first `n` buffers hold frames.
+    pub n: usize,
+    /// More is probably waiting: call again before going to sleep.
+    pub more: bool,
+    /// The device no longer exists and this queue will never receive again: stop polling it.
+    pub gone: bool,
+}
+
+/// The receiving half of a port.
+pub trait RxQueue: Send + fmt::Debug {
+    /// Descriptor to poll for readability, level-triggered. `None`: call `recv` in turn.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Receives without waiting into the first buffers of `bufs` (each of [`FRAME_CAPACITY`]),
+    /// resetting them. Frames come from their Ethernet header on, all VLAN tags in place, with
+    /// the sender's offload metadata; layers are not yet known.
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received;
+}
+
+/// A sending half of a port.
+pub trait TxQueue: Send + fmt::Debug {
+    /// Sends frames in order without waiting and returns how many the device took. What it did
+    /// not take is dropped and counted. Nothing of the packets is kept or changed.
+    fn send(&mut self, pkts: &[&PacketBuf]) -> usize;
+}
+
+/// One open device. Dropping it gives the device back to the host.
+pub trait Port: Send + fmt::Debug {
+    /// Device name.
+    fn name(&self) -> &str;
+
+    /// Kernel interface index; `None` for a port that is not a kernel device.
+    fn ifindex(&self) -> Option<u32>;
+
+    /// Counters and settings shared with the queues.
+    fn state(&self) -> &Arc<PortState>;
+
+    /// The receiving half; `None` after the first call.
+    fn take_rx(&mut self) -> Option<Box<dyn RxQueue>>;
+
+    /// Another sending half.
+    fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error>;
+
+    /// What does not work as well as it should.
+    fn warnings(&self) -> &[Warning] {
+        &[]
+    }
+}
+
+/// A frame that is too long for the MTU and will not be segmented on its way. Up to two VLAN
+/// tags are free.
+pub(crate) fn exceeds_mtu(pkt: &PacketBuf, mtu: u32) -> bool {
+    use packet::header::{ETH_LEN, VLAN_LEN, be16, ethertype};
+    let limit = mtu as usize + ETH_LEN;
+    if mtu == 0 || pkt.len() <= limit || pkt.offload.is_gso() {
+        return false;
+    }
+    let is_tag = |at| matches!(be16(pkt.frame(), at), Some(ethertype::VLAN | ethertype::QINQ));
+    let tags = match (is_tag(12), is_tag(16)) {
+        (true, true) => 2,
+        (true, false) => 1,
+        _ => 0,
+    };
+    pkt.len() > limit + tags * VLAN_LEN
+}

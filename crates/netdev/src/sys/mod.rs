@@ -1,0 +1,404 @@
+//! The system calls the backends stand on, each behind a safe function.
+//!
+//! Everything here takes and returns plain Rust values; no raw pointer leaves this module.
+//! Structures whose layout is the kernel's are declared where they are used, with their source.
+
+#![allow(unsafe_code)] // system calls without a safe wrapper in std are this module's only content
+
+use std::ffi::CStr;
+use std::fmt;
+use std::mem::{size_of, size_of_val};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+pub(crate) mod mmsg;
+
+/// An error number of the kernel. Its text is the C library's, as OVS prints it.
+#[derive(Copy, Clone, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// What the calling thread's last failed system call said.
+    pub(crate) fn last() -> Errno {
+        Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// From an I/O error; one that is not the system's becomes `EIO`.
+    pub fn from_io(e: &std::io::Error) -> Errno {
+        Errno(e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0 as libc::c_char; 128];
+        // SAFETY: the buffer is writable for the length given, and strerror_r (POSIX variant)
+        // ends what it writes with NUL within it.
+        let rc = unsafe { libc::strerror_r(self.0, text.as_mut_ptr(), text.len()) };
+        if rc != 0 {
+            return write!(f, "Unknown error {}", self.0);
+        }
+        // SAFETY: NUL-terminated by strerror_r above, and alive until the end of this function.
+        f.write_str(&unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy())
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({self})", self.0)
+    }
+}
+
+impl std::error::Error for Errno {}
+
+/// A system call's return value, or the error it left.
+pub(crate) fn cvt(ret: impl Into<i64>) -> Result<i64, Errno> {
+    let ret = ret.into();
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
+
+/// Takes ownership of a descriptor that a system call has just returned.
+fn own(ret: impl Into<i64>) -> Result<OwnedFd, Errno> {
+    let fd = cvt(ret)? as RawFd;
+    // SAFETY: the kernel has just handed this descriptor out and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a close-on-exec, non-blocking socket.
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: integers in, descriptor out.
+    own(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) })
+}
+
+/// Types without padding or invalid bit patterns that the kernel may read and write as bytes.
+///
+/// # Safety
+/// Implementors are `repr(C)` or primitive, have no padding, and any bytes are a valid value.
+pub(crate) unsafe trait Plain: Copy {}
+// SAFETY: integers.
+unsafe impl Plain for i32 {}
+// SAFETY: integers.
+unsafe impl Plain for u32 {}
+
+/// `struct packet_mreq` of `linux/if_packet.h`.
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub(crate) struct PacketMreq {
+    pub ifindex: i32,
+    pub kind: u16,
+    pub alen: u16,
+    pub address: [u8; 8],
+}
+// SAFETY: integers at their natural offsets, 16 bytes, no padding.
+unsafe impl Plain for PacketMreq {}
+
+/// `struct tpacket_stats` of `linux/if_packet.h`.
+#[repr(C)]
+#[derive(Copy, Clone, Default)]
+pub(crate) struct TpacketStats {
+    pub packets: u32,
+    pub drops: u32,
+}
+// SAFETY: two integers, no padding.
+unsafe impl Plain for TpacketStats {}
+
+/// `struct sockaddr_ll` of `linux/if_packet.h`.
+#[repr(C)]
+#[derive(Copy, Clone)]
+struct SockaddrLl {
+    family: u16,
+    protocol_be: u16,
+    ifindex: i32,
+    hatype: u16,
+    pkttype: u8,
+    halen: u8,
+    addr: [u8; 8],
+}
+
+/// Sets a socket option.
+pub(crate) fn setsockopt<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel reads exactly the bytes of `value`, which is plain data.
+    cvt(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Reads a socket option into `value`, which keeps its old content where the kernel writes less.
+pub(crate) fn getsockopt<T: Plain>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    mut value: T,
+) -> Result<T, Errno> {
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `value`, for which any bytes are valid.
+    cvt(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(&mut value).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(value)
+}
+
+/// Binds a packet socket to a device; `protocol` in host byte order, 0 for a socket that only
+/// sends.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32, protocol: u16) -> Result<(), Errno> {
+    let addr = SockaddrLl {
+        family: libc::AF_PACKET as u16,
+        protocol_be: protocol.to_be(),
+        ifindex: ifindex as i32,
+        hatype: 0,
+        pkttype: 0,
+        halen: 0,
+        addr: [0; 8],
+    };
+    // SAFETY: `addr` is a sockaddr_ll and its whole size is given.
+    cvt(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            std::ptr::from_ref(&addr).cast(),
+            size_of_val(&addr) as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// `struct sockaddr_nl` of `linux/netlink.h`.
+#[repr(C)]
+#[derive(Copy, Clone, Default)]
+struct SockaddrNl {
+    family: u16,
+    pad: u16,
+    pid: u32,
+    groups: u32,
+}
+
+/// Binds a netlink socket to multicast groups (a bit mask, may be 0).
+pub(crate) fn bind_netlink(fd: BorrowedFd<'_>, groups: u32) -> Result<(), Errno> {
+    let addr = SockaddrNl { family: libc::AF_NETLINK as u16, pad: 0, pid: 0, groups };
+    // SAFETY: `addr` is a sockaddr_nl and its whole size is given.
+    cvt(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            std::ptr::from_ref(&addr).cast(),
+            size_of_val(&addr) as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Sends one datagram to the connected or default peer.
+pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: pointer and length are a slice's.
+    let n = unsafe { libc::send(fd.as_raw_fd(), data.as_ptr().cast(), data.len(), 0) };
+    Ok(cvt(n as i64)? as usize)
+}
+
+/// Receives one datagram; the returned length is its real one even if `buf` is shorter.
+pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: pointer and length are a writable slice's.
+    let n =
+        unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), libc::MSG_TRUNC) };
+    Ok(cvt(n as i64)? as usize)
+}
+
+/// Waits until `fd` is readable, at most `ms` milliseconds. True if it is (or has an error).
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, ms: i32) -> bool {
+    let mut p = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, and its count is one.
+    unsafe { libc::poll(&mut p, 1, ms) == 1 }
+}
+
+/// Longest device name in bytes (`IFNAMSIZ` - 1).
+pub(crate) const IFNAME_MAX: usize = 15;
+
+/// `struct ifreq` of `linux/if.h` with the union as bytes.
+#[repr(C, align(8))]
+#[derive(Copy, Clone)]
+pub(crate) struct Ifreq {
+    pub name: [u8; 16],
+    pub data: [u8; 24],
+}
+
+impl Ifreq {
+    /// For the device `name`; `ENAMETOOLONG`/`EINVAL` if no device can have that name.
+    pub(crate) fn new(name: &str) -> Result<Ifreq, Errno> {
+        if name.len() > IFNAME_MAX {
+            return Err(Errno(libc::ENAMETOOLONG));
+        }
+        if name.is_empty() || name.bytes().any(|c| c == 0) {
+            return Err(Errno(libc::EINVAL));
+        }
+        let mut r = Ifreq { name: [0; 16], data: [0; 24] };
+        r.name[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(r)
+    }
+
+    /// The union as a native integer.
+    pub(crate) fn int(&self) -> i32 {
+        i32::from_ne_bytes([self.data[0], self.data[1], self.data[2], self.data[3]])
+    }
+
+    /// Stores a 16-bit value in the union.
+    pub(crate) fn set_u16(&mut self, v: u16) {
+        self.data[..2].copy_from_slice(&v.to_ne_bytes());
+    }
+
+    /// The device name.
+    pub(crate) fn name(&self) -> String {
+        let n = self.name.iter().position(|&c| c == 0).unwrap_or(16);
+        String::from_utf8_lossy(&self.name[..n]).into_owned()
+    }
+}
+
+/// An ioctl that reads and writes an `ifreq` and nothing it points to.
+pub(crate) fn ioctl_ifreq(fd: BorrowedFd<'_>, op: u64, req: &mut Ifreq) -> Result<(), Errno> {
+    // SAFETY: `req` is at least as large as the kernel's ifreq; the callers' operations use the
+    // union by value.
+    cvt(unsafe { libc::ioctl(fd.as_raw_fd(), op as _, std::ptr::from_mut(req)) })?;
+    Ok(())
+}
+
+/// SIOCETHTOOL: `cmd` is the ethtool structure, command word first, to be read and written.
+pub(crate) fn ioctl_ethtool(fd: BorrowedFd<'_>, name: &str, cmd: &mut [u32]) -> Result<(), Errno> {
+    let mut req = Ifreq::new(name)?;
+    let ptr = cmd.as_mut_ptr() as usize;
+    req.data[..size_of::<usize>()].copy_from_slice(&ptr.to_ne_bytes());
+    // SAFETY: the union holds a pointer to `cmd`, which the callers make large enough for the
+    // answer of the command in its first word (see `link::ethtool`), and it outlives the call.
+    cvt(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL as _, &mut req) })?;
+    Ok(())
+}
+
+/// An ioctl with an integer behind a pointer.
+pub(crate) fn ioctl_int_ptr(fd: BorrowedFd<'_>, op: u64, value: i32) -> Result<(), Errno> {
+    // SAFETY: the operations used read one int.
+    cvt(unsafe { libc::ioctl(fd.as_raw_fd(), op as _, std::ptr::from_ref(&value)) })?;
+    Ok(())
+}
+
+/// An ioctl with an integer as the argument itself.
+pub(crate) fn ioctl_val(fd: BorrowedFd<'_>, op: u64, value: u64) -> Result<(), Errno> {
+    // SAFETY: the operations used take the argument by value.
+    cvt(unsafe { libc::ioctl(fd.as_raw_fd(), op as _, value as libc::c_ulong) })?;
+    Ok(())
+}
+
+/// `readv` of a small header and a large body. Returns the bytes read in all.
+pub(crate) fn readv2(fd: BorrowedFd<'_>, a: &mut [u8], b: &mut [u8]) -> Result<usize, Errno> {
+    let iov = [
+        libc::iovec { iov_base: a.as_mut_ptr().cast(), iov_len: a.len() },
+        libc::iovec { iov_base: b.as_mut_ptr().cast(), iov_len: b.len() },
+    ];
+    // SAFETY: two vectors, each a writable slice.
+    let n = unsafe { libc::readv(fd.as_raw_fd(), iov.as_ptr(), 2) };
+    Ok(cvt(n as i64)? as usize)
+}
+
+/// `writev` of a small header and a large body.
+pub(crate) fn writev2(fd: BorrowedFd<'_>, a: &[u8], b: &[u8]) -> Result<usize, Errno> {
+    let iov = [
+        libc::iovec { iov_base: a.as_ptr().cast_mut().cast(), iov_len: a.len() },
+        libc::iovec { iov_base: b.as_ptr().cast_mut().cast(), iov_len: b.len() },
+    ];
+    // SAFETY: two vectors, each a slice; writev only reads them.
+    let n = unsafe { libc::writev(fd.as_raw_fd(), iov.as_ptr(), 2) };
+    Ok(cvt(n as i64)? as usize)
+}
+
+/// Binds a unix datagram socket to an abstract name. `EADDRINUSE` if someone holds it.
+pub(crate) fn bind_abstract(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let mut addr = libc::sockaddr_un { sun_family: libc::AF_UNIX as u16, sun_path: [0; 108] };
+    let n = name.len().min(addr.sun_path.len() - 1);
+    for (to, from) in addr.sun_path[1..].iter_mut().zip(&name[..n]) {
+        *to = *from as libc::c_char;
+    }
+    let len = size_of::<libc::sa_family_t>() + 1 + n;
+    // SAFETY: `addr` is a sockaddr_un and `len` is within it.
+    cvt(unsafe {
+        libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&addr).cast(), len as libc::socklen_t)
+    })?;
+    Ok(())
+}
+
+/// A new epoll set.
+pub(crate) fn epoll_create() -> Result<OwnedFd, Errno> {
+    // SAFETY: a flag in, a descriptor out.
+    own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })
+}
+
+/// Adds a descriptor for reading, level-triggered.
+pub(crate) fn epoll_add(ep: BorrowedFd<'_>, fd: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
+    let mut ev = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+    // SAFETY: `ev` is read for the length of the call.
+    cvt(unsafe { libc::epoll_ctl(ep.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut ev) })?;
+    Ok(())
+}
+
+/// Removes a descriptor.
+pub(crate) fn epoll_del(ep: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the event is not read for this operation.
+    cvt(unsafe {
+        libc::epoll_ctl(ep.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), std::ptr::null_mut())
+    })?;
+    Ok(())
+}
+
+/// Waits and calls `each` with the token of every ready descriptor (up to 64 at a time). A
+/// signal ends the wait early without an error.
+pub(crate) fn epoll_wait(
+    ep: BorrowedFd<'_>,
+    timeout: Option<std::time::Duration>,
+    mut each: impl FnMut(u64),
+) -> Result<(), Errno> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+    // Round up, so that a short wait does not become a busy loop.
+    let ms =
+        timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+    // SAFETY: the kernel writes at most 64 events into the array.
+    let r = cvt(unsafe { libc::epoll_wait(ep.as_raw_fd(), events.as_mut_ptr(), 64, ms) });
+    match r {
+        Ok(n) => {
+            for e in &events[..n as usize] {
+                each(e.u64);
+            }
+            Ok(())
+        }
+        Err(Errno(libc::EINTR)) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// A new event counter.
+pub(crate) fn eventfd() -> Result<OwnedFd, Errno> {
+    // SAFETY: integers in, a descriptor out.
+    own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+}
+
+/// Makes an event counter readable. Cannot fail but when it is readable anyway.
+pub(crate) fn eventfd_ring(fd: BorrowedFd<'_>) {
+    // SAFETY: an eventfd takes eight bytes.
+    unsafe { libc::write(fd.as_raw_fd(), 1u64.to_ne_bytes().as_ptr().cast(), 8) };
+}
+
+/// Makes an event counter unreadable.
+pub(crate) fn eventfd_clear(fd: BorrowedFd<'_>) {
+    let mut count = [0u8; 8];
+    // SAFETY: an eventfd gives eight bytes.
+    unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+}

@@ -1,0 +1,215 @@
+//! The switch's own ports: taps that it creates and holds (a bridge's internal port).
+//!
+//! The frames that the host sends through the device are what the switch receives. The descriptor
+//! speaks virtio-net headers of 10 bytes with all offloads on, so the host's stack hands over
+//! whole TCP segments and unfinished checksums. One system call moves one frame; reads and writes
+//! of different threads do not disturb each other, so sending halves are duplicates of the
+//! descriptor. The device disappears when the last descriptor is closed, and may be moved to
+//! another network namespace meanwhile.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
+
+use crate::sys::{self, Errno};
+use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
+
+/// `TUN_F_*` of `linux/if_tun.h`.
+const TUN_F_CSUM: u64 = 0x01;
+const TUN_F_TSO4: u64 = 0x02;
+const TUN_F_TSO6: u64 = 0x04;
+const TUN_F_TSO_ECN: u64 = 0x08;
+const TUN_F_USO4: u64 = 0x20;
+const TUN_F_USO6: u64 = 0x40;
+
+/// A tap of our own as a port.
+#[derive(Debug)]
+pub struct Tap {
+    name: String,
+    ifindex: u32,
+    fd: Arc<OwnedFd>,
+    state: Arc<PortState>,
+    rx_taken: bool,
+    warnings: Vec<Warning>,
+}
+
+impl Tap {
+    /// Creates the device `name` in the calling thread's network namespace, or takes over an
+    /// existing tap of that name which nobody holds. It starts down.
+    pub fn open(name: &str) -> Result<Tap, Error> {
+        let fail = |e| Error::open(name, e);
+        let mut req = sys::Ifreq::new(name).map_err(fail)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+            .open("/dev/net/tun")
+            .map_err(|e| fail(Errno::from_io(&e)))?;
+        let fd = OwnedFd::from(file);
+        let tap = fd.as_fd();
+        req.set_u16((libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16);
+        sys::ioctl_ifreq(tap, libc::TUNSETIFF, &mut req).map_err(|e| match e {
+            Errno(libc::EBUSY) => Error::Busy {
+                device: name.to_owned(),
+                holder: "another process has the tap open".to_owned(),
+            },
+            e => fail(e),
+        })?;
+        // The kernel may have filled in a pattern such as tap%d.
+        let name = &req.name();
+        let fail = |e| Error::open(name, e);
+        sys::ioctl_int_ptr(tap, libc::TUNSETVNETHDRSZ, VNET_HDR_LEN as i32).map_err(fail)?;
+
+        let mut warnings = Vec::new();
+        let mut note = |option, r: Result<(), Errno>| {
+            if let Err(errno) = r {
+                warnings.push(Warning::Option { device: name.clone(), option, errno });
+            }
+        };
+        let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+        let offload = |flags| sys::ioctl_val(tap, libc::TUNSETOFFLOAD, flags);
+        // Kernels before 6.2 know no USO.
+        let r = offload(tso | TUN_F_USO4 | TUN_F_USO6).or_else(|_| offload(tso));
+        note("TUNSETOFFLOAD", r);
+        note("TUNSETSNDBUF", sys::ioctl_int_ptr(tap, libc::TUNSETSNDBUF, i32::MAX));
+
+        let probe = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).map_err(fail)?;
+        let mut req = sys::Ifreq::new(name).map_err(fail)?;
+        sys::ioctl_ifreq(probe.as_fd(), libc::SIOCGIFINDEX, &mut req).map_err(fail)?;
+        let ifindex = req.int() as u32;
+        sys::ioctl_ifreq(probe.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
+        let state = Arc::new(PortState::new(req.int() as u32));
+        let name = name.clone();
+        Ok(Tap { name, ifindex, fd: Arc::new(fd), state, rx_taken: false, warnings })
+    }
+}
+
+impl Port for Tap {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ifindex(&self) -> Option<u32> {
+        Some(self.ifindex)
+    }
+
+    fn state(&self) -> &Arc<PortState> {
+        &self.state
+    }
+
+    fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
+        if std::mem::replace(&mut self.rx_taken, true) {
+            return None;
+        }
+        Some(Box::new(Rx { fd: Arc::clone(&self.fd), state: Arc::clone(&self.state) }))
+    }
+
+    fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
+        Ok(Box::new(Tx { fd: Arc::clone(&self.fd), state: Arc::clone(&self.state) }))
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+struct Rx {
+    fd: Arc<OwnedFd>,
+    state: Arc<PortState>,
+}
+
+impl RxQueue for Rx {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let want = bufs.len().min(BATCH);
+        let mut out = Received { n: 0, more: true, gone: false };
+        let mut bytes = 0;
+        for _ in 0..want {
+            let buf = &mut bufs[out.n];
+            let mut hdr = [0; VNET_HDR_LEN];
+            let len = match sys::readv2(self.fd.as_fd(), &mut hdr, buf.recv_space()) {
+                Ok(n) => n.saturating_sub(VNET_HDR_LEN),
+                Err(Errno(libc::EINTR)) => continue,
+                Err(e) => {
+                    // Down: EIO or nothing to read. Removed: EBADFD.
+                    out.gone = e.0 == libc::EBADFD;
+                    out.more = false;
+                    if !matches!(e.0, libc::EAGAIN | libc::EBADFD | libc::EIO) {
+                        self.state.drop_rx(RxDrop::Error, 1);
+                    }
+                    break;
+                }
+            };
+            let Some(offload) = Offload::from_bytes(&hdr) else {
+                self.state.drop_rx(RxDrop::UnknownOffload, 1);
+                continue;
+            };
+            if len < header::ETH_LEN {
+                self.state.drop_rx(RxDrop::Runt, 1);
+                continue;
+            }
+            // A read that fills the buffer may have cut the frame; no device is that large.
+            if len >= buf.capacity() {
+                self.state.drop_rx(RxDrop::Truncated, 1);
+                continue;
+            }
+            buf.set_len(len);
+            buf.offload = offload;
+            out.n += 1;
+            bytes += len;
+        }
+        self.state.count_rx(out.n, bytes);
+        out
+    }
+}
+
+/// A sending half.
+#[derive(Debug)]
+struct Tx {
+    fd: Arc<OwnedFd>,
+    state: Arc<PortState>,
+}
+
+impl TxQueue for Tx {
+    fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
+        let mtu = self.state.mtu();
+        let (mut n, mut bytes) = (0, 0);
+        for pkt in pkts {
+            // A tap takes anything; the MTU of the link is ours to keep.
+            let sent = if crate::port::exceeds_mtu(pkt, mtu) {
+                Err(TxDrop::TooBig)
+            } else {
+                write(self.fd.as_fd(), pkt).map_err(TxDrop::from_errno)
+            };
+            match sent {
+                Ok(()) => {
+                    n += 1;
+                    bytes += pkt.len();
+                }
+                Err(reason) => self.state.drop_tx(reason, 1),
+            }
+        }
+        self.state.count_tx(n, bytes);
+        n
+    }
+}
+
+/// Writes one frame, again when a signal came between.
+fn write(fd: BorrowedFd<'_>, pkt: &PacketBuf) -> Result<(), Errno> {
+    let hdr = pkt.offload.to_bytes();
+    loop {
+        match sys::writev2(fd, &hdr, pkt.frame()) {
+            Ok(_) => return Ok(()),
+            Err(Errno(libc::EINTR)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
