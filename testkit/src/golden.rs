@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// What to take out of a text before it is compared.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,7 @@ pub struct Scrub {
     uuids: bool,
     keys: Vec<String>,
     blocks: bool,
+    last_column: bool,
     words: Vec<(String, String)>,
 }
 
@@ -26,10 +27,19 @@ impl Scrub {
     }
 
     /// What differs between any two runs of one switch: uuids, `duration=`, `idle_age=`,
-    /// `hard_age=`, `xid=` and `used:`; for devices whose MAC the kernel draws, `addr:`.
+    /// `hard_age=`, `xid=`, `used:`, recirculation ids; `addr:`, because the kernel draws the MAC of a
+    /// device.
     pub fn volatile() -> Scrub {
-        let keys = ["duration=", "idle_age=", "hard_age=", "xid=", "used:", "addr:", "dpid:"];
-        Scrub { uuids: true, ..Scrub::none() }.keys(&keys)
+        Scrub { uuids: true, ..Scrub::none() }.keys(&[
+            "duration=",
+            "idle_age=",
+            "hard_age=",
+            "xid=",
+            "used:",
+            "addr:",
+            "recirc(",
+            "recirc_id=",
+        ])
     }
 
     /// MAC addresses become `MAC`.
@@ -52,6 +62,12 @@ impl Scrub {
     /// Ports and ids that a client's kernel draws.
     pub fn ephemeral(self) -> Scrub {
         self.keys(&["sport=", "dport=", "id="])
+    }
+
+    /// The last word of a line becomes `?` if it is a number (an age in a table).
+    pub fn last_column(mut self) -> Scrub {
+        self.last_column = true;
+        self
     }
 
     /// `word` becomes `by`.
@@ -83,7 +99,13 @@ impl Scrub {
             for key in &self.keys {
                 line = replace_values(&line, key);
             }
-            out.push_str(line.trim_end());
+            let mut line = line.trim_end();
+            if self.last_column && line.ends_with(|c: char| c.is_ascii_digit()) {
+                line = line.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end();
+                out.push_str(line);
+                line = " ?";
+            }
+            out.push_str(line);
             out.push('\n');
         }
         if self.blocks { sort_blocks(&out) } else { out }
@@ -178,14 +200,37 @@ pub fn compare(what: &str, want: &str, got: &str) -> Result<()> {
     bail!(message)
 }
 
-/// Compares `got` with the file at `path`, or records it there if `record` and `UPDATE_GOLDEN` is
+/// Compares two transcripts command by command; the error shows every command that differs.
+pub fn compare_transcripts(want: &str, got: &str) -> Result<()> {
+    fn blocks(text: &str) -> Vec<(&str, &str)> {
+        text.split("\n$ ")
+            .map(|block| block.strip_prefix("$ ").unwrap_or(block))
+            .map(|block| block.split_once('\n').unwrap_or((block, "")))
+            .collect()
+    }
+    let (want, got) = (blocks(want), blocks(got));
+    let commands = |blocks: &[(&str, &str)]| -> String {
+        blocks.iter().map(|(command, _)| format!("{command}\n")).collect()
+    };
+    compare("commands", &commands(&want), &commands(&got))?;
+    let differ: Vec<String> = want
+        .iter()
+        .zip(&got)
+        .filter_map(|((command, want), (_, got))| compare(command, want, got).err())
+        .map(|error| error.to_string())
+        .collect();
+    ensure!(differ.is_empty(), "{} commands differ\n{}", differ.len(), differ.join("\n"));
+    Ok(())
+}
+
+/// Compares `got` with the transcript at `path`, or records it there if `record` and `UPDATE_GOLDEN` is
 /// set.
 pub fn check_file(path: &Path, got: &str, record: bool) -> Result<()> {
     if record && std::env::var_os("UPDATE_GOLDEN").is_some() {
         return std::fs::write(path, got).with_context(|| format!("{}", path.display()));
     }
     let want = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    compare(&path.file_name().unwrap_or_default().to_string_lossy(), &want, got)
+    compare_transcripts(&want, got).with_context(|| format!("{}", path.display()))
 }
 
 #[cfg(test)]
@@ -234,6 +279,26 @@ mod tests {
     fn blocks_are_sorted_with_their_children() {
         let show = "x\n  B\n    b2\n    b1\n  A\n    a\n";
         assert_eq!(Scrub::none().sorted().apply(show), "x\n  A\n    a\n  B\n    b1\n    b2\n");
+    }
+
+    #[test]
+    fn ages_in_a_last_column_go() {
+        let fdb = " port  VLAN  MAC                Age\n    2     0  52:54:00:00:00:01   17\n";
+        assert_eq!(
+            Scrub::none().last_column().apply(fdb),
+            " port  VLAN  MAC                Age\n    2     0  52:54:00:00:00:01 ?\n"
+        );
+    }
+
+    #[test]
+    fn transcripts_are_compared_by_command() {
+        let want = "$ a\n1\n[exit 0]\n$ b\n2\n[exit 0]\n$ c\n3\n[exit 1]\n";
+        compare_transcripts(want, want).unwrap();
+        let got = want.replace('1', "x").replace('3', "y");
+        let error = compare_transcripts(want, &got).unwrap_err().to_string();
+        assert!(error.starts_with("2 commands differ\na: ") && error.contains("\nc: "), "{error}");
+        assert!(!error.contains("\nb: "), "{error}");
+        assert!(compare_transcripts(want, "$ a\n1\n[exit 0]\n").is_err());
     }
 
     #[test]
