@@ -1,4 +1,7 @@
 //! The daemon: threads, clock, sockets, OVSDB rows to running bridges.
 
+pub mod clock;
 pub mod ctl;
+pub mod pidfile;
 pub mod unixctl;
+pub mod vlog;
