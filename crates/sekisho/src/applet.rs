@@ -27,6 +27,24 @@ pub struct Applet {
 /// Every tool there is, in the order of `sekisho help`.
 pub const APPLETS: &[Applet] = &[
     Applet {
+        name: "appctl",
+        aliases: &["ovs-appctl"],
+        help: "ask a running daemon, or tell it something",
+        run: crate::appctl::run,
+    },
+    Applet {
+        name: "dpctl",
+        aliases: &["ovs-dpctl"],
+        help: "show and change the datapath",
+        run: crate::dpctl::run,
+    },
+    Applet {
+        name: "conntrack",
+        aliases: &["conntrack"],
+        help: "list, watch and delete tracked connections",
+        run: crate::conntrack_tool::run,
+    },
+    Applet {
         name: "install-links",
         aliases: &[],
         help: "make links DIR/ovs-vsctl, DIR/ovs-ofctl, … to this program",
@@ -54,6 +72,15 @@ impl Session<'_> {
         let _ = self.out.flush();
         let _ = writeln!(self.err, "{}: {text}", self.program);
     }
+}
+
+/// The release of Open vSwitch whose tools these stand in for: their options, outputs and texts.
+pub const OVS_VERSION: &str = "3.1.0";
+
+/// What `--version` prints: the line that scripts read, then who is really speaking.
+pub fn version_of(program: &str) -> String {
+    let ours = env!("CARGO_PKG_VERSION");
+    format!("{program} (Open vSwitch) {OVS_VERSION}\nSekisho {ours}\n")
 }
 
 /// Exit status, or why there is none.

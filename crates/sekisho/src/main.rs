@@ -4,7 +4,11 @@
 //! that tool; called as `sekisho vsctl …` it is the same. The one list of what there is stands in
 //! [`applet`]; exit codes are decided there as well.
 
+mod appctl;
 mod applet;
+mod conntrack_tool;
+mod control;
+mod dpctl;
 mod getopt;
 mod links;
 
