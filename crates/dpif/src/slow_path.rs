@@ -1,0 +1,45 @@
+//! What a datapath asks of the slow path.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use base::Instant;
+use flow::PacketKey;
+use packet::PacketBuf;
+
+use crate::{DpAction, MegaflowSpec, UserspaceCookie};
+
+/// The slow path's answer to a packet that no cache knows.
+#[derive(Clone, Debug, Default)]
+pub struct Upcall {
+    /// What to cache for packets like this one; `None`: the next one asks again.
+    pub flow: Option<MegaflowSpec>,
+    /// What to do with this packet; `None`: the actions of `flow`. Without either it is dropped.
+    pub execute: Option<Arc<[DpAction]>>,
+}
+
+/// The slow path as a datapath sees it. Called by all workers at once.
+///
+/// The `in_port` of keys is a datapath port number.
+pub trait SlowPath: Send + Sync + fmt::Debug {
+    /// Changes whenever a translation made before may be wrong now. Only grows. One atomic load.
+    fn generation(&self) -> u64;
+
+    /// Translates a packet and does what else its passage does (learning, counting this packet
+    /// for the rules it meets). The packet's layers are set.
+    fn upcall(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey) -> Upcall;
+
+    /// Translates without a packet and without side effects, to see whether a cached flow is
+    /// still right. `None`: it is to be removed.
+    fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec>;
+
+    /// Takes a packet that a userspace action sends, and says what to do with it now, if
+    /// anything.
+    fn userspace(
+        &self,
+        now: Instant,
+        pkt: &PacketBuf,
+        key: &PacketKey,
+        cookie: &UserspaceCookie,
+    ) -> Option<Arc<[DpAction]>>;
+}
