@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use packet::{Offload, PacketBuf, header};
 
+use crate::soft::Softener;
 use crate::sys::{self, Errno, PacketMreq, TpacketStats, mmsg};
 use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
 
@@ -143,6 +144,7 @@ impl Port for AfPacket {
             ring: mmsg::TxRing::new(),
             vnet: self.options.vnet_hdr,
             state: Arc::clone(&self.state),
+            soft: Softener::default(),
         }))
     }
 
@@ -272,6 +274,7 @@ struct Tx {
     ring: Box<mmsg::TxRing>,
     vnet: bool,
     state: Arc<PortState>,
+    soft: Softener,
 }
 
 /// Errors that the rest of the batch would meet as well.
@@ -282,22 +285,17 @@ fn hopeless(e: Errno) -> bool {
 impl TxQueue for Tx {
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
         let (mut n, mut bytes) = (0, 0);
-        for batch in pkts.chunks(BATCH) {
-            self.ring.send(
-                self.fd.as_fd(),
-                batch,
-                self.vnet,
-                hopeless,
-                |i, outcome| match outcome {
-                    Ok(()) => {
-                        n += 1;
-                        bytes += batch[i].len();
-                    }
-                    Err(e) => self.state.drop_tx(TxDrop::from_errno(e), 1),
-                },
-            );
-        }
-        self.state.count_tx(n, bytes);
+        let Tx { fd, ring, vnet, state, soft } = self;
+        soft.run(*vnet, pkts, state, |batch| {
+            ring.send(fd.as_fd(), batch, *vnet, hopeless, |i, outcome| match outcome {
+                Ok(()) => {
+                    n += 1;
+                    bytes += batch[i].len();
+                }
+                Err(e) => state.drop_tx(TxDrop::from_errno(e), 1),
+            });
+        });
+        state.count_tx(n, bytes);
         n
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use packet::PacketBuf;
 use parking_lot::Mutex;
 
+use crate::port::exceeds_mtu;
+use crate::soft::Softener;
 use crate::{BATCH, Error, Port, PortState, Received, RxQueue, TxDrop, TxQueue};
 
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ pub struct Dummy {
     name: String,
     state: Arc<PortState>,
     wire: Arc<Mutex<Wire>>,
+    offloads: bool,
     rx_taken: bool,
 }
 
@@ -53,9 +56,16 @@ impl Dummy {
             name: name.to_owned(),
             state: Arc::new(PortState::new(mtu)),
             wire: Arc::clone(&wire),
+            offloads: true,
             rx_taken: false,
         };
         (port, DummyHandle { wire })
+    }
+
+    /// The same for a device that takes only finished frames.
+    pub fn without_offloads(name: &str, mtu: u32) -> (Dummy, DummyHandle) {
+        let (port, handle) = Dummy::new(name, mtu);
+        (Dummy { offloads: false, ..port }, handle)
     }
 }
 
@@ -80,7 +90,12 @@ impl Port for Dummy {
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
-        Ok(Box::new(Tx { wire: Arc::clone(&self.wire), state: Arc::clone(&self.state) }))
+        Ok(Box::new(Tx {
+            wire: Arc::clone(&self.wire),
+            offloads: self.offloads,
+            soft: Softener::default(),
+            state: Arc::clone(&self.state),
+        }))
     }
 }
 
@@ -114,24 +129,105 @@ impl RxQueue for Rx {
 #[derive(Debug)]
 struct Tx {
     wire: Arc<Mutex<Wire>>,
+    offloads: bool,
+    soft: Softener,
     state: Arc<PortState>,
 }
 
 impl TxQueue for Tx {
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
-        let mtu = self.state.mtu();
-        let mut wire = self.wire.lock();
         let (mut n, mut bytes) = (0, 0);
-        for pkt in pkts {
-            if crate::port::exceeds_mtu(pkt, mtu) {
-                self.state.drop_tx(TxDrop::TooBig, 1);
-                continue;
+        let Tx { wire, offloads, state, soft } = self;
+        let mtu = state.mtu();
+        let mut wire = wire.lock();
+        soft.run(*offloads, pkts, state, |batch| {
+            for pkt in batch {
+                if exceeds_mtu(pkt, mtu) {
+                    state.drop_tx(TxDrop::TooBig, 1);
+                    continue;
+                }
+                wire.from_switch.push_back((*pkt).clone());
+                n += 1;
+                bytes += pkt.len();
             }
-            wire.from_switch.push_back((*pkt).clone());
-            n += 1;
-            bytes += pkt.len();
-        }
-        self.state.count_tx(n, bytes);
+        });
+        state.count_tx(n, bytes);
         n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::new_batch;
+    use packet::{GsoType, Offload};
+
+    /// TCP over IPv4 with 3000 bytes of payload to be cut at 1400.
+    fn large() -> PacketBuf {
+        let mut f = vec![0; 12];
+        f.extend([8, 0, 0x45, 0]);
+        f.extend(3040u16.to_be_bytes());
+        f.extend([0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        f.extend([0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+        f.resize(54 + 3000, 9);
+        let mut p = PacketBuf::from_frame(&f);
+        p.offload = Offload {
+            needs_csum: true,
+            gso_type: GsoType::TcpV4,
+            gso_size: 1400,
+            csum_start: 34,
+            csum_offset: 16,
+            ..Offload::default()
+        };
+        p
+    }
+
+    fn lengths(h: &DummyHandle) -> Vec<usize> {
+        std::iter::from_fn(|| h.take()).map(|p| p.len()).collect()
+    }
+
+    #[test]
+    fn a_port_without_offloads_gets_segments_in_order_among_the_rest() {
+        let (port, h) = Dummy::without_offloads("d0", 1500);
+        let mut tx = port.open_tx().unwrap();
+        let (big, small) = (large(), PacketBuf::from_frame(&[1; 60]));
+        assert_eq!(tx.send(&[&small, &big, &small]), 5);
+        assert_eq!(lengths(&h), [60, 1454, 1454, 254, 60]);
+        assert_eq!(port.state().counters().tx_segmented, 1);
+    }
+
+    #[test]
+    fn a_port_with_offloads_gets_them_whole() {
+        let (port, h) = Dummy::new("d0", 1500);
+        port.open_tx().unwrap().send(&[&large()]);
+        let got = h.take().unwrap();
+        assert_eq!((got.len(), got.offload), (3054, large().offload));
+    }
+
+    #[test]
+    fn losses_have_their_reasons() {
+        let (port, h) = Dummy::without_offloads("d0", 1300);
+        let mut tx = port.open_tx().unwrap();
+        let mut lie = large();
+        lie.offload.csum_start = 20;
+        let long = PacketBuf::from_frame(&[0; 1315]);
+        let mut tagged = PacketBuf::from_frame(&[0; 1318]);
+        tagged.frame_mut()[12..14].copy_from_slice(&[0x81, 0]);
+        assert_eq!(tx.send(&[&lie, &long, &tagged]), 1);
+        let c = port.state().counters();
+        assert_eq!((c.tx_drop(TxDrop::Malformed), c.tx_drop(TxDrop::TooBig)), (1, 1));
+        assert_eq!(lengths(&h), [1318]);
+    }
+
+    #[test]
+    fn what_is_injected_is_received_with_its_metadata() {
+        let (mut port, h) = Dummy::new("d0", 0);
+        let mut rx = port.take_rx().unwrap();
+        assert!(port.take_rx().is_none());
+        h.inject(large());
+        let mut bufs = new_batch();
+        assert_eq!(rx.recv(&mut bufs), Received { n: 1, more: false, gone: false });
+        assert_eq!((bufs[0].len(), bufs[0].offload.gso_size), (3054, 1400));
+        assert_eq!(port.state().counters().rx_bytes, 3054);
     }
 }

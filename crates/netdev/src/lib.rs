@@ -31,6 +31,7 @@ pub mod dummy;
 mod error;
 pub mod poll;
 mod port;
+mod soft;
 mod state;
 mod sys;
 pub mod tap;

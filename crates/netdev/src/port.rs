@@ -44,8 +44,9 @@ pub trait RxQueue: Send + fmt::Debug {
 
 /// A sending half of a port.
 pub trait TxQueue: Send + fmt::Debug {
-    /// Sends frames in order without waiting and returns how many the device took. What it did
-    /// not take is dropped and counted. Nothing of the packets is kept or changed.
+    /// Sends frames in order without waiting and returns how many the device took; a packet that
+    /// had to be cut in software counts with each of its segments. What the device did not take
+    /// is dropped and counted. Nothing of the packets is kept or changed.
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize;
 }
 

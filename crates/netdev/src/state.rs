@@ -72,8 +72,8 @@ impl TxDrop {
 
 /// State of a port that its queues and the control plane share.
 ///
-/// Queues add to the counters once per batch. A frame of 64 KB that is to be segmented counts
-/// once.
+/// Queues add to the counters once per batch. A frame of 64 KB that the
+/// device will segment counts once; one that was cut in software counts with each segment.
 #[derive(Debug)]
 pub struct PortState {
     mtu: AtomicU32,

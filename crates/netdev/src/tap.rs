@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
+use crate::port::exceeds_mtu;
+use crate::soft::Softener;
 use crate::sys::{self, Errno};
 use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
 
@@ -108,7 +110,8 @@ impl Port for Tap {
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
-        Ok(Box::new(Tx { fd: Arc::clone(&self.fd), state: Arc::clone(&self.state) }))
+        let (fd, state) = (Arc::clone(&self.fd), Arc::clone(&self.state));
+        Ok(Box::new(Tx { fd, state, soft: Softener::default() }))
     }
 
     fn warnings(&self) -> &[Warning] {
@@ -176,28 +179,32 @@ impl RxQueue for Rx {
 struct Tx {
     fd: Arc<OwnedFd>,
     state: Arc<PortState>,
+    soft: Softener,
 }
 
 impl TxQueue for Tx {
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
-        let mtu = self.state.mtu();
         let (mut n, mut bytes) = (0, 0);
-        for pkt in pkts {
-            // A tap takes anything; the MTU of the link is ours to keep.
-            let sent = if crate::port::exceeds_mtu(pkt, mtu) {
-                Err(TxDrop::TooBig)
-            } else {
-                write(self.fd.as_fd(), pkt).map_err(TxDrop::from_errno)
-            };
-            match sent {
-                Ok(()) => {
-                    n += 1;
-                    bytes += pkt.len();
+        let Tx { fd, state, soft } = self;
+        let mtu = state.mtu();
+        soft.run(true, pkts, state, |batch| {
+            for pkt in batch {
+                // A tap takes anything; the MTU of the link is ours to keep.
+                let sent = if exceeds_mtu(pkt, mtu) {
+                    Err(TxDrop::TooBig)
+                } else {
+                    write(fd.as_fd(), pkt).map_err(TxDrop::from_errno)
+                };
+                match sent {
+                    Ok(()) => {
+                        n += 1;
+                        bytes += pkt.len();
+                    }
+                    Err(reason) => state.drop_tx(reason, 1),
                 }
-                Err(reason) => self.state.drop_tx(reason, 1),
             }
-        }
-        self.state.count_tx(n, bytes);
+        });
+        state.count_tx(n, bytes);
         n
     }
 }

@@ -108,6 +108,13 @@ impl PacketBuf {
         self.buf.len().saturating_sub(HEADROOM)
     }
 
+    /// Makes room for a frame of `capacity` bytes. If the buffer has to grow, its content is lost.
+    pub fn reserve(&mut self, capacity: usize) {
+        if self.capacity() < capacity {
+            *self = PacketBuf::with_capacity(capacity);
+        }
+    }
+
     /// The frame is now the first `len` bytes of the receive space (cut to the capacity).
     pub fn set_len(&mut self, len: usize) {
         self.start = HEADROOM;

@@ -16,8 +16,10 @@ extern crate std;
 
 mod buf;
 pub mod checksum;
+pub mod crc32c;
 pub mod header;
 mod offload;
+pub mod segment;
 
 pub use buf::{HEADROOM, PacketBuf};
 pub use offload::{GsoType, Offload, VNET_HDR_LEN};

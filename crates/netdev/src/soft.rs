@@ -1,0 +1,72 @@
+//! What a device cannot take, done in software on the way out.
+//!
+//! A device with virtio-net headers takes everything but one thing (a partial CRC-32C of SCTP,
+//! which that header cannot express); a device without takes only finished frames. Frames that
+//! are fine as they are go out untouched and uncopied, in runs as long as possible; the others
+//! are completed or cut into a pool of buffers that is reused. Order is kept.
+
+use packet::PacketBuf;
+use packet::segment::{Segments, finish_checksum, needs_crc};
+
+use crate::{BATCH, PortState, TxDrop};
+
+/// The pool of one sending half.
+#[derive(Debug, Default)]
+pub(crate) struct Softener {
+    pool: Vec<PacketBuf>,
+}
+
+impl Softener {
+    /// Gives `out` all of `pkts` in batches of at most [`BATCH`], each frame such that the device
+    /// takes it. `vnet`: the device takes virtio-net headers.
+    #[inline]
+    pub(crate) fn run(
+        &mut self,
+        vnet: bool,
+        pkts: &[&PacketBuf],
+        state: &PortState,
+        mut out: impl FnMut(&[&PacketBuf]),
+    ) {
+        let fine = |p: &PacketBuf| {
+            if vnet { !needs_crc(&p.offload) } else { !p.offload.needs_csum && !p.offload.is_gso() }
+        };
+        let mut rest = pkts;
+        while !rest.is_empty() {
+            let run = rest.iter().position(|p| !fine(p)).unwrap_or(rest.len());
+            let (whole, after) = rest.split_at(run);
+            whole.chunks(BATCH).for_each(&mut out);
+            let Some((odd, after)) = after.split_first() else { break };
+            self.soften(odd, state, &mut out);
+            rest = after;
+        }
+    }
+
+    #[cold]
+    fn soften(&mut self, pkt: &PacketBuf, state: &PortState, out: &mut impl FnMut(&[&PacketBuf])) {
+        if self.pool.is_empty() {
+            self.pool.resize_with(BATCH, || PacketBuf::with_capacity(2048));
+        }
+        if !pkt.offload.is_gso() {
+            let whole = &mut self.pool[0];
+            whole.copy_from(pkt);
+            match finish_checksum(whole) {
+                Ok(()) => out(&[whole]),
+                Err(_) => state.drop_tx(TxDrop::Malformed, 1),
+            }
+            return;
+        }
+        let Ok(mut cut) = Segments::of(pkt) else {
+            state.drop_tx(TxDrop::Malformed, 1);
+            return;
+        };
+        state.count_segmented();
+        while cut.remaining() > 0 {
+            let mut n = 0;
+            while n < BATCH && cut.next_into(&mut self.pool[n]) {
+                n += 1;
+            }
+            let refs: [&PacketBuf; BATCH] = std::array::from_fn(|i| &self.pool[i]);
+            out(&refs[..n]);
+        }
+    }
+}
