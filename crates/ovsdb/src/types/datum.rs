@@ -1,0 +1,390 @@
+//! What one column of one row holds: a set or a map of atoms.
+//!
+//! Both are vectors sorted by atom (by key), without duplicates. All operations keep that, and the
+//! ones that meet two datums are single merge passes, so a change costs the size of the changed
+//! value and nothing else.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::atom::{Atom, AtomType, NoSymbols, Symbols};
+use super::column_type::ColumnType;
+use super::uuid::Uuid;
+use crate::error::{Error, Result};
+
+/// A set or map of atoms; a scalar is a set of one element.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Datum {
+    /// Sorted unique atoms. Build it with [`Datum::set`].
+    Set(Vec<Atom>),
+    /// Pairs sorted by unique key. Build it with [`Datum::map`].
+    Map(Vec<(Atom, Atom)>),
+}
+
+impl Datum {
+    /// One value.
+    pub fn scalar(atom: impl Into<Atom>) -> Datum {
+        Datum::Set(vec![atom.into()])
+    }
+
+    /// A set; duplicates collapse.
+    pub fn set<A: Into<Atom>>(atoms: impl IntoIterator<Item = A>) -> Datum {
+        let mut atoms: Vec<Atom> = atoms.into_iter().map(Into::into).collect();
+        atoms.sort();
+        atoms.dedup();
+        Datum::Set(atoms)
+    }
+
+    /// A map; of equal keys the last wins.
+    pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Datum {
+        let mut pairs: Vec<(Atom, Atom)> =
+            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        // Stable sort: of equal keys the later stands behind, and replaces the earlier.
+        pairs.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(&mut later.1, &mut kept.1);
+            }
+            same
+        });
+        Datum::Map(pairs)
+    }
+
+    /// Reads a `<value>` of type `ty` with its count and constraints.
+    pub(super) fn parse_json(
+        json: &Value,
+        ty: &ColumnType,
+        symbols: &mut dyn Symbols,
+    ) -> Result<Datum> {
+        let kind = if ty.is_map() { "map" } else { "set" };
+        let class = match json.as_array().map(Vec::as_slice) {
+            Some([Value::String(k), rest @ ..]) if k == "set" || k == "map" => Some((k, rest)),
+            _ => None,
+        };
+        let expected = || Error::syntax(Some(json), format!("expected [\"{kind}\", <array>]"));
+        let items = match class {
+            Some((k, [Value::Array(items)])) if k == kind => items,
+            _ if ty.is_map() => return Err(expected()),
+            Some((k, _)) if k == "set" => return Err(expected()),
+            _ => return Ok(Datum::Set(vec![ty.key.parse_atom_json(json, symbols)?])),
+        };
+        if !ty.allows_len(items.len()) {
+            let n = items.len();
+            let wanted = match (ty.min, ty.max) {
+                (1, 1) => "exactly one member".to_owned(),
+                (min, super::UNLIMITED) => format!("{min} or more members"),
+                (min, max) => format!("{min} to {max} members"),
+            };
+            return Err(Error::syntax(
+                Some(json),
+                format!("{kind} must have {wanted} but {n} are present"),
+            ));
+        }
+        match &ty.value {
+            None => {
+                let mut atoms = Vec::with_capacity(items.len());
+                for item in items {
+                    atoms.push(ty.key.parse_atom_json(item, symbols)?);
+                }
+                Datum::checked_set(atoms)
+                    .map_err(|_| Error::new("ovsdb error", "set contains duplicate"))
+            }
+            Some(value) => {
+                let mut pairs = Vec::with_capacity(items.len());
+                for item in items {
+                    let Some([k, v]) = item.as_array().map(Vec::as_slice) else {
+                        return Err(Error::syntax(Some(item), "expected 2-element array"));
+                    };
+                    pairs.push((
+                        ty.key.parse_atom_json(k, symbols)?,
+                        value.parse_atom_json(v, symbols)?,
+                    ));
+                }
+                Datum::checked_map(pairs)
+                    .map_err(|_| Error::new("ovsdb error", "map contains duplicate key"))
+            }
+        }
+    }
+
+    /// A set of any size without constraints (an `enum`, for example).
+    pub(super) fn parse_set_json(json: &Value, atom: AtomType) -> Result<Datum> {
+        let ty = ColumnType { min: 0, max: super::UNLIMITED, ..ColumnType::scalar(atom) };
+        Datum::parse_json(json, &ty, &mut NoSymbols)
+    }
+
+    /// A set of atoms that must be distinct; `Err` gives a duplicate.
+    pub(super) fn checked_set(mut atoms: Vec<Atom>) -> std::result::Result<Datum, Atom> {
+        atoms.sort();
+        match atoms.windows(2).find(|w| w[0] == w[1]) {
+            Some(w) => Err(w[0].clone()),
+            None => Ok(Datum::Set(atoms)),
+        }
+    }
+
+    /// A map with keys that must be distinct; `Err` gives a duplicate.
+    pub(super) fn checked_map(mut pairs: Vec<(Atom, Atom)>) -> std::result::Result<Datum, Atom> {
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        match pairs.windows(2).find(|w| w[0].0 == w[1].0) {
+            Some(w) => Err(w[0].0.clone()),
+            None => Ok(Datum::Map(pairs)),
+        }
+    }
+
+    /// The `<value>` of RFC 7047 §5.1; a set of one element is that element.
+    pub fn to_json(&self) -> Value {
+        self.to_json_named(&|_| None)
+    }
+
+    /// Like [`Datum::to_json`], but a UUID that `name` knows becomes a `named-uuid`.
+    pub fn to_json_named(&self, name: &dyn Fn(Uuid) -> Option<String>) -> Value {
+        match self {
+            Datum::Set(atoms) => match atoms.as_slice() {
+                [atom] => atom.to_json_named(name),
+                atoms => {
+                    let atoms: Vec<Value> = atoms.iter().map(|a| a.to_json_named(name)).collect();
+                    json!(["set", atoms])
+                }
+            },
+            Datum::Map(pairs) => {
+                let pairs: Vec<Value> = pairs
+                    .iter()
+                    .map(|(k, v)| json!([k.to_json_named(name), v.to_json_named(name)]))
+                    .collect();
+                json!(["map", pairs])
+            }
+        }
+    }
+
+    /// The text of `ovs-vsctl list` for a column of type `ty`: no brackets around the element of
+    /// a scalar or optional scalar.
+    pub fn to_text(&self, ty: &ColumnType) -> String {
+        match self {
+            Datum::Set(atoms) if ty.max == 1 && atoms.len() == 1 => atoms[0].to_string(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Datum::Set(atoms) => atoms.len(),
+            Datum::Map(pairs) => pairs.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of a set, or keys of a map.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Atom> {
+        let (set, map): (&[Atom], &[(Atom, Atom)]) = match self {
+            Datum::Set(atoms) => (atoms, &[]),
+            Datum::Map(pairs) => (&[], pairs),
+        };
+        (0..set.len().max(map.len())).map(move |i| set.get(i).unwrap_or_else(|| &map[i].0))
+    }
+
+    /// Pairs of a map; none for a set.
+    pub fn pairs(&self) -> &[(Atom, Atom)] {
+        if let Datum::Map(pairs) = self { pairs } else { &[] }
+    }
+
+    /// Whether `atom` is an element or a key.
+    pub fn contains_key(&self, atom: &Atom) -> bool {
+        match self {
+            Datum::Set(atoms) => atoms.binary_search(atom).is_ok(),
+            Datum::Map(pairs) => pairs.binary_search_by(|p| p.0.cmp(atom)).is_ok(),
+        }
+    }
+
+    /// The value of `key` in a map.
+    pub fn get(&self, key: &Atom) -> Option<&Atom> {
+        let Datum::Map(pairs) = self else { return None };
+        pairs.binary_search_by(|p| p.0.cmp(key)).ok().map(|i| &pairs[i].1)
+    }
+
+    /// The value of string key `key` in a map of strings.
+    pub fn get_str(&self, key: &str) -> Option<&str> {
+        let Datum::Map(pairs) = self else { return None };
+        let found = pairs.binary_search_by(|p| p.0.as_str().unwrap_or("").cmp(key)).ok()?;
+        pairs[found].1.as_str()
+    }
+
+    /// The only element of a set of one.
+    pub fn as_scalar(&self) -> Option<&Atom> {
+        match self {
+            Datum::Set(atoms) if atoms.len() == 1 => atoms.first(),
+            _ => None,
+        }
+    }
+
+    /// Whether every element (pair) of `other` is in `self`.
+    pub fn includes_all(&self, other: &Datum) -> bool {
+        match (self, other) {
+            (Datum::Set(_), Datum::Set(atoms)) => atoms.iter().all(|a| self.contains_key(a)),
+            (Datum::Map(_), Datum::Map(pairs)) => pairs.iter().all(|(k, v)| self.get(k) == Some(v)),
+            _ => other.is_empty(),
+        }
+    }
+
+    /// Whether no element (pair) of `other` is in `self`.
+    pub fn excludes_all(&self, other: &Datum) -> bool {
+        match (self, other) {
+            (Datum::Set(_), Datum::Set(atoms)) => !atoms.iter().any(|a| self.contains_key(a)),
+            (Datum::Map(_), Datum::Map(pairs)) => {
+                !pairs.iter().any(|(k, v)| self.get(k) == Some(v))
+            }
+            _ => true,
+        }
+    }
+
+    /// Adds the elements of `other`; a key that is present keeps its value (RFC 7047 §5.1
+    /// `insert`), unless `replace`.
+    pub fn union(&mut self, other: &Datum, replace: bool) {
+        match (self, other) {
+            (Datum::Set(a), Datum::Set(b)) => {
+                merge(a, b, |x, y| x.cmp(y), |side| Some(side.either().clone()));
+            }
+            (Datum::Map(a), Datum::Map(b)) => merge(a, b, cmp_keys, |side| {
+                Some(match side {
+                    Side::Both(x, y) => if replace { y } else { x }.clone(),
+                    other => other.either().clone(),
+                })
+            }),
+            _ => {}
+        }
+    }
+
+    /// Removes the elements of `other`: from a map, pairs that are equal, or with a set, keys.
+    pub fn subtract(&mut self, other: &Datum) {
+        match (self, other) {
+            (Datum::Set(a), Datum::Set(_)) => a.retain(|atom| !other.contains_key(atom)),
+            (Datum::Map(a), Datum::Set(_)) => a.retain(|pair| !other.contains_key(&pair.0)),
+            (Datum::Map(a), Datum::Map(_)) => a.retain(|pair| other.get(&pair.0) != Some(&pair.1)),
+            (Datum::Set(_), Datum::Map(_)) => {}
+        }
+    }
+
+    /// The difference that [`Datum::apply_diff`] turns `self` into `new` with: what `update2` and
+    /// the log carry. Elements in one of the two sets; pairs in one of the two maps, and the new
+    /// pair where values differ.
+    #[must_use]
+    pub fn diff(&self, new: &Datum) -> Datum {
+        match (self, new) {
+            (Datum::Set(a), Datum::Set(b)) => {
+                let mut out = a.clone();
+                merge(
+                    &mut out,
+                    b,
+                    |x, y| x.cmp(y),
+                    |side| match side {
+                        Side::Both(..) => None,
+                        other => Some(other.either().clone()),
+                    },
+                );
+                Datum::Set(out)
+            }
+            (Datum::Map(a), Datum::Map(b)) => {
+                let mut out = a.clone();
+                merge(&mut out, b, cmp_keys, |side| match side {
+                    Side::Both(x, y) => (x.1 != y.1).then(|| y.clone()),
+                    other => Some(other.either().clone()),
+                });
+                Datum::Map(out)
+            }
+            _ => new.clone(),
+        }
+    }
+
+    /// Applies a difference made by [`Datum::diff`].
+    pub fn apply_diff(&mut self, diff: &Datum) {
+        if let (Datum::Map(a), Datum::Map(b)) = (&mut *self, diff) {
+            merge(a, b, cmp_keys, |side| match side {
+                Side::Both(x, y) => (x.1 != y.1).then(|| y.clone()),
+                other => Some(other.either().clone()),
+            });
+        } else {
+            *self = self.diff(diff);
+        }
+    }
+}
+
+fn cmp_keys(a: &(Atom, Atom), b: &(Atom, Atom)) -> Ordering {
+    a.0.cmp(&b.0)
+}
+
+/// Where an element of a merge stands.
+enum Side<'a, T> {
+    Left(&'a T),
+    Right(&'a T),
+    Both(&'a T, &'a T),
+}
+
+impl<'a, T> Side<'a, T> {
+    fn either(&self) -> &'a T {
+        match self {
+            Side::Left(x) | Side::Right(x) | Side::Both(x, _) => x,
+        }
+    }
+}
+
+/// Replaces sorted `a` by what `keep` makes of the merge of `a` and sorted `b`.
+fn merge<T: Clone>(
+    a: &mut Vec<T>,
+    b: &[T],
+    cmp: impl Fn(&T, &T) -> Ordering,
+    mut keep: impl FnMut(Side<'_, T>) -> Option<T>,
+) {
+    let old = std::mem::take(a);
+    a.reserve(old.len() + b.len());
+    let (mut i, mut j) = (0, 0);
+    loop {
+        let side = match (old.get(i), b.get(j)) {
+            (None, None) => break,
+            (Some(x), None) => Side::Left(x),
+            (None, Some(y)) => Side::Right(y),
+            (Some(x), Some(y)) => match cmp(x, y) {
+                Ordering::Less => Side::Left(x),
+                Ordering::Greater => Side::Right(y),
+                Ordering::Equal => Side::Both(x, y),
+            },
+        };
+        i += usize::from(!matches!(side, Side::Right(_)));
+        j += usize::from(!matches!(side, Side::Left(_)));
+        a.extend(keep(side));
+    }
+    a.shrink_to_fit();
+}
+
+/// The text of `ovs-vsctl list` for a set or map: `[a, b]`, `{k=v}`.
+impl fmt::Display for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Datum::Set(atoms) => {
+                f.write_str("[")?;
+                for (i, atom) in atoms.iter().enumerate() {
+                    write!(f, "{}{atom}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("]")
+            }
+            Datum::Map(pairs) => {
+                f.write_str("{")?;
+                for (i, (key, value)) in pairs.iter().enumerate() {
+                    write!(f, "{}{key}={value}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
