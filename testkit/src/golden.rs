@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 #[derive(Debug, Clone, Default)]
 pub struct Scrub {
     macs: bool,
-    uuids: bool,
+    ids: bool,
     keys: Vec<String>,
     blocks: bool,
     last_column: bool,
@@ -26,11 +26,11 @@ impl Scrub {
         Scrub::default()
     }
 
-    /// What differs between any two runs of one switch: uuids, `duration=`, `idle_age=`,
+    /// What differs between any two runs of one switch: uuids, time stamps, `duration=`, `idle_age=`,
     /// `hard_age=`, `xid=`, `used:`, recirculation ids; `addr:`, because the kernel draws the MAC of a
     /// device.
     pub fn volatile() -> Scrub {
-        Scrub { uuids: true, ..Scrub::none() }.keys(&[
+        Scrub { ids: true, ..Scrub::none() }.keys(&[
             "duration=",
             "idle_age=",
             "hard_age=",
@@ -90,11 +90,15 @@ impl Scrub {
             for (word, by) in &self.words {
                 line = line.replace(word, by);
             }
-            if self.uuids {
+            if self.ids {
                 line = replace_shape(&line, "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh", "UUID");
+                line = replace_shape(&line, "hhhh-hh-hhThh:hh:hhZ", "TIME");
             }
             if self.macs {
                 line = replace_shape(&line, "hh:hh:hh:hh:hh:hh", "MAC");
+            }
+            if let Some(flood) = line.strip_prefix(FLOOD) {
+                line = format!("{FLOOD}{}", numbers_in_order(flood));
             }
             for key in &self.keys {
                 line = replace_values(&line, key);
@@ -110,6 +114,19 @@ impl Scrub {
         }
         if self.blocks { sort_blocks(&out) } else { out }
     }
+}
+
+/// Begins the line of a trace that lists the ports of a flood, in the order of a hash.
+const FLOOD: &str = "Datapath actions: ";
+
+/// A comma-separated list in ascending order, if all of it are numbers.
+fn numbers_in_order(list: &str) -> String {
+    let Ok(mut numbers) = list.split(',').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>()
+    else {
+        return list.to_owned();
+    };
+    numbers.sort_unstable();
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Replaces each part of `line` that has the given shape (`h` stands for a lower-case hex digit).
@@ -268,10 +285,7 @@ mod tests {
     #[test]
     fn shapes_are_found_anywhere() {
         let text = "é 81c891de-aad5-4f7d-9786-5a0b9eff24ec mac=\"52:54:00:00:00:01\"";
-        assert_eq!(
-            Scrub { uuids: true, ..Scrub::none() }.macs().apply(text),
-            "é UUID mac=\"MAC\"\n"
-        );
+        assert_eq!(Scrub { ids: true, ..Scrub::none() }.macs().apply(text), "é UUID mac=\"MAC\"\n");
         assert_eq!(Scrub::none().macs().apply("52:54:00:00:00"), "52:54:00:00:00\n");
     }
 
@@ -279,6 +293,13 @@ mod tests {
     fn blocks_are_sorted_with_their_children() {
         let show = "x\n  B\n    b2\n    b1\n  A\n    a\n";
         assert_eq!(Scrub::none().sorted().apply(show), "x\n  A\n    a\n  B\n    b1\n    b2\n");
+    }
+
+    #[test]
+    fn the_order_of_a_flood_is_no_difference() {
+        let apply = |line| Scrub::none().apply(line);
+        assert_eq!(apply("Datapath actions: 3,1"), "Datapath actions: 1,3\n");
+        assert_eq!(apply("Datapath actions: ct,recirc(0x1)"), "Datapath actions: ct,recirc(0x1)\n");
     }
 
     #[test]

@@ -95,13 +95,17 @@ impl Story {
     /// Two machines, each with a veth to the switch.
     pub fn new() -> Result<Story> {
         let story = Story::unplugged()?;
-        for vm in [Vm::One, Vm::Two] {
-            let (port, ns) = (format!("{vm}p"), story.vm(vm));
-            story.sw.ip(&format!("link add {port} type veth peer name eth0 netns {}", ns.pid()))?;
-            story.sw.ip(&format!("link set {port} up"))?;
-            story.configure(vm)?;
-        }
+        story.plug(Vm::One)?;
+        story.plug(Vm::Two)?;
         Ok(story)
+    }
+
+    /// Puts a machine's veth to the switch in place (again, after it was deleted).
+    pub fn plug(&self, vm: Vm) -> Result<()> {
+        let peer = self.vm(vm).pid();
+        self.sw.ip(&format!("link add {vm}p type veth peer name eth0 netns {peer}"))?;
+        self.sw.ip(&format!("link set {vm}p up"))?;
+        self.configure(vm)
     }
 
     /// Two machines with one veth pair between them and no switch.

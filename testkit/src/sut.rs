@@ -173,14 +173,23 @@ impl<'a> Sut<'a> {
 
     /// [`Sut::tool`] with something to read on standard input.
     pub fn tool_with_input(&self, tools: Whose, argv: &[&str], input: &[u8]) -> Result<Ran> {
-        let mut real: Vec<&str> = argv.to_vec();
-        if tools == Whose::Ours {
-            let name = argv[0];
-            real.splice(..1, [self.binary.as_str(), name.strip_prefix("ovs-").unwrap_or(name)]);
-        }
-        let mut ran = self.run_with_input(&real, input)?;
+        let mut ran = self.run_with_input(&self.tool_words(tools, argv), input)?;
         ran.command = argv.join(" ");
         Ok(ran)
+    }
+
+    /// Starts the words of `line` as a tool in the background.
+    pub fn spawn_tool(&self, tools: Whose, line: &str) -> Result<Proc> {
+        self.spawn(&self.tool_words(tools, &line.split_whitespace().collect::<Vec<_>>()))
+    }
+
+    fn tool_words<'w>(&'w self, tools: Whose, argv: &[&'w str]) -> Vec<&'w str> {
+        let mut words = argv.to_vec();
+        if tools == Whose::Ours {
+            let name = argv[0];
+            words.splice(..1, [self.binary.as_str(), name.strip_prefix("ovs-").unwrap_or(name)]);
+        }
+        words
     }
 
     /// Runs the words of `line` as a tool and returns its standard output; a failure is an error.
@@ -190,14 +199,21 @@ impl<'a> Sut<'a> {
 
     /// Makes bridge `br0` of datapath type netdev with `ports` as OpenFlow ports 2, 3, ...
     pub fn add_bridge(&self, tools: Whose, ports: &[&str]) -> Result<()> {
-        let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev \
-                        other-config:hwaddr=5a:00:00:00:00:b0"
-            .to_owned();
+        self.ok(
+            tools,
+            "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev \
+             other-config:hwaddr=5a:00:00:00:00:b0",
+        )?;
+        // One after the other, so that datapath port numbers are the same every time.
         for (port, number) in ports.iter().zip(2..) {
-            line +=
-                &format!(" -- add-port br0 {port} -- set Interface {port} ofport_request={number}");
+            self.ok(
+                tools,
+                &format!(
+                    "ovs-vsctl add-port br0 {port} -- set Interface {port} ofport_request={number}"
+                ),
+            )?;
         }
-        self.ok(tools, &line).map(drop)
+        Ok(())
     }
 
     /// Replaces the flows of `br0` by a policy file.

@@ -1,0 +1,61 @@
+//! The whole switch, alive: the binary in network namespaces and with QEMU guests, driven by our
+//! tools and by the stock ones.
+//!
+//! `SEKISHO_SUT=stock` puts the stock Open vSwitch in the place of our daemon in the tests that
+//! name no switch themselves, which tells a fault of the harness from a fault of the switch;
+//! `SEKISHO=PATH` takes another build of the binary.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_clients;
+mod devices;
+mod kill_nine;
+mod story;
+mod story_qemu;
+mod transcript;
+
+use testkit::need;
+use testkit::netns::Netns;
+use testkit::sut::{Sut, Whose, have_stock};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sekisho");
+
+/// The switch under test where a test does not name one.
+pub fn switch() -> Whose {
+    match std::env::var("SEKISHO_SUT") {
+        Ok(name) if name == "stock" => Whose::Stock,
+        _ => Whose::Ours,
+    }
+}
+
+/// The tools to set things up with where a test is not about tools: those of the switch.
+pub fn tools() -> Whose {
+    switch()
+}
+
+/// Starts the switch under test in `ns`.
+pub fn start(ns: &Netns) -> Sut<'_> {
+    Sut::start(switch(), BINARY, ns).unwrap()
+}
+
+/// Whether this machine can run `switch` with `tools` (notes what is missing).
+pub fn can_run(switch: Whose, tools: Whose) -> bool {
+    if switch == Whose::Stock && !need::programs(&["ethtool"]).unwrap() {
+        return false;
+    }
+    if switch == Whose::Ours && !daemon_is_there() {
+        return false;
+    }
+    (switch == Whose::Ours && tools == Whose::Ours) || have_stock().unwrap()
+}
+
+/// Whether `sekisho run` is there at all. Goes when it is.
+fn daemon_is_there() -> bool {
+    static THERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *THERE.get_or_init(|| {
+        let ns = Netns::new("probe").unwrap();
+        Sut::start(Whose::Ours, BINARY, &ns).is_ok()
+            || need::absent("a `sekisho run` that starts").unwrap()
+    })
+}
