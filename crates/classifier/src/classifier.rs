@@ -1,0 +1,330 @@
+//! The set of subtables.
+
+use alloc::vec::Vec;
+use core::mem::offset_of;
+
+use base::HashKey;
+use flow::{FlowKey, Match, PacketKey};
+use hashbrown::HashMap;
+
+use crate::mini::MiniMatch;
+use crate::subtable::{Subtable, word_of};
+use crate::trie::{Trie, TrieMatch};
+
+/// Fields whose prefixes are tracked: `ip_dst`, `ip_src`, `ipv6_dst`, `ipv6_src`.
+pub(crate) const N_PREFIX_FIELDS: usize = 4;
+
+/// Words in which a prefix field lies.
+const PREFIX_WORDS: [u64; N_PREFIX_FIELDS] = [
+    1 << word_of(offset_of!(PacketKey, nw_dst)),
+    1 << word_of(offset_of!(PacketKey, nw_src)),
+    3 << word_of(offset_of!(PacketKey, ipv6_dst)),
+    3 << word_of(offset_of!(PacketKey, ipv6_src)),
+];
+
+/// The trees of the prefix fields.
+#[derive(Clone, Debug, Default)]
+struct Prefixes {
+    v4: [Trie<u32>; 2],
+    v6: [Trie<u128>; 2],
+}
+
+fn v4(k: &FlowKey) -> [u32; 2] {
+    [k.pkt.nw_dst, k.pkt.nw_src]
+}
+
+fn v6(k: &FlowKey) -> [u128; 2] {
+    [u128::from_be_bytes(k.pkt.ipv6_dst), u128::from_be_bytes(k.pkt.ipv6_src)]
+}
+
+/// Prefix length of a mask in each field, 0 if it is none.
+fn plens(mask: &FlowKey) -> [u8; N_PREFIX_FIELDS] {
+    let [a, b] = v4(mask).map(|m| (m.leading_ones() == m.count_ones(), m.count_ones()));
+    let [c, d] = v6(mask).map(|m| (m.leading_ones() == m.count_ones(), m.count_ones()));
+    [a, b, c, d].map(|(cidr, n)| if cidr { n as u8 } else { 0 })
+}
+
+impl Prefixes {
+    fn change(&mut self, m: &Match, plens: &[u8; N_PREFIX_FIELDS], add: bool) {
+        for (i, value) in v4(&m.key).into_iter().enumerate() {
+            match (plens[i], add) {
+                (0, _) => {}
+                (n, true) => self.v4[i].insert(value, n),
+                (n, false) => self.v4[i].remove(value, n),
+            }
+        }
+        for (i, value) in v6(&m.key).into_iter().enumerate() {
+            match (plens[2 + i], add) {
+                (0, _) => {}
+                (n, true) => self.v6[i].insert(value, n),
+                (n, false) => self.v6[i].remove(value, n),
+            }
+        }
+    }
+
+    fn lookup(&self, field: usize, key: &FlowKey) -> TrieMatch {
+        if field < 2 {
+            self.v4[field].lookup(v4(key)[field])
+        } else {
+            self.v6[field - 2].lookup(v6(key)[field - 2])
+        }
+    }
+}
+
+/// Marks the first `n` bits of prefix field `field` as looked at.
+fn note_prefix(wc: &mut FlowKey, field: usize, n: u8) {
+    if n == 0 {
+        return;
+    }
+    let m4 = u32::MAX.checked_shl(32 - u32::from(n.min(32))).unwrap_or(0);
+    let m6 = u128::MAX.checked_shl(128 - u32::from(n)).unwrap_or(0);
+    let or6 = |place: &mut [u8; 16]| *place = (u128::from_be_bytes(*place) | m6).to_be_bytes();
+    match field {
+        0 => wc.pkt.nw_dst |= m4,
+        1 => wc.pkt.nw_src |= m4,
+        2 => or6(&mut wc.pkt.ipv6_dst),
+        _ => or6(&mut wc.pkt.ipv6_src),
+    }
+}
+
+/// A set of rules, each with a match and a priority; `R` is whatever the owner keeps with them.
+///
+/// Two rules may overlap; of several that match a packet, the one with the highest priority wins,
+/// and of equal priorities any one does.
+#[derive(Clone, Debug)]
+pub struct Classifier<R> {
+    hash: HashKey,
+    /// All subtables, never empty ones.
+    subtables: Vec<Subtable<R>>,
+    /// Highest priority and index of each subtable, highest first, else oldest first.
+    order: Vec<(i32, u32)>,
+    by_mask: HashMap<FlowKey, u32>,
+    prefixes: Prefixes,
+    len: usize,
+}
+
+/// A rule of a [`Classifier`] with what it is stored under.
+#[derive(Debug)]
+pub struct Found<'a, R> {
+    subtable: &'a Subtable<R>,
+    slot: u32,
+    /// Its priority.
+    pub priority: i32,
+    /// The rule.
+    pub rule: &'a R,
+}
+
+impl<R> Found<'_, R> {
+    /// The match it is stored under.
+    pub fn match_(&self) -> Match {
+        self.subtable.match_of(self.slot)
+    }
+
+    /// The same, compact.
+    pub fn mini_match(&self) -> MiniMatch {
+        MiniMatch::from(&self.match_())
+    }
+}
+
+impl<R> Default for Classifier<R> {
+    fn default() -> Self {
+        Self::new(HashKey::default())
+    }
+}
+
+impl<R> Classifier<R> {
+    /// An empty one, hashing under `hash`.
+    pub fn new(hash: HashKey) -> Self {
+        Classifier {
+            hash,
+            subtables: Vec::new(),
+            order: Vec::new(),
+            by_mask: HashMap::new(),
+            prefixes: Prefixes::default(),
+            len: 0,
+        }
+    }
+
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of distinct masks.
+    pub fn n_subtables(&self) -> usize {
+        self.subtables.len()
+    }
+
+    fn subtable(&self, mask: &FlowKey) -> Option<&Subtable<R>> {
+        self.by_mask.get(mask).map(|&i| &self.subtables[i as usize])
+    }
+
+    /// Puts `rule` in; gives back the rule that had the same match and priority.
+    pub fn insert(&mut self, m: &Match, priority: i32, rule: R) -> Option<R> {
+        let i = match self.by_mask.get(&m.mask) {
+            Some(&i) => i,
+            None => {
+                let i = self.subtables.len() as u32;
+                self.subtables.push(Subtable::new(&m.mask, plens(&m.mask)));
+                self.order.push((i32::MIN, i));
+                self.by_mask.insert(m.mask, i);
+                i
+            }
+        };
+        let s = &mut self.subtables[i as usize];
+        let replaced = s.insert(self.hash, &m.key, priority, rule);
+        if replaced.is_none() {
+            self.len += 1;
+            self.prefixes.change(m, &s.plens, true);
+            self.reorder(i);
+        }
+        replaced
+    }
+
+    /// Takes the rule with exactly this match and priority out.
+    pub fn remove(&mut self, m: &Match, priority: i32) -> Option<R> {
+        let i = *self.by_mask.get(&m.mask)?;
+        let s = &mut self.subtables[i as usize];
+        let rule = s.remove(self.hash, &m.key, priority)?;
+        self.len -= 1;
+        self.prefixes.change(m, &s.plens, false);
+        if s.len() > 0 {
+            self.reorder(i);
+            return Some(rule);
+        }
+        self.by_mask.remove(&m.mask);
+        self.order.retain(|e| e.1 != i);
+        // The last subtable moves into the gap.
+        self.subtables.swap_remove(i as usize);
+        let moved = self.subtables.len() as u32;
+        if let Some(s) = self.subtables.get(i as usize) {
+            self.by_mask.insert(s.mask, i);
+            for e in &mut self.order {
+                if e.1 == moved {
+                    e.1 = i;
+                }
+            }
+        }
+        Some(rule)
+    }
+
+    fn reorder(&mut self, subtable: u32) {
+        let max = self.subtables[subtable as usize].max_priority();
+        if let Some(e) = self.order.iter_mut().find(|e| e.1 == subtable)
+            && e.0 != max
+        {
+            e.0 = max;
+            self.order.sort_by_key(|e| core::cmp::Reverse(e.0));
+        }
+    }
+
+    /// The rule with exactly this match and priority.
+    pub fn get(&self, m: &Match, priority: i32) -> Option<&R> {
+        self.subtable(&m.mask)?.get(self.hash, &m.key, priority)
+    }
+
+    /// The best rule for a packet. With `wc`, adds the bits that were looked at to it.
+    pub fn lookup(&self, key: &FlowKey, wc: Option<&mut FlowKey>) -> Option<&R> {
+        match wc {
+            None => self.lookup_plain(key),
+            Some(wc) => self.lookup_wc(key, wc),
+        }
+    }
+
+    fn lookup_plain(&self, key: &FlowKey) -> Option<&R> {
+        let mut best: Option<(i32, &R)> = None;
+        for &(max, i) in &self.order {
+            if best.is_some_and(|(p, _)| max <= p) {
+                break;
+            }
+            let s = &self.subtables[i as usize];
+            if let Some((p, r)) = s.lookup(self.hash, key).and_then(|slot| s.rule(slot))
+                && best.is_none_or(|(b, _)| p > b)
+            {
+                best = Some((p, r));
+            }
+        }
+        best.map(|(_, r)| r)
+    }
+
+    fn lookup_wc(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&R> {
+        let mut best: Option<(i32, &R)> = None;
+        let mut tries: [Option<TrieMatch>; N_PREFIX_FIELDS] = [None; N_PREFIX_FIELDS];
+        for &(max, i) in &self.order {
+            if best.is_some_and(|(p, _)| max <= p) {
+                break;
+            }
+            let s = &self.subtables[i as usize];
+            let skip = |stage: u64, wc: &mut FlowKey| {
+                for (f, &plen) in s.plens.iter().enumerate() {
+                    if plen == 0 || stage & PREFIX_WORDS[f] == 0 {
+                        continue;
+                    }
+                    let m = *tries[f].get_or_insert_with(|| self.prefixes.lookup(f, key));
+                    // Never more bits than the subtable itself would have looked at.
+                    if !m.has(plen) && m.n_bits <= plen {
+                        note_prefix(wc, f, m.n_bits);
+                        return true;
+                    }
+                }
+                false
+            };
+            if let Some((p, r)) =
+                s.lookup_staged(self.hash, key, wc, skip).and_then(|slot| s.rule(slot))
+                && best.is_none_or(|(b, _)| p > b)
+            {
+                best = Some((p, r));
+            }
+        }
+        best.map(|(_, r)| r)
+    }
+
+    fn found<'a>(s: &'a Subtable<R>, (slot, priority, rule): (u32, i32, &'a R)) -> Found<'a, R> {
+        Found { subtable: s, slot, priority, rule }
+    }
+
+    /// All rules, subtable by subtable.
+    pub fn iter(&self) -> impl Iterator<Item = Found<'_, R>> {
+        self.subtables.iter().flat_map(|s| s.slots().map(move |e| Self::found(s, e)))
+    }
+
+    /// All rules whose matches lie within `criteria` (a "loose" flow mod or dump): those that
+    /// match only packets that `criteria` matches too.
+    pub fn within<'a>(&'a self, criteria: &'a Match) -> impl Iterator<Item = Found<'a, R>> {
+        let covers = |s: &&Subtable<R>| {
+            let (a, b) = (criteria.mask.words(), s.mask.words());
+            a.iter().zip(b).all(|(a, b)| a & !b == 0)
+        };
+        self.subtables.iter().filter(covers).flat_map(move |s| {
+            // With the same mask one lookup finds them all.
+            let same = s.mask == criteria.mask;
+            let exact = same.then(|| s.chain(s.lookup(self.hash, &criteria.key)));
+            let scan =
+                (!same).then(|| s.slots().filter(|e| s.agrees(e.0, &criteria.key, &criteria.mask)));
+            exact
+                .into_iter()
+                .flatten()
+                .chain(scan.into_iter().flatten())
+                .map(move |e| Self::found(s, e))
+        })
+    }
+
+    /// All rules of one priority that share some packet with `m` (`OFPFF_CHECK_OVERLAP`).
+    pub fn overlapping<'a>(
+        &'a self,
+        m: &'a Match,
+        priority: i32,
+    ) -> impl Iterator<Item = Found<'a, R>> {
+        self.subtables.iter().filter(move |s| s.max_priority() >= priority).flat_map(move |s| {
+            let common = &m.mask & &s.mask;
+            s.slots()
+                .filter(move |e| e.1 == priority && s.agrees(e.0, &m.key, &common))
+                .map(move |e| Self::found(s, e))
+        })
+    }
+}
