@@ -7,9 +7,8 @@
 //! into the frame. `PACKET_IGNORE_OUTGOING` keeps frames that the host or we send on the device
 //! from coming back.
 //!
-//! A packet socket is a listener: the host's stack gets the frames too, unless an
-//! [`crate::exclusive`] attachment, which [`AfPacket::open`] makes, takes them away behind the
-//! socket.
+//! A packet socket is a listener: the host's stack gets the frames too, unless an attachment
+//! ([`crate::exclusive`]), which [`AfPacket::open`] makes, takes them away behind the socket.
 //!
 //! When the device goes down, receiving yields nothing until it is up again. When it is removed,
 //! sends count [`TxDrop::Gone`] and receiving yields nothing for ever (the kernel does not tell a
@@ -20,6 +19,8 @@ use std::sync::Arc;
 
 use packet::{Offload, PacketBuf, header};
 
+use crate::exclusive::{Attachment, Claim, Method};
+use crate::link::Links;
 use crate::soft::Softener;
 use crate::sys::{self, Errno, PacketMreq, TpacketStats, mmsg};
 use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
@@ -43,13 +44,21 @@ pub struct Options {
     pub promiscuous: bool,
     /// Send past the device's queueing discipline (`PACKET_QDISC_BYPASS`).
     pub qdisc_bypass: bool,
+    /// How to keep the host's stack from the frames, in order of preference; none: share them.
+    pub exclusive: &'static [Method],
     /// Socket buffer for each direction in bytes. A 64 KB frame is accounted with its overhead.
     pub buffer: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { vnet_hdr: true, promiscuous: true, qdisc_bypass: true, buffer: 16 << 20 }
+        Options {
+            vnet_hdr: true,
+            promiscuous: true,
+            qdisc_bypass: true,
+            exclusive: Method::ALL,
+            buffer: 16 << 20,
+        }
     }
 }
 
@@ -62,6 +71,8 @@ pub struct AfPacket {
     state: Arc<PortState>,
     rx: Option<Rx>,
     warnings: Vec<Warning>,
+    attachment: Option<Attachment>,
+    _claim: Claim,
 }
 
 impl AfPacket {
@@ -74,6 +85,8 @@ impl AfPacket {
         let ifindex = req.int() as u32;
         sys::ioctl_ifreq(fd.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
         let state = Arc::new(PortState::new(req.int() as u32));
+        let mut links = Links::open()?;
+        let claim = Claim::take(name, ifindex, &mut links)?;
 
         let mut warnings = Vec::new();
         let on = 1i32;
@@ -98,6 +111,8 @@ impl AfPacket {
                 .map_err(fail)?;
         }
         sys::bind_packet(fd.as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
+        let (attachment, warning) = Attachment::new(name, ifindex, options.exclusive, &mut links);
+        warnings.extend(warning);
         let rx = Rx {
             fd,
             ring: mmsg::RxRing::new(),
@@ -105,7 +120,21 @@ impl AfPacket {
             state: Arc::clone(&state),
             since_stats: 0,
         };
-        Ok(AfPacket { name: name.to_owned(), ifindex, options, state, rx: Some(rx), warnings })
+        Ok(AfPacket {
+            name: name.to_owned(),
+            ifindex,
+            options,
+            state,
+            rx: Some(rx),
+            warnings,
+            attachment,
+            _claim: claim,
+        })
+    }
+
+    /// How the host's stack is kept from the frames.
+    pub fn exclusive(&self) -> Option<Method> {
+        self.attachment.as_ref().map(Attachment::method)
     }
 }
 

@@ -29,6 +29,9 @@
 pub mod af_packet;
 pub mod dummy;
 mod error;
+pub mod exclusive;
+pub mod link;
+mod netlink;
 pub mod poll;
 mod port;
 mod soft;

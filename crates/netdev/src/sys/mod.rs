@@ -10,6 +10,7 @@ use std::fmt;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+pub(crate) mod bpf;
 pub(crate) mod mmsg;
 
 /// An error number of the kernel. Its text is the C library's, as OVS prints it.
