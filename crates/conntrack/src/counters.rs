@@ -1,0 +1,104 @@
+//! What the tracker counts: one table of counters, one by reason of invalidity, and the
+//! statistics of what is alive.
+
+use crate::{ConnSnapshot, InvalidReason};
+use alloc::collections::BTreeMap;
+use packet::header::ipproto;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident;)*) => {
+        /// Totals since the tracker was made.
+        #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $field: u64,)*
+            invalid_by: [u64; InvalidReason::ALL.len()],
+        }
+
+        impl Counters {
+            /// Name and value of each, without the reasons of invalidity.
+            pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field),)*].into_iter()
+            }
+
+            /// Adds another shard's counters.
+            pub fn add(&mut self, o: &Counters) {
+                $(self.$field += o.$field;)*
+                for (a, b) in self.invalid_by.iter_mut().zip(o.invalid_by) {
+                    *a += b;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets that belonged to a known connection.
+    found;
+    /// Packets of no known connection.
+    new;
+    /// Packets that were `inv`.
+    invalid;
+    /// Packets that were not IP.
+    untracked;
+    /// Connections committed.
+    insert;
+    /// Commits refused.
+    insert_failed;
+    /// Packets whose commit was refused because the table was full.
+    drop;
+    /// Connections that had to make room for others.
+    early_drop;
+    /// Packets too damaged to be looked up.
+    error;
+    /// Connections whose time ran out.
+    expired;
+    /// Connections removed on request, by `force` or by a SYN that reopened them.
+    delete;
+}
+
+impl Counters {
+    pub(crate) fn count_invalid(&mut self, r: InvalidReason) {
+        self.invalid += 1;
+        self.invalid_by[r as usize] += 1;
+    }
+
+    /// Packets that were `inv` for this reason.
+    pub fn invalid_by(&self, r: InvalidReason) -> u64 {
+        self.invalid_by[r as usize]
+    }
+}
+
+/// How many connections there are of which kind (`dpctl/ct-stats-show`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CtStats {
+    /// All.
+    pub total: u64,
+    /// By protocol, in the order of [`CtStats::PROTOS`].
+    pub by_proto: [u64; 7],
+    /// TCP connections by the state name that OVS prints.
+    pub by_tcp_state: BTreeMap<&'static str, u64>,
+}
+
+impl CtStats {
+    /// Names of the kinds.
+    pub const PROTOS: [&str; 7] = ["TCP", "UDP", "SCTP", "ICMP", "DCCP", "IGMP", "Other"];
+
+    /// Counts one more.
+    pub fn count(&mut self, c: &ConnSnapshot) {
+        const DCCP: u8 = 33;
+        self.total += 1;
+        let kind = match c.orig.proto {
+            ipproto::TCP => 0,
+            ipproto::UDP => 1,
+            ipproto::SCTP => 2,
+            ipproto::ICMP | ipproto::ICMPV6 => 3,
+            DCCP => 4,
+            ipproto::IGMP => 5,
+            _ => 6,
+        };
+        self.by_proto[kind] += 1;
+        if let Some(t) = &c.tcp {
+            *self.by_tcp_state.entry(t.state_name()).or_default() += 1;
+        }
+    }
+}

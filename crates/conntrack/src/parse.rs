@@ -1,0 +1,363 @@
+//! From a frame to what the tracker needs of it: key, direction, TCP segment, quoted packet.
+//!
+//! Pure and without the table, so a front can parse before it takes a shard's lock. Nothing here
+//! trusts a length, an offset or a checksum in the frame; a failure is an [`InvalidReason`].
+//!
+//! What counts as malformed follows OVS's userspace tracker as observed: fragments, wrong
+//! checksums, port 0 and ICMP types that are neither query, answer nor error are invalid.
+
+use crate::tcp::Segment;
+use crate::tuple::{Key, Tuple, is_icmp_answer, is_icmp_query};
+use crate::{InvalidReason, InvalidReason as R};
+use base::{HashKey, Zone};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use packet::PacketBuf;
+use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
+use packet::header::{be16, be32, ethertype, icmp, icmpv6, ipproto, tcp_flag};
+
+/// A frame and what the caller knows about it already.
+#[derive(Copy, Clone, Debug)]
+pub struct PacketView<'a> {
+    /// The whole frame.
+    pub frame: &'a [u8],
+    /// Offset of the network header in the frame.
+    pub l3: usize,
+    /// EtherType of the network header.
+    pub eth_type: u16,
+    /// The transport checksum is partial or was checked by a device.
+    pub csum_trusted: bool,
+}
+
+impl<'a> PacketView<'a> {
+    /// From a buffer whose layers are set. A buffer without a network layer is untracked.
+    pub fn of(pkt: &'a PacketBuf, eth_type: u16) -> PacketView<'a> {
+        let (l3, eth_type) = match pkt.l3() {
+            Some(l3) => (l3, eth_type),
+            None => (0, 0),
+        };
+        PacketView { frame: pkt.frame(), l3, eth_type, csum_trusted: pkt.offload.csum_trusted() }
+    }
+}
+
+/// What a parsed packet is to the state machines.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Body {
+    Tcp(Segment),
+    /// ICMP or ICMPv6 query or answer.
+    Icmp {
+        answer: bool,
+    },
+    /// ICMP or ICMPv6 error; the key is the quoted packet's, the direction its opposite.
+    Error,
+    /// UDP and everything else.
+    Other,
+}
+
+/// A packet that can be tracked.
+#[derive(Copy, Clone, Debug)]
+pub struct Parsed {
+    pub(crate) key: Key,
+    /// The packet goes against the key's order.
+    pub(crate) swapped: bool,
+    pub(crate) body: Body,
+    /// Bytes of the IP packet, header included.
+    pub(crate) len: u32,
+}
+
+impl Parsed {
+    /// The connection's key, equal for both directions (for ICMP errors: of the connection they
+    /// are about).
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Symmetric keyed hash: both directions of a connection, and ICMP errors about it, have the
+    /// same. The tables use the low bits; shard by the high ones ([`Parsed::shard`]).
+    pub fn hash(&self, secret: HashKey) -> u32 {
+        self.key.hash(secret)
+    }
+
+    /// Which of `n` shards the connection lives in. `n` must not be zero.
+    pub fn shard(&self, secret: HashKey, n: usize) -> usize {
+        crate::shard_of(self.hash(secret), n)
+    }
+}
+
+/// Result of [`parse`].
+#[derive(Copy, Clone, Debug)]
+pub enum Parse {
+    /// Not IP: there is nothing to track.
+    Untracked,
+    /// IP, but not fit for tracking.
+    Invalid(InvalidReason),
+    /// Can be looked up.
+    Packet(Parsed),
+}
+
+/// Reads a frame for the connection table of `zone`.
+pub fn parse(view: &PacketView<'_>, zone: Zone) -> Parse {
+    let ip = match view.eth_type {
+        ethertype::IPV4 => view.frame.get(view.l3..).ok_or(R::Truncated).and_then(ipv4),
+        ethertype::IPV6 => view.frame.get(view.l3..).ok_or(R::Truncated).and_then(ipv6),
+        _ => return Parse::Untracked,
+    };
+    match ip.and_then(|ip| transport(&ip, zone, view.csum_trusted)) {
+        Ok(p) => Parse::Packet(p),
+        Err(reason) => Parse::Invalid(reason),
+    }
+}
+
+/// An IP packet whose header was read. `payload` is cut to the IP length where the frame is
+/// longer (Ethernet padding).
+struct Ip<'a> {
+    src: IpAddr,
+    dst: IpAddr,
+    proto: u8,
+    payload: &'a [u8],
+    /// Bytes of the whole IP packet.
+    len: u32,
+}
+
+fn ipv4(data: &[u8]) -> Result<Ip<'_>, R> {
+    let (header_len, total) = ipv4_lengths(data)?;
+    if total > data.len() {
+        return Err(R::Truncated);
+    }
+    if checksum(&data[..header_len]) != 0 {
+        return Err(R::L3Checksum);
+    }
+    ipv4_addresses(data, header_len, total)
+}
+
+/// The header and total length of an IPv4 packet; the header is within `data`.
+fn ipv4_lengths(data: &[u8]) -> Result<(usize, usize), R> {
+    let first = *data.first().ok_or(R::Truncated)?;
+    let header_len = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || header_len < 20 {
+        return Err(R::BadHeader);
+    }
+    if data.len() < header_len {
+        return Err(R::Truncated);
+    }
+    let total = usize::from(be16(data, 2).ok_or(R::Truncated)?);
+    if total < header_len { Err(R::BadHeader) } else { Ok((header_len, total)) }
+}
+
+/// The rest of the IPv4 header; `data` may be cut anywhere behind it.
+fn ipv4_addresses(data: &[u8], header_len: usize, total: usize) -> Result<Ip<'_>, R> {
+    const MORE_OR_OFFSET: u16 = 0x3fff;
+    if be16(data, 6).ok_or(R::Truncated)? & MORE_OR_OFFSET != 0 {
+        return Err(R::Fragment);
+    }
+    let addr = |at| be32(data, at).map(|a| IpAddr::V4(Ipv4Addr::from(a))).ok_or(R::Truncated);
+    Ok(Ip {
+        src: addr(12)?,
+        dst: addr(16)?,
+        proto: *data.get(9).ok_or(R::Truncated)?,
+        payload: &data[header_len..total.min(data.len())],
+        len: total as u32,
+    })
+}
+
+fn ipv6(data: &[u8]) -> Result<Ip<'_>, R> {
+    let ip = ipv6_head(data)?;
+    if ip.len as usize > data.len() { Err(R::Truncated) } else { Ok(ip) }
+}
+
+/// Reads an IPv6 header and its extension headers; `data` may be cut anywhere behind them.
+fn ipv6_head(data: &[u8]) -> Result<Ip<'_>, R> {
+    let first = *data.first().ok_or(R::Truncated)?;
+    if first >> 4 != 6 {
+        return Err(R::BadHeader);
+    }
+    if data.len() < 40 {
+        return Err(R::Truncated);
+    }
+    let mut proto = data[6];
+    let mut total = usize::from(be16(data, 4).ok_or(R::Truncated)?) + 40;
+    if total == 40 && proto == ipproto::HOPOPTS {
+        // A jumbogram (RFC 2675) carries its length in an option; the frame's length will do.
+        total = data.len();
+    }
+    let addr = |at: usize| {
+        let a: Option<&[u8; 16]> = data.get(at..).and_then(|d| d.first_chunk());
+        a.map(|a| IpAddr::V6(Ipv6Addr::from(*a))).ok_or(R::Truncated)
+    };
+    let (src, dst) = (addr(8)?, addr(24)?);
+    let mut payload = &data[40..total.min(data.len())];
+    // Extension headers (RFC 8200 §4); the length limits how many there can be.
+    loop {
+        let len = match proto {
+            ipproto::HOPOPTS | ipproto::ROUTING | ipproto::DSTOPTS | ipproto::MH => {
+                (usize::from(*payload.get(1).ok_or(R::Truncated)?) + 1) * 8
+            }
+            ipproto::AH => (usize::from(*payload.get(1).ok_or(R::Truncated)?) + 2) * 4,
+            ipproto::FRAGMENT => {
+                const OFFSET_OR_MORE: u16 = 0xfff9;
+                if be16(payload, 2).ok_or(R::Truncated)? & OFFSET_OR_MORE != 0 {
+                    return Err(R::Fragment);
+                }
+                8
+            }
+            _ => break,
+        };
+        let next = payload[0];
+        payload = payload.get(len..).ok_or(R::Truncated)?;
+        proto = next;
+    }
+    Ok(Ip { src, dst, proto, payload, len: total as u32 })
+}
+
+/// Whether the checksum over the transport bytes and the pseudo-header is right.
+fn transport_sum_ok(ip: &Ip<'_>, proto: u8, bytes: &[u8]) -> bool {
+    let len = bytes.len() as u32;
+    let pseudo = match (ip.src, ip.dst) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => pseudo_v4(s.into(), d.into(), proto, len),
+        (IpAddr::V6(s), IpAddr::V6(d)) => pseudo_v6(&s.octets(), &d.octets(), proto, len),
+        _ => return false,
+    };
+    finish(add(pseudo, bytes)) == 0
+}
+
+fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
+    let data = ip.payload;
+    let (tuple, body) = match (ip.proto, ip.src.is_ipv4()) {
+        (ipproto::TCP, _) => {
+            let segment = tcp(data)?;
+            if !csum_trusted && !transport_sum_ok(ip, ipproto::TCP, data) {
+                return Err(R::L4Checksum);
+            }
+            (ports(ip, data)?, Body::Tcp(segment))
+        }
+        (ipproto::UDP, v4) => {
+            let len = usize::from(be16(data, 4).ok_or(R::Truncated)?);
+            let datagram = data.get(..len).ok_or(R::Truncated)?;
+            let sum = be16(datagram, 6).ok_or(R::BadHeader)?;
+            // Zero means "none", which IPv4 alone allows (RFC 768, RFC 8200 §8.1).
+            let unchecked = csum_trusted || (sum == 0 && v4);
+            if !unchecked && !transport_sum_ok(ip, ipproto::UDP, datagram) {
+                return Err(R::L4Checksum);
+            }
+            (ports(ip, data)?, Body::Other)
+        }
+        (ipproto::SCTP, _) => {
+            if data.len() < packet::header::SCTP_LEN {
+                return Err(R::Truncated);
+            }
+            (ports(ip, data)?, Body::Other)
+        }
+        (ipproto::ICMP, true) => {
+            if !csum_trusted && checksum(data) != 0 {
+                return Err(R::L4Checksum);
+            }
+            return icmp_message(ip, zone);
+        }
+        (ipproto::ICMPV6, false) => {
+            if !csum_trusted && !transport_sum_ok(ip, ipproto::ICMPV6, data) {
+                return Err(R::L4Checksum);
+            }
+            return icmp_message(ip, zone);
+        }
+        _ => (generic(ip), Body::Other),
+    };
+    let (key, swapped) = tuple.key(zone);
+    Ok(Parsed { key, swapped, body, len: ip.len })
+}
+
+/// A protocol without ports: addresses and protocol number are all. ICMP over the wrong IP
+/// version is one of them, and must not be mistaken for a query.
+fn generic(ip: &Ip<'_>) -> Tuple {
+    Tuple::ports(ip.src, ip.dst, ip.proto, 0, 0)
+}
+
+fn ports(ip: &Ip<'_>, data: &[u8]) -> Result<Tuple, R> {
+    let sport = be16(data, 0).ok_or(R::Truncated)?;
+    let dport = be16(data, 2).ok_or(R::Truncated)?;
+    if sport == 0 || dport == 0 {
+        return Err(R::BadHeader);
+    }
+    Ok(Tuple::ports(ip.src, ip.dst, ip.proto, sport, dport))
+}
+
+fn tcp(data: &[u8]) -> Result<Segment, R> {
+    let word = be16(data, 12).ok_or(R::Truncated)?;
+    let header_len = usize::from(word >> 12) * 4;
+    if header_len < packet::header::TCP_LEN {
+        return Err(R::BadHeader);
+    }
+    let header = data.get(..header_len).ok_or(R::Truncated)?;
+    let flags = word & 0x1ff;
+    Ok(Segment {
+        seq: be32(data, 4).ok_or(R::Truncated)?,
+        ack: be32(data, 8).ok_or(R::Truncated)?,
+        window: be16(data, 14).ok_or(R::Truncated)?,
+        flags: flags as u8,
+        payload: (data.len() - header_len) as u32,
+        wscale: if flags & tcp_flag::SYN != 0 { window_scale(&header[20..]) } else { None },
+    })
+}
+
+/// The window scale option (RFC 7323 §2.2), limited to 14.
+fn window_scale(mut options: &[u8]) -> Option<u8> {
+    loop {
+        match *options {
+            [] | [0, ..] => return None,
+            [1, ref rest @ ..] => options = rest,
+            [3, 3, shift, ..] => return Some(shift.min(14)),
+            [_, len, ..] if len >= 2 => options = options.get(usize::from(len)..)?,
+            _ => return None,
+        }
+    }
+}
+
+const ICMP_ERRORS: [u8; 5] =
+    [icmp::DST_UNREACH, icmp::SOURCE_QUENCH, icmp::REDIRECT, icmp::TIME_EXCEEDED, icmp::PARAM_PROB];
+const ICMPV6_ERRORS: [u8; 4] =
+    [icmpv6::DST_UNREACH, icmpv6::PACKET_TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAM_PROB];
+
+fn icmp_message(ip: &Ip<'_>, zone: Zone) -> Result<Parsed, R> {
+    let data = ip.payload;
+    let rest = data.get(8..).ok_or(R::Truncated)?;
+    let errors: &[u8] = if ip.src.is_ipv4() { &ICMP_ERRORS } else { &ICMPV6_ERRORS };
+    if errors.contains(&data[0]) {
+        let inner = quoted(rest, ip.src.is_ipv4()).ok_or(R::IcmpInner)?;
+        // Who reports an error reports it to the sender of the quoted packet.
+        if inner.src != ip.dst {
+            return Err(R::IcmpInner);
+        }
+        let (key, swapped) = inner.reverse().key(zone);
+        return Ok(Parsed { key, swapped, body: Body::Error, len: ip.len });
+    }
+    let tuple = icmp_query(ip)?;
+    let (key, swapped) = tuple.key(zone);
+    Ok(Parsed { key, swapped, body: Body::Icmp { answer: swapped }, len: ip.len })
+}
+
+fn icmp_query(ip: &Ip<'_>) -> Result<Tuple, R> {
+    let data = ip.payload;
+    let (ty, code) = (*data.first().ok_or(R::Truncated)?, *data.get(1).ok_or(R::Truncated)?);
+    if !is_icmp_query(ip.proto, ty) && !is_icmp_answer(ip.proto, ty) {
+        return Err(R::IcmpType);
+    }
+    Ok(Tuple::icmp(ip.src, ip.dst, be16(data, 4).ok_or(R::Truncated)?, ty, code))
+}
+
+/// The tuple of the packet that an ICMP error quotes. It may be cut 8 bytes into its transport
+/// header (RFC 792) and its checksums are not ours to judge.
+fn quoted(data: &[u8], v4: bool) -> Option<Tuple> {
+    let ip = if v4 {
+        let (header_len, total) = ipv4_lengths(data).ok()?;
+        ipv4_addresses(data, header_len, total).ok()?
+    } else {
+        ipv6_head(data).ok()?
+    };
+    match ip.proto {
+        ipproto::TCP | ipproto::UDP | ipproto::SCTP if ip.payload.len() >= 8 => {
+            ports(&ip, ip.payload).ok()
+        }
+        ipproto::TCP | ipproto::UDP | ipproto::SCTP => None,
+        ipproto::ICMP if v4 => icmp_query(&ip).ok(),
+        ipproto::ICMPV6 if !v4 => icmp_query(&ip).ok(),
+        _ => Some(generic(&ip)),
+    }
+}

@@ -1,0 +1,196 @@
+//! Where connections live: a slab in segments, and the index by key.
+//!
+//! Neither ever moves what it holds, so growth costs one small step per insert and no packet
+//! waits for a rehash: the slab grows by segments, the index by linear hashing (Litwin 1980),
+//! which splits one bucket per insert. Chains are intrusive: a connection holds its hash and the
+//! link to the next.
+
+use crate::conn::{Conn, NIL};
+use crate::tuple::Key;
+use alloc::vec::Vec;
+
+const SEGMENT_BITS: u32 = 12;
+const SEGMENT: usize = 1 << SEGMENT_BITS;
+const FIRST_BUCKETS: u32 = 64;
+
+/// Connections by slot number.
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    segments: Vec<Vec<Conn>>,
+    free: Option<u32>,
+    used: u32,
+    live: u32,
+}
+
+impl Slab {
+    /// Connections alive.
+    pub fn len(&self) -> usize {
+        self.live as usize
+    }
+
+    /// One more than the highest slot ever used.
+    pub fn slots(&self) -> u32 {
+        self.used
+    }
+
+    #[inline]
+    pub fn get(&self, slot: u32) -> &Conn {
+        &self.segments[(slot >> SEGMENT_BITS) as usize][slot as usize & (SEGMENT - 1)]
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, slot: u32) -> &mut Conn {
+        &mut self.segments[(slot >> SEGMENT_BITS) as usize][slot as usize & (SEGMENT - 1)]
+    }
+
+    /// The connection in `slot` if one is alive there.
+    #[inline]
+    pub fn live(&self, slot: u32) -> Option<&Conn> {
+        if slot >= self.used {
+            return None;
+        }
+        Some(self.get(slot)).filter(|c| c.alive)
+    }
+
+    /// Stores a connection; its generation follows on that of the slot's last one.
+    pub fn insert(&mut self, mut conn: Conn) -> u32 {
+        conn.alive = true;
+        self.live += 1;
+        if let Some(slot) = self.free {
+            let place = self.get_mut(slot);
+            let next_free = place.next;
+            conn.generation = place.generation;
+            *place = conn;
+            self.free = (next_free != NIL).then_some(next_free);
+            return slot;
+        }
+        let slot = self.used;
+        if slot as usize & (SEGMENT - 1) == 0 {
+            // A small table takes what it needs, a large one whole segments.
+            self.segments.push(Vec::with_capacity(if slot == 0 { 64 } else { SEGMENT }));
+        }
+        if let Some(last) = self.segments.last_mut() {
+            last.push(conn);
+        }
+        self.used += 1;
+        slot
+    }
+
+    /// Frees a slot. The connection must be alive and out of index and wheel.
+    pub fn remove(&mut self, slot: u32) {
+        let next = self.free.unwrap_or(NIL);
+        let c = self.get_mut(slot);
+        c.alive = false;
+        c.generation = c.generation.wrapping_add(1);
+        c.next = next;
+        self.free = Some(slot);
+        self.live -= 1;
+    }
+}
+
+/// Slots by key.
+#[derive(Debug)]
+pub(crate) struct Index {
+    heads: Vec<Vec<u32>>,
+    buckets: u32,
+    /// Smallest `2^n - 1` that is at least `buckets - 1`.
+    mask: u32,
+    entries: u32,
+}
+
+impl Index {
+    pub fn new() -> Index {
+        let mut first = Vec::with_capacity(FIRST_BUCKETS as usize);
+        first.resize(FIRST_BUCKETS as usize, NIL);
+        Index {
+            heads: alloc::vec![first],
+            buckets: FIRST_BUCKETS,
+            mask: FIRST_BUCKETS - 1,
+            entries: 0,
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u32) -> u32 {
+        let b = hash & self.mask;
+        if b < self.buckets { b } else { b & (self.mask >> 1) }
+    }
+
+    #[inline]
+    fn head(&self, bucket: u32) -> u32 {
+        self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)]
+    }
+
+    fn set_head(&mut self, bucket: u32, slot: u32) {
+        self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)] = slot;
+    }
+
+    /// The slot of the connection with `key`.
+    #[inline]
+    pub fn find(&self, slab: &Slab, hash: u32, key: &Key) -> Option<u32> {
+        let mut at = self.head(self.bucket(hash));
+        while at != NIL {
+            let c = slab.get(at);
+            if c.hash == hash && c.key == *key {
+                return Some(at);
+            }
+            at = c.next;
+        }
+        None
+    }
+
+    /// Adds a connection that is in the slab and not in the index.
+    pub fn insert(&mut self, slab: &mut Slab, slot: u32) {
+        let bucket = self.bucket(slab.get(slot).hash);
+        slab.get_mut(slot).next = self.head(bucket);
+        self.set_head(bucket, slot);
+        self.entries += 1;
+        if self.entries > self.buckets && self.buckets < 1 << 31 {
+            self.split(slab);
+        }
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, slab: &mut Slab, slot: u32) {
+        let (hash, after) = {
+            let c = slab.get(slot);
+            (c.hash, c.next)
+        };
+        let bucket = self.bucket(hash);
+        let mut at = self.head(bucket);
+        if at == slot {
+            self.set_head(bucket, after);
+        } else {
+            while slab.get(at).next != slot {
+                at = slab.get(at).next;
+            }
+            slab.get_mut(at).next = after;
+        }
+        self.entries -= 1;
+    }
+
+    /// One more bucket, filled from the one that held its hashes so far.
+    fn split(&mut self, slab: &mut Slab) {
+        let new = self.buckets;
+        if new > self.mask {
+            self.mask = self.mask << 1 | 1;
+        }
+        let old = new & (self.mask >> 1);
+        if new as usize & (SEGMENT - 1) == 0 {
+            self.heads.push(Vec::with_capacity(SEGMENT));
+        }
+        if let Some(last) = self.heads.last_mut() {
+            last.push(NIL);
+        }
+        self.buckets += 1;
+        let mut at = self.head(old);
+        self.set_head(old, NIL);
+        while at != NIL {
+            let next = slab.get(at).next;
+            let to = self.bucket(slab.get(at).hash);
+            slab.get_mut(at).next = self.head(to);
+            self.set_head(to, at);
+            at = next;
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! TCP as seen from the middle: two peers, one transition table, the window test.
+//!
+//! Each end of a connection has a [`PeerState`] of its own, because a middlebox sees two half
+//! connections: what an end sends moves that end ([`SENT`]), what it acknowledges moves the other
+//! ([`HEARD`]). The connection's state in the vocabulary of OVS or of the Linux kernel is derived
+//! from the pair.
+//!
+//! The window test is Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2000):
+//! for a segment `[seq, end)` acknowledging `ack`, with `s` the sender's and `r` the receiver's
+//! record,
+//!
+//! ```text
+//! I    end <= s.max_end                 data the receiver opened its window for
+//! II   seq >= s.end - r.max_win         not more than one window back (retransmission)
+//! III  ack <= r.end + AHEAD             acknowledges what was sent (some of it perhaps unseen)
+//! IV   ack >= r.end - AHEAD << scale    not an acknowledgment from long ago
+//! ```
+//!
+//! All sequence arithmetic is modulo 2³² (RFC 9293 §3.4); windows are scaled (RFC 7323 §2.3) when
+//! both SYNs offered it, and taken as scaled by 14 when the SYNs were not seen. What is accepted
+//! around the edges (a peer that has not spoken, a connection just closed) is what OVS's
+//! userspace tracker accepts, observed on the wire; the tests have the rows.
+
+use crate::tuple::Dir;
+use crate::{InvalidReason, TimeoutClass};
+use packet::header::tcp_flag;
+
+/// How far an acknowledgment may be off: one unscaled window and a packet (Rooij §5.3).
+const AHEAD: u32 = 0xffff + 1500;
+/// Largest shift of RFC 7323 §2.3.
+const MAX_SHIFT: u8 = 14;
+
+const FIN: u8 = tcp_flag::FIN as u8;
+const SYN: u8 = tcp_flag::SYN as u8;
+const RST: u8 = tcp_flag::RST as u8;
+const PSH: u8 = tcp_flag::PSH as u8;
+const ACK: u8 = tcp_flag::ACK as u8;
+const URG: u8 = tcp_flag::URG as u8;
+
+/// What the tracker reads of a TCP segment.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub flags: u8,
+    /// Data bytes.
+    pub payload: u32,
+    /// Window scale option of a SYN.
+    pub wscale: Option<u8>,
+}
+
+impl Segment {
+    fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Sequence number after the segment; SYN and FIN take one each (RFC 9293 §3.4).
+    fn end(&self) -> u32 {
+        let control = u32::from(self.has(SYN)) + u32::from(self.has(FIN));
+        self.seq.wrapping_add(self.payload).wrapping_add(control)
+    }
+
+    /// The flags are a combination that TCP sends: not SYN with FIN or RST; without SYN either
+    /// ACK or RST; FIN, PSH and URG only with ACK.
+    fn flags_ok(&self) -> bool {
+        let f = self.flags;
+        let opening_and_closing = f & SYN != 0 && f & (FIN | RST) != 0;
+        let nothing = f & (SYN | ACK | RST) == 0;
+        let needs_ack = f & ACK == 0 && f & (FIN | PSH | URG) != 0;
+        !(opening_and_closing || nothing || needs_ack)
+    }
+}
+
+/// How far one end of a connection has come. Names and order are OVS's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PeerState {
+    /// Has sent nothing.
+    Closed,
+    /// Has sent a SYN (or anything, if the connection was picked up) that is not acknowledged.
+    SynSent,
+    /// Was acknowledged.
+    Established,
+    /// Has sent FIN.
+    Closing,
+    /// Its FIN was acknowledged.
+    FinWait2,
+    /// The connection was reset.
+    TimeWait,
+}
+
+impl PeerState {
+    /// All states in their order.
+    pub const ALL: [PeerState; 6] = [
+        PeerState::Closed,
+        PeerState::SynSent,
+        PeerState::Established,
+        PeerState::Closing,
+        PeerState::FinWait2,
+        PeerState::TimeWait,
+    ];
+
+    /// OVS's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PeerState::Closed => "CLOSED",
+            PeerState::SynSent => "SYN_SENT",
+            PeerState::Established => "ESTABLISHED",
+            PeerState::Closing => "CLOSING",
+            PeerState::FinWait2 => "FIN_WAIT_2",
+            PeerState::TimeWait => "TIME_WAIT",
+        }
+    }
+}
+
+/// What kind of segment it is to the machine; the first that fits, in this order: RST, FIN,
+/// SYN+ACK, SYN, else ACK.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Event {
+    /// SYN alone.
+    Syn,
+    /// SYN and ACK.
+    SynAck,
+    /// ACK with or without data.
+    Ack,
+    /// FIN (always with ACK).
+    Fin,
+    /// RST.
+    Rst,
+}
+
+impl Event {
+    /// All events in their order.
+    pub const ALL: [Event; 5] = [Event::Syn, Event::SynAck, Event::Ack, Event::Fin, Event::Rst];
+
+    fn of(s: &Segment) -> Event {
+        match s.flags {
+            f if f & RST != 0 => Event::Rst,
+            f if f & FIN != 0 => Event::Fin,
+            f if f & (SYN | ACK) == SYN | ACK => Event::SynAck,
+            f if f & SYN != 0 => Event::Syn,
+            _ => Event::Ack,
+        }
+    }
+}
+
+/// One line of the transition table: in `state`, for each event in the order of [`Event`].
+type Row = [PeerState; 5];
+
+use PeerState::{
+    Closed as CLO, Closing as CLG, Established as EST, FinWait2 as FW2, SynSent as SYS,
+    TimeWait as TMW,
+};
+
+/// What a segment does to the end that **sends** it.
+#[rustfmt::skip]
+pub const SENT: [Row; 6] = [
+    //            Syn  SynAck Ack  Fin  Rst
+    /* Closed */ [SYS, SYS,   SYS, CLG, TMW],
+    //  Syn     the active open (RFC 9293 §3.5), or the second SYN of a simultaneous one (fig. 7)
+    //  SynAck  the answer of a listener; acknowledged only by the third segment
+    //  Ack     a running connection was picked up: one direction is known now
+    //  Fin     picked up at its very end
+    //  Rst     "nobody listens here" (§3.5.3)
+    /* SynSent */ [SYS, SYS, SYS, CLG, TMW],
+    //  Syn     retransmission;  SynAck retransmission, or simultaneous open
+    //  Ack     the third segment before the SYN+ACK was seen, or data that follows a pick-up
+    //  Fin     closes before the handshake was seen to end (§3.10.4 CLOSE in SYN-RECEIVED)
+    //  Rst     gives up
+    /* Established */ [EST, EST, EST, CLG, TMW],
+    //  Syn     in the window: the receiver will challenge it (RFC 5961 §4), nothing changes
+    //  SynAck  retransmission whose ACK was lost
+    //  Fin     no more data from here, the other end may go on (half-close, §3.6)
+    //  Rst     abort; its sequence number was tested (RFC 5961 §3)
+    /* Closing */ [CLG, CLG, CLG, CLG, TMW],
+    //  Ack     acknowledges the other half;  Fin retransmission
+    /* FinWait2 */ [FW2, FW2, FW2, FW2, TMW],
+    //  Ack     acknowledges the other half;  Fin retransmission whose ACK was lost
+    //  Rst     a late abort
+    /* TimeWait */ [TMW, TMW, TMW, TMW, TMW],
+    //  nothing brings a reset connection back but a SYN, which makes a new one (see `update`)
+];
+
+/// What a segment does to the end that **receives** it: an acknowledgment confirms it.
+#[rustfmt::skip]
+pub const HEARD: [Row; 6] = [
+    //            Syn  SynAck Ack  Fin  Rst
+    /* Closed */ [CLO, CLO,   CLO, CLO, TMW],
+    //  has not spoken, so nothing of it can be acknowledged
+    /* SynSent */ [SYS, EST, EST, EST, TMW],
+    //  Syn     simultaneous open: carries no acknowledgment
+    //  SynAck, Ack, Fin  the SYN is acknowledged (§3.10.7.3)
+    /* Established */ [EST, EST, EST, EST, TMW],
+    /* Closing */ [CLG, FW2, FW2, FW2, TMW],
+    //  Ack, Fin  the FIN is acknowledged (§3.6); as OVS and Linux do, any ACK is taken for that
+    /* FinWait2 */ [FW2, FW2, FW2, FW2, TMW],
+    /* TimeWait */ [TMW, TMW, TMW, TMW, TMW],
+];
+
+/// One end of a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Sequence number after the last byte it sent.
+    pub(crate) end: u32,
+    /// Sequence number it may send up to.
+    pub(crate) max_end: u32,
+    /// Largest window it announced, in bytes.
+    pub(crate) max_win: u32,
+    /// How far it has come.
+    pub(crate) state: PeerState,
+    /// Its window shift, if it is known.
+    pub(crate) scale: Scale,
+}
+
+/// What is known of the window scaling of one end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Its SYN had no such option, or the other end's had none.
+    Off,
+    /// Its SYN offered this shift.
+    Shift(u8),
+    /// Its SYN was not seen.
+    Unknown,
+}
+
+impl Peer {
+    /// An end that has not spoken.
+    pub(crate) const SILENT: Peer =
+        Peer { end: 0, max_end: 0, max_win: 1, state: PeerState::Closed, scale: Scale::Off };
+
+    /// Shift of the announced window, for a segment that is not a SYN.
+    fn shift(&self, other: &Peer) -> u8 {
+        match (self.scale, other.scale) {
+            (Scale::Shift(s), Scale::Shift(_)) => s,
+            (Scale::Unknown, _) | (_, Scale::Unknown) => MAX_SHIFT,
+            _ => 0,
+        }
+    }
+}
+
+/// Whether `a <= b` modulo 2³².
+#[inline]
+fn le(a: u32, b: u32) -> bool {
+    (b.wrapping_sub(a) as i32) >= 0
+}
+
+/// What a segment was to its connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Fits, and the connection waits for this class of timeout now.
+    Fits(TimeoutClass),
+    /// A SYN (again) of a connection that was not answered: still new.
+    Opening,
+    /// A SYN on a closed connection: it is over, this is another one.
+    Reopen,
+}
+
+/// The records of a new connection whose first segment is `s`, or why it can't open one.
+pub(crate) fn open(s: &Segment, pick_up: bool) -> Result<[Peer; 2], InvalidReason> {
+    if !s.flags_ok() {
+        return Err(InvalidReason::TcpFlags);
+    }
+    if s.has(SYN | ACK) {
+        return Err(InvalidReason::TcpSynAck);
+    }
+    if !s.has(SYN) && !pick_up {
+        return Err(InvalidReason::TcpNoSyn);
+    }
+    let mut a = Peer::SILENT;
+    let mut b = Peer::SILENT;
+    a.state = PeerState::SynSent;
+    a.end = s.end();
+    a.max_end = a.end;
+    a.max_win = u32::from(s.window).max(1);
+    if s.has(SYN) {
+        a.scale = s.wscale.map_or(Scale::Off, Scale::Shift);
+    } else {
+        (a.scale, b.scale) = (Scale::Unknown, Scale::Unknown);
+        a.max_win <<= MAX_SHIFT;
+        a.max_end = a.end.wrapping_add(AHEAD);
+    }
+    Ok([a, b])
+}
+
+/// Moves a connection by one segment from the end `dir` names.
+pub(crate) fn update(
+    peers: &mut [Peer; 2],
+    dir: Dir,
+    s: &Segment,
+    check_sequence: bool,
+) -> Result<Step, InvalidReason> {
+    if !s.flags_ok() {
+        return Err(InvalidReason::TcpFlags);
+    }
+    let [orig, reply] = peers;
+    let (src, dst) = match dir {
+        Dir::Orig => (orig, reply),
+        Dir::Reply => (reply, orig),
+    };
+    if s.flags & (SYN | ACK) == SYN {
+        if src.state >= PeerState::FinWait2 && dst.state >= PeerState::FinWait2 {
+            return Ok(Step::Reopen);
+        }
+        if src.state <= PeerState::SynSent {
+            reopen_half(src, dst, s);
+            return Ok(Step::Opening);
+        }
+    }
+    let mut next_src = *src;
+    let judged = judge(&mut next_src, dst, s);
+    if let Err(reason) = judged
+        && check_sequence
+        && !tolerated(&next_src, dst, s)
+    {
+        return Err(reason);
+    }
+    *src = next_src;
+    advance(src, dst, s);
+    let event = Event::of(s) as usize;
+    (src.state, dst.state) = (SENT[src.state as usize][event], HEARD[dst.state as usize][event]);
+    Ok(Step::Fits(timeout_class(src.state, dst.state)))
+}
+
+/// A SYN from an end that is not established: its numbers replace what was known of it, for the
+/// client may have started anew from the same port.
+fn reopen_half(src: &mut Peer, dst: &Peer, s: &Segment) {
+    src.state = PeerState::SynSent;
+    src.end = s.end();
+    src.max_end = src.end.wrapping_add(dst.max_win);
+    src.max_win = u32::from(s.window).max(1);
+    src.scale = s.wscale.map_or(Scale::Off, Scale::Shift);
+}
+
+/// The window test. Sets up the sender's record if this is the first the end says.
+fn judge(src: &mut Peer, dst: &Peer, s: &Segment) -> Result<(), InvalidReason> {
+    let first = src.state == PeerState::Closed;
+    if first {
+        if s.has(SYN) {
+            src.scale = match (s.wscale, dst.scale) {
+                (Some(shift), Scale::Shift(_)) => Scale::Shift(shift),
+                _ => Scale::Off,
+            };
+        }
+        src.end = s.end();
+        src.max_end = src.end.wrapping_add(dst.max_win.max(1));
+        src.max_win = 1;
+    }
+    let shift = if s.has(SYN) { 0 } else { src.shift(dst) };
+    let (seq, end) = match s.end() {
+        // Nothing that takes sequence space: a keep-alive or pure ACK, wherever it points.
+        end if end == s.seq => (src.end, src.end),
+        end => (s.seq, end),
+    };
+    if !le(end, src.max_end) {
+        return Err(InvalidReason::TcpSeqHigh);
+    }
+    if !le(src.end.wrapping_sub(dst.max_win), seq) {
+        return Err(InvalidReason::TcpSeqLow);
+    }
+    if s.has(ACK) && !first && !(s.ack == 0 && s.has(RST)) {
+        let behind = dst.end.wrapping_sub(s.ack) as i32;
+        if i64::from(behind) < -i64::from(AHEAD) {
+            return Err(InvalidReason::TcpAckHigh);
+        }
+        if i64::from(behind) > i64::from(AHEAD) << shift {
+            return Err(InvalidReason::TcpAckLow);
+        }
+    }
+    if s.has(RST) && s.seq.wrapping_sub(src.end).wrapping_add(1) > 2 {
+        return Err(InvalidReason::TcpRstSeq);
+    }
+    Ok(())
+}
+
+/// A segment outside the window is let through near its edges while a connection is half known:
+/// the other end has not spoken, or the connection has just closed (stray ACK and FIN segments).
+fn tolerated(src: &Peer, dst: &Peer, s: &Segment) -> bool {
+    let half_known = dst.state < PeerState::SynSent
+        || dst.state >= PeerState::FinWait2
+        || src.state >= PeerState::FinWait2;
+    let (seq, end) = match s.end() {
+        end if end == s.seq => (src.end, src.end),
+        end => (s.seq, end),
+    };
+    half_known && le(end, src.max_end.wrapping_add(AHEAD)) && le(src.end.wrapping_sub(AHEAD), seq)
+}
+
+/// Takes over what a fitting segment says about both ends.
+fn advance(src: &mut Peer, dst: &mut Peer, s: &Segment) {
+    let shift = if s.has(SYN) { 0 } else { src.shift(dst) };
+    let window = u32::from(s.window) << shift;
+    src.max_win = src.max_win.max(window);
+    let end = s.end();
+    if end != s.seq && le(src.end, end) {
+        src.end = end;
+    }
+    if s.has(SYN) && src.scale == Scale::Off {
+        // The answer declines scaling, so the opener's offer is void (RFC 7323 §2.2).
+        if s.has(ACK) && dst.scale != Scale::Unknown {
+            dst.scale = Scale::Off;
+        }
+    }
+    if s.has(ACK) {
+        let open_to = s.ack.wrapping_add(window.max(1));
+        if dst.state == PeerState::Closed || le(dst.max_end, open_to) {
+            dst.max_end = open_to;
+        }
+    }
+}
+
+/// What a connection with these ends waits for.
+fn timeout_class(a: PeerState, b: PeerState) -> TimeoutClass {
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    if low >= PeerState::FinWait2 {
+        TimeoutClass::TcpClose
+    } else if low >= PeerState::Closing {
+        TimeoutClass::TcpTimeWait
+    } else if low < PeerState::Established {
+        TimeoutClass::TcpSynRecv
+    } else if high >= PeerState::Closing {
+        TimeoutClass::TcpFinWait
+    } else {
+        TimeoutClass::TcpEstablished
+    }
+}

@@ -1,0 +1,116 @@
+//! The lines of `dpctl/dump-conntrack` and `dpctl/ct-stats-show`, as OVS prints them.
+
+use crate::{ConnSnapshot, CtStats, Tuple};
+use core::fmt::{self, Write};
+use packet::header::ipproto;
+
+/// What a dump shows beyond the connection itself.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// `-m`, `--more`: id, status, both ends' TCP states.
+    pub more: bool,
+    /// `-s`, `--statistics`: time left.
+    pub statistics: bool,
+}
+
+/// Protocols that OVS names; others are numbers.
+const PROTO_NAMES: [(u8, &str); 8] = [
+    (ipproto::ICMP, "icmp"),
+    (ipproto::ICMPV6, "icmpv6"),
+    (ipproto::TCP, "tcp"),
+    (ipproto::UDP, "udp"),
+    (ipproto::SCTP, "sctp"),
+    (33, "dccp"),
+    (ipproto::IGMP, "igmp"),
+    (136, "udplite"),
+];
+
+/// A connection as a line of `dpctl/dump-conntrack`, without the line's end.
+#[derive(Copy, Clone, Debug)]
+pub struct DumpLine<'a>(pub &'a ConnSnapshot, pub DumpOptions);
+
+impl fmt::Display for DumpLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DumpLine(c, options) = *self;
+        match PROTO_NAMES.iter().find(|(p, _)| *p == c.orig.proto) {
+            Some((_, name)) => f.write_str(name)?,
+            None => write!(f, "{}", c.orig.proto)?,
+        }
+        f.write_str(",orig=(")?;
+        tuple(f, &c.orig)?;
+        f.write_str("),reply=(")?;
+        tuple(f, &c.reply)?;
+        f.write_char(')')?;
+        if options.more {
+            // OVS's userspace tracker gives its connections no number.
+            f.write_str(",id=0")?;
+        }
+        if c.zone.0 != 0 {
+            write!(f, ",zone={}", c.zone.0)?;
+        }
+        if options.more {
+            f.write_str(",status=0")?;
+        }
+        if options.statistics {
+            write!(f, ",timeout={}", c.timeout.as_secs())?;
+        }
+        if c.mark != 0 {
+            write!(f, ",mark={}", c.mark)?;
+        }
+        if c.label != 0 {
+            write!(f, ",labels={:#x}", c.label)?;
+        }
+        let Some(tcp) = &c.tcp else { return Ok(()) };
+        if !options.more {
+            return write!(f, ",protoinfo=(state={})", tcp.state_name());
+        }
+        let [orig, reply] = tcp.states;
+        write!(f, ",protoinfo=(state_orig={},state_reply={}", orig.name(), reply.name())?;
+        if tcp.wscale.iter().any(Option::is_some) {
+            let [orig, reply] = tcp.wscale.map(|w| w.unwrap_or(0));
+            write!(f, ",wscale_orig={orig},wscale_reply={reply}")?;
+        }
+        for (name, scale) in ["orig", "reply"].into_iter().zip(tcp.wscale) {
+            if scale.is_some() {
+                write!(f, ",flags_{name}=WINDOW_SCALE")?;
+            }
+        }
+        f.write_char(')')
+    }
+}
+
+fn tuple(f: &mut fmt::Formatter<'_>, t: &Tuple) -> fmt::Result {
+    write!(f, "src={},dst={}", t.src, t.dst)?;
+    match t.icmp_parts() {
+        Some((id, ty, code)) => write!(f, ",id={id},type={ty},code={code}"),
+        None => write!(f, ",sport={},dport={}", t.src_id, t.dst_id),
+    }
+}
+
+/// The answer of `dpctl/ct-stats-show`; `more` adds the states of TCP connections.
+#[derive(Copy, Clone, Debug)]
+pub struct StatsText<'a> {
+    /// What was counted.
+    pub stats: &'a CtStats,
+    /// `-m`, `verbose`.
+    pub more: bool,
+}
+
+impl fmt::Display for StatsText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Connections Stats:\n    Total: {}", self.stats.total)?;
+        for (name, n) in CtStats::PROTOS.into_iter().zip(self.stats.by_proto) {
+            if n == 0 {
+                continue;
+            }
+            writeln!(f, "  {name}: {n}")?;
+            if name == "TCP" && self.more {
+                writeln!(f, "    Conn per TCP states:")?;
+                for (state, n) in &self.stats.by_tcp_state {
+                    writeln!(f, "\t  [{state}]={n}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

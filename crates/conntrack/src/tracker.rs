@@ -1,0 +1,536 @@
+//! The tracker of one shard: packets in, verdicts out.
+//!
+//! `process` = [`parse`](crate::parse()) (pure) + `process_parsed` (the table). The second is
+//! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
+
+use crate::conn::{Conn, NIL, Talk, Traffic};
+use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
+use crate::event::{CtEvent, EventKind, Events};
+use crate::parse::{Body, PacketView, Parse, Parsed, parse};
+use crate::slab::{Index, Slab};
+use crate::tcp::{self, Peer, PeerState, Step};
+use crate::tuple::{Dir, Tuple};
+use crate::wheel::Wheel;
+use crate::{
+    ConnId, Counters, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
+    TimeoutPolicy,
+};
+use alloc::vec::Vec;
+use base::{Duration, HashKey, Instant, Zone};
+use packet::PacketBuf;
+
+/// Settings that may change while the tracker runs.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct CtConfig {
+    /// Most connections at a time; of a sharded tracker, each shard's part.
+    pub max_conns: usize,
+    /// Refuse TCP segments outside the window (`dpctl/ct-enable-tcp-seq-chk`).
+    pub tcp_seq_chk: bool,
+    /// A TCP segment without SYN may open a connection.
+    pub tcp_pick_up: bool,
+}
+
+impl Default for CtConfig {
+    fn default() -> Self {
+        CtConfig { max_conns: 3_000_000, tcp_seq_chk: true, tcp_pick_up: true }
+    }
+}
+
+/// What one call of [`Conntrack::expire`] did.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Expired {
+    /// Connections removed.
+    pub removed: usize,
+    /// The budget ended before the work.
+    pub more: bool,
+}
+
+/// A connection table with its state machines. Single-threaded: a front shards by
+/// [`Parsed::shard`] and locks.
+#[derive(Debug)]
+pub struct Conntrack {
+    secret: HashKey,
+    config: CtConfig,
+    slab: Slab,
+    index: Index,
+    wheel: Wheel,
+    wheel_behind: bool,
+    policies: Vec<TimeoutPolicy>,
+    counters: Counters,
+    events: Events,
+}
+
+/// What the state machines make of a packet of a known connection.
+enum Fit {
+    /// Part of it; `true` if it is still unanswered, so `new`.
+    Part(bool),
+    /// Opens another connection in its place.
+    Reopen,
+    Invalid(InvalidReason),
+}
+
+impl Conntrack {
+    /// An empty table. All shards of one tracker share the secret.
+    pub fn new(secret: HashKey, config: CtConfig) -> Conntrack {
+        Conntrack {
+            secret,
+            config,
+            slab: Slab::default(),
+            index: Index::new(),
+            wheel: Wheel::new(),
+            wheel_behind: false,
+            policies: alloc::vec![TimeoutPolicy::DEFAULT],
+            counters: Counters::default(),
+            events: Events::default(),
+        }
+    }
+
+    /// Runs a packet through the tracker.
+    pub fn process(&mut self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
+        match parse(view, req.zone) {
+            Parse::Packet(p) => self.process_parsed(now, &p, req),
+            Parse::Untracked => {
+                self.counters.untracked += 1;
+                CtInfo::UNTRACKED
+            }
+            Parse::Invalid(reason) => self.refuse(req.zone, reason),
+        }
+    }
+
+    /// Counts a packet that [`parse`](crate::parse()) refused, and gives its verdict.
+    pub fn refuse(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
+        self.counters.error += 1;
+        self.invalid(zone, reason)
+    }
+
+    /// [`Conntrack::process`] for a buffer whose layers are set.
+    pub fn process_buf(
+        &mut self,
+        now: Instant,
+        pkt: &PacketBuf,
+        eth_type: u16,
+        req: &CtRequest,
+    ) -> CtInfo {
+        self.process(now, &PacketView::of(pkt, eth_type), req)
+    }
+
+    /// Runs a parsed packet through the table. It must have been parsed for `req.zone`.
+    pub fn process_parsed(&mut self, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
+        let hash = p.key.hash(self.secret);
+        let Some(slot) = self.lookup(now, hash, p) else {
+            return self.unknown(now, hash, p, req);
+        };
+        let conn = self.slab.get(slot);
+        let dir = conn.dir(p.swapped);
+        if let Body::Error = p.body {
+            let state = CtState::TRK | CtState::REL | reply_bit(dir);
+            return self.labelled(now, slot, dir, state, req);
+        }
+        if req.commit && req.force && dir == Dir::Reply {
+            self.counters.delete += 1;
+            self.remove(now, slot);
+            return self.unknown(now, hash, p, req);
+        }
+        if let Some((id, state)) = req.prior
+            && id == conn.id(slot)
+        {
+            return self.labelled(now, slot, dir, state, req);
+        }
+        match self.advance(now, slot, dir, p) {
+            Fit::Part(still_new) => {
+                self.counters.found += 1;
+                let state = match (still_new, dir) {
+                    (true, _) => CtState::TRK | CtState::NEW,
+                    (false, Dir::Orig) => CtState::TRK | CtState::EST,
+                    (false, Dir::Reply) => CtState::TRK | CtState::EST | CtState::RPL,
+                };
+                self.labelled(now, slot, dir, state, req)
+            }
+            Fit::Reopen => {
+                self.counters.delete += 1;
+                self.remove(now, slot);
+                self.unknown(now, hash, p, req)
+            }
+            Fit::Invalid(reason) => self.invalid(req.zone, reason),
+        }
+    }
+
+    /// The live connection of a packet; one whose time ran out goes now.
+    #[inline]
+    fn lookup(&mut self, now: Instant, hash: u32, p: &Parsed) -> Option<u32> {
+        let slot = self.index.find(&self.slab, hash, &p.key)?;
+        if self.slab.get(slot).expired(now) {
+            self.counters.expired += 1;
+            self.remove(now, slot);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Moves the state machine, the counters and the clock of a connection.
+    fn advance(&mut self, now: Instant, slot: u32, dir: Dir, p: &Parsed) -> Fit {
+        let check = self.config.tcp_seq_chk;
+        let events = self.events.enabled();
+        let c = self.slab.get_mut(slot);
+        let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
+        let mut still_new = false;
+        let class = match &p.body {
+            Body::Tcp(segment) => match tcp::update(&mut c.peers, dir, segment, check) {
+                Ok(Step::Fits(class)) => class,
+                Ok(Step::Opening) => {
+                    still_new = true;
+                    TimeoutClass::TcpSynSent
+                }
+                Ok(Step::Reopen) => return Fit::Reopen,
+                Err(reason) => return Fit::Invalid(reason),
+            },
+            Body::Icmp { .. } => {
+                if dir == Dir::Reply {
+                    c.talk = Talk::BothWays;
+                }
+                still_new = c.talk == Talk::First;
+                if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply }
+            }
+            Body::Other | Body::Error => {
+                match (dir, c.talk) {
+                    (Dir::Reply, _) => c.talk = Talk::BothWays,
+                    (Dir::Orig, Talk::First) => {
+                        c.talk = Talk::OneWay;
+                        still_new = true;
+                    }
+                    (Dir::Orig, _) => {}
+                }
+                if c.talk == Talk::BothWays {
+                    TimeoutClass::UdpMultiple
+                } else {
+                    TimeoutClass::UdpSingle
+                }
+            }
+        };
+        let t = &mut c.traffic[dir as usize];
+        t.packets += 1;
+        t.bytes += u64::from(p.len);
+        c.class = class;
+        c.seen_reply |= dir == Dir::Reply;
+        c.assured |= match p.body {
+            Body::Tcp(_) => c.peers.iter().all(|p| p.state == PeerState::Established),
+            Body::Other => {
+                const STREAM: Duration = Duration::from_secs(2);
+                c.seen_reply && dir == Dir::Orig && now.since(c.start) > STREAM
+            }
+            _ => false,
+        };
+        let (old, policy) = (c.expires, c.policy);
+        let changed = events && before != (c.peers.map(|p| p.state), c.seen_reply, c.assured);
+        let expires = now + self.timeout(policy, class);
+        self.slab.get_mut(slot).expires = expires;
+        if expires < old {
+            self.wheel.remove(&mut self.slab, slot);
+            self.wheel.insert(&mut self.slab, slot);
+        }
+        if changed {
+            self.event(now, slot, EventKind::Update);
+        }
+        Fit::Part(still_new)
+    }
+
+    /// A packet of no known connection: new, and committed if asked; or invalid.
+    fn unknown(&mut self, now: Instant, hash: u32, p: &Parsed, req: &CtRequest) -> CtInfo {
+        let opened = match &p.body {
+            Body::Tcp(s) => tcp::open(s, self.config.tcp_pick_up),
+            Body::Icmp { answer: true } => Err(InvalidReason::IcmpUnasked),
+            Body::Error => Err(InvalidReason::IcmpNoConn),
+            Body::Icmp { .. } | Body::Other => Ok([Peer::SILENT; 2]),
+        };
+        let peers = match opened {
+            Ok(peers) => peers,
+            Err(reason) => return self.invalid(req.zone, reason),
+        };
+        self.counters.new += 1;
+        let mut info = CtInfo {
+            state: CtState::TRK | CtState::NEW,
+            zone: req.zone,
+            orig: Some(p.key.tuple(p.swapped)),
+            ..CtInfo::UNTRACKED
+        };
+        if !req.commit {
+            return info;
+        }
+        if self.slab.len() >= self.config.max_conns {
+            self.counters.insert_failed += 1;
+            self.counters.drop += 1;
+            info.outcome = Outcome::TableFull;
+            return info;
+        }
+        let class = match p.body {
+            Body::Tcp(_) => TimeoutClass::TcpSynSent,
+            Body::Icmp { .. } => TimeoutClass::IcmpFirst,
+            Body::Other | Body::Error => TimeoutClass::UdpFirst,
+        };
+        let policy = req.timeout_policy.unwrap_or_default();
+        let mut conn = Conn {
+            key: p.key,
+            hash,
+            next: NIL,
+            expires: now + self.timeout(policy, class),
+            generation: 0,
+            policy,
+            alive: true,
+            swapped: p.swapped,
+            peers,
+            traffic: [Traffic { packets: 1, bytes: u64::from(p.len) }, Traffic::default()],
+            talk: Talk::First,
+            class,
+            seen_reply: false,
+            assured: false,
+            timer_slot: 0,
+            timer_prev: NIL,
+            timer_next: NIL,
+            mark: 0,
+            label: [0; 2],
+            start: now,
+        };
+        if let Some(mark) = req.mark {
+            conn.set_mark(mark);
+        }
+        if let Some(label) = req.label {
+            conn.set_label(label);
+        }
+        (info.mark, info.label) = (conn.mark, conn.label());
+        let slot = self.slab.insert(conn);
+        self.index.insert(&mut self.slab, slot);
+        self.wheel.insert(&mut self.slab, slot);
+        self.counters.insert += 1;
+        if self.events.enabled() {
+            self.event(now, slot, EventKind::New);
+        }
+        info.conn = Some(self.slab.get(slot).id(slot));
+        info.outcome = Outcome::Inserted;
+        info
+    }
+
+    /// The verdict of a packet of a known connection, after a commit has set mark and label.
+    fn labelled(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        dir: Dir,
+        state: CtState,
+        req: &CtRequest,
+    ) -> CtInfo {
+        let c = self.slab.get_mut(slot);
+        let mut changed = false;
+        if req.commit {
+            if let Some(mark) = req.mark {
+                changed |= c.set_mark(mark);
+            }
+            if let Some(label) = req.label {
+                changed |= c.set_label(label);
+            }
+        }
+        let info = CtInfo {
+            state,
+            zone: req.zone,
+            mark: c.mark,
+            label: c.label(),
+            orig: Some(c.orig()),
+            dir,
+            conn: Some(c.id(slot)),
+            invalid: None,
+            outcome: if changed { Outcome::Updated } else { Outcome::None },
+        };
+        if changed && self.events.enabled() {
+            self.event(now, slot, EventKind::Update);
+        }
+        info
+    }
+
+    fn invalid(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
+        self.counters.count_invalid(reason);
+        CtInfo::invalid(zone, reason)
+    }
+
+    fn timeout(&self, policy: PolicyId, class: TimeoutClass) -> Duration {
+        self.policies.get(usize::from(policy.0)).unwrap_or(&TimeoutPolicy::DEFAULT).get(class)
+    }
+
+    fn event(&mut self, now: Instant, slot: u32, kind: EventKind) {
+        let conn = ConnSnapshot::of(self.slab.get(slot), slot, now);
+        self.events.push(CtEvent { kind, conn });
+    }
+
+    /// Takes a live connection out of everything.
+    fn remove(&mut self, now: Instant, slot: u32) {
+        self.wheel.remove(&mut self.slab, slot);
+        self.retire(now, slot);
+    }
+
+    /// Takes a live connection that is out of the wheel out of the rest.
+    fn retire(&mut self, now: Instant, slot: u32) {
+        if self.events.enabled() {
+            self.event(now, slot, EventKind::Destroy);
+        }
+        self.index.remove(&mut self.slab, slot);
+        self.slab.remove(slot);
+    }
+
+    /// Removes connections whose time ran out, looking at no more than `budget` connections.
+    pub fn expire(&mut self, now: Instant, budget: usize) -> Expired {
+        let mut done = Expired::default();
+        for _ in 0..budget {
+            let Some(slot) = self.wheel.pop_due(&mut self.slab, now) else {
+                self.wheel_behind = false;
+                return done;
+            };
+            if self.slab.get(slot).expired(now) {
+                self.counters.expired += 1;
+                self.retire(now, slot);
+                done.removed += 1;
+            } else {
+                self.wheel.insert(&mut self.slab, slot);
+            }
+        }
+        self.wheel_behind = true;
+        done.more = true;
+        done
+    }
+
+    /// When [`Conntrack::expire`] may have work next; `None` if the table is empty.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if self.wheel_behind { Some(Instant::ZERO) } else { self.wheel.next_time() }
+    }
+
+    /// Calls `visit` for connections that match, looking at no more than `budget` slots.
+    pub fn dump(
+        &self,
+        now: Instant,
+        cursor: &mut Cursor,
+        filter: &ConnFilter,
+        budget: usize,
+        mut visit: impl FnMut(&ConnSnapshot),
+    ) {
+        let end = self.step(cursor, budget);
+        for slot in cursor.slot..end {
+            if let Some(c) = self.slab.live(slot)
+                && !c.expired(now)
+                && filter.matches(c)
+            {
+                visit(&ConnSnapshot::of(c, slot, now));
+            }
+        }
+        cursor.slot = end;
+    }
+
+    /// Removes connections that match, looking at no more than `budget` slots; how many went.
+    pub fn delete(
+        &mut self,
+        now: Instant,
+        cursor: &mut Cursor,
+        filter: &ConnFilter,
+        budget: usize,
+    ) -> usize {
+        let end = self.step(cursor, budget);
+        let mut n = 0;
+        for slot in cursor.slot..end {
+            if self.slab.live(slot).is_some_and(|c| filter.matches(c)) {
+                self.counters.delete += 1;
+                self.remove(now, slot);
+                n += 1;
+            }
+        }
+        cursor.slot = end;
+        n
+    }
+
+    fn step(&self, cursor: &mut Cursor, budget: usize) -> u32 {
+        let end = u64::from(cursor.slot) + budget as u64;
+        let end = end.min(u64::from(self.slab.slots())) as u32;
+        cursor.done = end == self.slab.slots();
+        end.max(cursor.slot)
+    }
+
+    /// Removes one connection; whether it was there.
+    pub fn delete_id(&mut self, now: Instant, id: ConnId) -> bool {
+        let there = self.slab.live(id.slot).is_some_and(|c| c.generation == id.generation);
+        if there {
+            self.counters.delete += 1;
+            self.remove(now, id.slot);
+        }
+        there
+    }
+
+    /// One connection by id, unless its time has run out.
+    pub fn get(&self, now: Instant, id: ConnId) -> Option<ConnSnapshot> {
+        let c = self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
+        (!c.expired(now)).then(|| ConnSnapshot::of(c, id.slot, now))
+    }
+
+    /// The connection that a tuple of either direction belongs to.
+    pub fn find(&self, now: Instant, tuple: &Tuple, zone: Zone) -> Option<ConnSnapshot> {
+        let (key, _) = tuple.key(zone);
+        let slot = self.index.find(&self.slab, key.hash(self.secret), &key)?;
+        let c = self.slab.get(slot);
+        (!c.expired(now)).then(|| ConnSnapshot::of(c, slot, now))
+    }
+
+    /// Removes everything at once.
+    pub fn flush(&mut self, now: Instant) -> usize {
+        self.delete(now, &mut Cursor::default(), &ConnFilter::default(), usize::MAX)
+    }
+
+    /// Connections in the table, expired ones that were not yet met included.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// No connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &CtConfig {
+        &self.config
+    }
+
+    /// Changes the settings. A lower `max_conns` keeps what is there.
+    pub fn set_config(&mut self, config: CtConfig) {
+        self.config = config;
+    }
+
+    /// Sets a timeout policy; connections that have it take it up with their next packet.
+    pub fn set_policy(&mut self, id: PolicyId, policy: TimeoutPolicy) {
+        let i = usize::from(id.0);
+        if i >= self.policies.len() {
+            self.policies.resize(i + 1, TimeoutPolicy::DEFAULT);
+        }
+        self.policies[i] = policy;
+    }
+
+    /// Queues up to `capacity` events from now on; 0 turns them off.
+    pub fn set_events(&mut self, capacity: usize) {
+        self.events.set_capacity(capacity);
+    }
+
+    /// The oldest queued event.
+    pub fn next_event(&mut self) -> Option<CtEvent> {
+        self.events.pop()
+    }
+
+    /// Events that found the queue full.
+    pub fn lost_events(&self) -> u64 {
+        self.events.lost
+    }
+}
+
+fn reply_bit(dir: Dir) -> CtState {
+    match dir {
+        Dir::Orig => CtState::UNTRACKED,
+        Dir::Reply => CtState::RPL,
+    }
+}

@@ -1,0 +1,118 @@
+//! When to look at a connection again: a timer wheel with lazy deadlines.
+//!
+//! A packet only writes the connection's `expires`. The wheel holds each connection at a time
+//! not later than that; when the time comes, a connection that was used meanwhile is put in
+//! again. Four levels of 64 slots of 134 ms, 8.6 s, 550 s and 9.8 h; longer waits sit in the last
+//! slot and go round. Work is counted per connection looked at, so a caller bounds it exactly.
+
+use crate::conn::NIL;
+use crate::slab::Slab;
+use base::Instant;
+
+const TICK_BITS: u32 = 27;
+const LEVELS: usize = 4;
+const LEVEL_BITS: u32 = 6;
+const SLOTS: usize = 1 << LEVEL_BITS;
+
+/// The timer wheel. Connections link themselves into it by their slot numbers.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    /// All slots that begin at or before this tick are empty, but for those at it.
+    tick: u64,
+    heads: [u32; LEVELS * SLOTS],
+    occupied: [u64; LEVELS],
+}
+
+impl Wheel {
+    pub fn new() -> Wheel {
+        Wheel { tick: 0, heads: [NIL; LEVELS * SLOTS], occupied: [0; LEVELS] }
+    }
+
+    /// Puts a connection in for its `expires`.
+    pub fn insert(&mut self, slab: &mut Slab, slot: u32) {
+        let due = (slab.get(slot).expires.as_nanos() >> TICK_BITS) + 1;
+        let due = due.max(self.tick + 1);
+        let mut place = None;
+        for level in 0..LEVELS {
+            let shift = LEVEL_BITS * level as u32;
+            let ahead = (due >> shift) - (self.tick >> shift);
+            if ahead < SLOTS as u64 {
+                place = Some((level, due >> shift));
+                break;
+            }
+        }
+        let last = LEVEL_BITS * (LEVELS as u32 - 1);
+        let (level, n) = place.unwrap_or((LEVELS - 1, (self.tick >> last) + SLOTS as u64 - 1));
+        let at = level * SLOTS + (n as usize & (SLOTS - 1));
+        let head = self.heads[at];
+        let c = slab.get_mut(slot);
+        (c.timer_slot, c.timer_prev, c.timer_next) = (at as u8, NIL, head);
+        if head != NIL {
+            slab.get_mut(head).timer_prev = slot;
+        }
+        self.heads[at] = slot;
+        self.occupied[level] |= 1 << (at & (SLOTS - 1));
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, slab: &mut Slab, slot: u32) {
+        let c = slab.get(slot);
+        let (at, prev, next) = (usize::from(c.timer_slot), c.timer_prev, c.timer_next);
+        if prev == NIL {
+            self.heads[at] = next;
+        } else {
+            slab.get_mut(prev).timer_next = next;
+        }
+        if next != NIL {
+            slab.get_mut(next).timer_prev = prev;
+        }
+        if self.heads[at] == NIL {
+            self.occupied[at / SLOTS] &= !(1 << (at & (SLOTS - 1)));
+        }
+    }
+
+    /// The next connection to look at, taken out; moves the wheel on to at most `now`.
+    pub fn pop_due(&mut self, slab: &mut Slab, now: Instant) -> Option<u32> {
+        let now = now.as_nanos() >> TICK_BITS;
+        loop {
+            for level in 0..LEVELS {
+                let shift = LEVEL_BITS * level as u32;
+                if self.tick & ((1 << shift) - 1) != 0 {
+                    break;
+                }
+                let head =
+                    self.heads[level * SLOTS + ((self.tick >> shift) as usize & (SLOTS - 1))];
+                if head != NIL {
+                    self.remove(slab, head);
+                    return Some(head);
+                }
+            }
+            match self.next_tick() {
+                Some(t) if t <= now => self.tick = t,
+                _ => {
+                    self.tick = self.tick.max(now);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// First tick after the present one at which a slot begins that is not empty.
+    fn next_tick(&self) -> Option<u64> {
+        (0..LEVELS)
+            .filter(|&l| self.occupied[l] != 0)
+            .map(|level| {
+                let shift = LEVEL_BITS * level as u32;
+                let n = self.tick >> shift;
+                let from_next = self.occupied[level].rotate_right((n as u32 + 1) & 63);
+                (n + 1 + u64::from(from_next.trailing_zeros())) << shift
+            })
+            .min()
+    }
+
+    /// When [`Wheel::pop_due`] may have work next; never later than the first expiry but for one
+    /// tick.
+    pub fn next_time(&self) -> Option<Instant> {
+        self.next_tick().map(|t| Instant::from_nanos(t << TICK_BITS))
+    }
+}
