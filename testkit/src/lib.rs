@@ -17,6 +17,7 @@ pub mod guest;
 pub mod need;
 pub mod netns;
 pub mod peer;
+pub mod peer_program;
 pub mod process;
 pub mod scratch;
 pub mod story;

@@ -1,7 +1,8 @@
 //! The network program `peer` that plays client and server in namespaces and guests.
 //!
-//! `testkit/peer/peer.rs` says what it can do. It is compiled at the first use by `rustc` alone,
-//! as a static program (it must run in an initramfs), and kept beside the build.
+//! [`crate::peer_program`] says what it can do. It is compiled at the first use by `rustc` alone,
+//! as a static program (it must run in an initramfs), and kept beside the build; a program that
+//! carries it inside names itself instead ([`use_program`]).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +13,19 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{need, process};
 
-/// The program's source.
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/peer.rs");
+/// The program's main file, and where what it does stands.
+const MAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/main.rs");
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/peer_program.rs");
+
+static PATH: OnceLock<std::result::Result<String, String>> = OnceLock::new();
+
+/// Says that the program at `path` is the network program. Without effect after the first use.
+pub fn use_program(path: String) {
+    let _ = PATH.set(Ok(path));
+}
 
 /// Path of the program, compiled if need be.
 pub fn path() -> Result<String> {
-    static PATH: OnceLock<std::result::Result<String, String>> = OnceLock::new();
     PATH.get_or_init(|| build().map_err(|e| format!("{e:#}"))).clone().map_err(|e| anyhow!(e))
 }
 
@@ -46,7 +54,7 @@ fn build() -> Result<String> {
                 .args(["--edition=2024", "-O", "-C", "target-feature=+crt-static"])
                 .args(["-C", "strip=symbols", "-o"])
                 .arg(&fresh)
-                .arg(SOURCE),
+                .arg(MAIN),
             b"",
             Duration::from_secs(120),
         )?

@@ -142,7 +142,8 @@ mod tests {
                     wrong.push(format!("{from} must not use {name}"));
                 }
                 let Some(to) = rooms.get(name) else { continue };
-                if to == "testkit" {
+                if to == "testkit" && from != "sekisho" {
+                    // `sekisho demo` plays the story on the same stage as the tests.
                     if !for_tests {
                         wrong.push(format!("{from} uses testkit outside of tests"));
                     }

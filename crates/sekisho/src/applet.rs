@@ -45,6 +45,18 @@ pub const APPLETS: &[Applet] = &[
         run: crate::conntrack_tool::run,
     },
     Applet {
+        name: "demo",
+        aliases: &[],
+        help: "play the story live in network namespaces",
+        run: crate::demo::run_demo,
+    },
+    Applet {
+        name: "demo-peer",
+        aliases: &["sekisho-peer"],
+        help: "the network program of the demo's machines",
+        run: crate::demo::run_peer,
+    },
+    Applet {
         name: "install-links",
         aliases: &[],
         help: "make links DIR/ovs-vsctl, DIR/ovs-ofctl, … to this program",

@@ -8,6 +8,7 @@ mod appctl;
 mod applet;
 mod conntrack_tool;
 mod control;
+mod demo;
 mod dpctl;
 mod getopt;
 mod links;

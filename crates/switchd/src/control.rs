@@ -78,7 +78,7 @@ pub fn dispatch<D>(daemon: &mut D, tables: &[&[Command<D>]], request: &Request) 
 /// The socket cannot be made.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => UnixListener::bind(path),
     }
 }

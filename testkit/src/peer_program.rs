@@ -1,7 +1,7 @@
 //! The network program of the tests: plays client and server in a namespace or a guest.
 //!
-//! A single file on `std` alone, so that `rustc` makes a static program of it in a second that also
-//! runs in an initramfs. Times are milliseconds; every client prints one line and ends with status
+//! On `std` alone, so that `rustc` makes a static program of it (`testkit/peer/main.rs`) in a second
+//! that also runs in an initramfs; `sekisho demo` carries it inside. Times are milliseconds; every client prints one line and ends with status
 //! 0 if it got its answer, 1 if not, 2 for a wrong command line.
 //!
 //! ```text
@@ -18,7 +18,6 @@
 //! peer first IP MS           ask UDP echo every millisecond until it answers: elapsed microseconds
 //! ```
 
-use std::env::args;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
@@ -27,8 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn main() {
-    let argv: Vec<String> = args().skip(1).collect();
+/// Runs the program with its arguments (without its name); returns the exit status.
+pub fn run(argv: &[String]) -> u8 {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["serve", address] => serve(parse(address)),
@@ -44,12 +43,15 @@ fn main() {
         ["first", ip, ms] => first(to(ip, "7"), millis(ms)),
         _ => {
             eprintln!("peer: wrong command line: {words:?}");
-            exit(2)
+            return 2;
         }
     };
-    if let Err(error) = result {
-        println!("{error}");
-        exit(1)
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            println!("{error}");
+            1
+        }
     }
 }
 
@@ -155,10 +157,8 @@ fn drain(port: u16) -> Result<()> {
             let listener = Arc::clone(&listener);
             thread::spawn(move || {
                 let mut chunk = vec![0; 1 << 18];
-                for stream in listener.incoming() {
-                    if let Ok(mut stream) = stream {
-                        while let Ok(1..) = stream.read(&mut chunk) {}
-                    }
+                for mut stream in listener.incoming().flatten() {
+                    while let Ok(1..) = stream.read(&mut chunk) {}
                 }
             })
         })
