@@ -42,7 +42,10 @@ pub struct Options {
     pub vnet_hdr: bool,
     /// Receive frames to any address.
     pub promiscuous: bool,
-    /// Send past the device's queueing discipline (`PACKET_QDISC_BYPASS`).
+    /// Send past the device's queueing discipline (`PACKET_QDISC_BYPASS`). Off by default: the
+    /// kernel then drops every frame that the device cannot take as it is (a large packet for a
+    /// device without TSO, such as a tap whose guest has its offloads off) instead of cutting it,
+    /// and on veth it gains nothing.
     pub qdisc_bypass: bool,
     /// How to keep the host's stack from the frames, in order of preference; none: share them.
     pub exclusive: &'static [Method],
@@ -55,7 +58,7 @@ impl Default for Options {
         Options {
             vnet_hdr: true,
             promiscuous: true,
-            qdisc_bypass: true,
+            qdisc_bypass: false,
             exclusive: Method::ALL,
             buffer: 16 << 20,
         }

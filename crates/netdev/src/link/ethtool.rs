@@ -147,11 +147,11 @@ impl Ethtool {
         // The first call answers with the length of a mask, negated.
         cmd[0] = ETHTOOL_GLINKSETTINGS;
         sys::ioctl_ethtool(self.fd.as_fd(), device, &mut cmd)?;
-        let words = cmd[3].to_ne_bytes()[2] as i8;
+        let words = cmd[3].to_ne_bytes()[3] as i8;
         if words < 0 {
             cmd.fill(0);
             cmd[0] = ETHTOOL_GLINKSETTINGS;
-            cmd[3] = u32::from_ne_bytes([0, 0, words.unsigned_abs(), 0]);
+            cmd[3] = u32::from_ne_bytes([0, 0, 0, words.unsigned_abs()]);
             sys::ioctl_ethtool(self.fd.as_fd(), device, &mut cmd)?;
         }
         Ok(parse_settings(&cmd))
@@ -172,7 +172,7 @@ fn parse_settings(cmd: &[u32]) -> Settings {
     let speed = Some(cmd[1]).filter(|s| *s != SPEED_UNKNOWN && *s != 0);
     // Words 2 and 3: duplex, port, phy address, autoneg; mdio, mdi-x, mdi-x control, mask words.
     let [duplex, port, _, autoneg] = cmd[2].to_ne_bytes();
-    let words = usize::from(cmd[3].to_ne_bytes()[2]).min(MASK_WORDS);
+    let words = usize::from(cmd[3].to_ne_bytes()[3]).min(MASK_WORDS);
     let full_duplex = (duplex <= 1).then_some(duplex == 1);
     let mut current = match (speed, full_duplex) {
         (Some(speed), duplex) => {
@@ -203,7 +203,7 @@ mod tests {
         let mut cmd = vec![0; SETTINGS_WORDS + 3 * 4];
         cmd[1] = speed;
         cmd[2] = u32::from_ne_bytes(bytes);
-        cmd[3] = u32::from_ne_bytes([0, 0, 4, 0]);
+        cmd[3] = u32::from_ne_bytes([0, 0, 0, 4]);
         cmd[SETTINGS_WORDS] = supported;
         cmd
     }
