@@ -5,7 +5,6 @@
 //! would type, what it prints, and a verdict; one wrong verdict makes the exit status 1.
 //! `--keep` leaves everything running until the terminal says otherwise.
 
-use std::io::Write;
 use std::time::Duration;
 
 use testkit::netns::Netns;
