@@ -24,6 +24,7 @@ mod action;
 mod drop_reason;
 mod megaflow;
 mod slow_path;
+pub mod text;
 
 pub use action::{
     ActionKind, ControllerCookie, DpAction, HashAlg, SetGroup, SetMasked, SlowReason,

@@ -12,7 +12,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use base::{HashKey, Instant, hash_words};
-use flow::PacketKey;
+use flow::{PacketKey, VLAN_PRESENT};
 use packet::header::ethertype;
 
 use crate::DpAction;
@@ -108,6 +108,10 @@ pub fn required_mask(key: &PacketKey) -> PacketKey {
     m.dl_type = u16::MAX;
     if key.dl_type == ethertype::IPV4 || key.dl_type == ethertype::IPV6 {
         m.nw_frag = u8::MAX;
+    }
+    if key.vlans[0].tpid != 0 {
+        m.vlans[0].tpid = u16::MAX;
+        m.vlans[0].tci = VLAN_PRESENT | 0xfff;
     }
     m
 }

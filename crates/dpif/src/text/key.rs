@@ -1,0 +1,282 @@
+//! Writing keys.
+
+use core::fmt::{self, Write};
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use base::{DpPort, MacAddr};
+use flow::{CT_STATE_FLAGS, PacketKey};
+
+use super::table::{self, FRAGS, Group, Item, Style, TCP_FLAGS};
+use super::{CHex, PortNames, write_port};
+
+/// A key to be written.
+#[derive(Copy, Clone)]
+pub struct KeyText<'a> {
+    key: &'a PacketKey,
+    mask: Option<&'a PacketKey>,
+    verbose: bool,
+    names: PortNames<'a>,
+}
+
+impl fmt::Debug for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A key and its mask as text. Without a mask all bits count; with `verbose` (`-m`) the bits that
+/// do not count are written too.
+pub fn format_key<'a>(
+    key: &'a PacketKey,
+    mask: Option<&'a PacketKey>,
+    verbose: bool,
+    names: PortNames<'a>,
+) -> KeyText<'a> {
+    KeyText { key, mask, verbose, names }
+}
+
+/// All bits.
+pub(super) fn exact() -> PacketKey {
+    PacketKey::from_words([u64::MAX; flow::PACKET_WORDS])
+}
+
+/// Writes a group if any of its bits count or `verbose` is set. Returns whether it did.
+pub(super) fn write_group(
+    f: &mut fmt::Formatter<'_>,
+    group: &Group,
+    key: &PacketKey,
+    mask: &PacketKey,
+    verbose: bool,
+    sep: &str,
+) -> Result<bool, fmt::Error> {
+    if !verbose && group.items.iter().all(|i| (i.get)(mask) == 0) {
+        return Ok(false);
+    }
+    write!(f, "{sep}{}(", group.name)?;
+    let mut first = true;
+    for item in group.items {
+        let m = (item.get)(mask);
+        if m == 0 && !verbose {
+            continue;
+        }
+        if !core::mem::take(&mut first) {
+            f.write_char(',')?;
+        }
+        if !item.name.is_empty() {
+            write!(f, "{}=", item.name)?;
+        }
+        write_item(f, item, (item.get)(key), m)?;
+    }
+    f.write_char(')')?;
+    Ok(true)
+}
+
+fn write_item(f: &mut fmt::Formatter<'_>, item: &Item, v: u128, m: u128) -> fmt::Result {
+    let full = m == item.all_ones();
+    match item.style {
+        Style::Dec | Style::Dec0x | Style::DecX => write!(f, "{v}")?,
+        Style::Hex => write!(f, "{}", CHex(v))?,
+        Style::Frag => {
+            let word = FRAGS.iter().find(|(_, bits)| u128::from(*bits) == v);
+            return f.write_str(word.map_or("<error>", |(w, _)| w));
+        }
+        Style::Mac | Style::Ip4 | Style::Ip6 => write_address(f, item.style, v)?,
+    }
+    if full {
+        return Ok(());
+    }
+    f.write_char('/')?;
+    match item.style {
+        Style::Dec | Style::Hex => write!(f, "{}", CHex(m)),
+        Style::Dec0x => write!(f, "{m:#x}"),
+        Style::DecX => write!(f, "{m:x}"),
+        Style::Mac | Style::Ip4 | Style::Ip6 | Style::Frag => write_address(f, item.style, m),
+    }
+}
+
+fn write_address(f: &mut fmt::Formatter<'_>, style: Style, v: u128) -> fmt::Result {
+    match style {
+        Style::Mac => write!(f, "{}", MacAddr::from_u64(v as u64)),
+        Style::Ip4 => write!(f, "{}", Ipv4Addr::from(v as u32)),
+        _ => write!(f, "{}", Ipv6Addr::from(v)),
+    }
+}
+
+impl KeyText<'_> {
+    fn ct_state(&self, f: &mut fmt::Formatter<'_>, mask: u8, sep: &str) -> Result<bool, fmt::Error> {
+        let state = self.key.ct_state;
+        if mask == 0 && !self.verbose {
+            return Ok(false);
+        }
+        write!(f, "{sep}ct_state(")?;
+        if self.verbose {
+            write!(f, "{}", CHex(state.into()))?;
+            if self.mask.is_some() && mask != u8::MAX {
+                write!(f, "/{}", CHex(mask.into()))?;
+            }
+        } else {
+            for (name, bit) in CT_STATE_FLAGS {
+                if mask & bit != 0 {
+                    write!(f, "{}{name}", if state & bit != 0 { '+' } else { '-' })?;
+                }
+            }
+        }
+        f.write_char(')')?;
+        Ok(true)
+    }
+
+    fn tcp_flags(&self, f: &mut fmt::Formatter<'_>, mask: u16) -> fmt::Result {
+        const ALL: u16 = 0xfff;
+        let (flags, mask) = (self.key.tcp_flags & ALL, mask & ALL);
+        if mask == 0 && !self.verbose {
+            return Ok(());
+        }
+        f.write_str(",tcp_flags(")?;
+        if mask == 0 {
+            f.write_str("0/0")?;
+        } else if mask == ALL {
+            write_flag_names(f, flags)?;
+        } else {
+            for (name, bit, _) in by_bit() {
+                if mask & bit != 0 {
+                    write!(f, "{}{name}", if flags & bit != 0 { '+' } else { '-' })?;
+                }
+            }
+        }
+        f.write_char(')')
+    }
+
+    /// `eth_type(…)`, the tags around it and the headers behind it.
+    fn frame(&self, f: &mut fmt::Formatter<'_>, mask: &PacketKey) -> fmt::Result {
+        let mut open = 0;
+        for (tag, m, group) in [
+            (self.key.vlans[0], mask.vlans[0], &table::VLAN),
+            (self.key.vlans[1], mask.vlans[1], &table::VLAN_INNER),
+        ] {
+            if tag.tpid == 0 || (m.tci == 0 && m.tpid == 0 && !self.verbose) {
+                break;
+            }
+            write!(f, ",eth_type({:#06x})", tag.tpid)?;
+            // A tag is written whole as soon as any bit of it counts.
+            write_group(f, group, self.key, mask, true, ",")?;
+            f.write_str(",encap(")?;
+            open += 1;
+        }
+        if self.key.dl_type != packet::header::ethertype::NOT_ETH_TYPE {
+            let sep = if open > 0 { "" } else { "," };
+            write!(f, "{sep}eth_type({:#06x})", self.key.dl_type)?;
+        }
+        for group in table::HEADERS {
+            if (group.exists)(self.key) {
+                write_group(f, group, self.key, mask, self.verbose, ",")?;
+                if core::ptr::eq(*group, &table::TCP) {
+                    self.tcp_flags(f, mask.tcp_flags)?;
+                }
+            }
+        }
+        (0..open).try_for_each(|_| f.write_char(')'))
+    }
+}
+
+fn by_bit() -> [(&'static str, u16, char); 9] {
+    let mut flags = TCP_FLAGS;
+    flags.sort_unstable_by_key(|(_, bit, _)| *bit);
+    flags
+}
+
+fn write_flag_names(f: &mut fmt::Formatter<'_>, flags: u16) -> fmt::Result {
+    if flags == 0 {
+        return f.write_char('0');
+    }
+    let mut first = true;
+    for (name, bit, _) in by_bit() {
+        if flags & bit != 0 {
+            write!(f, "{}{name}", if core::mem::take(&mut first) { "" } else { "|" })?;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = exact();
+        let mask = self.mask.unwrap_or(&all);
+        let mut sep = "";
+        for group in table::METADATA {
+            if (group.exists)(self.key)
+                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            {
+                sep = ",";
+            }
+        }
+        if self.ct_state(f, mask.ct_state, sep)? {
+            sep = ",";
+        }
+        for group in table::CONNTRACK {
+            if (group.exists)(self.key)
+                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            {
+                sep = ",";
+            }
+        }
+        if self.key.in_port != DpPort::NONE.0 {
+            write!(f, "{sep}in_port(")?;
+            write_port(f, DpPort(self.key.in_port), self.names)?;
+            f.write_char(')')?;
+            sep = ",";
+        }
+        for group in [&table::PACKET_TYPE, &table::ETH] {
+            if (group.exists)(self.key)
+                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            {
+                sep = ",";
+            }
+        }
+        self.frame(f, mask)
+    }
+}
+
+/// How many 64-bit words of the two halves of OVS 3.1's flow structure the mask touches, which
+/// `dump-flows -m` shows: metadata to L2, and L3 to L4. A tuple names the fields of one word.
+pub(super) fn miniflow_bits(m: &PacketKey) -> (u32, u32) {
+    let any = |words: &[u64]| u32::from(words.iter().any(|w| *w != 0));
+    let halves = |a: &[u8; 16]| {
+        a.chunks(8).map(|c| u32::from(c.iter().any(|b| *b != 0))).sum::<u32>()
+    };
+    let (dst, src) = (MacAddr(m.dl_dst).to_u64(), MacAddr(m.dl_src).to_u64());
+    let low = any(&[m.skb_priority.into(), m.pkt_mark.into()])
+        + any(&[m.dp_hash.into(), m.in_port.into()])
+        + any(&[m.recirc_id.into(), m.ct_state.into(), m.ct_nw_proto.into(), m.ct_zone.into()])
+        + any(&[m.ct_mark.into(), m.packet_type.into()])
+        + halves(&m.ct_label)
+        + any(&[dst, src >> 32])
+        + any(&[src & 0xffff_ffff, m.dl_type.into()])
+        + any(&[m.vlans[0].tpid.into(), (m.vlans[0].tci | m.vlans[1].tci).into()])
+        + any(&[m.mpls_lse[0].into(), m.mpls_lse[1].into()]);
+    let [sha, tha] = [MacAddr(m.arp_sha).to_u64(), MacAddr(m.arp_tha).to_u64()];
+    let high = any(&[m.nw_src.into(), m.nw_dst.into()])
+        + any(&[m.ct_nw_src.into(), m.ct_nw_dst.into()])
+        + halves(&m.ipv6_src)
+        + halves(&m.ipv6_dst)
+        + halves(&m.ct_ipv6_src)
+        + halves(&m.ct_ipv6_dst)
+        + any(&[
+            m.ipv6_label.into(),
+            m.nw_frag.into(),
+            m.nw_tos.into(),
+            m.nw_ttl.into(),
+            m.nw_proto.into(),
+        ])
+        + halves(&m.nd_target)
+        + any(&[sha, tha >> 32])
+        + any(&[tha & 0xffff_ffff, m.tcp_flags.into()])
+        + any(&[
+            m.tp_src.into(),
+            m.tp_dst.into(),
+            m.ct_tp_src.into(),
+            m.ct_tp_dst.into(),
+        ])
+        + any(&[m.nd_reserved.into()]);
+    (low, high)
+}
+
