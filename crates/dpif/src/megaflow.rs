@@ -116,6 +116,9 @@ pub fn required_mask(key: &PacketKey) -> PacketKey {
     m
 }
 
+/// Generation of a flow that was removed.
+const DEAD: u64 = u64::MAX;
+
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Slot {
@@ -142,6 +145,8 @@ pub struct Megaflow {
     /// When it was made.
     pub created: Instant,
     generation: AtomicU64,
+    /// The words that count: index in the key, mask, value.
+    words: Box<[(u8, u64, u64)]>,
     /// What an earlier megaflow of the same key had counted: shown, not pushed again.
     inherited: FlowStats,
     slots: Box<[Slot]>,
@@ -154,8 +159,13 @@ impl Megaflow {
     pub fn new(key: PacketKey, spec: MegaflowSpec, n_writers: usize, now: Instant) -> Megaflow {
         let mut mask = spec.mask;
         mask |= &required_mask(&key);
+        let words = (key.words().iter().zip(mask.words()).enumerate())
+            .filter(|(_, (_, m))| **m != 0)
+            .map(|(i, (k, m))| (i as u8, *m, k & m))
+            .collect();
         Megaflow {
             ufid: ufid(&key, &mask),
+            words,
             key,
             mask,
             actions: spec.actions,
@@ -178,7 +188,13 @@ impl Megaflow {
     /// Whether a packet with this key is this flow's.
     #[inline]
     pub fn matches(&self, key: &PacketKey) -> bool {
-        self.key.eq_masked(key, &self.mask)
+        let k = key.words();
+        self.words.iter().all(|&(i, mask, value)| k[usize::from(i)] & mask == value)
+    }
+
+    /// The words that count: index in the key, mask, value.
+    pub fn significant_words(&self) -> &[(u8, u64, u64)] {
+        &self.words
     }
 
     /// Generation of the slow path that the translation is known to be right for.
@@ -190,6 +206,16 @@ impl Megaflow {
     /// A new translation of `generation` gave the same: the flow is as good as new.
     pub fn confirm(&self, generation: u64) {
         self.generation.fetch_max(generation, Relaxed);
+    }
+
+    /// From now on no cache may use the flow: it is of no generation.
+    pub fn kill(&self) {
+        self.generation.store(DEAD, Relaxed);
+    }
+
+    /// Whether it was killed.
+    pub fn is_dead(&self) -> bool {
+        self.generation() == DEAD
     }
 
     /// Counts packets that hit the flow. Each `writer` number below `n_writers` belongs to one
