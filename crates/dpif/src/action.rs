@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use base::{DpPort, MacAddr, RecircId};
+use conntrack::CtRequest;
 use flow::PacketKey;
 
 use crate::DropReason;
@@ -108,6 +109,9 @@ pub enum DpAction {
         /// Added to the hash.
         basis: u32,
     },
+    /// Send through the connection tracker; the verdict goes into the key's `ct_*` fields.
+    /// [`CtRequest::prior`] is the datapath's to fill.
+    Ct(Box<CtRequest>),
     /// Forget the connection tracker's verdict.
     CtClear,
     /// The next output sends at most this many bytes.
@@ -151,6 +155,7 @@ impl DpAction {
             DpAction::PopEth => ActionKind::PopEth,
             DpAction::Recirc(_) => ActionKind::Recirc,
             DpAction::Hash { .. } => ActionKind::Hash,
+            DpAction::Ct(_) => ActionKind::Ct,
             DpAction::CtClear => ActionKind::CtClear,
             DpAction::Trunc(_) => ActionKind::Trunc,
             DpAction::Clone(_) => ActionKind::Clone,

@@ -5,6 +5,7 @@
 
 mod actions;
 mod key;
+mod parse;
 mod table;
 
 use alloc::string::String;
@@ -16,6 +17,7 @@ use crate::{FlowStats, Megaflow};
 
 pub use actions::{ActionsText, format_actions};
 pub use key::{KeyText, format_key};
+pub use parse::{ParseError, parse_key};
 pub use table::TCP_FLAGS;
 
 /// Names of datapath ports. Without a name the number is written.

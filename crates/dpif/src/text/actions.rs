@@ -2,11 +2,14 @@
 
 use core::fmt::{self, Write};
 
+use conntrack::CtRequest;
 use flow::PacketKey;
 
 use super::table::{self, Group};
 use super::{CHex, PortNames, key, write_port};
-use crate::{ControllerCookie, DpAction, HashAlg, SetGroup, SetMasked, SlowReason, UserspaceCookie};
+use crate::{
+    ControllerCookie, DpAction, HashAlg, SetGroup, SetMasked, SlowReason, UserspaceCookie,
+};
 
 /// Actions to be written.
 #[derive(Copy, Clone)]
@@ -99,6 +102,7 @@ impl<'a> ActionsText<'a> {
                 };
                 write!(f, "hash({alg}({basis}))")
             }
+            DpAction::Ct(request) => ct(f, request),
             DpAction::CtClear => f.write_str("ct_clear"),
             DpAction::Trunc(len) => write!(f, "trunc({len})"),
             DpAction::Clone(actions) => write!(f, "clone({})", self.nested(actions)),
@@ -130,6 +134,33 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &SetMasked) -> fmt::Result {
     f.write_char(')')
 }
 
+fn ct(f: &mut fmt::Formatter<'_>, r: &CtRequest) -> fmt::Result {
+    f.write_str("ct")?;
+    let mut sep = '(';
+    let mut item = |f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>| {
+        write!(f, "{}{text}", core::mem::replace(&mut sep, ','))
+    };
+    if r.commit {
+        item(f, format_args!("{}", if r.force { "force_commit" } else { "commit" }))?;
+    }
+    if r.zone.0 != 0 {
+        item(f, format_args!("zone={}", r.zone.0))?;
+    }
+    if let Some((value, mask)) = r.mark {
+        item(f, format_args!("mark={}/{}", CHex(value.into()), CHex(mask.into())))?;
+    }
+    if let Some((value, mask)) = r.label {
+        item(f, format_args!("label={}", CHex(value)))?;
+        if mask != u128::MAX {
+            write!(f, "/{}", CHex(mask))?;
+        }
+    }
+    if let Some(policy) = r.timeout_policy {
+        item(f, format_args!("timeout={}", policy.0))?;
+    }
+    if sep == ',' { f.write_char(')') } else { Ok(()) }
+}
+
 fn userspace(f: &mut fmt::Formatter<'_>, cookie: &UserspaceCookie) -> fmt::Result {
     f.write_str("userspace(pid=0,")?;
     match cookie {
@@ -138,12 +169,9 @@ fn userspace(f: &mut fmt::Formatter<'_>, cookie: &UserspaceCookie) -> fmt::Resul
             write!(f, "slow_path({})", row.map_or("", |(_, text, _)| text))?;
         }
         UserspaceCookie::Controller(c) => controller(f, c)?,
-        UserspaceCookie::SFlow { vlan_tci, output } => write!(
-            f,
-            "sFlow(vid={},pcp={},output={output})",
-            vlan_tci & 0xfff,
-            vlan_tci >> 13
-        )?,
+        UserspaceCookie::SFlow { vlan_tci, output } => {
+            write!(f, "sFlow(vid={},pcp={},output={output})", vlan_tci & 0xfff, vlan_tci >> 13)?
+        }
         UserspaceCookie::Ipfix { output } => {
             let port = output.map_or(u32::MAX, |p| p.0);
             write!(f, "ipfix(output_port={port})")?;
@@ -165,4 +193,86 @@ fn controller(f: &mut fmt::Formatter<'_>, c: &ControllerCookie) -> fmt::Result {
         c.controller_id,
         c.max_len
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NO_NAMES;
+    use super::*;
+    use alloc::boxed::Box;
+    use alloc::string::{String, ToString};
+    use base::{DpPort, RecircId, Zone};
+
+    fn text(actions: &[DpAction]) -> String {
+        format_actions(actions, NO_NAMES).to_string()
+    }
+
+    fn set(group: SetGroup, fill: impl Fn(&mut PacketKey, &mut PacketKey)) -> DpAction {
+        let (mut value, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
+        fill(&mut value, &mut mask);
+        DpAction::Set(Box::new(SetMasked { group, value, mask }))
+    }
+
+    /// All as OVS 3.1 prints them.
+    #[test]
+    fn actions_read_as_in_a_flow_dump() {
+        let ct = |r: CtRequest| DpAction::Ct(Box::new(r));
+        let commit = CtRequest { commit: true, ..CtRequest::default() };
+        let out = DpAction::Output(DpPort(1));
+        assert_eq!(text(&[]), "drop");
+        assert_eq!(
+            text(&[ct(CtRequest::default()), DpAction::Recirc(RecircId(1))]),
+            "ct,recirc(0x1)"
+        );
+        assert_eq!(text(&[ct(commit), out.clone()]), "ct(commit),1");
+        let marked =
+            CtRequest { zone: Zone(5), mark: Some((0x12, !0)), label: Some((3, !0)), ..commit };
+        assert_eq!(text(&[ct(marked)]), "ct(commit,zone=5,mark=0x12/0xffffffff,label=0x3)");
+        let masked = CtRequest { mark: Some((3, 0xf)), label: Some((8, 8)), ..commit };
+        assert_eq!(text(&[ct(masked)]), "ct(commit,mark=0x3/0xf,label=0x8/0x8)");
+        let force = CtRequest { force: true, zone: Zone(2), ..commit };
+        assert_eq!(text(&[ct(force)]), "ct(force_commit,zone=2)");
+        let eth = set(SetGroup::Eth, |v, m| {
+            (v.dl_src, m.dl_src) = ([0, 0x11, 0x22, 0x33, 0x44, 0x55], [0xff; 6]);
+        });
+        assert_eq!(text(&[eth]), "set(eth(src=00:11:22:33:44:55))");
+        let tos = set(SetGroup::Ipv4, |v, m| (v.nw_tos, m.nw_tos) = (0x20, 0xfc));
+        assert_eq!(text(&[tos]), "set(ipv4(tos=0x20/0xfc))");
+        let dst = set(SetGroup::Tcp, |v, m| (v.tp_dst, m.tp_dst) = (8080, !0));
+        assert_eq!(text(&[dst]), "set(tcp(dst=8080))");
+        let prio = set(SetGroup::SkbPriority, |v, m| (v.skb_priority, m.skb_priority) = (3, !0));
+        assert_eq!(text(&[prio]), "set(skb_priority(0x3))");
+        assert_eq!(
+            text(&[DpAction::PushVlan { tpid: 0x8100, tci: 0x700a }, out.clone()]),
+            "push_vlan(vid=10,pcp=3),1"
+        );
+        assert_eq!(
+            text(&[DpAction::PushMpls { ethertype: 0x8847, lse: 5 << 12 | 0x140 }]),
+            "push_mpls(label=5,tc=0,ttl=64,bos=1,eth_type=0x8847)"
+        );
+        assert_eq!(text(&[DpAction::Trunc(100), out.clone()]), "trunc(100),1");
+        let controller = ControllerCookie {
+            reason: 1,
+            dont_send: true,
+            recirc_id: RecircId(1),
+            max_len: 65535,
+            ..ControllerCookie::default()
+        };
+        assert_eq!(
+            text(&[DpAction::Userspace(Box::new(UserspaceCookie::Controller(controller)))]),
+            "userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=1,\
+             rule_cookie=0,controller_id=0,max_len=65535))"
+        );
+        let split = DpAction::CheckPktLen {
+            len: 100,
+            greater: Box::new([out.clone()]),
+            less_or_equal: Box::new([]),
+        };
+        assert_eq!(text(&[split]), "check_pkt_len(size=100,gt(1),le(drop))");
+        let names = |p: DpPort| (p.0 == 1).then(|| String::from("vm1p"));
+        assert_eq!(
+            format_actions(&[out, DpAction::Output(DpPort(2))], &names).to_string(),
+            "vm1p,2"
+        );
+    }
 }

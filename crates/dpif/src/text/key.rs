@@ -103,7 +103,12 @@ fn write_address(f: &mut fmt::Formatter<'_>, style: Style, v: u128) -> fmt::Resu
 }
 
 impl KeyText<'_> {
-    fn ct_state(&self, f: &mut fmt::Formatter<'_>, mask: u8, sep: &str) -> Result<bool, fmt::Error> {
+    fn ct_state(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        mask: u8,
+        sep: &str,
+    ) -> Result<bool, fmt::Error> {
         let state = self.key.ct_state;
         if mask == 0 && !self.verbose {
             return Ok(false);
@@ -203,8 +208,7 @@ impl fmt::Display for KeyText<'_> {
         let mask = self.mask.unwrap_or(&all);
         let mut sep = "";
         for group in table::METADATA {
-            if (group.exists)(self.key)
-                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
             {
                 sep = ",";
             }
@@ -213,8 +217,7 @@ impl fmt::Display for KeyText<'_> {
             sep = ",";
         }
         for group in table::CONNTRACK {
-            if (group.exists)(self.key)
-                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
             {
                 sep = ",";
             }
@@ -226,8 +229,7 @@ impl fmt::Display for KeyText<'_> {
             sep = ",";
         }
         for group in [&table::PACKET_TYPE, &table::ETH] {
-            if (group.exists)(self.key)
-                && write_group(f, group, self.key, mask, self.verbose, sep)?
+            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
             {
                 sep = ",";
             }
@@ -240,9 +242,8 @@ impl fmt::Display for KeyText<'_> {
 /// `dump-flows -m` shows: metadata to L2, and L3 to L4. A tuple names the fields of one word.
 pub(super) fn miniflow_bits(m: &PacketKey) -> (u32, u32) {
     let any = |words: &[u64]| u32::from(words.iter().any(|w| *w != 0));
-    let halves = |a: &[u8; 16]| {
-        a.chunks(8).map(|c| u32::from(c.iter().any(|b| *b != 0))).sum::<u32>()
-    };
+    let halves =
+        |a: &[u8; 16]| a.chunks(8).map(|c| u32::from(c.iter().any(|b| *b != 0))).sum::<u32>();
     let (dst, src) = (MacAddr(m.dl_dst).to_u64(), MacAddr(m.dl_src).to_u64());
     let low = any(&[m.skb_priority.into(), m.pkt_mark.into()])
         + any(&[m.dp_hash.into(), m.in_port.into()])
@@ -270,13 +271,7 @@ pub(super) fn miniflow_bits(m: &PacketKey) -> (u32, u32) {
         + halves(&m.nd_target)
         + any(&[sha, tha >> 32])
         + any(&[tha & 0xffff_ffff, m.tcp_flags.into()])
-        + any(&[
-            m.tp_src.into(),
-            m.tp_dst.into(),
-            m.ct_tp_src.into(),
-            m.ct_tp_dst.into(),
-        ])
+        + any(&[m.tp_src.into(), m.tp_dst.into(), m.ct_tp_src.into(), m.ct_tp_dst.into()])
         + any(&[m.nd_reserved.into()]);
     (low, high)
 }
-
