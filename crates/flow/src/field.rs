@@ -404,9 +404,9 @@ fields! {
         [exp("NXOXM_ET_ERSPAN_DIR", class::NX, 13, 1)] @ (pkt.tunnel.erspan_dir);
     TunErspanHwid "tun_erspan_hwid" [] 6/1 Bitwise Hex None rw
         [exp("NXOXM_ET_ERSPAN_HWID", class::NX, 14, 1)] @ (pkt.tunnel.erspan_hwid);
-    TunGtpuFlags "tun_gtpu_flags" [] 8/1 Bitwise Hex None rw
+    TunGtpuFlags "tun_gtpu_flags" ["gtpu_flags"] 8/1 Bitwise Hex None rw
         [exp("NXOXM_ET_GTPU_FLAGS", class::NX, 15, 1)] @ (pkt.tunnel.gtpu_flags);
-    TunGtpuMsgtype "tun_gtpu_msgtype" [] 8/1 Bitwise Decimal None rw
+    TunGtpuMsgtype "tun_gtpu_msgtype" ["gtpu_msgtype"] 8/1 Bitwise Decimal None rw
         [exp("NXOXM_ET_GTPU_MSGTYPE", class::NX, 16, 1)] @ (pkt.tunnel.gtpu_msgtype);
     // Packet metadata.
     InPort "in_port" [] 16/2 Exact Port None rw [nxm_of("NXM_OF_IN_PORT", 0)] @ (pkt.in_port);

@@ -11,12 +11,15 @@
 
 #![no_std]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod extract;
 pub mod field;
 mod key;
+mod match_set;
+pub mod text;
 
 pub use extract::extract;
 pub use field::{Field, FieldId};

@@ -1,0 +1,523 @@
+//! Values and masks of fields, in and out.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt::{self, Write};
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use base::{MacAddr, OfPort};
+
+use super::scan::Tok;
+use super::{Mode, PortMap, PortText, TextError, parse_port};
+use crate::field::{Field, FieldId, Format, MaskRule};
+use crate::key::CT_STATE_FLAGS;
+
+/// Names of the TCP flags, bit 0 first.
+pub const TCP_FLAGS: [(&str, u16); 12] = [
+    ("fin", 0x001),
+    ("syn", 0x002),
+    ("rst", 0x004),
+    ("psh", 0x008),
+    ("ack", 0x010),
+    ("urg", 0x020),
+    ("ece", 0x040),
+    ("cwr", 0x080),
+    ("ns", 0x100),
+    ("[200]", 0x200),
+    ("[400]", 0x400),
+    ("[800]", 0x800),
+];
+
+/// Names of the tunnel flags. Only the first may be matched and set.
+pub const TUN_FLAGS: [(&str, u16); 4] = [("oam", 1), ("df", 2), ("csum", 4), ("key", 8)];
+
+/// Names of `nw_frag`: value and mask.
+const FRAG: [(&str, u8, u8); 5] =
+    [("no", 0, 3), ("yes", 1, 1), ("first", 1, 3), ("later", 3, 3), ("not_later", 0, 2)];
+
+/// The flags of a field that is written as flags, as (name, bit).
+fn flags_of(format: Format) -> Option<(&'static str, alloc::vec::Vec<(&'static str, u128)>)> {
+    let of16 = |t: &'static [(&'static str, u16)]| t.iter().map(|&(n, b)| (n, b.into())).collect();
+    match format {
+        Format::CtState => {
+            Some(("ct_state flag(s)", CT_STATE_FLAGS.iter().map(|&(n, b)| (n, b.into())).collect()))
+        }
+        Format::TcpFlags => Some(("TCP flag(s)", of16(&TCP_FLAGS))),
+        Format::TunFlags => Some(("tunnel flag(s)", of16(&TUN_FLAGS[..1]))),
+        _ => None,
+    }
+}
+
+/// Reads a number as OVS does: decimal, 0x and hexadecimal, or 0 and octal.
+/// `None` if it is not one; the value is `None` if it does not fit 128 bits.
+pub fn parse_number(text: &str) -> Option<Option<u128>> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    if radix == 16 && digits.is_empty() {
+        return Some(Some(0)); // as OVS does; the strict mode looks for it
+    }
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    Some(u128::from_str_radix(digits, radix).ok())
+}
+
+fn integer(
+    f: &Field,
+    tok: Tok<'_>,
+    whole: Tok<'_>,
+    what: &str,
+    mode: Mode,
+) -> Result<u128, TextError> {
+    let too_large = || {
+        let max = f.all_ones();
+        TextError::new(
+            tok,
+            format!("{}: value too large for {}-byte field {}", tok.text, f.n_bytes, f.name),
+        )
+        .hint(format!("{} holds 0 to {max} ({max:#x})", f.name))
+    };
+    if tok.text.strip_prefix('-').is_some_and(|t| parse_number(t).is_some()) {
+        return Err(too_large());
+    }
+    let number = match parse_number(tok.text) {
+        Some(_) if mode == Mode::Strict && tok.text.eq_ignore_ascii_case("0x") => None,
+        n => n,
+    };
+    let v = number.ok_or_else(|| {
+        TextError::new(tok, format!("{}: bad syntax for {} {what}", whole.text, f.name))
+            .hint("a number in decimal or, with 0x before it, in hexadecimal")
+    })?;
+    let bytes_max = if f.n_bytes == 16 { u128::MAX } else { (1 << (u32::from(f.n_bytes) * 8)) - 1 };
+    match v {
+        Some(v) if v <= bytes_max => {
+            let wider =
+                f.id == FieldId::VlanVid && v <= 0x1fff || f.id == FieldId::DlVlan && v == 0xffff;
+            if v > f.all_ones() && !wider && mode == Mode::Strict {
+                return Err(TextError::new(
+                    tok,
+                    format!("{}: value too large for {}-bit field {}", tok.text, f.bits, f.name),
+                )
+                .hint(format!("{} holds 0 to {}", f.name, f.all_ones())));
+            }
+            Ok(v)
+        }
+        _ => Err(too_large()),
+    }
+}
+
+/// Reads a dotted quad. OVS takes each octet modulo 256.
+fn ipv4(text: &str, mode: Mode) -> Result<Option<u32>, usize> {
+    let mut v: u32 = 0;
+    let mut n = 0;
+    for (i, octet) in text.split('.').enumerate() {
+        if octet.is_empty() || octet.len() > 10 || !octet.bytes().all(|c| c.is_ascii_digit()) {
+            return Ok(None);
+        }
+        let o: u64 = octet.parse().map_err(|_| i)?;
+        if o > 255 && mode == Mode::Strict {
+            return Err(i);
+        }
+        v = (v << 8) | (o as u32 & 0xff);
+        n += 1;
+    }
+    Ok((n == 4).then_some(v))
+}
+
+fn prefix_mask(bits: u32, width: u32) -> u128 {
+    let ones = if width == 128 { u128::MAX } else { (1 << width) - 1 };
+    if bits == 0 { 0 } else { ones & (u128::MAX << (width - bits)) }
+}
+
+fn parse_ipv4(tok: Tok<'_>, mode: Mode) -> Result<(u128, u128), TextError> {
+    let bad = |t: Tok<'_>| {
+        TextError::new(t, format!("{}: invalid IP address", tok.text))
+            .hint("an IPv4 address is four numbers from 0 to 255, like 192.168.0.1 or 10.0.0.0/8")
+    };
+    let addr = |t: Tok<'_>| match ipv4(t.text, mode) {
+        Ok(Some(v)) => Ok(v),
+        Ok(None) => Err(bad(t)),
+        Err(i) => {
+            let o = t.split('.').nth(i).unwrap_or(t);
+            Err(TextError::new(o, format!("{}: octet {} is above 255", t.text, o.text))
+                .hint("an octet of an IPv4 address is a number from 0 to 255"))
+        }
+    };
+    let Some((a, m)) = tok.split_once("/") else {
+        return Ok((addr(tok)?.into(), 0xffff_ffff));
+    };
+    let value = addr(a)?;
+    let mask = match m.text.parse::<u32>() {
+        Ok(n) if n <= 32 => prefix_mask(n, 32),
+        Ok(_) => {
+            return Err(TextError::new(
+                m,
+                format!("{}: IPv4 network prefix bits not between 0 and 32, inclusive", tok.text),
+            ));
+        }
+        Err(_) => addr(m)?.into(),
+    };
+    Ok((value.into(), mask))
+}
+
+fn parse_ipv6(tok: Tok<'_>) -> Result<(u128, u128), TextError> {
+    let bad = |t: Tok<'_>| {
+        TextError::new(t, format!("{}: invalid IPv6 address", tok.text))
+            .hint("an IPv6 address is like fe80::1 or 2001:db8::/32")
+    };
+    let addr = |t: Tok<'_>| t.text.parse::<Ipv6Addr>().map(u128::from).map_err(|_| bad(t));
+    let Some((a, m)) = tok.split_once("/") else {
+        return Ok((addr(tok)?, u128::MAX));
+    };
+    let value = addr(a)?;
+    let mask = match m.text.parse::<u32>() {
+        Ok(n) if n <= 128 => prefix_mask(n, 128),
+        Ok(_) => {
+            return Err(TextError::new(
+                m,
+                format!("{}: IPv6 network prefix bits not between 0 and 128, inclusive", tok.text),
+            ));
+        }
+        Err(_) => addr(m)?,
+    };
+    Ok((value, mask))
+}
+
+fn parse_eth(tok: Tok<'_>) -> Result<(u128, u128), TextError> {
+    let addr = |t: Tok<'_>| {
+        t.text.parse::<MacAddr>().map(|m| u128::from(m.to_u64())).map_err(|_| {
+            TextError::new(t, format!("{}: invalid Ethernet address", tok.text))
+                .hint("six hexadecimal octets, like 52:54:00:12:34:56")
+        })
+    };
+    match tok.split_once("/") {
+        None => Ok((addr(tok)?, 0xffff_ffff_ffff)),
+        Some((a, m)) => Ok((addr(a)?, addr(m)?)),
+    }
+}
+
+/// Reads `+a-b` or `a|b`. The mask is `None` for the second form: all flags.
+fn parse_flags(
+    tok: Tok<'_>,
+    what: &str,
+    flags: &[(&str, u128)],
+) -> Result<(u128, Option<u128>), TextError> {
+    let names = || flags.iter().map(|f| f.0).collect::<alloc::vec::Vec<_>>().join(", ");
+    let bit_of = |t: Tok<'_>, whole: Tok<'_>| {
+        let bit = flags.iter().find(|f| f.0 == t.text).map(|f| f.1);
+        bit.ok_or_else(|| {
+            TextError::new(t, format!("{}: unknown {what}", whole.text))
+                .hint(format!("the flags are {}", names()))
+        })
+    };
+    let s = tok.text.as_bytes();
+    if !matches!(s.first(), Some(b'+' | b'-')) {
+        if tok.text == "0" {
+            return Ok((0, None));
+        }
+        let mut v = 0;
+        for t in tok.split('|') {
+            v |= bit_of(t, t)?;
+        }
+        return Ok((v, None));
+    }
+    let (mut v, mut m) = (0, 0);
+    let mut i = 0;
+    while i < s.len() {
+        let mut end = i + 1;
+        while end < s.len() && s[end] != b'+' && s[end] != b'-' {
+            end += 1;
+        }
+        let t = tok.slice(i + 1..end);
+        let bit = bit_of(t, t)?;
+        if m & bit != 0 {
+            let field = what.trim_end_matches("(s)");
+            let text = format!("{}: Each {field} can be specified only once", t.text);
+            return Err(TextError::new(t, text).hint("a flag is either set (+) or clear (-)"));
+        }
+        m |= bit;
+        if s[i] == b'+' {
+            v |= bit;
+        }
+        i = end;
+    }
+    Ok((v, Some(m)))
+}
+
+fn parse_packet_type(f: &Field, tok: Tok<'_>) -> Result<(u128, u128), TextError> {
+    let bad = |why: &str| {
+        TextError::new(tok, format!("{}: bad syntax for packet type {why}", tok.text))
+            .hint("a packet type is a name space and a type, like (1,0x800)")
+    };
+    let inner = tok.text.strip_prefix('(').ok_or_else(|| bad("missing '('"))?;
+    let (ns, rest) = inner.split_once(',').ok_or_else(|| bad("missing ','"))?;
+    let ty = rest.strip_suffix(')').ok_or_else(|| bad("missing ')'"))?;
+    let number = |s: &str| parse_number(s.trim()).flatten();
+    match (number(ns), number(ty)) {
+        (Some(ns @ 0..=0xffff), Some(ty @ 0..=0xffff)) => Ok(((ns << 16) | ty, f.all_ones())),
+        _ => Err(bad("value")),
+    }
+}
+
+/// Reads the value, and mask if any, of a field. `*` is "any".
+///
+/// The result is right-aligned in the field; `vlan_vid` has 13 bits here (the highest says that
+/// there is a tag), and `dl_vlan` may be 0xffff for "no tag".
+pub fn parse(
+    f: &'static Field,
+    tok: Tok<'_>,
+    ports: &dyn PortMap,
+    mode: Mode,
+) -> Result<(u128, u128), TextError> {
+    if tok.text == "*" {
+        return Ok((0, 0));
+    }
+    let ones = if f.id == FieldId::VlanVid { 0x1fff } else { f.all_ones() };
+    let (value, mask) = match f.format {
+        Format::Decimal | Format::Hex => match tok.split_once("/") {
+            None => (integer(f, tok, tok, "value", mode)?, ones),
+            Some((v, m)) => (integer(f, v, tok, "value", mode)?, integer(f, m, tok, "mask", mode)?),
+        },
+        Format::Ethernet => parse_eth(tok)?,
+        Format::Ipv4 => parse_ipv4(tok, mode)?,
+        Format::Ipv6 => parse_ipv6(tok)?,
+        Format::Port | Format::Port32 => {
+            let (v, exact) = match tok.split_once("/") {
+                Some((v, m)) => {
+                    let all = if f.format == Format::Port { 0xffff } else { 0xffff_ffff };
+                    (v, parse_number(m.text).flatten() == Some(all))
+                }
+                None => (tok, true),
+            };
+            if !exact {
+                return Err(bad_mask(f, tok));
+            }
+            let port = parse_port(v.text, ports).ok_or_else(|| {
+                TextError::new(v, format!("{}: invalid or unknown port for {}", v.text, f.name))
+                    .hint("a port's number or name, or LOCAL")
+            })?;
+            return Ok((port_value(f, port), ones));
+        }
+        Format::CtState | Format::TcpFlags | Format::TunFlags => {
+            let Some((what, flags)) = flags_of(f.format) else { return Ok((0, 0)) };
+            let all = flags.iter().fold(0, |a, f| a | f.1);
+            let first = tok.text.bytes().next().unwrap_or(b'+');
+            if first.is_ascii_digit() && tok.text != "0" || tok.text.contains('/') {
+                let (v, m) = match tok.split_once("/") {
+                    None => (tok, None),
+                    Some((v, m)) => (v, Some(m)),
+                };
+                let unknown =
+                    |t: Tok<'_>| TextError::new(t, format!("{}: unknown {what}", tok.text));
+                let number = |t: Tok<'_>| {
+                    parse_number(t.text)
+                        .flatten()
+                        .filter(|v| v & !all == 0)
+                        .ok_or_else(|| unknown(t))
+                };
+                (number(v)?, m.map_or(Ok(all), number)?)
+            } else if tok.text.is_empty() || tok.text == "+" || tok.text == "-" {
+                let end = tok.slice(tok.text.len()..tok.text.len());
+                return Err(TextError::new(end, format!(": unknown {what}")));
+            } else {
+                let (v, m) = parse_flags(tok, what, &flags)?;
+                (v, m.unwrap_or(all))
+            }
+        }
+        Format::Frag => match FRAG.iter().find(|x| x.0 == tok.text) {
+            Some(&(_, v, m)) => (v.into(), m.into()),
+            None => {
+                let text = format!(
+                    "{}: unknown fragment type (valid types are \"no\", \"yes\", \"first\", \"later\", \"not_later\"",
+                    tok.text
+                );
+                return Err(TextError::new(tok, text));
+            }
+        },
+        Format::PacketType => parse_packet_type(f, tok)?,
+    };
+    if f.mask == MaskRule::Exact && mask != ones && mask != 0 && f.format != Format::Frag {
+        return Err(bad_mask(f, tok));
+    }
+    if mode == Mode::Strict && value & !mask != 0 && mask != 0 && f.id != FieldId::DlVlan {
+        let right = Value { field: f, value: value & mask, mask, ports };
+        return Err(TextError::new(tok, format!("{}: value has bits outside its mask", tok.text))
+            .hint(format!("write {}={right}", f.name)));
+    }
+    Ok((value, mask))
+}
+
+fn bad_mask(f: &Field, tok: Tok<'_>) -> TextError {
+    TextError::new(tok, format!("{}: invalid mask for field {}", tok.text, f.name))
+        .hint(format!("{} is matched exactly or not at all", f.name))
+}
+
+/// A port as a value of `f`.
+pub(crate) fn port_value(f: &Field, port: OfPort) -> u128 {
+    match f.format {
+        Format::Port32 => port.to_wire32().into(),
+        _ => port.0.into(),
+    }
+}
+
+/// The port that a value of `f` means.
+pub(crate) fn value_port(f: &Field, value: u128) -> OfPort {
+    match f.format {
+        Format::Port32 => OfPort::from_wire32(value as u32).unwrap_or(OfPort::NONE),
+        _ => OfPort(value as u16),
+    }
+}
+
+/// A field's value in text. With a mask of all ones the value alone, else `value/mask`; `*` for a
+/// mask of zero.
+#[derive(Copy, Clone)]
+pub struct Value<'a> {
+    /// The field.
+    pub field: &'static Field,
+    /// Value.
+    pub value: u128,
+    /// Mask.
+    pub mask: u128,
+    /// Names of ports.
+    pub ports: &'a dyn PortMap,
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (f, v, m) = (self.field, self.value, self.mask);
+        let full = m == f.all_ones() || m == 0x1fff && f.id == FieldId::VlanVid;
+        if m == 0 {
+            return out.write_char('*');
+        }
+        match f.format {
+            Format::Decimal if full => write!(out, "{v}"),
+            Format::Decimal => write!(out, "{v:#x}/{m:#x}"),
+            Format::Hex if full => hex(out, v),
+            Format::Hex => {
+                hex(out, v)?;
+                out.write_char('/')?;
+                hex(out, m)
+            }
+            Format::Ethernet => write_eth(out, v, m),
+            Format::Ipv4 => write_ipv4(out, v as u32, m as u32),
+            Format::Ipv6 => write_ipv6(out, v, m),
+            Format::Port | Format::Port32 => {
+                write!(out, "{}", PortText(value_port(f, v), self.ports))
+            }
+            Format::CtState => write_ct_state(out, v as u8, m as u8),
+            Format::TcpFlags => write_flags16(out, &TCP_FLAGS, v as u16, m as u16, 0xfff),
+            Format::TunFlags => write_flags16(out, &TUN_FLAGS, v as u16, m as u16, 0xf),
+            Format::Frag => out.write_str(frag_name(v as u8, m as u8)),
+            Format::PacketType => write!(out, "({},{:#x})", v >> 16, v & 0xffff),
+        }
+    }
+}
+
+/// `%#x`: zero has no 0x.
+pub fn hex(out: &mut impl Write, v: u128) -> fmt::Result {
+    if v == 0 { out.write_char('0') } else { write!(out, "{v:#x}") }
+}
+
+/// Address, or address/mask.
+pub(crate) fn write_eth(out: &mut impl Write, v: u128, m: u128) -> fmt::Result {
+    write!(out, "{}", MacAddr::from_u64(v as u64))?;
+    if m != 0xffff_ffff_ffff {
+        write!(out, "/{}", MacAddr::from_u64(m as u64))?;
+    }
+    Ok(())
+}
+
+/// Address, address/prefix length, or address/mask.
+pub(crate) fn write_ipv4(out: &mut impl Write, v: u32, m: u32) -> fmt::Result {
+    write!(out, "{}", Ipv4Addr::from(v))?;
+    if m == u32::MAX {
+        Ok(())
+    } else if m.leading_ones() == m.count_ones() {
+        write!(out, "/{}", m.leading_ones())
+    } else {
+        write!(out, "/{}", Ipv4Addr::from(m))
+    }
+}
+
+/// An IPv6 address as the C library writes it: like RFC 5952, and `::1.2.3.4` for the
+/// IPv4-compatible ones.
+pub fn write_ipv6_addr(out: &mut impl Write, v: u128) -> fmt::Result {
+    if v >> 32 == 0 && v >> 16 != 0 {
+        write!(out, "::{}", Ipv4Addr::from(v as u32))
+    } else {
+        write!(out, "{}", Ipv6Addr::from(v))
+    }
+}
+
+/// Address, address/prefix length, or address/mask.
+pub(crate) fn write_ipv6(out: &mut impl Write, v: u128, m: u128) -> fmt::Result {
+    write_ipv6_addr(out, v)?;
+    if m == u128::MAX {
+        Ok(())
+    } else if m.leading_ones() == m.count_ones() {
+        write!(out, "/{}", m.leading_ones())
+    } else {
+        out.write_char('/')?;
+        write_ipv6_addr(out, m)
+    }
+}
+
+fn frag_name(v: u8, m: u8) -> &'static str {
+    FRAG.iter().find(|x| x.1 == v & 3 && x.2 == m & 3).map_or(
+        match (v & 1, m & 3) {
+            (0, 1) => "no",
+            (_, 2) => "later",
+            _ => "<error>",
+        },
+        |x| x.0,
+    )
+}
+
+/// `ct_state` bits: `a|b` if all are in the mask, else `+a-b`.
+pub fn write_ct_state(out: &mut impl Write, v: u8, m: u8) -> fmt::Result {
+    let flags = CT_STATE_FLAGS.map(|(n, b)| (n, u16::from(b)));
+    write_flags16(out, &flags, v.into(), m.into(), 0xff)
+}
+
+/// Flags: `a|b` or 0 if the mask is `all`, else `+a-b`.
+pub fn write_flags16(
+    out: &mut impl Write,
+    names: &[(&str, u16)],
+    v: u16,
+    m: u16,
+    all: u16,
+) -> fmt::Result {
+    if m & all == all {
+        if v & all == 0 {
+            return out.write_char('0');
+        }
+        let mut sep = "";
+        for (name, bit) in names {
+            if v & bit != 0 {
+                write!(out, "{sep}{name}")?;
+                sep = "|";
+            }
+        }
+        return Ok(());
+    }
+    for (name, bit) in names {
+        if m & bit != 0 {
+            write!(out, "{}{name}", if v & bit != 0 { '+' } else { '-' })?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of a value with all its bits.
+pub fn to_text(field: &'static Field, value: u128, mask: u128, ports: &dyn PortMap) -> String {
+    format!("{}", Value { field, value, mask, ports })
+}
