@@ -15,16 +15,17 @@
 //! peer drain PORT            take connections for ever, read each to its end, close it
 //! peer stream IP PORT MS     send as fast as possible for MS: `BITS_PER_SECOND`
 //! peer rate IP PORT N MS     N threads connect and close for MS: `CONNECTIONS_PER_SECOND FAILED`
-//! peer first IP MS           ask UDP echo every millisecond until it answers: elapsed microseconds
+//! peer first IP MS           ask UDP echo every millisecond until it answers: when it did, in
+//!                            microseconds of Unix time
 //! ```
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Runs the program with its arguments (without its name); returns the exit status.
 pub fn run(argv: &[String]) -> u8 {
@@ -226,9 +227,11 @@ fn first(to: SocketAddr, patience: Duration) -> Result<()> {
     let begin = Instant::now();
     let mut datagram = [0; 16];
     while begin.elapsed() < patience {
+        // Both fail at once while nothing answers for the other end.
         let _ = socket.send(b"first");
         if socket.recv(&mut datagram).is_ok() {
-            println!("{}", begin.elapsed().as_micros());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Error::other)?;
+            println!("{}", now.as_micros());
             return Ok(());
         }
     }
@@ -276,7 +279,7 @@ fn rate(to: SocketAddr, threads: usize, time: Duration) -> Result<()> {
             let counts = Arc::clone(&counts);
             thread::spawn(move || {
                 while begin.elapsed() < time {
-                    let failed = TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_err();
+                    let failed = open_and_close(to).is_err();
                     counts[usize::from(failed)].fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -288,6 +291,16 @@ fn rate(to: SocketAddr, threads: usize, time: Duration) -> Result<()> {
     let [good, bad] = [0, 1].map(|i| counts[i].load(Ordering::Relaxed));
     println!("{:.0} {bad}", good as f64 / begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A connection from its first packet to its last. Waiting for the server's end keeps what is in
+/// flight below the backlog of its listener.
+fn open_and_close(to: SocketAddr) -> Result<()> {
+    let patience = Duration::from_secs(1);
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read(&mut [0]).map(drop)
 }
 
 // ---- FNV-1a -----------------------------------------------------------------------------------

@@ -128,6 +128,11 @@ impl<'a> Sut<'a> {
         Ok(self.procs.last().context("the switch is not running")?.pid())
     }
 
+    /// Process ids of all its processes.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.procs.iter().map(Proc::pid)
+    }
+
     /// Errors with what it wrote if any of its processes has ended.
     pub fn check_alive(&mut self) -> Result<()> {
         ensure!(!self.procs.is_empty(), "the switch is not running");

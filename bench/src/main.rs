@@ -1,0 +1,213 @@
+//! Measures the switch beside Open vSwitch's userspace datapath and the Linux bridge.
+//!
+//! All systems are set up at once, each with two namespaces of its own as the machines, and loaded
+//! with the story's stateful policy. Then rounds of samples run through the systems in turn, so
+//! that whatever else the machine does hits all of them alike; what counts are the medians and
+//! their ratios. `bench/README.md` explains how to read them.
+
+mod report;
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use testkit::netns::Netns;
+use testkit::process::{DEADLINE, Proc};
+use testkit::story::{POLICY_IP, Story, Vm};
+use testkit::sut::{STOCK_PROGRAMS, Sut, Whose, cpu_time, resident_bytes};
+use testkit::{need, peer};
+
+use report::{Metric, Report, System};
+
+/// Command line options.
+#[derive(Debug, Clone)]
+struct Options {
+    rounds: usize,
+    seconds: u64,
+    systems: Vec<System>,
+}
+
+const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct]";
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
+        let mut options = Options {
+            rounds: 5,
+            seconds: 2,
+            systems: vec![System::Sekisho, System::Ovs, System::Bridge],
+        };
+        while let Some(option) = args.next() {
+            let mut value = || args.next().with_context(|| format!("{option} wants a value"));
+            match option.as_str() {
+                "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
+                "--seconds" => options.seconds = value()?.parse().context("--seconds")?,
+                "--only" => {
+                    options.systems =
+                        value()?.split(',').map(System::parse).collect::<Result<_>>()?;
+                }
+                "-h" | "--help" => {
+                    println!("{USAGE}");
+                    std::process::exit(0);
+                }
+                _ => bail!("unknown option {option}; {USAGE}"),
+            }
+        }
+        ensure!(options.rounds > 0 && options.seconds > 0, "nothing to measure; {USAGE}");
+        Ok(options)
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let _turn = need::turn("cpu")?;
+    let mut report = Report::default();
+    for system in &options.systems {
+        println!("{system}: start to first packet, memory, idle processor");
+        measure_rest(*system, &options, &mut report).with_context(|| format!("{system}"))?;
+    }
+    let stories: Vec<_> =
+        options.systems.iter().map(|&s| Ok((s, story(s)?))).collect::<Result<Vec<_>>>()?;
+    let rigs: Vec<Rig<'_>> = stories
+        .iter()
+        .map(|(system, story)| Rig::new(*system, story).with_context(|| format!("{system}")))
+        .collect::<Result<_>>()?;
+    for round in 1..=options.rounds {
+        for rig in &rigs {
+            println!("round {round} of {}: {}", options.rounds, rig.system);
+            rig.sample(&options, &mut report).with_context(|| format!("{}", rig.system))?;
+        }
+    }
+    println!("\n{report}");
+    Ok(())
+}
+
+/// The switch's binary: `$SEKISHO`, or the one built beside this program.
+fn binary() -> Result<String> {
+    let beside = std::env::current_exe()?.with_file_name("sekisho");
+    Ok(std::env::var("SEKISHO").unwrap_or_else(|_| beside.to_string_lossy().into_owned()))
+}
+
+fn whose(system: System) -> Option<Whose> {
+    match system {
+        System::Sekisho => Some(Whose::Ours),
+        System::Ovs => Some(Whose::Stock),
+        System::Bridge | System::Direct => None,
+    }
+}
+
+/// The machines of a system, with its bridge if it is a kernel one.
+fn story(system: System) -> Result<Story> {
+    let story = if system == System::Direct { Story::direct()? } else { Story::new()? };
+    match system {
+        System::Bridge => {
+            ensure!(need::find("iptables").is_some(), "iptables is missing: make deps");
+            story.linux_bridge(true)?;
+        }
+        System::Ovs => {
+            for program in STOCK_PROGRAMS.iter().chain(&["ethtool"]) {
+                ensure!(need::find(program).is_some(), "{program} is missing: make deps");
+            }
+            // Without this no TCP passes it at all.
+            story.offloads_off()?;
+        }
+        System::Sekisho | System::Direct => {}
+    }
+    Ok(story)
+}
+
+fn start<'a>(system: System, story: &'a Story) -> Result<Option<Sut<'a>>> {
+    let Some(whose) = whose(system) else { return Ok(None) };
+    let sut = Sut::start(whose, &binary()?, &story.sw)?;
+    sut.add_bridge(whose, &["vm1p", "vm2p"])?;
+    Ok(Some(sut))
+}
+
+/// What does not depend on traffic: start, memory, idle processor time.
+fn measure_rest(system: System, options: &Options, report: &mut Report) -> Result<()> {
+    let mut story = story(system)?;
+    story.serve()?;
+    // No address resolution, whose repetitions come once a second.
+    for vm in [Vm::One, Vm::Two] {
+        let (ip, mac) = (vm.other().ip(), vm.other().mac());
+        let neighbour = format!("neigh replace {ip} lladdr {mac} dev eth0 nud permanent");
+        story.vm(vm).ip(&neighbour)?;
+    }
+    let Some(mut sut) = start(system, &story)? else { return Ok(()) };
+    for _ in 0..options.rounds {
+        sut.stop()?;
+        let asker = story.vm(Vm::One).spawn(&[&peer::path()?, "first", Vm::Two.ip(), "20000"])?;
+        let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        sut.start_again()?;
+        let answered = asker.finish(DEADLINE)?.ok()?.trim().parse::<u64>()?;
+        let took = Duration::from_micros(answered).saturating_sub(began);
+        report.add(system, Metric::Start, took.as_secs_f64() * 1e3);
+    }
+    sut.load_policy(sut.whose(), POLICY_IP)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let memory: u64 = sut.pids().map(resident_bytes).sum::<Result<_>>()?;
+    report.add(system, Metric::Memory, memory as f64 / f64::from(1 << 20));
+    for _ in 0..options.rounds {
+        let before: Duration = sut.pids().map(cpu_time).sum::<Result<_>>()?;
+        // Ticks are of 10 ms: over 3 s one of them is a third of a percent.
+        let window = Duration::from_secs(3);
+        std::thread::sleep(window);
+        let after: Duration = sut.pids().map(cpu_time).sum::<Result<_>>()?;
+        let share = (after - before).as_secs_f64() / window.as_secs_f64();
+        report.add(system, Metric::Idle, share * 100.0);
+    }
+    sut.stop()
+}
+
+/// A system with the stateful policy and servers that wait for traffic.
+struct Rig<'a> {
+    system: System,
+    one: &'a Netns,
+    _servers: [Proc; 2],
+    _sut: Option<Sut<'a>>,
+}
+
+impl<'a> Rig<'a> {
+    fn new(system: System, story: &'a Story) -> Result<Rig<'a>> {
+        let sut = start(system, story)?;
+        if let Some(sut) = &sut {
+            sut.load_policy(sut.whose(), POLICY_IP)?;
+        }
+        let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
+        let mut drain = two.spawn(&[&peer::path()?, "drain", "7000"])?;
+        drain.wait_for("listens", |out| out.contains("listening"))?;
+        let mut iperf = two.spawn(&["iperf3", "-s", "--forceflush"])?;
+        iperf.wait_for("listens", |out| out.contains("listening"))?;
+        ensure!(story.ping(Vm::One, 2)?, "vm1 does not reach vm2");
+        if system != System::Direct {
+            ensure!(!story.ping(Vm::Two, 1)?, "the policy is not in force");
+        }
+        Ok(Rig { system, one, _servers: [drain, iperf], _sut: sut })
+    }
+
+    /// One sample of each metric.
+    fn sample(&self, options: &Options, report: &mut Report) -> Result<()> {
+        let seconds = options.seconds.to_string();
+        let within = Duration::from_secs(options.seconds + 30);
+        let to = Vm::Two.ip();
+
+        let argv = ["iperf3", "-c", to, "-t", &seconds, "-O", "0.5", "-J"];
+        let result = self.one.run_within(&argv, within)?.ok()?;
+        let result: serde_json::Value = serde_json::from_str(&result)?;
+        let bits = result["end"]["sum_received"]["bits_per_second"].as_f64();
+        report.add(self.system, Metric::Tcp, bits.context("iperf3 gives no rate")? / 1e9);
+
+        let ping = self.one.run_within(&["ping", "-q", "-f", "-c", "5000", to], within)?.ok()?;
+        let times = ping.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
+        let average = times.and_then(|t| t.split('/').nth(1)).context("ping gives no times")?;
+        report.add(self.system, Metric::Rtt, average.parse::<f64>()? * 1e3);
+
+        let milliseconds = (options.seconds * 1000).to_string();
+        let argv = [&peer::path()?, "rate", to, "7000", "32", &milliseconds];
+        let rate = self.one.run_within(&argv, within)?.ok()?;
+        let (rate, failed) = rate.trim().split_once(' ').context("no rate")?;
+        report.add(self.system, Metric::Connections, rate.parse()?);
+        if failed != "0" {
+            println!("  {failed} connections failed");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! The samples, their medians, and the targets they are held against.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+/// What is measured against what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum System {
+    /// This project's switch, the machines' default offloads on.
+    Sekisho,
+    /// Stock Open vSwitch, `datapath_type=netdev`, the machines' transmit offloads off.
+    Ovs,
+    /// Linux bridge with br_netfilter, iptables and conntrack.
+    Bridge,
+    /// A veth pair and no switch: the ceiling of the machine.
+    Direct,
+}
+
+impl System {
+    const NAMES: [(System, &'static str); 4] = [
+        (System::Sekisho, "sekisho"),
+        (System::Ovs, "ovs"),
+        (System::Bridge, "bridge"),
+        (System::Direct, "direct"),
+    ];
+
+    /// The system called `name`.
+    pub fn parse(name: &str) -> Result<System> {
+        match Self::NAMES.iter().find(|(_, n)| *n == name) {
+            Some((system, _)) => Ok(*system),
+            None => bail!("unknown system {name}: sekisho, ovs, bridge or direct"),
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(s, _)| s == self).map_or("?", |(_, name)| *name);
+        f.pad(name)
+    }
+}
+
+/// A figure that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// One TCP stream, received, Gb/s.
+    Tcp,
+    /// Round trip of a flood ping, average, microseconds.
+    Rtt,
+    /// TCP connections opened and closed, per second.
+    Connections,
+    /// Processor time of the idle daemon, percent of one processor.
+    Idle,
+    /// Resident memory of the idle daemon, MiB.
+    Memory,
+    /// From the start of the daemon to the first forwarded packet, ms.
+    Start,
+}
+
+/// A promise: the median of ours stands in this relation to a bound.
+struct Target {
+    metric: Metric,
+    /// The system whose median is the unit of the bound; none: the bound is absolute.
+    against: Option<System>,
+    at_least: bool,
+    bound: f64,
+}
+
+/// All targets, in the order in which they are shown.
+const TARGETS: [Target; 7] = [
+    Target { metric: Metric::Tcp, against: Some(System::Ovs), at_least: true, bound: 12.0 },
+    Target { metric: Metric::Tcp, against: Some(System::Bridge), at_least: true, bound: 0.7 },
+    Target { metric: Metric::Rtt, against: Some(System::Ovs), at_least: false, bound: 0.9 },
+    Target { metric: Metric::Connections, against: Some(System::Ovs), at_least: true, bound: 1.2 },
+    Target { metric: Metric::Idle, against: None, at_least: false, bound: 1.0 },
+    Target { metric: Metric::Memory, against: None, at_least: false, bound: 20.0 },
+    Target { metric: Metric::Start, against: None, at_least: false, bound: 200.0 },
+];
+
+const METRICS: [(Metric, &str); 6] = [
+    (Metric::Tcp, "TCP, one stream, Gb/s"),
+    (Metric::Rtt, "flood ping RTT, us"),
+    (Metric::Connections, "TCP connections/s"),
+    (Metric::Idle, "idle processor, %"),
+    (Metric::Memory, "idle memory, MiB"),
+    (Metric::Start, "start to first packet, ms"),
+];
+
+/// Samples by system and metric.
+#[derive(Debug, Default)]
+pub struct Report(BTreeMap<(Metric, System), Vec<f64>>);
+
+impl Report {
+    /// Takes a sample.
+    pub fn add(&mut self, system: System, metric: Metric, value: f64) {
+        self.0.entry((metric, system)).or_default().push(value);
+    }
+
+    /// Smallest, median and largest sample.
+    fn spread(&self, system: System, metric: Metric) -> Option<[f64; 3]> {
+        let mut samples = self.0.get(&(metric, system))?.clone();
+        samples.sort_by(f64::total_cmp);
+        Some([*samples.first()?, median(&samples)?, *samples.last()?])
+    }
+}
+
+/// The median of sorted samples.
+fn median(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 { upper } else { (sorted[middle - 1] + upper) / 2.0 })
+}
+
+/// Three significant digits, without an exponent.
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<26}", "median [min..max]")?;
+        let systems: Vec<System> = System::NAMES
+            .map(|(system, _)| system)
+            .into_iter()
+            .filter(|system| self.0.keys().any(|(_, s)| s == system))
+            .collect();
+        for system in &systems {
+            write!(f, " {system:>24}")?;
+        }
+        writeln!(f)?;
+        for (metric, name) in METRICS {
+            write!(f, "{name:<26}")?;
+            for &system in &systems {
+                let cell = self.spread(system, metric).map_or("-".to_owned(), |[min, mid, max]| {
+                    format!("{} [{}..{}]", short(mid), short(min), short(max))
+                });
+                write!(f, " {cell:>24}")?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(f)?;
+        for Target { metric, against, at_least, bound } in TARGETS {
+            let name = METRICS.iter().find(|(m, _)| *m == metric).map_or("", |(_, name)| *name);
+            let unit = against.map(|system| self.spread(system, metric));
+            let ours = self.spread(System::Sekisho, metric);
+            let (Some([_, ours, _]), None | Some(Some(_))) = (ours, unit) else { continue };
+            let (value, of) = match (unit, against) {
+                (Some(Some([_, theirs, _])), Some(system)) => {
+                    (ours / theirs, format!(" x {system}"))
+                }
+                _ => (ours, String::new()),
+            };
+            let met = if at_least { value >= bound } else { value <= bound };
+            writeln!(
+                f,
+                "{} {name:<26} {}{of} (target: {} {bound})",
+                if met { "met   " } else { "MISSED" },
+                short(value),
+                if at_least { "at least" } else { "at most" },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_verdicts() {
+        let mut report = Report::default();
+        for value in [9.0, 7.0, 8.0] {
+            report.add(System::Sekisho, Metric::Tcp, value);
+        }
+        for value in [0.5, 0.6] {
+            report.add(System::Ovs, Metric::Tcp, value);
+        }
+        report.add(System::Sekisho, Metric::Start, 250.0);
+        let text = report.to_string();
+        assert!(text.contains("8.00 [7.00..9.00]") && text.contains("0.55 [0.50..0.60]"), "{text}");
+        assert!(text.contains("met    TCP, one stream, Gb/s      14.5 x ovs"), "{text}");
+        assert!(
+            text.contains("MISSED start to first packet, ms  250 (target: at most 200)"),
+            "{text}"
+        );
+        assert!(!text.contains("x bridge"), "nothing was measured there: {text}");
+    }
+}
