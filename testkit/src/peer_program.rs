@@ -20,7 +20,7 @@
 //! ```
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,16 +71,25 @@ fn millis(word: &str) -> Duration {
     Duration::from_millis(parse(word))
 }
 
-fn any(port: u16) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
+/// The addresses a server listens on: of both families, or IPv4 alone where there is no IPv6.
+fn any(port: u16) -> [SocketAddr; 2] {
+    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+}
+
+/// A datagram socket that talks to `to` alone.
+fn datagrams(to: SocketAddr) -> Result<UdpSocket> {
+    let [v6, v4] = any(0);
+    let socket = UdpSocket::bind(if to.is_ipv6() { v6 } else { v4 })?;
+    socket.connect(to)?;
+    Ok(socket)
 }
 
 // ---- servers ----------------------------------------------------------------------------------
 
 fn serve(address: Ipv4Addr) -> Result<()> {
-    let listener = TcpListener::bind(any(23))?;
-    let echo = UdpSocket::bind(any(7))?;
-    let names = UdpSocket::bind(any(53))?;
+    let listener = TcpListener::bind(&any(23)[..])?;
+    let echo = UdpSocket::bind(&any(7)[..])?;
+    let names = UdpSocket::bind(&any(53)[..])?;
     println!("serving");
     thread::spawn(move || answer(echo, |query| Some(query.to_vec())));
     thread::spawn(move || answer(names, move |query| dns_reply(query, address)));
@@ -133,7 +142,7 @@ fn dns_reply(query: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
 }
 
 fn sink(port: u16) -> Result<()> {
-    let listener = TcpListener::bind(any(port))?;
+    let listener = TcpListener::bind(&any(port)[..])?;
     println!("listening");
     let (mut stream, _) = listener.accept()?;
     let (mut hash, mut bytes, mut chunk) = (FNV, 0, vec![0; 1 << 16]);
@@ -151,7 +160,7 @@ fn sink(port: u16) -> Result<()> {
 }
 
 fn drain(port: u16) -> Result<()> {
-    let listener = Arc::new(TcpListener::bind(any(port))?);
+    let listener = Arc::new(TcpListener::bind(&any(port)[..])?);
     println!("listening");
     let workers: Vec<_> = (0..16)
         .map(|_| {
@@ -187,8 +196,7 @@ fn tcp(to: SocketAddr, patience: Duration, hold: Duration) -> Result<()> {
 }
 
 fn exchange(to: SocketAddr, patience: Duration, query: &[u8]) -> Result<Vec<u8>> {
-    let socket = UdpSocket::bind(any(0))?;
-    socket.connect(to)?;
+    let socket = datagrams(to)?;
     socket.set_read_timeout(Some(patience))?;
     socket.send(query)?;
     let mut datagram = vec![0; 2048];
@@ -221,8 +229,7 @@ fn dns(to: SocketAddr, name: &str, patience: Duration) -> Result<()> {
 }
 
 fn first(to: SocketAddr, patience: Duration) -> Result<()> {
-    let socket = UdpSocket::bind(any(0))?;
-    socket.connect(to)?;
+    let socket = datagrams(to)?;
     socket.set_read_timeout(Some(Duration::from_millis(1)))?;
     let begin = Instant::now();
     let mut datagram = [0; 16];

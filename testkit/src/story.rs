@@ -195,14 +195,18 @@ impl Story {
     /// Sends `bytes` over one TCP connection from `vm` to the other machine and compares what was
     /// sent with what was received, by length and hash.
     pub fn transfer(&self, vm: Vm, bytes: usize) -> Result<()> {
-        let peer = peer::path()?;
-        let mut sink = self.vm(vm.other()).spawn(&[&peer, "sink", "5001"])?;
-        sink.wait_for("listens", |out| out.contains("listening"))?;
-        let bytes = bytes.to_string();
-        let sent = self.vm(vm).ok(&[&peer, "send", vm.other().ip(), "5001", &bytes])?;
-        let received = sink.finish(DEADLINE)?.ok()?;
-        let sent = sent.strip_prefix("sent ").context("no report of what was sent")?;
-        ensure!(received.ends_with(&format!("received {sent}")), "sent {sent}, {received}");
+        transfer(self.vm(vm), self.vm(vm.other()), vm.other().ip(), bytes)
+    }
+
+    /// Gives the machines the addresses `fd00::1` and `fd00::2`.
+    pub fn enable_ipv6(&self) -> Result<()> {
+        for vm in [Vm::One, Vm::Two] {
+            let ns = self.vm(vm);
+            ns.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
+            ns.sysctl("net/ipv6/conf/eth0/router_solicitations", "0")?;
+            ns.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+            ns.ip(&format!("addr add fd00::{}/64 dev eth0 nodad", vm.number()))?;
+        }
         Ok(())
     }
 
@@ -232,6 +236,20 @@ impl Story {
         }
         eventually("the bridge forwards", DEADLINE, || Ok(self.ping(Vm::One, 1)?.then_some(())))
     }
+}
+
+/// Sends `bytes` over one TCP connection from a namespace to address `ip` in another one, and
+/// compares what was sent with what was received, by length and hash.
+pub fn transfer(from: &Netns, to: &Netns, ip: &str, bytes: usize) -> Result<()> {
+    let peer = peer::path()?;
+    let mut sink = to.spawn(&[&peer, "sink", "5001"])?;
+    sink.wait_for("listens", |out| out.contains("listening"))?;
+    let bytes = bytes.to_string();
+    let sent = from.ok(&[&peer, "send", ip, "5001", &bytes])?;
+    let received = sink.finish(DEADLINE)?.ok()?;
+    let sent = sent.strip_prefix("sent ").context("no report of what was sent")?;
+    ensure!(received.ends_with(&format!("received {sent}")), "sent {sent}, {received}");
+    Ok(())
 }
 
 #[cfg(test)]

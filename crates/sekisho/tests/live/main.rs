@@ -8,10 +8,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_clients;
+mod demo;
 mod devices;
 mod kill_nine;
+mod ports;
 mod story;
 mod story_qemu;
+mod traffic;
 mod transcript;
 
 use testkit::need;

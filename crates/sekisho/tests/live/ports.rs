@@ -1,0 +1,109 @@
+//! Kinds of ports: the bridge's own, internal ones, access and trunk ports.
+
+use testkit::process::{DEADLINE, eventually};
+use testkit::story::{Story, Vm, transfer};
+use testkit::sut::Whose;
+
+use crate::{can_run, start, switch, tools};
+
+/// Two machines on `br0` without a policy.
+fn machines() -> Story {
+    let story = Story::new().unwrap();
+    if switch() == Whose::Stock {
+        story.offloads_off().unwrap();
+    }
+    story
+}
+
+#[test]
+fn the_bridge_and_internal_ports_are_devices_of_the_host() {
+    if !can_run(switch(), tools()) {
+        return;
+    }
+    let story = machines();
+    let mut sut = start(&story.sw);
+    sut.add_bridge(tools(), &["vm1p", "vm2p"]).unwrap();
+    sut.ok(tools(), "ovs-vsctl add-port br0 int0 -- set Interface int0 type=internal").unwrap();
+    for (device, address) in [("br0", "192.168.0.100"), ("int0", "192.168.0.101")] {
+        // Each in a namespace of its own, as a container would have it: and the device stays a
+        // port of the switch.
+        let host = story.sw.sibling(device).unwrap();
+        story.sw.ip(&format!("link set {device} netns {}", host.pid())).unwrap();
+        host.ip(&format!("addr add {address}/24 dev {device}")).unwrap();
+        host.ip(&format!("link set {device} up")).unwrap();
+        if switch() == Whose::Stock {
+            host.ok(&["ethtool", "-K", device, "tx", "off"]).unwrap();
+        }
+        eventually(&format!("{device} answers"), DEADLINE, || {
+            let ping = ["ping", "-c", "1", "-W", "1", address];
+            Ok(story.vm(Vm::One).run(&ping)?.success().then_some(()))
+        })
+        .unwrap();
+        transfer(story.vm(Vm::One), &host, address, 4 << 20).unwrap();
+        transfer(&host, story.vm(Vm::Two), Vm::Two.ip(), 4 << 20).unwrap();
+    }
+    sut.check_alive().unwrap();
+}
+
+#[test]
+fn internal_ports_come_and_go_with_their_rows() {
+    if !can_run(switch(), tools()) {
+        return;
+    }
+    let story = machines();
+    let mut sut = start(&story.sw);
+    sut.add_bridge(tools(), &[]).unwrap();
+    let has = |device: &str| story.sw.run(&["ip", "link", "show", device]).unwrap().success();
+    assert!(has("br0"));
+    for _ in 0..3 {
+        sut.ok(tools(), "ovs-vsctl add-port br0 int0 -- set Interface int0 type=internal").unwrap();
+        assert!(has("int0"));
+        sut.ok(tools(), "ovs-vsctl del-port int0").unwrap();
+        assert!(!has("int0"));
+    }
+    sut.ok(tools(), "ovs-vsctl del-br br0").unwrap();
+    assert!(!has("br0"));
+    sut.check_alive().unwrap();
+}
+
+#[test]
+fn vlans_part_and_join() {
+    if !can_run(switch(), tools()) {
+        return;
+    }
+    let story = machines();
+    let mut sut = start(&story.sw);
+    sut.add_bridge(tools(), &["vm1p", "vm2p"]).unwrap();
+    let reached = || story.ping(Vm::One, 1).unwrap();
+    assert!(reached());
+    sut.ok(tools(), "ovs-vsctl set Port vm1p tag=10 -- set Port vm2p tag=20").unwrap();
+    assert!(!reached(), "two VLANs");
+    sut.ok(tools(), "ovs-vsctl set Port vm2p tag=10").unwrap();
+    assert!(reached(), "one VLAN");
+    story.transfer(Vm::One, 4 << 20).unwrap();
+    let fdb = sut.ok(tools(), "ovs-appctl fdb/show br0").unwrap();
+    assert!(fdb.contains("    2    10  52:54:00:00:00:01"), "{fdb}");
+
+    // Over a trunk between two bridges the tag goes along, under large segments too.
+    sut.ok(tools(), "ovs-vsctl del-port vm2p").unwrap();
+    story.sw.ip("link add trunk0 type veth peer name trunk1").unwrap();
+    for device in ["trunk0", "trunk1"] {
+        story.sw.ip(&format!("link set {device} up")).unwrap();
+    }
+    sut.ok(
+        tools(),
+        "ovs-vsctl add-br br1 -- set Bridge br1 datapath_type=netdev -- add-port br0 trunk0 \
+         -- add-port br1 trunk1 -- add-port br1 vm2p tag=10",
+    )
+    .unwrap();
+    eventually("the trunk forwards", DEADLINE, || Ok(reached().then_some(()))).unwrap();
+    story.transfer(Vm::One, 4 << 20).unwrap();
+    story.transfer(Vm::Two, 4 << 20).unwrap();
+    sut.ok(tools(), "ovs-vsctl set Port trunk1 trunks=11,12").unwrap();
+    assert!(!reached(), "a trunk without VLAN 10");
+    sut.ok(tools(), "ovs-vsctl set Port trunk1 trunks=10,12").unwrap();
+    assert!(reached(), "a trunk with VLAN 10");
+    sut.ok(tools(), "ovs-vsctl set Port vm2p tag=12").unwrap();
+    assert!(!reached(), "VLAN 10 on one side, 12 on the other");
+    sut.check_alive().unwrap();
+}
