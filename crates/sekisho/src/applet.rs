@@ -27,6 +27,12 @@ pub struct Applet {
 /// Every tool there is, in the order of `sekisho help`.
 pub const APPLETS: &[Applet] = &[
     Applet {
+        name: "vsctl",
+        aliases: &["ovs-vsctl"],
+        help: "show and change the configuration of the switch",
+        run: crate::vsctl::run,
+    },
+    Applet {
         name: "appctl",
         aliases: &["ovs-appctl"],
         help: "ask a running daemon, or tell it something",

@@ -42,10 +42,11 @@ pub fn strerror(e: &io::Error) -> String {
     }
 }
 
-/// Prints a warning in the form of OVS's log, which is where its libraries report trouble.
-pub fn log_warn(err: &mut dyn Write, module: &str, text: &str) {
+/// Prints a warning in the form of OVS's log, which is where its libraries report trouble; `seq` counts
+/// the messages of a process.
+pub fn log_warn(err: &mut dyn Write, seq: u32, module: &str, text: &str) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let _ = writeln!(err, "{}|00001|{module}|WARN|{text}", utc(now));
+    let _ = writeln!(err, "{}|{seq:05}|{module}|WARN|{text}", utc(now));
 }
 
 /// `2026-11-23T06:27:06Z` for seconds since 1970-01-01 UTC.
@@ -82,7 +83,7 @@ pub fn arm_timeout(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
         let text = "terminating with signal 14 (Alarm clock)";
-        log_warn(&mut io::stderr(), "fatal_signal", text);
+        log_warn(&mut io::stderr(), 1, "fatal_signal", text);
         std::process::exit(TIMEOUT_STATUS);
     });
 }
@@ -101,7 +102,7 @@ pub fn socket_of(session: &mut Session<'_>, target: &str) -> Result<PathBuf, Fai
     };
     let text = std::fs::read_to_string(&pidfile).map_err(|e| {
         let text = format!("{}: open: {}", pidfile.display(), strerror(&e));
-        log_warn(session.err, "daemon_unix", &text);
+        log_warn(session.err, 1, "daemon_unix", &text);
         unreadable(&strerror(&e))
     })?;
     let pid: u32 = text.trim().parse().map_err(|_| unreadable("No such process"))?;
@@ -131,7 +132,7 @@ impl Control {
             Ok(stream) => Ok(Self { path, stream, decoder: Decoder::new(usize::MAX), next_id: 0 }),
             Err(e) => {
                 let text = format!("failed to connect to {}", path.display());
-                log_warn(session.err, "unixctl", &text);
+                log_warn(session.err, 1, "unixctl", &text);
                 let why = strerror(&e);
                 Err(Failure::fatal(format!("cannot connect to \"{}\" ({why})", path.display())))
             }
@@ -156,7 +157,7 @@ impl Control {
             };
             let path = self.path.display();
             let text = format!("error communicating with unix:{path}: {why}");
-            log_warn(session.err, "unixctl", &text);
+            log_warn(session.err, 1, "unixctl", &text);
             Failure::fatal(format!("{path}: transaction error ({why})"))
         })
     }

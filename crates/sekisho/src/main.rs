@@ -12,6 +12,8 @@ mod demo;
 mod dpctl;
 mod getopt;
 mod links;
+mod table;
+mod vsctl;
 
 fn main() -> std::process::ExitCode {
     applet::main(std::env::args_os().collect())

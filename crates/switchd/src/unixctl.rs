@@ -232,7 +232,7 @@ pub fn list_commands<'a>(commands: impl IntoIterator<Item = (&'a str, &'a str)>)
     commands.sort_unstable();
     let mut text = String::from("The available commands are:\n");
     for (name, usage) in commands {
-        text += format!("  {name:<23} {usage}").trim_end();
+        text += &format!("  {name:<23} {usage}");
         text.push('\n');
     }
     text
@@ -312,7 +312,7 @@ mod tests {
         assert!(check_arity("t", 3, 1, 2).unwrap_err().ends_with("takes at most 2 arguments"));
         assert_eq!(
             list_commands([("b", "[x]"), ("a", "")]),
-            "The available commands are:\n  a\n  b                       [x]\n"
+            "The available commands are:\n  a                       \n  b                       [x]\n"
         );
     }
 }
