@@ -33,6 +33,7 @@ fn addressed_veth() -> End {
     ] {
         ip(line);
     }
+    common::wait_running(&["p1", "q1"]);
     End::shared("q1")
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{End, MARK, inside, large, small};
+use common::{End, MARK, inside, large, small, wait_running};
 use netdev::af_packet::{AfPacket, Options};
 use netdev::link::{LinkEvent, Links, Monitor};
 use netdev::tap::Tap;
@@ -15,6 +15,7 @@ fn veth(ns: &testkit::netns::Netns) {
     ns.ip("link add p1 type veth peer name q1").unwrap();
     ns.ip("link set p1 up").unwrap();
     ns.ip("link set q1 up").unwrap();
+    wait_running(&["p1", "q1"]);
 }
 
 #[test]
@@ -135,6 +136,7 @@ fn a_device_that_goes_down_works_again_when_it_is_up() {
     let got = p.rx.recv(&mut netdev::new_batch());
     assert!(!got.gone);
     links.set_up("p1", true).unwrap();
+    wait_running(&["p1", "q1"]);
     assert_eq!(q.send(&small(&[])), 1);
     p.marked();
 }
@@ -208,6 +210,7 @@ fn a_tap_of_our_own_and_the_host_exchange_frames() {
     assert!(tap.port.warnings().is_empty(), "{:?}", tap.port.warnings());
     ns.ip("addr add 10.9.0.1/24 dev br0").unwrap();
     ns.ip("link set br0 up").unwrap();
+    wait_running(&["br0"]);
     let link = Links::open().unwrap().by_name("br0").unwrap().unwrap();
     assert_eq!((link.kind.as_deref(), Some(link.ifindex)), (Some("tun"), tap.port.ifindex()));
     ns.ip("neigh add 10.9.0.2 lladdr 02:ab:00:00:00:01 dev br0").unwrap();
@@ -242,6 +245,7 @@ fn a_tap_that_another_process_holds_passes_segments_both_ways() {
     // The tap's own descriptor plays the guest; the switch has the device only.
     let mut guest = End::of(Tap::open("tap0").unwrap());
     ns.ip("link set tap0 up").unwrap();
+    wait_running(&["tap0"]);
     let mut switch = End::of(AfPacket::open("tap0", Options::default()).unwrap());
     let sent = large(30_000, 1448, &[]);
     assert_eq!(guest.send(&sent), 1);
@@ -287,6 +291,7 @@ fn a_tap_that_is_deleted_is_gone() {
     let ns = inside("gone");
     let mut tap = End::of(Tap::open("br0").unwrap());
     ns.ip("link set br0 up").unwrap();
+    wait_running(&["br0"]);
     ns.ip("link del br0").unwrap();
     let got = tap.rx.recv(&mut netdev::new_batch());
     assert!(got.gone && got.n == 0);
@@ -331,6 +336,7 @@ fn statistics_of_a_tap_are_the_inverse_of_ours() {
     let ns = inside("stats");
     let mut tap = End::of(Tap::open("br0").unwrap());
     ns.ip("link set br0 up").unwrap();
+    wait_running(&["br0"]);
     let before = Links::open().unwrap().by_name("br0").unwrap().unwrap().stats;
     for _ in 0..5 {
         assert_eq!(tap.send(&small(&[])), 1);

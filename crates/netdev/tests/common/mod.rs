@@ -28,6 +28,19 @@ pub fn inside(name: &str) -> Netns {
     ns
 }
 
+/// Waits until links are operational. Right after it came up, a link has its carrier but not yet
+/// its queue (the kernel's link watch comes later), and what is sent is lost.
+pub fn wait_running(devices: &[&str]) {
+    let mut links = netdev::link::Links::open().expect("rtnetlink");
+    for device in devices {
+        testkit::process::eventually(device, Duration::from_secs(10), || {
+            let link = links.by_name(device)?;
+            Ok(link.is_some_and(|l| l.running).then_some(()))
+        })
+        .expect("operational");
+    }
+}
+
 /// One end of a test: a port with its halves.
 pub struct End {
     pub port: Box<dyn Port>,
