@@ -2,10 +2,10 @@
 //!
 //! `forward PORT1 PORT2 [SPIN_US]`; a port is a device name, or `tap:NAME` for a new tap.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netdev::af_packet::{AfPacket, Options};
-use netdev::poll::Poller;
+use netdev::poll::{Poller, Spin};
 use netdev::tap::Tap;
 use netdev::{BATCH, Port, new_batch};
 use packet::PacketBuf;
@@ -13,7 +13,7 @@ use packet::PacketBuf;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [a, b, rest @ ..] = &args[..] else { return Err("usage: forward A B [SPIN_US]".into()) };
-    let spin = Duration::from_micros(rest.first().map_or(Ok(0), |s| s.parse())?);
+    let mut spin = Spin::new(Duration::from_micros(rest.first().map_or(Ok(40), |s| s.parse())?));
     let open = |name: &str| -> Result<Box<dyn Port>, netdev::Error> {
         Ok(match name.strip_prefix("tap:") {
             Some(tap) => Box::new(Tap::open(tap)?),
@@ -30,19 +30,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         poller.add(rx[i].fd().ok_or("no descriptor")?, i as u64)?;
     }
     let (mut bufs, mut ready) = (new_batch(), Vec::new());
-    let mut last = Instant::now();
     loop {
-        let mut idle = true;
-        for i in 0..2 {
+        poller.wait_spinning(&mut spin, None, &mut ready)?;
+        for &i in &ready {
+            let i = i as usize;
             let n = rx[i].recv(&mut bufs).n;
             let out: [&PacketBuf; BATCH] = std::array::from_fn(|k| &bufs[k]);
             tx[1 - i].send(&out[..n]);
-            idle &= n == 0;
-        }
-        if !idle {
-            last = Instant::now();
-        } else if last.elapsed() >= spin {
-            poller.wait(None, &mut ready)?;
         }
     }
 }

@@ -23,7 +23,9 @@ use crate::exclusive::{Attachment, Claim, Method};
 use crate::link::Links;
 use crate::soft::Softener;
 use crate::sys::{self, Errno, PacketMreq, TpacketStats, mmsg};
-use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
+use crate::{
+    BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
+};
 
 /// `linux/if_packet.h` and `asm/socket.h`, where the libc crate lacks them.
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
@@ -73,6 +75,8 @@ pub struct AfPacket {
     options: Options,
     state: Arc<PortState>,
     rx: Option<Rx>,
+    /// The receiving half's socket, to read the kernel's counter of lost frames from.
+    rx_fd: Arc<OwnedFd>,
     warnings: Vec<Warning>,
     attachment: Option<Attachment>,
     _claim: Claim,
@@ -116,12 +120,12 @@ impl AfPacket {
         sys::bind_packet(fd.as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
         let (attachment, warning) = Attachment::new(name, ifindex, options.exclusive, &mut links);
         warnings.extend(warning);
+        let rx_fd = Arc::new(fd);
         let rx = Rx {
-            fd,
+            fd: Arc::clone(&rx_fd),
             ring: mmsg::RxRing::new(),
             vnet: options.vnet_hdr,
             state: Arc::clone(&state),
-            since_stats: 0,
         };
         Ok(AfPacket {
             name: name.to_owned(),
@@ -129,6 +133,7 @@ impl AfPacket {
             options,
             state,
             rx: Some(rx),
+            rx_fd,
             warnings,
             attachment,
             _claim: claim,
@@ -180,6 +185,16 @@ impl Port for AfPacket {
         }))
     }
 
+    fn counters(&self) -> Counters {
+        let empty = TpacketStats::default();
+        let fd = self.rx_fd.as_fd();
+        // Reading clears the kernel's counter.
+        if let Ok(stats) = sys::getsockopt(fd, libc::SOL_PACKET, PACKET_STATISTICS, empty) {
+            self.state.drop_rx(RxDrop::Overrun, u64::from(stats.drops));
+        }
+        self.state.counters()
+    }
+
     fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -205,28 +220,10 @@ fn set_buffer(fd: BorrowedFd<'_>, rx: bool, want: usize) -> Option<usize> {
 /// The receiving half.
 #[derive(Debug)]
 struct Rx {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     ring: Box<mmsg::RxRing>,
     vnet: bool,
     state: Arc<PortState>,
-    /// Batches since the kernel was last asked for its drop counter.
-    since_stats: u32,
-}
-
-/// A full batch is a sign of overload; the kernel's drop counter is read at every this many.
-const STATS_EVERY: u32 = 64;
-
-impl Rx {
-    fn read_drops(&mut self) {
-        self.since_stats = 0;
-        let empty = TpacketStats::default();
-        let stats = sys::getsockopt(self.fd.as_fd(), libc::SOL_PACKET, PACKET_STATISTICS, empty);
-        // Reading clears the kernel's counter.
-        if let Ok(TpacketStats { drops: 1.., .. }) = stats {
-            let drops = stats.map_or(0, |s| s.drops);
-            self.state.drop_rx(RxDrop::Overrun, u64::from(drops));
-        }
-    }
 }
 
 impl RxQueue for Rx {
@@ -238,12 +235,7 @@ impl RxQueue for Rx {
         let want = bufs.len().min(BATCH);
         let got = match self.ring.recv(self.fd.as_fd(), bufs, self.vnet) {
             Ok(n) => n,
-            Err(Errno(libc::EAGAIN)) => {
-                if self.since_stats > 0 {
-                    self.read_drops();
-                }
-                return Received::default();
-            }
+            Err(Errno(libc::EAGAIN)) => return Received::default(),
             Err(Errno(libc::EINTR)) => return Received { more: true, ..Received::default() },
             // Went down or was removed; the error is reported once.
             Err(Errno(libc::ENETDOWN | libc::ENXIO | libc::ENODEV)) => return Received::default(),
@@ -291,10 +283,6 @@ impl RxQueue for Rx {
             bytes += buf.len();
         }
         self.state.count_rx(n, bytes);
-        self.since_stats += 1;
-        if got == want && self.since_stats >= STATS_EVERY {
-            self.read_drops();
-        }
         Received { n, more: got == want, gone: false }
     }
 }

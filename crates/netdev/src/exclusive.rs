@@ -10,9 +10,10 @@
 //! 3. no ARP on the device, which is only half a solution and yields a [`Warning`].
 //!
 //! Invariant: nothing of 1 and 2 outlives the process, however it ends. The program is held by a
-//! descriptor, the table by its owner flag and the netlink socket.
+//! descriptor, the table by its owner flag and the netlink socket. A crash in state 3 leaves ARP
+//! off (`ip link set DEVICE arp on`).
 //!
-//! Two switches on one device would each get all frames. [`Claim`] prevents it: an abstract unix
+//! Two switches on one device would each get all frames. A claim prevents it: an abstract unix
 //! socket, whose names are per network namespace, named by interface index. Any process of the
 //! namespace can hold that name, so it guards against mistakes, not against enemies.
 

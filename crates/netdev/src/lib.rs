@@ -12,14 +12,29 @@
 //!
 //! # A worker's loop
 //! ```no_run
-//! # use netdev::{BATCH, RxQueue, TxQueue, new_batch};
-//! # fn f(rx: &mut dyn RxQueue, tx: &mut dyn TxQueue) {
-//! let mut bufs = new_batch(); // once per worker
-//! let got = rx.recv(&mut bufs);
-//! let out: Vec<&packet::PacketBuf> = bufs[..got.n].iter().collect(); // an ArrayVec in real life
-//! tx.send(&out);
+//! # use netdev::{BATCH, RxQueue, TxQueue, new_batch, poll::{Poller, Spin}};
+//! # use std::time::Duration;
+//! # fn f(mut rx: Vec<Box<dyn RxQueue>>, tx: &mut dyn TxQueue) -> Result<(), netdev::Errno> {
+//! let mut bufs = new_batch(); // once per worker; frames stay where they were received
+//! let mut spin = Spin::new(Duration::from_micros(40));
+//! let (poller, mut ready) = (Poller::new()?, Vec::new()); // rx[i] was added with token i
+//! loop {
+//!     poller.wait_spinning(&mut spin, None, &mut ready)?;
+//!     for &i in &ready {
+//!         let got = rx[i as usize].recv(&mut bufs); // one system call, up to BATCH frames
+//!         let out: [&packet::PacketBuf; BATCH] = std::array::from_fn(|k| &bufs[k]);
+//!         tx.send(&out[..got.n]); // one system call for all frames of one output
+//!     }
+//! }
 //! # }
 //! ```
+//! One batch per ready queue and turn keeps queues fair; a queue with more stays ready. Gather what
+//! goes to one port and send it by one call. On a two-core virtual machine this loop
+//! (`examples/forward.rs`) moves one TCP stream between two namespaces at 0.85 to 1 times the rate
+//! of the Linux bridge (14 to 17 Gb/s) and 64-byte frames at 440,000 a second; a round trip takes
+//! 15 µs with [`poll::Spin`], 40 µs when it sleeps each time, 7 µs through the bridge. Larger batches,
+//! `PACKET_QDISC_BYPASS`, and socket buffers above 4 MB gained nothing measurable.
+//!
 //! Poll descriptors level-triggered. Nothing here fails because of traffic or because a device
 //! went down: what could not be done is counted, by reason, in [`PortState`].
 //!

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use packet::PacketBuf;
 
-use crate::{Error, PortState, Warning};
+use crate::{Counters, Error, PortState, Warning};
 
 /// Most frames that one receive or send call handles.
 pub const BATCH: usize = 32;
@@ -50,7 +50,8 @@ pub trait TxQueue: Send + fmt::Debug {
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize;
 }
 
-/// One open device. Dropping it gives the device back to the host.
+/// One open device. Dropping it gives the device back to the host; drop its queues before, for a
+/// queue that lives on keeps working.
 pub trait Port: Send + fmt::Debug {
     /// Device name.
     fn name(&self) -> &str;
@@ -58,7 +59,8 @@ pub trait Port: Send + fmt::Debug {
     /// Kernel interface index; `None` for a port that is not a kernel device.
     fn ifindex(&self) -> Option<u32>;
 
-    /// Counters and settings shared with the queues.
+    /// Counters and settings shared with the queues. To report counters, read
+    /// [`Port::counters`] instead.
     fn state(&self) -> &Arc<PortState>;
 
     /// The receiving half; `None` after the first call.
@@ -66,6 +68,11 @@ pub trait Port: Send + fmt::Debug {
 
     /// Another sending half.
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error>;
+
+    /// Reads all counters, also those that the kernel keeps for the port.
+    fn counters(&self) -> Counters {
+        self.state().counters()
+    }
 
     /// What does not work as well as it should.
     fn warnings(&self) -> &[Warning] {

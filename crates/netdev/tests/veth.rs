@@ -127,6 +127,44 @@ fn what_the_device_refuses_is_counted_by_reason() {
 }
 
 #[test]
+fn frames_that_came_too_fast_are_counted() {
+    let ns = inside("overrun");
+    veth(&ns);
+    let mut q = End::shared("q1");
+    let tight = Options { buffer: 8192, exclusive: &[], ..Options::default() };
+    let mut p = End::of(AfPacket::open("p1", tight).unwrap());
+    let (frame, mut sent) = (small(&[]), 0);
+    for _ in 0..10 {
+        sent += q.tx.send(&[&frame; 32]);
+    }
+    assert_eq!(sent, 320);
+    let (mut bufs, mut received) = (netdev::new_batch(), 0);
+    testkit::process::eventually("all accounted for", std::time::Duration::from_secs(5), || {
+        received += p.rx.recv(&mut bufs).n as u64;
+        let lost = p.port.counters().rx_drop(RxDrop::Overrun);
+        Ok((lost > 0 && received + lost >= 320).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_crc_of_sctp_is_finished_before_it_leaves() {
+    let ns = inside("sctp");
+    veth(&ns);
+    let (mut p, mut q) = (End::shared("p1"), End::shared("q1"));
+    let mut sent = large(100, 0, &[]);
+    sent.frame_mut()[23] = 132;
+    sent.frame_mut()[42..46].fill(0);
+    let crc = packet::crc32c::crc32c(&sent.frame()[34..]).to_le_bytes();
+    sent.offload =
+        Offload { needs_csum: true, csum_start: 34, csum_offset: 8, ..Offload::default() };
+    assert_eq!(q.send(&sent), 1);
+    let got = p.marked();
+    assert_eq!(got.frame()[42..46], crc);
+    assert!(!got.offload.needs_csum);
+}
+
+#[test]
 fn a_device_that_goes_down_works_again_when_it_is_up() {
     let ns = inside("updown");
     veth(&ns);
