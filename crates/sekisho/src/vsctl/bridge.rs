@@ -426,15 +426,12 @@ fn new_port(ctx: &mut Ctx<'_, '_>, interfaces: &[String], settings: &[String]) -
 fn del_port(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     let target = ctx.argv.last().cloned().unwrap_or_default();
     let model = Model::read(ctx.txn)?;
-    if let Some(bridge) = model.bridges.get(&target) {
-        let kind = if bridge.fake.is_some() { "fake " } else { "" };
-        // The local port stands and falls with its bridge.
-        if !ctx.has("--if-exists") {
-            return Err(Stop::fatal(format!(
-                "cannot delete port {target} because it is the local port for {kind}bridge {target} \
-                 (deleting this port requires deleting the entire bridge)"
-            )));
-        }
+    // The local port stands and falls with its bridge.
+    if model.bridges.contains_key(&target) && !ctx.has("--if-exists") {
+        return Err(Stop::fatal(format!(
+            "cannot delete port {target} because it is the local port for bridge {target} \
+             (deleting this port requires deleting the entire bridge)"
+        )));
     }
     let port = match (model.port(&target), ctx.has("--with-iface")) {
         (None, true) => model.interface(&target).and_then(|i| model.ports.get(&i.port)),
@@ -454,8 +451,6 @@ fn del_port(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
             let of_port = model.bridge(&port.bridge)?;
             let hint = if of_port.parent() == name {
                 format!(" (although its child bridge {} does)", port.bridge)
-            } else if bridge.parent() == port.bridge {
-                format!(" (although its parent bridge {} does)", port.bridge)
             } else {
                 String::new()
             };

@@ -277,7 +277,15 @@ fn add(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
                 ty.max
             )));
         }
-        value.union(&more, false);
+        value.union(&more, true);
+    }
+    if !ty.allows_len(value.len()) {
+        // The server would say so.
+        let details = format!("Attempted to store {} elements in {ty}.", value.len());
+        let error = ovsdb::Error::constraint(details).to_json();
+        let text = format!("transaction error: {error}");
+        ctx.warnings.push(("ovsdb_idl", text.clone()));
+        return Err(Stop::Fatal(text));
     }
     ctx.txn.verify(id, column);
     ctx.txn.write(id, column, value);

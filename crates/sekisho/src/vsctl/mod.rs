@@ -362,16 +362,19 @@ impl Call {
                 argv: &invocation.argv,
                 output: Output::default(),
             };
-            if let Err(stop) = (invocation.command.run)(&mut ctx) {
-                return stopped(stop);
+            match (invocation.command.run)(&mut ctx) {
+                Ok(()) => outputs.push(ctx.output),
+                Err(stop) => {
+                    if !matches!(stop, Stop::TryAgain) {
+                        log(session, &warnings);
+                    }
+                    return stopped(stop);
+                }
             }
-            outputs.push(ctx.output);
         }
         let unused = symbols.check().map_err(Failure::fatal)?;
         warnings.extend(unused.into_iter().map(|text| ("vsctl", text)));
-        for (module, text) in &warnings {
-            log_warn(session.err, 2, module, text);
-        }
+        log(session, &warnings);
 
         let (mut operations, inserts) = txn.operations();
         if operations.is_empty() || settings.dry_run {
@@ -458,6 +461,13 @@ impl Call {
             session.warn(format_args!("The default log directory is \"{}\".", dir.display()));
         }
         Ok(())
+    }
+}
+
+/// Prints warnings, each with its module.
+fn log(session: &mut Session<'_>, warnings: &[(&str, String)]) {
+    for (module, text) in warnings {
+        log_warn(session.err, 2, module, text);
     }
 }
 
