@@ -45,6 +45,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::dpctl::run,
     },
     Applet {
+        name: "ovsdb-client",
+        aliases: &["ovsdb-client"],
+        help: "look into a database server",
+        run: crate::ovsdb_client::run,
+    },
+    Applet {
         name: "conntrack",
         aliases: &["conntrack"],
         help: "list, watch and delete tracked connections",

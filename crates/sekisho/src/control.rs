@@ -50,7 +50,7 @@ pub fn log_warn(err: &mut dyn Write, seq: u32, module: &str, text: &str) {
 }
 
 /// `2026-11-23T06:27:06Z` for seconds since 1970-01-01 UTC.
-fn utc(secs: u64) -> String {
+pub fn utc(secs: u64) -> String {
     let (days, rest) = (secs / 86_400, secs % 86_400);
     // Civil date from a day count: years are counted from March, so a leap day is a year's last.
     let z = days + 719_468;

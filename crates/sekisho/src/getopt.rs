@@ -65,11 +65,6 @@ impl<T: PartialEq> Parsed<T> {
     pub fn has(&self, id: T) -> bool {
         self.options.iter().any(|o| o.id == id)
     }
-
-    /// Argument of the last such option.
-    pub fn value(&self, id: T) -> Option<&str> {
-        self.options.iter().rev().find(|o| o.id == id)?.value.as_deref()
-    }
 }
 
 /// Parses `args` (without `argv[0]`).
@@ -231,7 +226,6 @@ mod tests {
             ]
         );
         assert_eq!(p.rest, ["a", "-", "-m"]);
-        assert_eq!(p.value(1), Some("7"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod demo;
 mod dpctl;
 mod getopt;
 mod links;
+mod ovsdb_client;
 mod table;
 mod vsctl;
 
