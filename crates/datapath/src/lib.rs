@@ -1,1 +1,30 @@
 //! Receive, extract, cache, execute: batch after batch.
+//!
+//! [`Datapath`] owns workers (plain threads, or none: then [`Datapath::poll`] does the work on a
+//! simulated clock), the list of all megaflows and the connection table. A worker receives a
+//! batch from a port, finds each packet's megaflow in its own caches (exact match, then tuple
+//! space search), asks the [`dpif::SlowPath`] on a miss, executes the actions over runs of packets
+//! and sends what came of it once per batch and port.
+//!
+//! Invariants: every packet that is received is sent, handed to the slow path, tracked on, or
+//! counted as dropped for one [`dpif::DropReason`]; packets of one port leave in the order in
+//! which they came; a cached answer is given only while its generation is the slow path's.
+//!
+//! # Threads
+//! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, and
+//! nothing else that is written. Counters have one writer each.
+
+mod cache;
+mod ct;
+mod datapath;
+mod engine;
+mod exec;
+mod registry;
+pub mod rewrite;
+mod stats;
+mod worker;
+
+pub use ct::CtTable;
+pub use datapath::{Config, Datapath, Error, MAX_PORT};
+pub use stats::DpStats;
+pub use worker::{Clock, Event, EventSink};

@@ -136,8 +136,7 @@ fn set_ipv4(pkt: &mut PacketBuf, key: &PacketKey, v: &PacketKey, m: &PacketKey) 
     }
     let frame = pkt.frame_mut();
     // TOS and TTL are the low and high byte of their 16-bit words.
-    for (word, high, value, mask) in
-        [(0, false, v.nw_tos, m.nw_tos), (8, true, v.nw_ttl, m.nw_ttl)]
+    for (word, high, value, mask) in [(0, false, v.nw_tos, m.nw_tos), (8, true, v.nw_ttl, m.nw_ttl)]
     {
         let Some(old) = be16(frame, ip + word).filter(|_| mask != 0) else { continue };
         let shift = if high { 8 } else { 0 };
@@ -295,25 +294,14 @@ fn ip_end(pkt: &PacketBuf, key: &PacketKey) -> usize {
     len.map_or(pkt.len(), |n| (l3 + n).min(pkt.len()))
 }
 
-/// CRC32c (RFC 9260 appendix A) over an SCTP packet as if its checksum field were zero.
-fn crc32c_sctp(sctp: &[u8]) -> u32 {
-    const POLY: u32 = 0x82f6_3b78;
-    const TABLE: [u32; 256] = {
-        let mut t = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let (mut c, mut bit) = (i as u32, 0);
-            while bit < 8 {
-                c = if c & 1 != 0 { (c >> 1) ^ POLY } else { c >> 1 };
-                bit += 1;
-            }
-            t[i] = c;
-            i += 1;
-        }
-        t
-    };
-    let bytes = sctp.iter().enumerate().map(|(i, b)| if (8..12).contains(&i) { 0 } else { *b });
-    !bytes.fold(!0, |crc: u32, b| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ b)])
+/// The checksum (RFC 9260 §6.8) of an SCTP packet, computed with its field as zero.
+fn crc32c_sctp(sctp: &mut [u8]) -> u32 {
+    let Some(field) = sctp.get_mut(8..12) else { return 0 };
+    let old: [u8; 4] = [field[0], field[1], field[2], field[3]];
+    field.fill(0);
+    let crc = packet::crc32c::crc32c(sctp);
+    sctp[8..12].copy_from_slice(&old);
+    crc
 }
 
 fn set_icmp(pkt: &mut PacketBuf, key: &PacketKey, v: &PacketKey, m: &PacketKey) {

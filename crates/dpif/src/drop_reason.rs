@@ -65,8 +65,6 @@ drop_reasons! {
         "Actions are nested deeper than the limit.";
     InvalidAction, "datapath_drop_invalid_action",
         "An action cannot act on this packet: the header it changes is not there.";
-    ConntrackFull, "datapath_drop_conntrack_full",
-        "The connection cannot be committed: the table or its zone is full.";
 }
 
 impl DropReason {

@@ -88,7 +88,9 @@ pub struct MegaflowSpec {
 impl MegaflowSpec {
     /// Whether `flow` does the same as this would.
     pub fn is_same(&self, flow: &Megaflow) -> bool {
-        self.mask == flow.mask
+        let mut mask = self.mask;
+        mask |= &required_mask(&flow.key);
+        mask == flow.mask
             && (Arc::ptr_eq(&self.actions, &flow.actions) || self.actions == flow.actions)
             && match (&self.credit, &flow.credit) {
                 (None, None) => true,

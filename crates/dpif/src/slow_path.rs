@@ -30,7 +30,9 @@ pub trait SlowPath: Send + Sync + fmt::Debug {
     fn upcall(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey) -> Upcall;
 
     /// Translates without a packet and without side effects, to see whether a cached flow is
-    /// still right. `None`: it is to be removed.
+    /// still right. `None`: it is to be removed. Asked by workers when a packet hits a flow of an
+    /// old generation (if the flow is right, the packet counts as any other that hits), and by
+    /// the control thread for the flows that nobody hit.
     fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec>;
 
     /// Takes a packet that a userspace action sends, and says what to do with it now, if

@@ -1,0 +1,188 @@
+//! The connection tracker for all workers: shards behind locks.
+//!
+//! Both directions of a connection, and ICMP errors about it, hash into the same shard. Packets
+//! are read outside the lock; a lock is held for one look-up and state transition. Dumps and
+//! deletions go in steps, so they never hold a shard for long.
+
+use base::{HashKey, Instant};
+use conntrack::{
+    ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest, CtStats,
+    Cursor, PacketView, Parse, PolicyId, TimeoutPolicy,
+};
+use flow::PacketKey;
+use packet::PacketBuf;
+use parking_lot::Mutex;
+use std::net::IpAddr;
+
+/// Slots looked at under one lock by a dump or a deletion.
+const STEP: usize = 256;
+
+/// One shard on its own cache lines.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(Mutex<Conntrack>);
+
+/// The tracker.
+#[derive(Debug)]
+pub struct CtTable {
+    secret: HashKey,
+    shards: Box<[Shard]>,
+}
+
+impl CtTable {
+    /// An empty table of `n` shards (at least one).
+    pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
+        let n = n.max(1);
+        let shard = || Shard(Mutex::new(Conntrack::new(secret, share(config, n))));
+        CtTable { secret, shards: (0..n).map(|_| shard()).collect() }
+    }
+
+    /// Runs a packet whose layers are set through the tracker.
+    pub fn process(&self, now: Instant, pkt: &PacketBuf, eth_type: u16, req: &CtRequest) -> CtInfo {
+        match conntrack::parse(&PacketView::of(pkt, eth_type), req.zone) {
+            Parse::Untracked => CtInfo::UNTRACKED,
+            Parse::Invalid(reason) => self.shards[0].0.lock().refuse(req.zone, reason),
+            Parse::Packet(p) => {
+                let shard = p.shard(self.secret, self.shards.len());
+                self.shards[shard].0.lock().process_parsed(now, &p, req)
+            }
+        }
+    }
+
+    /// Calls `visit` for each connection that matches.
+    pub fn dump(&self, now: Instant, filter: &ConnFilter, mut visit: impl FnMut(&ConnSnapshot)) {
+        let mut found = Vec::with_capacity(STEP);
+        for shard in &self.shards {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                shard.0.lock().dump(now, &mut cursor, filter, STEP, |c| found.push(*c));
+                found.drain(..).for_each(|c| visit(&c));
+            }
+        }
+    }
+
+    /// Removes the connections that match; how many there were.
+    pub fn delete(&self, now: Instant, filter: &ConnFilter) -> usize {
+        let mut n = 0;
+        for shard in &self.shards {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                n += shard.0.lock().delete(now, &mut cursor, filter, STEP);
+            }
+        }
+        n
+    }
+
+    /// Removes connections whose time ran out, looking at `budget` of each shard. Returns whether
+    /// there is more to do at once.
+    pub fn expire(&self, now: Instant, budget: usize) -> bool {
+        self.shards.iter().fold(false, |more, s| s.0.lock().expire(now, budget).more | more)
+    }
+
+    /// When [`CtTable::expire`] may have work next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.shards.iter().filter_map(|s| s.0.lock().next_timeout()).min()
+    }
+
+    /// Connections in the table.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.0.lock().len()).sum()
+    }
+
+    /// No connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.shards.iter().for_each(|s| sum.add(s.0.lock().counters()));
+        sum
+    }
+
+    /// What kinds of connections there are.
+    pub fn stats(&self, now: Instant, filter: &ConnFilter) -> CtStats {
+        let mut stats = CtStats::default();
+        self.dump(now, filter, |c| stats.count(c));
+        stats
+    }
+
+    /// The settings for the whole table.
+    pub fn config(&self) -> CtConfig {
+        let mut config = *self.shards[0].0.lock().config();
+        config.max_conns = self.shards.iter().map(|s| s.0.lock().config().max_conns).sum();
+        config
+    }
+
+    /// Changes the settings.
+    pub fn set_config(&self, config: CtConfig) {
+        let share = share(config, self.shards.len());
+        self.shards.iter().for_each(|s| s.0.lock().set_config(share));
+    }
+
+    /// Sets a timeout policy.
+    pub fn set_policy(&self, id: PolicyId, policy: TimeoutPolicy) {
+        self.shards.iter().for_each(|s| s.0.lock().set_policy(id, policy));
+    }
+
+    /// Queues up to `capacity` events from now on; 0 turns them off.
+    pub fn set_events(&self, capacity: usize) {
+        self.shards.iter().for_each(|s| s.0.lock().set_events(capacity));
+    }
+
+    /// Hands over the queued events; those of one connection are in order.
+    pub fn drain_events(&self, mut visit: impl FnMut(CtEvent)) {
+        for s in &self.shards {
+            let mut events = Vec::new();
+            {
+                let mut shard = s.0.lock();
+                events.extend(std::iter::from_fn(|| shard.next_event()));
+            }
+            events.into_iter().for_each(&mut visit);
+        }
+    }
+
+    /// Events that were lost because the queue was full.
+    pub fn lost_events(&self) -> u64 {
+        self.shards.iter().map(|s| s.0.lock().lost_events()).sum()
+    }
+}
+
+/// The settings of one of `n` shards.
+fn share(config: CtConfig, n: usize) -> CtConfig {
+    CtConfig { max_conns: config.max_conns.div_ceil(n as _), ..config }
+}
+
+/// Writes the verdict into the `ct_*` fields.
+pub(crate) fn store(key: &mut PacketKey, info: &CtInfo) {
+    clear(key);
+    key.ct_state = info.state.bits();
+    key.ct_zone = info.zone.0;
+    key.ct_mark = info.mark;
+    key.ct_label = info.label.to_be_bytes();
+    let Some(t) = &info.orig else { return };
+    key.ct_nw_proto = t.proto;
+    match (t.src, t.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            (key.ct_nw_src, key.ct_nw_dst) = (src.into(), dst.into());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            (key.ct_ipv6_src, key.ct_ipv6_dst) = (src.octets(), dst.octets());
+        }
+        _ => {}
+    }
+    // In the key an ICMP connection shows its type and code.
+    match t.icmp_parts() {
+        Some((_, ty, code)) => (key.ct_tp_src, key.ct_tp_dst) = (ty.into(), code.into()),
+        None => (key.ct_tp_src, key.ct_tp_dst) = (t.src_id, t.dst_id),
+    }
+}
+
+/// No verdict.
+pub(crate) fn clear(key: &mut PacketKey) {
+    (key.ct_state, key.ct_zone, key.ct_mark, key.ct_label) = (0, 0, 0, [0; 16]);
+    (key.ct_nw_proto, key.ct_nw_src, key.ct_nw_dst) = (0, 0, 0);
+    (key.ct_ipv6_src, key.ct_ipv6_dst) = ([0; 16], [0; 16]);
+    (key.ct_tp_src, key.ct_tp_dst) = (0, 0);
+}

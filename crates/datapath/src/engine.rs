@@ -1,0 +1,397 @@
+//! A worker's data path: one batch from reception to transmission.
+//!
+//! Stages: extract all keys; look up packet after packet and collect runs of packets with the
+//! same megaflow; execute the actions of a run over all its packets; look up again what was
+//! recirculated (depth first, so packets never overtake each other); at the end of the batch
+//! send what was queued, port by port.
+//!
+//! # Packets
+//! A packet is a slot: a buffer with its [`Meta`]. The first [`BATCH`] slots are received into,
+//! the others are copies. Output queues a slot without copying; whoever wants to change a queued
+//! slot changes a copy of it. A copy is free again when it is neither held by a run nor queued.
+//!
+//! # Rules
+//! No allocation per packet (copies reuse their buffers), no lock but a conntrack shard's and, on
+//! a miss, the slow path's; no log; no clock.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use base::{DpPort, HashKey, Instant};
+use conntrack::{ConnId, CtState};
+use dpif::{DpAction, DropReason, SlowPath};
+use flow::PacketKey;
+use netdev::{BATCH, FRAME_CAPACITY, TxQueue};
+use packet::PacketBuf;
+
+use crate::cache::{Caches, Hit, Local, connection_hash};
+use crate::ct::CtTable;
+use crate::registry::{Registry, confirm};
+use crate::stats::WorkerStats;
+
+/// Recirculations of one packet.
+pub(crate) const MAX_RECIRCULATIONS: u32 = 6;
+
+/// Copies in use that make the queues be sent before the end of the batch.
+const MANY_COPIES: usize = 64;
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) slow: Arc<dyn SlowPath>,
+    pub(crate) registry: Registry,
+    pub(crate) ct: Arc<CtTable>,
+    pub(crate) stats: Box<[WorkerStats]>,
+}
+
+/// What is known of a packet besides its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Meta {
+    pub(crate) key: PacketKey,
+    /// The header fields of `key` are older than the bytes.
+    pub(crate) stale: bool,
+    /// In some port's queue: must not be changed.
+    pub(crate) queued: bool,
+    /// In some run: must not be reused.
+    held: bool,
+    /// Connection and state that an earlier `ct` action gave.
+    pub(crate) prior: Option<(ConnId, CtState)>,
+}
+
+impl Meta {
+    const NEW: Meta =
+        Meta { key: PacketKey::ZERO, stale: false, queued: false, held: false, prior: None };
+}
+
+/// Slots of packets that go the same way.
+pub(crate) type Run = ArrayVec<u16, BATCH>;
+
+/// Queue towards one port.
+#[derive(Debug)]
+struct Out {
+    queue: Box<dyn TxQueue>,
+    slots: Vec<u16>,
+}
+
+/// A worker without its thread.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// Number of the worker: which statistics are its own.
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    caches: Caches,
+    pub(crate) bufs: Vec<PacketBuf>,
+    pub(crate) meta: Vec<Meta>,
+    free: Vec<u16>,
+    ports: Vec<Option<Out>>,
+    dirty: Vec<u32>,
+    pub(crate) now: Instant,
+    generation: u64,
+    removals: u64,
+    /// State of the sample action's random numbers.
+    pub(crate) random: u64,
+}
+
+enum Found {
+    Flow(Arc<Local>),
+    /// Nothing cached: execute these for this packet.
+    Actions(Arc<[DpAction]>),
+}
+
+impl Engine {
+    pub(crate) fn new(
+        id: usize,
+        shared: Arc<Shared>,
+        secret: HashKey,
+        exact_cache: bool,
+    ) -> Engine {
+        Engine {
+            id,
+            shared,
+            caches: Caches::new(secret, exact_cache),
+            bufs: (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect(),
+            meta: vec![Meta::NEW; BATCH],
+            free: Vec::new(),
+            ports: Vec::new(),
+            dirty: Vec::new(),
+            now: Instant::ZERO,
+            generation: 0,
+            removals: 0,
+            random: secret.0[0] | 1,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> &WorkerStats {
+        &self.shared.stats[self.id]
+    }
+
+    pub(crate) fn drop_packets(&self, reason: DropReason, n: usize) {
+        self.stats().drop(reason, n as u64);
+    }
+
+    pub(crate) fn add_tx(&mut self, port: DpPort, queue: Box<dyn TxQueue>) {
+        let at = port.0 as usize;
+        if self.ports.len() <= at {
+            self.ports.resize_with(at + 1, || None);
+        }
+        self.ports[at] = Some(Out { queue, slots: Vec::with_capacity(BATCH) });
+    }
+
+    pub(crate) fn remove_tx(&mut self, port: DpPort) {
+        if let Some(p) = self.ports.get_mut(port.0 as usize) {
+            *p = None;
+        }
+    }
+
+    /// Lets go of flows that were removed, if any were.
+    pub(crate) fn sweep(&mut self) {
+        let removals = self.shared.registry.removals();
+        if removals != self.removals {
+            self.removals = removals;
+            self.caches.sweep();
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.now = now;
+        self.generation = self.shared.slow.generation();
+    }
+
+    /// Processes the `n` frames in the first buffers, received from `port`.
+    pub(crate) fn process(&mut self, now: Instant, port: DpPort, n: usize) {
+        self.start(now);
+        self.stats().packets.add(n as u64);
+        self.stats().batches.add(1);
+        let mut run = Run::new();
+        for slot in 0..n {
+            let (buf, meta) = (&mut self.bufs[slot], &mut self.meta[slot]);
+            if buf.len() < packet::header::ETH_LEN {
+                self.drop_packets(DropReason::RxInvalidPacket, 1);
+                continue;
+            }
+            meta.key = PacketKey::ZERO;
+            meta.key.in_port = port.0;
+            (meta.stale, meta.prior) = (false, None);
+            flow::extract(buf, &mut meta.key);
+            run.push(slot as u16);
+        }
+        self.pass(run, 0);
+        self.flush();
+    }
+
+    /// Runs actions on a packet that the control plane made. `key` gives the metadata (port,
+    /// mark, tunnel, conntrack); its header fields are read from the packet.
+    pub(crate) fn execute_one(
+        &mut self,
+        now: Instant,
+        pkt: &PacketBuf,
+        key: &PacketKey,
+        actions: &[DpAction],
+    ) {
+        self.start(now);
+        self.bufs[0].copy_from(pkt);
+        self.meta[0] = Meta { key: *key, stale: true, ..Meta::NEW };
+        self.refresh(0);
+        let mut run = Run::from_iter([0]);
+        self.execute_counted(&mut run, actions, 0);
+        self.release(&run);
+        self.flush();
+    }
+
+    /// Looks packets up and executes what is found, in their order. Releases them.
+    pub(crate) fn pass(&mut self, packets: Run, depth: u32) {
+        let mut run = Run::new();
+        let mut current: Option<Arc<Local>> = None;
+        for slot in packets {
+            let key = &self.meta[usize::from(slot)].key;
+            let hash = connection_hash(self.caches.secret(), key);
+            let found = match self.caches.look_up(hash, key) {
+                Some((local, hit)) if local.flow.generation() == self.generation => {
+                    let stats = &self.shared.stats[self.id];
+                    match hit {
+                        Hit::Exact => stats.hit_exact.add(1),
+                        Hit::Megaflow => stats.hit_megaflow.add(1),
+                    }
+                    if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, local)) {
+                        run.push(slot);
+                        continue;
+                    }
+                    Some(Arc::clone(local))
+                }
+                Some((local, _)) => {
+                    let local = Arc::clone(local);
+                    self.renew(slot, local)
+                }
+                None => None,
+            };
+            if let Some(local) = current.take() {
+                self.run_flow(&mut run, &local, depth);
+            }
+            run.clear();
+            match found.map_or_else(|| self.miss(slot), Found::Flow) {
+                Found::Flow(local) => {
+                    run.push(slot);
+                    current = Some(local);
+                }
+                Found::Actions(actions) => {
+                    let mut one = Run::from_iter([slot]);
+                    self.execute_counted(&mut one, &actions, depth);
+                    self.release(&one);
+                }
+            }
+        }
+        if let Some(local) = current {
+            self.run_flow(&mut run, &local, depth);
+        }
+    }
+
+    /// A packet hit a flow of an old generation: asks whether it is still right.
+    fn renew(&mut self, slot: u16, local: Arc<Local>) -> Option<Arc<Local>> {
+        let key = &self.meta[usize::from(slot)].key;
+        if let Some(spec) = self.shared.slow.revalidate(self.now, key)
+            && confirm(&local.flow, &spec)
+        {
+            self.stats().stale.add(1);
+            return Some(local);
+        }
+        self.shared.registry.remove(&local.flow);
+        None
+    }
+
+    /// No cache knows the packet: asks the slow path.
+    fn miss(&mut self, slot: u16) -> Found {
+        self.stats().missed.add(1);
+        let meta = &self.meta[usize::from(slot)];
+        let up = self.shared.slow.upcall(self.now, &self.bufs[usize::from(slot)], &meta.key);
+        let actions = up.execute.or_else(|| up.flow.as_ref().map(|f| Arc::clone(&f.actions)));
+        if let Some(spec) = up.flow {
+            match self.shared.registry.install(&meta.key, spec, self.now) {
+                Some(flow) => self.caches.insert(&Local::new(flow)),
+                None => self.stats().lost.add(1),
+            }
+        }
+        Found::Actions(
+            actions.unwrap_or_else(|| Arc::from([DpAction::Drop(DropReason::UpcallError)])),
+        )
+    }
+
+    fn run_flow(&mut self, run: &mut Run, local: &Local, depth: u32) {
+        let (mut n_bytes, mut flags) = (0, 0);
+        for &slot in run.iter() {
+            n_bytes += self.bufs[usize::from(slot)].len() as u64;
+            flags |= self.meta[usize::from(slot)].key.tcp_flags;
+        }
+        local.flow.count(self.id, self.now, run.len() as u64, n_bytes, flags);
+        self.execute_counted(run, &local.actions, depth);
+        self.release(run);
+    }
+
+    /// Brings the header fields of the key up to the bytes.
+    pub(crate) fn refresh(&mut self, slot: u16) {
+        let (buf, meta) = (&mut self.bufs[usize::from(slot)], &mut self.meta[usize::from(slot)]);
+        if !std::mem::take(&mut meta.stale) {
+            return;
+        }
+        let old = meta.key;
+        let mut key = PacketKey::ZERO;
+        key.tunnel = old.tunnel;
+        (key.skb_priority, key.pkt_mark) = (old.skb_priority, old.pkt_mark);
+        (key.dp_hash, key.recirc_id) = (old.dp_hash, old.recirc_id);
+        (key.in_port, key.packet_type) = (old.in_port, old.packet_type);
+        (key.ct_state, key.ct_zone, key.ct_mark) = (old.ct_state, old.ct_zone, old.ct_mark);
+        (key.ct_label, key.ct_nw_proto) = (old.ct_label, old.ct_nw_proto);
+        (key.ct_nw_src, key.ct_nw_dst) = (old.ct_nw_src, old.ct_nw_dst);
+        (key.ct_ipv6_src, key.ct_ipv6_dst) = (old.ct_ipv6_src, old.ct_ipv6_dst);
+        (key.ct_tp_src, key.ct_tp_dst) = (old.ct_tp_src, old.ct_tp_dst);
+        flow::extract(buf, &mut key);
+        meta.key = key;
+    }
+
+    /// A copy of a packet, held by the caller.
+    pub(crate) fn copy(&mut self, from: u16) -> u16 {
+        let slot = match self.free.pop() {
+            Some(slot) => usize::from(slot),
+            None => {
+                self.bufs.push(PacketBuf::with_capacity(2048));
+                self.meta.push(Meta::NEW);
+                self.bufs.len() - 1
+            }
+        };
+        let (low, high) = self.bufs.split_at_mut(slot.max(usize::from(from)));
+        if slot > usize::from(from) {
+            high[0].copy_from(&low[usize::from(from)]);
+        } else {
+            low[slot].copy_from(&high[0]);
+        }
+        self.meta[slot] =
+            Meta { queued: false, held: true, ..self.meta[usize::from(from)].clone() };
+        slot as u16
+    }
+
+    /// Copies of all packets of a run, held by the caller.
+    pub(crate) fn copies(&mut self, run: &Run) -> Run {
+        run.iter().map(|&s| self.copy(s)).collect()
+    }
+
+    /// Makes a packet changeable: one that is queued is replaced in its run by a copy.
+    pub(crate) fn own(&mut self, slot: &mut u16) {
+        if self.meta[usize::from(*slot)].queued {
+            let copy = self.copy(*slot);
+            self.let_go(*slot);
+            *slot = copy;
+        }
+    }
+
+    /// The run is done.
+    pub(crate) fn release(&mut self, run: &[u16]) {
+        run.iter().for_each(|&s| self.let_go(s));
+        if self.bufs.len() - BATCH - self.free.len() >= MANY_COPIES {
+            self.flush();
+        }
+    }
+
+    fn let_go(&mut self, slot: u16) {
+        let meta = &mut self.meta[usize::from(slot)];
+        if usize::from(slot) >= BATCH && std::mem::take(&mut meta.held) && !meta.queued {
+            self.free.push(slot);
+        }
+    }
+
+    /// Queues a packet for a port.
+    pub(crate) fn output(&mut self, port: DpPort, slot: u16) {
+        let Some(Some(out)) = self.ports.get_mut(port.0 as usize) else {
+            self.drop_packets(DropReason::InvalidPort, 1);
+            return;
+        };
+        if out.slots.is_empty() {
+            self.dirty.push(port.0);
+        }
+        out.slots.push(slot);
+        self.meta[usize::from(slot)].queued = true;
+    }
+
+    /// Sends all queues.
+    fn flush(&mut self) {
+        while let Some(port) = self.dirty.pop() {
+            let Some(Some(out)) = self.ports.get_mut(port as usize) else { continue };
+            let mut lost = 0;
+            for chunk in out.slots.chunks(BATCH) {
+                let frames: ArrayVec<&PacketBuf, BATCH> =
+                    chunk.iter().map(|&s| &self.bufs[usize::from(s)]).collect();
+                lost += frames.len() - out.queue.send(&frames).min(frames.len());
+            }
+            for slot in out.slots.drain(..) {
+                let meta = &mut self.meta[usize::from(slot)];
+                // The first queue that names a copy frees it; it stays untouched until all are
+                // sent, because nothing is copied here.
+                let was = std::mem::take(&mut meta.queued);
+                if was && !meta.held && usize::from(slot) >= BATCH {
+                    self.free.push(slot);
+                }
+            }
+            if lost > 0 {
+                self.shared.stats[self.id].drop(DropReason::TxFull, lost as u64);
+            }
+        }
+    }
+}

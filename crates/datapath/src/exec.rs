@@ -1,0 +1,285 @@
+//! Executing actions over a run of packets.
+
+use std::mem;
+
+use base::RecircId;
+use conntrack::CtRequest;
+use dpif::{DpAction, DropReason, HashAlg, SetGroup};
+use flow::PacketKey;
+use packet::GsoType;
+use packet::header::ethertype;
+
+use crate::engine::{Engine, MAX_RECIRCULATIONS, Run};
+use crate::{ct, rewrite};
+
+/// Action lists within action lists.
+const MAX_NESTING: u32 = 16;
+
+/// How deep the packet already is.
+#[derive(Copy, Clone)]
+struct Depth {
+    recirculations: u32,
+    nesting: u32,
+}
+
+impl Engine {
+    /// Executes a flow's actions; packets that went nowhere are counted as dropped by the
+    /// pipeline.
+    pub(crate) fn execute_counted(&mut self, run: &mut Run, actions: &[DpAction], depth: u32) {
+        let n = run.len();
+        if !self.execute(run, actions, Depth { recirculations: depth, nesting: 0 }) {
+            self.drop_packets(DropReason::Pipeline, n);
+        }
+    }
+
+    /// Executes actions. Returns whether anything became of the packets, be it a counted drop. What
+    /// is in the run afterwards is the caller's to release.
+    fn execute(&mut self, run: &mut Run, actions: &[DpAction], depth: Depth) -> bool {
+        let mut done = false;
+        let mut trunc = None;
+        if depth.nesting > MAX_NESTING {
+            self.drop_packets(DropReason::NestingTooDeep, run.len());
+            return true;
+        }
+        for (i, action) in actions.iter().enumerate() {
+            let last = i + 1 == actions.len();
+            match action {
+                DpAction::Output(port) => {
+                    let limit = mem::take(&mut trunc);
+                    for &slot in run.iter() {
+                        match limit {
+                            Some(n) => self.output_truncated(*port, slot, n),
+                            None => self.output(*port, slot),
+                        }
+                    }
+                    done = true;
+                }
+                DpAction::Ct(request) => self.track(run, request),
+                DpAction::CtClear => {
+                    for &slot in run.iter() {
+                        let meta = &mut self.meta[usize::from(slot)];
+                        ct::clear(&mut meta.key);
+                        meta.prior = None;
+                    }
+                }
+                DpAction::Recirc(id) => {
+                    self.on_branch(run, last, |e, r| e.recirculate(r, *id, depth.recirculations));
+                    done = true;
+                }
+                DpAction::Set(set) => {
+                    for slot in run.iter_mut() {
+                        let bytes = !matches!(
+                            set.group,
+                            SetGroup::SkbMark | SetGroup::SkbPriority | SetGroup::Tunnel
+                        );
+                        if bytes {
+                            self.own(slot);
+                        }
+                        let s = usize::from(*slot);
+                        let (buf, meta) = (&mut self.bufs[s], &mut self.meta[s]);
+                        rewrite::set(buf, &mut meta.key, set);
+                        meta.stale |= bytes;
+                    }
+                }
+                DpAction::PushVlan { tpid, tci } => {
+                    self.rewrite(run, |buf, _| rewrite::push_vlan(buf, *tpid, *tci));
+                }
+                DpAction::PopVlan => self.rewrite(run, |buf, _| {
+                    rewrite::pop_vlan(buf);
+                }),
+                DpAction::PushMpls { ethertype, lse } => {
+                    self.rewrite(run, |buf, _| rewrite::push_mpls(buf, *ethertype, *lse));
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
+                DpAction::PopMpls { ethertype } => {
+                    run.iter().for_each(|&s| self.refresh(s));
+                    self.rewrite(run, |buf, key| rewrite::pop_mpls(buf, key, *ethertype));
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
+                DpAction::PushEth { dst, src } => {
+                    self.rewrite(run, |buf, key| {
+                        rewrite::push_eth(buf, dst.0, src.0, key.packet_type as u16);
+                        key.packet_type = 0;
+                    });
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
+                DpAction::PopEth => self.rewrite(run, |buf, key| {
+                    rewrite::pop_eth(buf);
+                    key.packet_type = 1 << 16 | u32::from(key.dl_type);
+                }),
+                DpAction::Hash { alg, basis } => {
+                    for &slot in run.iter() {
+                        self.refresh(slot);
+                        let key = &mut self.meta[usize::from(slot)].key;
+                        key.dp_hash = flow_hash(key, *alg, *basis);
+                    }
+                }
+                DpAction::Trunc(n) => trunc = Some(*n as usize),
+                DpAction::Userspace(cookie) => {
+                    for slot in mem::take(run) {
+                        self.refresh(slot);
+                        let s = usize::from(slot);
+                        let (buf, key) = (&self.bufs[s], &self.meta[s].key);
+                        let then = self.shared.slow.userspace(self.now, buf, key, cookie);
+                        let mut one = Run::from_iter([slot]);
+                        if let Some(then) = then {
+                            self.on_branch(&mut one, last, |e, r| {
+                                e.nested(r, &then, depth);
+                            });
+                        }
+                        run.extend(one);
+                    }
+                    done = true;
+                }
+                DpAction::Clone(actions) => {
+                    let only_output = actions.iter().all(|a| matches!(a, DpAction::Output(_)));
+                    self.on_branch(run, last || only_output, |e, r| {
+                        e.nested(r, actions, depth);
+                    });
+                    done = true;
+                }
+                DpAction::Sample { probability, actions } => {
+                    let mut chosen: Run =
+                        run.iter().copied().filter(|_| self.chance(*probability)).collect();
+                    if !chosen.is_empty() {
+                        chosen = self.copies(&chosen);
+                        self.nested(&mut chosen, actions, depth);
+                        self.release(&chosen);
+                    }
+                    done = true;
+                }
+                DpAction::CheckPktLen { len, greater, less_or_equal } => {
+                    let is_long = |e: &Engine, s: u16| e.wire_len(s) > usize::from(*len);
+                    let (long, short): (Run, Run) =
+                        mem::take(run).into_iter().partition(|&s| is_long(self, s));
+                    for (mut part, actions) in [(long, greater), (short, less_or_equal)] {
+                        let n = part.len();
+                        self.on_branch(&mut part, last, |e, r| {
+                            if !e.nested(r, actions, depth) && last {
+                                e.drop_packets(DropReason::Pipeline, n);
+                            }
+                        });
+                        run.extend(part);
+                    }
+                    done = true;
+                }
+                // A meter that is not configured lets everything pass (ovs-ofctl(8)).
+                DpAction::Meter(_) => {}
+                DpAction::Drop(reason) => {
+                    self.drop_packets(*reason, run.len());
+                    return true;
+                }
+            }
+        }
+        done
+    }
+
+    fn nested(&mut self, run: &mut Run, actions: &[DpAction], depth: Depth) -> bool {
+        self.execute(run, actions, Depth { nesting: depth.nesting + 1, ..depth })
+    }
+
+    /// Does something that uses packets up: on the run itself if it is not needed afterwards,
+    /// else on copies.
+    fn on_branch(&mut self, run: &mut Run, last: bool, f: impl FnOnce(&mut Engine, &mut Run)) {
+        if last {
+            f(self, run);
+        } else {
+            let mut copies = self.copies(run);
+            f(self, &mut copies);
+            self.release(&copies);
+        }
+    }
+
+    /// Changes the bytes of all packets.
+    fn rewrite(
+        &mut self,
+        run: &mut Run,
+        mut f: impl FnMut(&mut packet::PacketBuf, &mut PacketKey),
+    ) {
+        for slot in run.iter_mut() {
+            self.own(slot);
+            let s = usize::from(*slot);
+            f(&mut self.bufs[s], &mut self.meta[s].key);
+            self.meta[s].stale = true;
+        }
+    }
+
+    fn output_truncated(&mut self, port: base::DpPort, slot: u16, limit: usize) {
+        if self.bufs[usize::from(slot)].len() <= limit {
+            return self.output(port, slot);
+        }
+        let copy = self.copy(slot);
+        let buf = &mut self.bufs[usize::from(copy)];
+        buf.truncate(limit);
+        // What is left is no packet that could be segmented or summed.
+        buf.offload = packet::Offload::default();
+        self.output(port, copy);
+        self.release(&[copy]);
+    }
+
+    fn track(&mut self, run: &Run, request: &CtRequest) {
+        for &slot in run.iter() {
+            self.refresh(slot);
+            let s = usize::from(slot);
+            let meta = &mut self.meta[s];
+            let request = CtRequest { prior: meta.prior, ..*request };
+            let info = self.shared.ct.process(self.now, &self.bufs[s], meta.key.dl_type, &request);
+            ct::store(&mut meta.key, &info);
+            meta.prior = info.conn.map(|c| (c, info.state));
+        }
+    }
+
+    /// Looks the packets up again. Uses them up: the run is empty afterwards.
+    fn recirculate(&mut self, run: &mut Run, id: RecircId, depth: u32) {
+        if depth >= MAX_RECIRCULATIONS {
+            self.drop_packets(DropReason::Recirculation, run.len());
+            return;
+        }
+        for &slot in run.iter() {
+            self.refresh(slot);
+            self.meta[usize::from(slot)].key.recirc_id = id.0;
+        }
+        self.stats().recirculated.add(run.len() as u64);
+        self.pass(mem::take(run), depth + 1);
+    }
+
+    /// Bytes of the longest frame that the packet will be on a wire.
+    fn wire_len(&self, slot: u16) -> usize {
+        let buf = &self.bufs[usize::from(slot)];
+        match buf.offload.gso_type {
+            GsoType::None => buf.len(),
+            _ => {
+                let segment = usize::from(buf.offload.hdr_len) + usize::from(buf.offload.gso_size);
+                segment.min(buf.len())
+            }
+        }
+    }
+
+    /// True with a chance of `probability` / 2^32.
+    fn chance(&mut self, probability: u32) -> bool {
+        let mut x = self.random;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random = x;
+        probability == u32::MAX || ((x >> 32) as u32) < probability
+    }
+}
+
+/// `dp_hash` of a packet: never 0, which means "not computed".
+fn flow_hash(key: &PacketKey, alg: HashAlg, basis: u32) -> u32 {
+    let secret = base::HashKey([0x5fe1_4a0c_9d27_b683, u64::from(basis) << 32 | 0x51ed_270b]);
+    let fold6 = |a: &[u8; 16]| {
+        let v = u128::from_be_bytes(*a);
+        (v ^ (v >> 64)) as u64
+    };
+    let (src, dst) = match key.dl_type {
+        ethertype::IPV6 => (fold6(&key.ipv6_src), fold6(&key.ipv6_dst)),
+        _ => (u64::from(key.nw_src), u64::from(key.nw_dst)),
+    };
+    let (a, b) = ((src, key.tp_src), (dst, key.tp_dst));
+    let (a, b) = if alg == HashAlg::SymL4 && b < a { (b, a) } else { (a, b) };
+    let ports = u64::from(a.1) << 16 | u64::from(b.1) | u64::from(key.nw_proto) << 32;
+    let h = base::hash_words(secret, &[a.0, b.0, ports]);
+    ((h ^ (h >> 32)) as u32).max(1)
+}

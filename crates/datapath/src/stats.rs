@@ -1,0 +1,102 @@
+//! What a worker counts. One thread writes, any thread reads.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use dpif::DropReason;
+
+macro_rules! worker_stats {
+    ($($field:ident, $doc:literal;)*) => {
+        /// A worker's counters.
+        #[derive(Debug)]
+        #[repr(align(128))]
+        pub(crate) struct WorkerStats {
+            $(pub(crate) $field: Counter,)*
+            drops: [Counter; DropReason::COUNT],
+        }
+
+        /// Counters of one worker, or of all together.
+        #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+        pub struct DpStats {
+            $(#[doc = $doc] pub $field: u64,)*
+            /// Dropped packets by [`DropReason`].
+            pub drops: [u64; DropReason::COUNT],
+        }
+
+        impl WorkerStats {
+            pub(crate) fn new() -> WorkerStats {
+                WorkerStats {
+                    $($field: Counter::default(),)*
+                    drops: std::array::from_fn(|_| Counter::default()),
+                }
+            }
+
+            pub(crate) fn read(&self) -> DpStats {
+                DpStats {
+                    $($field: self.$field.get(),)*
+                    drops: std::array::from_fn(|i| self.drops[i].get()),
+                }
+            }
+        }
+
+        impl DpStats {
+            /// Names and values, without the drops.
+            pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field),)*].into_iter()
+            }
+
+            /// Adds another worker's.
+            pub fn add(&mut self, o: &DpStats) {
+                $(self.$field += o.$field;)*
+                self.drops.iter_mut().zip(o.drops).for_each(|(a, b)| *a += b);
+            }
+        }
+    };
+}
+
+worker_stats! {
+    packets, "Packets received.";
+    batches, "Batches they came in.";
+    hit_exact, "Look-ups that the exact-match cache answered.";
+    hit_megaflow, "Look-ups that a megaflow answered.";
+    missed, "Look-ups that nothing answered: translated by the slow path.";
+    stale, "Look-ups whose megaflow was of an old generation: translated again.";
+    lost, "Translations that could not be cached because the flow limit was reached.";
+    recirculated, "Look-ups after a recirculation (counted above too).";
+    idle_polls, "Looks for packets that found none.";
+    sleeps, "Times the worker went to sleep.";
+    busy_ns, "Nanoseconds spent on packets.";
+}
+
+impl DpStats {
+    /// Packets dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Look-ups that needed no translation, as `dpctl/show` counts.
+    pub fn hits(&self) -> u64 {
+        self.hit_exact + self.hit_megaflow + self.stale
+    }
+}
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl WorkerStats {
+    #[inline]
+    pub(crate) fn drop(&self, reason: DropReason, n: u64) {
+        self.drops[reason as usize].add(n);
+    }
+}

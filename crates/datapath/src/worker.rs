@@ -1,0 +1,230 @@
+//! A worker: receive queues, the engine, and the loop of its thread.
+//!
+//! The loop takes one batch from each ready queue in turn, so a flooding port gets no more than
+//! its share. After work it looks again for a while (`spin`) before it sleeps in `epoll_wait`
+//! without a limit; commands ring a bell that ends the sleep.
+//!
+//! A queue whose device is gone is let go and reported. One that the kernel calls readable again
+//! and again without there being anything to read is treated the same, so nothing spins for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use base::{DpPort, Instant};
+use netdev::poll::{Poller, Waker};
+use netdev::{BATCH, RxQueue, TxQueue};
+
+use crate::engine::Engine;
+
+/// Where the loop gets the time from.
+pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// What workers report to the control plane.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The port's device vanished or its queue failed: nothing is received any more.
+    PortFailed(DpPort),
+}
+
+/// Takes events; called on the worker's thread and must not wait.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Readable without anything to read, so many times in a row: the queue has failed.
+const MAX_EMPTY: u32 = 1024;
+
+/// How long a worker sleeps that has queues without a descriptor.
+const NO_FD_SLEEP: Duration = Duration::from_millis(1);
+
+/// What the control plane tells a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    AddTx(DpPort, Box<dyn TxQueue>),
+    AddRx(DpPort, Box<dyn RxQueue>),
+    RemovePort(DpPort),
+    /// Answer when everything before was done.
+    Sync(Sender<()>),
+    Stop,
+}
+
+#[derive(Debug)]
+struct Rx {
+    port: DpPort,
+    queue: Box<dyn RxQueue>,
+    /// Not in the poller: asked each time.
+    no_fd: bool,
+    empty: u32,
+}
+
+/// A worker.
+pub(crate) struct Worker {
+    pub(crate) engine: Engine,
+    rx: Vec<Option<Rx>>,
+    n_no_fd: usize,
+    poller: Poller,
+    ready: Vec<u64>,
+    commands: Receiver<Command>,
+    events: EventSink,
+    clock: Clock,
+    /// Nanoseconds.
+    spin: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        engine: Engine,
+        commands: Receiver<Command>,
+        events: EventSink,
+        clock: Clock,
+        spin: Arc<AtomicU64>,
+    ) -> Result<Worker, netdev::Errno> {
+        Ok(Worker {
+            engine,
+            rx: Vec::new(),
+            n_no_fd: 0,
+            poller: Poller::new()?,
+            ready: Vec::new(),
+            commands,
+            events,
+            clock,
+            spin,
+        })
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        self.poller.waker()
+    }
+
+    /// The loop of a worker's thread.
+    pub(crate) fn run(&mut self) {
+        let mut last_work = std::time::Instant::now();
+        loop {
+            if !self.obey() {
+                return;
+            }
+            self.engine.sweep();
+            let spin = Duration::from_nanos(self.spin.load(Relaxed));
+            let timeout = if last_work.elapsed() < spin {
+                Some(Duration::ZERO)
+            } else {
+                self.engine.stats().sleeps.add(1);
+                (self.n_no_fd > 0).then_some(NO_FD_SLEEP)
+            };
+            if self.poller.wait(timeout, &mut self.ready).is_err() {
+                // Only a broken descriptor set can fail here; do not spin on it.
+                std::thread::sleep(NO_FD_SLEEP);
+            }
+            let begin = std::time::Instant::now();
+            if self.poll_ready((self.clock)()) > 0 {
+                last_work = std::time::Instant::now();
+                self.engine.stats().busy_ns.add((last_work - begin).as_nanos() as u64);
+            } else {
+                self.engine.stats().idle_polls.add(1);
+            }
+        }
+    }
+
+    /// Carries out what was commanded. Returns false on `Stop`.
+    pub(crate) fn obey(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::AddTx(port, queue) => self.engine.add_tx(port, queue),
+                Command::AddRx(port, queue) => self.add_rx(port, queue),
+                Command::RemovePort(port) => {
+                    self.engine.remove_tx(port);
+                    for at in 0..self.rx.len() {
+                        if self.rx[at].as_ref().is_some_and(|r| r.port == port) {
+                            self.remove_rx(at);
+                        }
+                    }
+                }
+                // Nobody waiting for the answer any more is no reason to stop.
+                Command::Sync(done) => drop(done.send(())),
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn add_rx(&mut self, port: DpPort, queue: Box<dyn RxQueue>) {
+        let at = self.rx.iter().position(Option::is_none).unwrap_or(self.rx.len());
+        let no_fd = match queue.fd() {
+            Some(fd) => {
+                if self.poller.add(fd, at as u64).is_err() {
+                    (self.events)(Event::PortFailed(port));
+                    return;
+                }
+                false
+            }
+            None => true,
+        };
+        self.n_no_fd += usize::from(no_fd);
+        let rx = Some(Rx { port, queue, no_fd, empty: 0 });
+        match self.rx.get_mut(at) {
+            Some(place) => *place = rx,
+            None => self.rx.push(rx),
+        }
+    }
+
+    fn remove_rx(&mut self, at: usize) {
+        let Some(rx) = self.rx[at].take() else { return };
+        self.n_no_fd -= usize::from(rx.no_fd);
+        if let Some(fd) = rx.queue.fd() {
+            // A closed descriptor leaves the set by itself.
+            let _ = self.poller.remove(fd);
+        }
+    }
+
+    /// One batch from each ready queue, in turn. Returns packets received.
+    fn poll_ready(&mut self, now: Instant) -> usize {
+        let ready = std::mem::take(&mut self.ready);
+        let mut n = 0;
+        for &at in &ready {
+            n += self.receive(at as usize, now);
+        }
+        self.ready = ready;
+        if self.n_no_fd > 0 {
+            n += self.poll_without_fd(now);
+        }
+        n
+    }
+
+    fn poll_without_fd(&mut self, now: Instant) -> usize {
+        let mut n = 0;
+        for at in 0..self.rx.len() {
+            if self.rx[at].as_ref().is_some_and(|r| r.no_fd) {
+                n += self.receive(at, now);
+            }
+        }
+        n
+    }
+
+    /// One batch from every queue, ready or not. Returns packets received.
+    pub(crate) fn poll_all(&mut self, now: Instant) -> usize {
+        (0..self.rx.len()).map(|i| self.receive(i, now)).sum()
+    }
+
+    /// One batch from one queue. Returns packets received. If there is more, the poller says so.
+    fn receive(&mut self, at: usize, now: Instant) -> usize {
+        let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
+        let got = rx.queue.recv(&mut self.engine.bufs[..BATCH]);
+        let (port, no_fd) = (rx.port, rx.no_fd);
+        rx.empty = if got.n > 0 || no_fd { 0 } else { rx.empty + 1 };
+        let failed = got.gone || rx.empty > MAX_EMPTY;
+        if got.n > 0 {
+            self.engine.process(now, port, got.n);
+        }
+        if failed {
+            self.remove_rx(at);
+            (self.events)(Event::PortFailed(port));
+        }
+        got.n
+    }
+}
