@@ -4,6 +4,7 @@
 //! - [`jsonrpc`]: messages in a byte stream.
 //! - [`data`]: rows and how to read them; [`engine`]: transactions and what must hold.
 //! - [`log`]: the file of a database; [`server`]: sessions over databases, without sockets.
+//! - [`replica`]: a copy that follows a server.
 //! - [`remote`]: addresses; [`client`]: a blocking connection for tools.
 
 pub mod client;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod jsonrpc;
 pub mod log;
 pub mod remote;
+pub mod replica;
 pub mod schema;
 pub mod server;
 pub mod types;

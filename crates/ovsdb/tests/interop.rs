@@ -1,5 +1,7 @@
 //! Our server and file driven by the stock tools of Open vSwitch, which must be installed.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use std::process::Stdio;
@@ -147,4 +149,51 @@ fn stock_transactions_are_read() {
     // While we have it, the stock tool is kept away.
     let output = tool("ovsdb-tool").arg("compact").arg(&file).output().unwrap();
     assert!(!output.status.success());
+}
+
+/// Our client and replica against the stock server, which is started for it.
+#[test]
+fn our_client_follows_the_stock_server() {
+    use ovsdb::client::{Client, Idl, transaction_error};
+    use serde_json::json;
+
+    let dir = TempDir::new("stockserver");
+    let (file, socket) = (dir.join("conf.db"), dir.join("db.sock"));
+    drop(Log::create(&file, DbSchema::open_vswitch()).unwrap());
+    let mut server = tool("ovsdb-server")
+        .arg(format!("--remote=punix:{}", socket.display()))
+        .arg(format!("--unixctl={}", dir.join("ctl").display()))
+        .arg(&file)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let remote = ovsdb::remote::Remote::Unix(socket);
+    let client = loop {
+        match Client::connect(&remote, None) {
+            Ok(client) => break client,
+            Err(_) => {
+                assert!(server.try_wait().unwrap().is_none(), "the stock server refuses our file");
+                std::thread::yield_now();
+            }
+        }
+    };
+    let mut idl = Idl::new(client, "Open_vSwitch", None).unwrap();
+    let results = idl
+        .transact(vec![
+            json!({"op": "insert", "table": "Open_vSwitch",
+                   "row": {"bridges": ["named-uuid", "b"]}}),
+            json!({"op": "insert", "table": "Bridge", "uuid-name": "b",
+                   "row": {"name": "br0", "flood_vlans": ["set", [1, 2]]}}),
+        ])
+        .unwrap();
+    assert_eq!(transaction_error(&results), None);
+    idl.transact(vec![json!({"op": "mutate", "table": "Bridge", "where": [],
+        "mutations": [["flood_vlans", "insert", 3], ["flood_vlans", "delete", 1]]})])
+        .unwrap();
+    let bridge = idl.data().table("Bridge").unwrap().find("name", "br0").unwrap();
+    assert_eq!(bridge.get("flood_vlans").unwrap().to_string(), "[2, 3]");
+    idl.transact(vec![json!({"op": "delete", "table": "Open_vSwitch", "where": []})]).unwrap();
+    assert_eq!(idl.data().n_rows(), 0);
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

@@ -4,6 +4,8 @@
 //! keeps notifications that arrive in the middle for [`Client::notification`]. One thread owns a
 //! client; a deadline set with [`Client::set_deadline`] bounds every wait.
 
+mod idl;
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -11,6 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+pub use idl::Idl;
 
 use crate::error::Error;
 use crate::jsonrpc::{Framer, Limits, Message, StreamError};
