@@ -87,7 +87,8 @@ impl AfPacket {
     pub fn open(name: &str, options: Options) -> Result<AfPacket, Error> {
         let fail = |e| Error::open(name, e);
         let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?;
-        let mut req = sys::Ifreq::new(name).map_err(fail)?;
+        // No device can have a name that is too long.
+        let mut req = sys::Ifreq::new(name).map_err(|_| fail(Errno(libc::ENODEV)))?;
         sys::ioctl_ifreq(fd.as_fd(), libc::SIOCGIFINDEX, &mut req).map_err(fail)?;
         let ifindex = req.int() as u32;
         sys::ioctl_ifreq(fd.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;

@@ -44,6 +44,9 @@ impl Tap {
     pub fn open(name: &str) -> Result<Tap, Error> {
         let fail = |e| Error::open(name, e);
         let mut req = sys::Ifreq::new(name).map_err(fail)?;
+        if name.contains('%') {
+            return Err(fail(Errno(libc::EINVAL))); // the kernel would make up a name
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -60,15 +63,12 @@ impl Tap {
             },
             e => fail(e),
         })?;
-        // The kernel may have filled in a pattern such as tap%d.
-        let name = &req.name();
-        let fail = |e| Error::open(name, e);
         sys::ioctl_int_ptr(tap, libc::TUNSETVNETHDRSZ, VNET_HDR_LEN as i32).map_err(fail)?;
 
         let mut warnings = Vec::new();
         let mut note = |option, r: Result<(), Errno>| {
             if let Err(errno) = r {
-                warnings.push(Warning::Option { device: name.clone(), option, errno });
+                warnings.push(Warning::Option { device: name.to_owned(), option, errno });
             }
         };
         let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
@@ -84,8 +84,8 @@ impl Tap {
         let ifindex = req.int() as u32;
         sys::ioctl_ifreq(probe.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
         let state = Arc::new(PortState::new(req.int() as u32));
-        let name = name.clone();
-        Ok(Tap { name, ifindex, fd: Arc::new(fd), state, rx_taken: false, warnings })
+        let (name, fd) = (name.to_owned(), Arc::new(fd));
+        Ok(Tap { name, ifindex, fd, state, rx_taken: false, warnings })
     }
 }
 

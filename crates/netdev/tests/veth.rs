@@ -345,7 +345,15 @@ fn errors_read_like_those_of_ovs() {
     assert_eq!(open("nosuchdev"), "could not open network device nosuchdev (No such device)");
     assert_eq!(
         open("a-name-that-is-too-long"),
+        "could not open network device a-name-that-is-too-long (No such device)"
+    );
+    assert_eq!(
+        Tap::open("a-name-that-is-too-long").unwrap_err().to_string(),
         "could not open network device a-name-that-is-too-long (File name too long)"
+    );
+    assert_eq!(
+        Tap::open("br%d").unwrap_err().to_string(),
+        "could not open network device br%d (Invalid argument)"
     );
     assert_eq!(
         Tap::open("p1").unwrap_err().to_string(),

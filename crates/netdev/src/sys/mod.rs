@@ -259,12 +259,6 @@ impl Ifreq {
     pub(crate) fn set_u16(&mut self, v: u16) {
         self.data[..2].copy_from_slice(&v.to_ne_bytes());
     }
-
-    /// The device name.
-    pub(crate) fn name(&self) -> String {
-        let n = self.name.iter().position(|&c| c == 0).unwrap_or(16);
-        String::from_utf8_lossy(&self.name[..n]).into_owned()
-    }
 }
 
 /// An ioctl that reads and writes an `ifreq` and nothing it points to.
