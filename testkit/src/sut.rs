@@ -5,6 +5,7 @@
 //! (`ovs-vsctl show`) and runs that, or our equivalent (`sekisho vsctl show`), with `OVS_RUNDIR`
 //! set.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -65,8 +66,8 @@ impl<'a> Sut<'a> {
         let (dir, db) = (self.rundir(), self.database());
         let proc = self.spawn(&[&self.binary, "run", "--rundir", dir, "--db", &db])?;
         self.procs.push(proc);
-        self.await_file("db.sock")?;
-        self.await_file("ovs-vswitchd.pid")
+        self.await_pid_file("ovs-vswitchd.pid")?;
+        self.await_database()
     }
 
     fn launch_stock(&mut self) -> Result<()> {
@@ -80,21 +81,29 @@ impl<'a> Sut<'a> {
             quiet,
         ])?;
         self.procs.push(proc);
-        self.await_file("db.sock")?;
+        self.await_database()?;
         self.run(&["ovs-vsctl", "--no-wait", "init"])?.ok()?;
         let proc = self.spawn(&["ovs-vswitchd", "--pidfile", "--log-file", quiet])?;
         self.procs.push(proc);
-        self.await_file("ovs-vswitchd.pid")
+        self.await_pid_file("ovs-vswitchd.pid")
     }
 
-    fn await_file(&mut self, name: &str) -> Result<()> {
-        let path = self.dir.path().join(name);
-        let procs = &mut self.procs;
-        eventually(&format!("the switch makes {name}"), DEADLINE, || {
-            for proc in procs.iter_mut() {
-                ensure!(proc.alive(), "the switch ended: {}{}", proc.stdout(), proc.stderr());
-            }
-            Ok(path.exists().then_some(()))
+    /// Waits until the pid file holds the process started last: one of its predecessor may be there.
+    fn await_pid_file(&mut self, name: &str) -> Result<()> {
+        let (path, pid) = (self.dir.path().join(name), self.pid()?.to_string());
+        eventually(&format!("the switch writes {name}"), DEADLINE, || {
+            self.check_alive()?;
+            let written = std::fs::read_to_string(&path).unwrap_or_default();
+            Ok((written.trim() == pid).then_some(()))
+        })
+    }
+
+    /// Waits until the database takes clients.
+    fn await_database(&mut self) -> Result<()> {
+        let socket = self.dir.path().join("db.sock");
+        eventually("the database takes clients", DEADLINE, || {
+            self.check_alive()?;
+            Ok(UnixStream::connect(&socket).ok().map(drop))
         })
     }
 
@@ -250,13 +259,9 @@ impl<'a> Sut<'a> {
         }
     }
 
-    /// Starts it again on the same database.
+    /// Starts it again on the same database, among whatever files the last one left.
     pub fn start_again(&mut self) -> Result<()> {
         self.kill();
-        for name in ["db.sock", "ovs-vswitchd.pid"] {
-            // So that waiting for them means the new process.
-            let _ = std::fs::remove_file(self.dir.path().join(name));
-        }
         self.launch()
     }
 }

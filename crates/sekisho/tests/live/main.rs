@@ -11,6 +11,7 @@ mod bad_clients;
 mod demo;
 mod devices;
 mod kill_nine;
+mod monitor;
 mod ports;
 mod story;
 mod story_qemu;

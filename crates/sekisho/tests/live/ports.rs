@@ -45,6 +45,23 @@ fn the_bridge_and_internal_ports_are_devices_of_the_host() {
     sut.check_alive().unwrap();
 }
 
+/// `netdev`, `system` and none at all are all our datapath.
+#[test]
+fn a_bridge_of_any_datapath_type_forwards() {
+    if switch() == Whose::Stock || !can_run(switch(), tools()) {
+        return;
+    }
+    let story = machines();
+    let sut = start(&story.sw);
+    for datapath in ["", " -- set Bridge br0 datapath_type=system"] {
+        sut.ok(tools(), &format!("ovs-vsctl add-br br0{datapath}")).unwrap();
+        sut.ok(tools(), "ovs-vsctl add-port br0 vm1p -- add-port br0 vm2p").unwrap();
+        eventually("it forwards", DEADLINE, || Ok(story.ping(Vm::One, 1)?.then_some(()))).unwrap();
+        sut.ok(tools(), "ovs-vsctl del-br br0").unwrap();
+        assert!(!story.ping(Vm::One, 1).unwrap());
+    }
+}
+
 #[test]
 fn internal_ports_come_and_go_with_their_rows() {
     if !can_run(switch(), tools()) {
