@@ -1,8 +1,8 @@
 //! What the tracker counts: one table of counters, one by reason of invalidity, and the
 //! statistics of what is alive.
 
+use crate::tcp::PeerState;
 use crate::{ConnSnapshot, InvalidReason};
-use alloc::collections::BTreeMap;
 use packet::header::ipproto;
 
 macro_rules! counters {
@@ -69,19 +69,23 @@ impl Counters {
 }
 
 /// How many connections there are of which kind (`dpctl/ct-stats-show`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CtStats {
     /// All.
     pub total: u64,
     /// By protocol, in the order of [`CtStats::PROTOS`].
-    pub by_proto: [u64; 7],
-    /// TCP connections by the state name that OVS prints.
-    pub by_tcp_state: BTreeMap<&'static str, u64>,
+    pub by_proto: [u64; 8],
+    /// TCP connections by the state that OVS prints, in the order of [`PeerState`].
+    pub by_tcp_state: [u64; PeerState::ALL.len()],
 }
 
 impl CtStats {
     /// Names of the kinds.
-    pub const PROTOS: [&str; 7] = ["TCP", "UDP", "SCTP", "ICMP", "DCCP", "IGMP", "Other"];
+    pub const PROTOS: [&str; 8] =
+        ["TCP", "UDP", "SCTP", "ICMP", "DCCP", "IGMP", "Other", CtStats::ICMPV6];
+
+    /// The kind that OVS counts in the total only.
+    pub const ICMPV6: &str = "ICMPv6";
 
     /// Counts one more.
     pub fn count(&mut self, c: &ConnSnapshot) {
@@ -91,14 +95,15 @@ impl CtStats {
             ipproto::TCP => 0,
             ipproto::UDP => 1,
             ipproto::SCTP => 2,
-            ipproto::ICMP | ipproto::ICMPV6 => 3,
+            ipproto::ICMP => 3,
+            ipproto::ICMPV6 => 7,
             DCCP => 4,
             ipproto::IGMP => 5,
             _ => 6,
         };
         self.by_proto[kind] += 1;
         if let Some(t) = &c.tcp {
-            *self.by_tcp_state.entry(t.state_name()).or_default() += 1;
+            self.by_tcp_state[t.state() as usize] += 1;
         }
     }
 }

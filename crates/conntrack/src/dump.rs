@@ -17,15 +17,17 @@ pub struct TcpInfo {
     pub states: [PeerState; 2],
     /// Window shift each end offered; `None` if it did not or its SYN was not seen.
     pub wscale: [Option<u8>; 2],
+    /// The handshake was not seen, so windows are taken for as large as can be.
+    pub liberal: bool,
 }
 
 impl TcpInfo {
     /// The one state that OVS prints: that of the end further on; an acknowledged FIN is
     /// `TIME_WAIT`.
-    pub fn state_name(&self) -> &'static str {
+    pub fn state(&self) -> PeerState {
         match self.states[0].max(self.states[1]) {
-            PeerState::FinWait2 => PeerState::TimeWait.name(),
-            s => s.name(),
+            PeerState::FinWait2 => PeerState::TimeWait,
+            s => s,
         }
     }
 
@@ -86,6 +88,7 @@ impl ConnSnapshot {
             tcp: c.is_tcp().then(|| TcpInfo {
                 states: c.peers.map(|p| p.state),
                 wscale: c.peers.map(|p| shift(p.scale)),
+                liberal: c.peers.iter().any(|p| p.scale == Scale::Unknown),
             }),
             seen_reply: c.seen_reply,
             assured: c.assured,

@@ -258,14 +258,14 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
             }
             return icmp_message(ip, zone);
         }
+        (ipproto::ICMP | ipproto::ICMPV6, _) => return Err(R::IcmpVersion),
         _ => (generic(ip), Body::Other),
     };
     let (key, swapped) = tuple.key(zone);
     Ok(Parsed { key, swapped, body, len: ip.len })
 }
 
-/// A protocol without ports: addresses and protocol number are all. ICMP over the wrong IP
-/// version is one of them, and must not be mistaken for a query.
+/// A protocol without ports: addresses and protocol number are all.
 fn generic(ip: &Ip<'_>) -> Tuple {
     Tuple::ports(ip.src, ip.dst, ip.proto, 0, 0)
 }
@@ -336,7 +336,8 @@ fn icmp_message(ip: &Ip<'_>, zone: Zone) -> Result<Parsed, R> {
 fn icmp_query(ip: &Ip<'_>) -> Result<Tuple, R> {
     let data = ip.payload;
     let (ty, code) = (*data.first().ok_or(R::Truncated)?, *data.get(1).ok_or(R::Truncated)?);
-    if !is_icmp_query(ip.proto, ty) && !is_icmp_answer(ip.proto, ty) {
+    // All queries have code 0; the IP version was tested, so the protocol tells the registry.
+    if code != 0 || !(is_icmp_query(ip.proto, ty) || is_icmp_answer(ip.proto, ty)) {
         return Err(R::IcmpType);
     }
     Ok(Tuple::icmp(ip.src, ip.dst, be16(data, 4).ok_or(R::Truncated)?, ty, code))
@@ -358,6 +359,7 @@ fn quoted(data: &[u8], v4: bool) -> Option<Tuple> {
         ipproto::TCP | ipproto::UDP | ipproto::SCTP => None,
         ipproto::ICMP if v4 => icmp_query(&ip).ok(),
         ipproto::ICMPV6 if !v4 => icmp_query(&ip).ok(),
+        ipproto::ICMP | ipproto::ICMPV6 => None,
         _ => Some(generic(&ip)),
     }
 }

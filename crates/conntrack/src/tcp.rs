@@ -251,6 +251,8 @@ fn le(a: u32, b: u32) -> bool {
 pub(crate) enum Step {
     /// Fits, and the connection waits for this class of timeout now.
     Fits(TimeoutClass),
+    /// Outside the window but not worth refusing; the clock goes on as it was.
+    Tolerated,
     /// A SYN (again) of a connection that was not answered: still new.
     Opening,
     /// A SYN on a closed connection: it is over, this is another one.
@@ -279,7 +281,6 @@ pub(crate) fn open(s: &Segment, pick_up: bool) -> Result<[Peer; 2], InvalidReaso
     } else {
         (a.scale, b.scale) = (Scale::Unknown, Scale::Unknown);
         a.max_win <<= MAX_SHIFT;
-        a.max_end = a.end.wrapping_add(AHEAD);
     }
     Ok([a, b])
 }
@@ -308,19 +309,25 @@ pub(crate) fn update(
             return Ok(Step::Opening);
         }
     }
-    let mut next_src = *src;
-    let judged = judge(&mut next_src, dst, s);
+    let mut heard = *src;
+    let judged = judge(&mut heard, dst, s);
+    let in_window = judged.is_ok() || !check_sequence;
     if let Err(reason) = judged
-        && check_sequence
-        && !tolerated(&next_src, dst, s)
+        && !in_window
+        && !tolerated(&heard, dst, s)
     {
         return Err(reason);
     }
-    *src = next_src;
+    *src = heard;
     advance(src, dst, s);
-    let event = Event::of(s) as usize;
-    (src.state, dst.state) = (SENT[src.state as usize][event], HEARD[dst.state as usize][event]);
-    Ok(Step::Fits(timeout_class(src.state, dst.state)))
+    let event = Event::of(s);
+    if in_window || matches!(event, Event::Fin | Event::Rst) {
+        src.state = SENT[src.state as usize][event as usize];
+    }
+    if in_window || event == Event::Rst {
+        dst.state = HEARD[dst.state as usize][event as usize];
+    }
+    Ok(if in_window { Step::Fits(timeout_class(src.state, dst.state)) } else { Step::Tolerated })
 }
 
 /// A SYN from an end that is not established: its numbers replace what was known of it, for the
@@ -376,6 +383,7 @@ fn judge(src: &mut Peer, dst: &Peer, s: &Segment) -> Result<(), InvalidReason> {
 
 /// A segment outside the window is let through near its edges while a connection is half known:
 /// the other end has not spoken, or the connection has just closed (stray ACK and FIN segments).
+/// Of such a segment only FIN and RST move the states.
 fn tolerated(src: &Peer, dst: &Peer, s: &Segment) -> bool {
     let half_known = dst.state < PeerState::SynSent
         || dst.state >= PeerState::FinWait2

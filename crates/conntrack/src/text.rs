@@ -1,5 +1,6 @@
 //! The lines of `dpctl/dump-conntrack` and `dpctl/ct-stats-show`, as OVS prints them.
 
+use crate::tcp::PeerState;
 use crate::{ConnSnapshot, CtStats, Tuple};
 use core::fmt::{self, Write};
 use packet::header::ipproto;
@@ -62,19 +63,20 @@ impl fmt::Display for DumpLine<'_> {
         }
         let Some(tcp) = &c.tcp else { return Ok(()) };
         if !options.more {
-            return write!(f, ",protoinfo=(state={})", tcp.state_name());
+            return write!(f, ",protoinfo=(state={})", tcp.state().name());
         }
         let [orig, reply] = tcp.states;
         write!(f, ",protoinfo=(state_orig={},state_reply={}", orig.name(), reply.name())?;
-        if tcp.wscale.iter().any(Option::is_some) {
-            let [orig, reply] = tcp.wscale.map(|w| w.unwrap_or(0));
-            write!(f, ",wscale_orig={orig},wscale_reply={reply}")?;
+        let shifts = tcp.wscale.map(|w| w.unwrap_or(0));
+        if shifts != [0, 0] {
+            write!(f, ",wscale_orig={},wscale_reply={}", shifts[0], shifts[1])?;
         }
-        for (name, scale) in ["orig", "reply"].into_iter().zip(tcp.wscale) {
-            if scale.is_some() {
-                write!(f, ",flags_{name}=WINDOW_SCALE")?;
-            }
-        }
+        let flags = |scale: Option<u8>| match scale {
+            Some(_) => "WINDOW_SCALE",
+            None if tcp.liberal => "BE_LIBERAL",
+            None => "0",
+        };
+        write!(f, ",flags_orig={},flags_reply={}", flags(tcp.wscale[0]), flags(tcp.wscale[1]))?;
         f.write_char(')')
     }
 }
@@ -100,14 +102,16 @@ impl fmt::Display for StatsText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Connections Stats:\n    Total: {}", self.stats.total)?;
         for (name, n) in CtStats::PROTOS.into_iter().zip(self.stats.by_proto) {
-            if n == 0 {
+            if n == 0 || name == CtStats::ICMPV6 {
                 continue;
             }
             writeln!(f, "  {name}: {n}")?;
             if name == "TCP" && self.more {
                 writeln!(f, "    Conn per TCP states:")?;
-                for (state, n) in &self.stats.by_tcp_state {
-                    writeln!(f, "\t  [{state}]={n}")?;
+                for (state, n) in PeerState::ALL.iter().zip(self.stats.by_tcp_state) {
+                    if n != 0 {
+                        writeln!(f, "\t  [{}]={n}", state.name())?;
+                    }
                 }
             }
         }

@@ -151,7 +151,12 @@ impl Conntrack {
                 self.remove(now, slot);
                 self.unknown(now, hash, p, req)
             }
-            Fit::Invalid(reason) => self.invalid(req.zone, reason),
+            Fit::Invalid(reason) => {
+                // Commits nothing, but shows what connection it pretends to be of.
+                let c = self.slab.get(slot);
+                let (mark, label) = (c.mark, c.label());
+                CtInfo { mark, label, ..self.invalid(req.zone, reason) }
+            }
         }
     }
 
@@ -174,9 +179,14 @@ impl Conntrack {
         let c = self.slab.get_mut(slot);
         let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
         let mut still_new = false;
+        let mut refresh = true;
         let class = match &p.body {
             Body::Tcp(segment) => match tcp::update(&mut c.peers, dir, segment, check) {
                 Ok(Step::Fits(class)) => class,
+                Ok(Step::Tolerated) => {
+                    refresh = false;
+                    c.class
+                }
                 Ok(Step::Opening) => {
                     still_new = true;
                     TimeoutClass::TcpSynSent
@@ -188,23 +198,17 @@ impl Conntrack {
                 if dir == Dir::Reply {
                     c.talk = Talk::BothWays;
                 }
-                still_new = c.talk == Talk::First;
+                still_new = c.talk != Talk::BothWays;
                 if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply }
             }
             Body::Other | Body::Error => {
                 match (dir, c.talk) {
                     (Dir::Reply, _) => c.talk = Talk::BothWays,
-                    (Dir::Orig, Talk::First) => {
-                        c.talk = Talk::OneWay;
-                        still_new = true;
-                    }
+                    (Dir::Orig, Talk::First) => c.talk = Talk::OneWay,
                     (Dir::Orig, _) => {}
                 }
-                if c.talk == Talk::BothWays {
-                    TimeoutClass::UdpMultiple
-                } else {
-                    TimeoutClass::UdpSingle
-                }
+                still_new = c.talk != Talk::BothWays;
+                if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple }
             }
         };
         let t = &mut c.traffic[dir as usize];
@@ -222,7 +226,7 @@ impl Conntrack {
         };
         let (old, policy) = (c.expires, c.policy);
         let changed = events && before != (c.peers.map(|p| p.state), c.seen_reply, c.assured);
-        let expires = now + self.timeout(policy, class);
+        let expires = if refresh { now + self.timeout(policy, class) } else { old };
         self.slab.get_mut(slot).expires = expires;
         if expires < old {
             self.wheel.remove(&mut self.slab, slot);

@@ -49,15 +49,15 @@ pub struct Tuple {
     pub dst_id: u16,
 }
 
-/// Query types that open a connection, with their answers (RFC 792, RFC 4443).
-pub const ICMP_QUERIES: [(u8, u8); 4] = [
+/// Query types that open a connection, with their answers (RFC 792). Address mask requests are
+/// none, as in OVS: they went out of use (RFC 6918).
+pub const ICMP_QUERIES: [(u8, u8); 3] = [
     (icmp::ECHO_REQUEST, icmp::ECHO_REPLY),
     (icmp::TIMESTAMP, icmp::TIMESTAMP_REPLY),
     (icmp::INFO_REQUEST, icmp::INFO_REPLY),
-    (icmp::MASK_REQUEST, icmp::MASK_REPLY),
 ];
 
-/// The same for ICMPv6.
+/// The same for ICMPv6 (RFC 4443).
 pub const ICMPV6_QUERIES: [(u8, u8); 1] = [(icmpv6::ECHO_REQUEST, icmpv6::ECHO_REPLY)];
 
 fn queries(proto: u8) -> &'static [(u8, u8)] {

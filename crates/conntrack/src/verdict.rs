@@ -137,7 +137,8 @@ reasons! {
     Fragment "fragment" "An IP fragment, which cannot be tracked without reassembly.";
     L3Checksum "l3_checksum" "The IPv4 header checksum is wrong.";
     L4Checksum "l4_checksum" "The transport checksum is wrong.";
-    IcmpType "icmp_type" "An ICMP type that neither asks, answers nor reports an error.";
+    IcmpType "icmp_type" "An ICMP type and code that neither asks, answers nor reports an error.";
+    IcmpVersion "icmp_version" "ICMP over IPv6 or ICMPv6 over IPv4.";
     IcmpInner "icmp_inner" "The packet quoted by an ICMP error cannot be read.";
     IcmpNoConn "icmp_no_conn" "An ICMP error about a connection that is not known.";
     IcmpUnasked "icmp_unasked" "An ICMP answer to a question that was not seen.";
