@@ -16,7 +16,7 @@ struct Server {
 impl Server {
     fn start(name: &str) -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("sekisho-vsctl-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(&dir).expect("a directory for the server");
         let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../ovsdb/schemas/vswitch.ovsschema");
         let db = dir.join("conf.db");
         let created =
@@ -128,7 +128,7 @@ fn call(command: &mut Command, server: &Server, args: &[String]) -> Said {
         .env("OVS_RUNDIR", &server.dir)
         .env_remove("OVS_CTL_TIMEOUT")
         .output()
-        .unwrap();
+        .expect("the tool runs");
     Said {
         status: output.status.code(),
         out: normal(&output.stdout, &server.dir),
@@ -140,7 +140,7 @@ fn call(command: &mut Command, server: &Server, args: &[String]) -> Said {
 fn ours(server: &Server) -> Command {
     let link = server.dir.join("ovs-vsctl");
     if !link.exists() {
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sekisho"), &link).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sekisho"), &link).expect("a link");
     }
     use std::os::unix::process::CommandExt;
     let mut command = Command::new(link);

@@ -355,9 +355,8 @@ fn list_ifaces(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
 }
 
 fn add_port(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let interfaces = vec![ctx.arg(2).to_owned()];
-    let settings = ctx.argv[3..].to_vec();
-    new_port(ctx, &interfaces, &settings)
+    let argv = ctx.argv;
+    new_port(ctx, &argv[2..3], &argv[3..])
 }
 
 fn add_bond(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
@@ -367,8 +366,9 @@ fn add_bond(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
             "add-bond requires at least 2 interfaces, but only {n} were specified"
         )));
     }
-    let (interfaces, settings) = ctx.argv[3..].split_at(n);
-    new_port(ctx, &interfaces.to_vec(), &settings.to_vec())
+    let argv = ctx.argv;
+    let (interfaces, settings) = argv[3..].split_at(n);
+    new_port(ctx, interfaces, settings)
 }
 
 /// Adds the port named by the second argument to the bridge named by the first.

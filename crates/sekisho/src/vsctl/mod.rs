@@ -429,10 +429,12 @@ impl Call {
         };
         loop {
             let txn = Txn::new(&self.replica);
-            let root = txn.root().map_err(fatal)?;
-            let cur_cfg = txn.value(root, "cur_cfg").map_err(fatal)?;
-            if cur_cfg.as_scalar().and_then(Atom::as_integer).is_some_and(|n| n >= next_cfg) {
-                break;
+            // The row may have been made by this very call, and not be in our copy yet.
+            if let Ok(root) = txn.root() {
+                let cur_cfg = txn.value(root, "cur_cfg").map_err(fatal)?;
+                if cur_cfg.as_scalar().and_then(Atom::as_integer).is_some_and(|n| n >= next_cfg) {
+                    break;
+                }
             }
             self.update(settings, true)?;
         }

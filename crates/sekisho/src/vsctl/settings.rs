@@ -154,7 +154,7 @@ pub const COMMANDS: &[Command] = &[
         name: "add-zone-tp",
         usage: "add-zone-tp DATAPATH zone=N KEY=SECS...",
         help: "add a timeout policy for a zone",
-        args: (2, ANY),
+        args: (3, ANY),
         options: &["--may-exist"],
         run: add_zone_tp,
     },
@@ -429,23 +429,22 @@ fn get_aa_mapping(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The row of `Datapath` that a datapath type names.
-fn datapath(ctx: &Ctx<'_, '_>, name: &str) -> Result<RowId, Stop> {
+/// The row of `Datapath` that the first argument names by its type; `missing` is the text if there is none.
+fn datapath(ctx: &Ctx<'_, '_>, missing: &str) -> Result<RowId, Stop> {
+    let name = ctx.arg(1);
     let root = ctx.txn.root()?;
     let table = ctx.txn.table("Datapath")?;
     let rows = ctx.txn.value(root, "datapaths")?;
     rows.get(&Atom::from(name))
         .and_then(Atom::as_uuid)
         .map(|uuid| RowId { table, uuid })
-        .ok_or_else(|| Stop::fatal(format!("datapath {name} does not exist")))
+        .ok_or_else(|| Stop::fatal(missing.replace("NAME", name)))
 }
 
-/// The zone of an argument `zone=N`.
+/// The zone of an argument `zone=N`; the server knows the range.
 fn zone_argument(text: &str) -> Result<i64, Stop> {
     let zone = text.strip_prefix("zone=").and_then(|n| n.parse::<i64>().ok());
-    zone.filter(|n| (0..=65535).contains(n)).ok_or_else(|| {
-        Stop::fatal(format!("zone_id ({text}) should be in the range of 0 to 65535"))
-    })
+    zone.ok_or_else(|| Stop::fatal(format!("{text}: a zone is given as zone=NUMBER")))
 }
 
 /// The row of `CT_Zone` that a datapath has for a zone.
@@ -456,12 +455,10 @@ fn ct_zone(ctx: &Ctx<'_, '_>, dp: RowId, zone: i64) -> Result<Option<RowId>, Sto
 }
 
 fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, ctx.arg(1))?;
+    let dp = datapath(ctx, "datapath NAME does not exist")?;
     let zone = zone_argument(ctx.arg(2))?;
-    if ct_zone(ctx, dp, zone)?.is_some() {
-        if ctx.has("--may-exist") {
-            return Ok(());
-        }
+    let existing = ct_zone(ctx, dp, zone)?;
+    if existing.is_some() && !ctx.has("--may-exist") {
         return Err(Stop::fatal(format!("zone id {zone} already exists")));
     }
     let settings = ctx.argv[3..].to_vec();
@@ -475,21 +472,24 @@ fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
             }
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let row = insert(ctx, "CT_Zone")?;
     let policy = insert(ctx, "CT_Timeout_Policy")?;
-    let number = ctx.txn.column(policy.table, "timeouts")?;
-    let value = Datum::map(timeouts);
-    super::record::column_of(ctx.txn, policy.table, number).ty.check(&value)?;
-    ctx.txn.write(policy, number, value);
-    ctx.txn.set(row, "timeout_policy", Datum::scalar(policy.uuid))?;
-    ctx.txn.depends_on(dp, "ct_zones")?;
-    let mut zones = ctx.txn.value(dp, "ct_zones")?;
-    zones.union(&Datum::map([(zone, row.uuid)]), true);
-    ctx.txn.set(dp, "ct_zones", zones)
+    ctx.txn.set(policy, "timeouts", Datum::map(timeouts))?;
+    let row = match existing {
+        Some(row) => row,
+        None => {
+            let row = insert(ctx, "CT_Zone")?;
+            ctx.txn.depends_on(dp, "ct_zones")?;
+            let mut zones = ctx.txn.value(dp, "ct_zones")?;
+            zones.union(&Datum::map([(zone, row.uuid)]), true);
+            ctx.txn.set(dp, "ct_zones", zones)?;
+            row
+        }
+    };
+    ctx.txn.set(row, "timeout_policy", Datum::scalar(policy.uuid))
 }
 
 fn del_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, ctx.arg(1))?;
+    let dp = datapath(ctx, "datapath NAME does not exist")?;
     let zone = zone_argument(ctx.arg(2))?;
     if ct_zone(ctx, dp, zone)?.is_none() {
         if ctx.has("--if-exists") {
@@ -504,7 +504,7 @@ fn del_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
 }
 
 fn list_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, ctx.arg(1))?;
+    let dp = datapath(ctx, "datapath: NAME record not found")?;
     let zones = ctx.txn.value(dp, "ct_zones")?;
     for (zone, row) in zones.pairs() {
         let Some(uuid) = row.as_uuid() else { continue };
@@ -525,7 +525,7 @@ fn list_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
 }
 
 fn list_dp_cap(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, ctx.arg(1))?;
+    let dp = datapath(ctx, "datapath \"NAME\" record not found")?;
     let capabilities = ctx.txn.value(dp, "capabilities")?;
     let words: Vec<String> = capabilities
         .pairs()
