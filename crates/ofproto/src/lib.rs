@@ -1,3 +1,45 @@
 //! OpenFlow semantics: tables, translation to datapath actions, sessions, trace (sans-I/O).
+//!
+//! A [`Switch`] holds the [`Bridge`]s of a datapath. A bridge has ports, flow tables and learned
+//! addresses. [`Switch::xlate`] turns a packet's key into datapath actions, and says which bits of the key
+//! decided them. A [`Session`] is one OpenFlow connection: bytes in, bytes out.
+//!
+//! # Who calls what
+//! - The daemon reconciles its configuration by [`Switch::put_bridge`], [`Switch::put_port`] and
+//!   their opposites, calls [`Bridge::expire`] when [`Switch::next_timeout`] says so, and hands
+//!   what [`Bridge::take_events`] returns to every session of the bridge ([`Session::notify`]).
+//! - Workers call [`Switch::xlate`] under a shared lock. They credit the packet to
+//!   [`XlateOut::credits`] and pass [`XlateOut::effects`] on to whoever may lock the switch alone.
+//!
+//! # Invariants
+//! - A translation changes nothing but atomic counters and the table of frozen states.
+//! - Whenever a translation made before may be wrong, the generation has grown
+//!   ([`Switch::generation_handle`]).
+//! - A flow mod is refused whole or done whole.
+//! - No message, packet or configuration makes it panic.
 
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod bridge;
+mod event;
+pub mod port;
+pub mod recirc;
+mod rule;
+mod switch;
+pub mod table;
+mod trace;
+mod xlate;
+
+pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode};
+pub use event::{Event, PacketInEvent};
+pub use port::{Port, PortSpec};
+pub use recirc::{Frozen, RecircStore, RecircTable};
+pub use rule::{Credits, Rule, RuleStats, TableStats};
+pub use switch::Switch;
+pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
+pub use trace::{NodeKind, Trace};
+pub use xlate::{Effect, MAX_DEPTH, MAX_RESUBMITS, XlateOut};

@@ -10,11 +10,17 @@
 //! [`MacTable::learn`] needs the table for itself. An address that is already known is refreshed
 //! at most once a second.
 //!
+//! Packets that a cache forwards do not come by here. A cached translation holds the entry's
+//! [`Touch`] and says through it that the address lives, without any lock; the table looks there before it
+//! lets an entry go.
+//!
 //! Invariants: `by_address`, the port lists and `usage` always describe the same entries; static
 //! entries are in no list, so neither age nor eviction reaches them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use base::{Duration, Instant, MacAddr, OfPort};
 use hashbrown::HashMap;
@@ -33,15 +39,36 @@ const NIL: u32 = u32::MAX;
 /// An address in a VLAN; 0 for untagged.
 type Address = (u16, MacAddr);
 
-#[derive(Copy, Clone, Debug)]
+/// When an address was last seen. Shared with cached translations, which say so without the table.
+#[derive(Debug)]
+pub struct Touch(AtomicU64);
+
+impl Touch {
+    fn new(t: Instant) -> Arc<Touch> {
+        Arc::new(Touch(AtomicU64::new(t.as_nanos())))
+    }
+
+    /// A packet from the address came at `t`.
+    pub fn touch(&self, t: Instant) {
+        self.0.fetch_max(t.as_nanos(), Relaxed);
+    }
+
+    fn get(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Relaxed))
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     address: Address,
     port: OfPort,
     /// When it was last seen; static entries keep the time of their making.
-    seen: Instant,
+    seen: Arc<Touch>,
     /// No learning from reflected gratuitous ARP before.
     grat_arp_lock: Instant,
     is_static: bool,
+    /// `seen` when it was put at the end of its port's list.
+    linked: Instant,
     prev: u32,
     next: u32,
 }
@@ -177,7 +204,14 @@ impl MacTable {
     /// The port that `mac` is behind.
     pub fn lookup(&self, vlan: u16, mac: MacAddr, now: Instant) -> Option<OfPort> {
         let e = self.entry(vlan, mac)?;
-        (e.is_static || now < e.seen + self.idle).then_some(e.port)
+        (e.is_static || now < e.seen.get() + self.idle).then_some(e.port)
+    }
+
+    /// The cell that keeps the entry of an address alive, if what is known of it agrees with a
+    /// packet that came in by `port`.
+    pub fn touch_cell(&self, vlan: u16, mac: MacAddr, port: OfPort) -> Option<Arc<Touch>> {
+        let e = self.entry(vlan, mac)?;
+        (!e.is_static && e.port == port).then(|| e.seen.clone())
     }
 
     /// Whether [`MacTable::learn`] would do anything.
@@ -189,7 +223,7 @@ impl MacTable {
         if e.is_static {
             return false;
         }
-        if now.since(e.seen) >= Duration::from_secs(1) {
+        if now.since(e.seen.get()) >= Duration::from_secs(1) {
             return true;
         }
         if s.gratuitous_arp {
@@ -219,8 +253,8 @@ impl MacTable {
             }
         };
         let e = &mut self.entries[i as usize];
-        let stale = now >= e.seen + self.idle;
-        e.seen = now;
+        let stale = now >= e.seen.get() + self.idle;
+        e.seen.touch(now);
         if s.gratuitous_arp {
             if !s.bond {
                 e.grat_arp_lock = now + GRAT_ARP_LOCK;
@@ -307,12 +341,15 @@ impl MacTable {
         for port in ports {
             while let Some(list) = self.ports.get(&port) {
                 let head = list.head;
-                if now < self.entries[head as usize].seen + self.idle {
+                if now >= self.entries[head as usize].seen.get() + self.idle {
+                    self.drop_entry(head);
+                    self.stats.n_expired += 1;
+                    any = true;
+                } else if self.touched_since_linked(head) {
+                    self.touch(head);
+                } else {
                     break;
                 }
-                self.drop_entry(head);
-                self.stats.n_expired += 1;
-                any = true;
             }
         }
         any
@@ -320,7 +357,7 @@ impl MacTable {
 
     /// When [`MacTable::expire`] has something to do next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.ports.values().map(|l| self.entries[l.head as usize].seen + self.idle).min()
+        self.ports.values().map(|l| self.entries[l.head as usize].linked + self.idle).min()
     }
 
     /// The rows of `fdb/show`, in order of age of the entry's last sighting within each port.
@@ -339,7 +376,7 @@ impl MacTable {
             port: e.port,
             vlan: e.address.0,
             mac: e.address.1,
-            age: (!e.is_static).then(|| now.since(e.seen)),
+            age: (!e.is_static).then(|| now.since(e.seen.get())),
         })
     }
 
@@ -347,7 +384,17 @@ impl MacTable {
         while self.by_address.len() >= self.max {
             let Some(&(_, port)) = self.usage.last() else { return };
             let Some(list) = self.ports.get(&port) else { return };
-            let head = list.head;
+            let (head, len) = (list.head, list.len);
+            // Give those that cached translations keep alive their true place first.
+            for _ in 0..len {
+                let Some(list) = self.ports.get(&port) else { return };
+                let head = list.head;
+                if !self.touched_since_linked(head) {
+                    break;
+                }
+                self.touch(head);
+            }
+            let head = self.ports.get(&port).map_or(head, |l| l.head);
             self.drop_entry(head);
             self.stats.n_evicted += 1;
         }
@@ -357,9 +404,10 @@ impl MacTable {
         let e = Entry {
             address: (vlan, mac),
             port,
-            seen: now,
+            seen: Touch::new(now),
             grat_arp_lock: Instant::ZERO,
             is_static: fixed,
+            linked: now,
             prev: NIL,
             next: NIL,
         };
@@ -383,14 +431,21 @@ impl MacTable {
     }
 
     fn drop_entry(&mut self, i: u32) {
-        let e = self.entries[i as usize];
-        if e.is_static {
+        let e = &self.entries[i as usize];
+        let (address, is_static) = (e.address, e.is_static);
+        if is_static {
             self.n_static -= 1;
         } else {
             self.unlink(i);
         }
-        self.by_address.remove(&e.address);
+        self.by_address.remove(&address);
         self.free.push(i);
+    }
+
+    /// A cached translation has seen the address after its entry got its place.
+    fn touched_since_linked(&self, i: u32) -> bool {
+        let e = &self.entries[i as usize];
+        e.seen.get() > e.linked
     }
 
     /// Moves an entry to the end of its port's list.
@@ -407,7 +462,7 @@ impl MacTable {
         list.len += 1;
         self.usage.insert((list.len, port));
         let e = &mut self.entries[i as usize];
-        (e.prev, e.next) = (tail, NIL);
+        (e.prev, e.next, e.linked) = (tail, NIL, e.seen.get());
         if tail != NIL {
             self.entries[tail as usize].next = i;
         }
@@ -520,6 +575,26 @@ mod tests {
         assert_eq!(t.lookup(0, mac(1), at(2)), Some(OfPort(1)));
         assert!(t.learn(&reflected, at(5)), "the lock has ended");
         assert_eq!(t.lookup(0, mac(1), at(5)), Some(OfPort(9)));
+    }
+
+    #[test]
+    fn packets_that_a_cache_forwards_keep_an_address_alive() {
+        let mut t = MacTable::new(DEFAULT_IDLE, 10);
+        for n in 0..10 {
+            t.learn(&seen(n, 1), at(0));
+        }
+        let cell = t.touch_cell(0, mac(0), OfPort(1)).unwrap();
+        assert!(t.touch_cell(0, mac(0), OfPort(2)).is_none());
+        cell.touch(at(250));
+        assert_eq!(t.lookup(0, mac(0), at(549)), Some(OfPort(1)));
+        assert!(!t.would_change(&seen(0, 1), at(250)));
+        t.learn(&seen(77, 1), at(260));
+        assert_eq!(t.lookup(0, mac(1), at(260)), None, "the oldest made room");
+        assert!(t.lookup(0, mac(0), at(260)).is_some());
+        t.expire(at(400));
+        assert_eq!((t.len(), t.next_timeout()), (2, Some(at(550))));
+        t.expire(at(550));
+        assert_eq!(t.len(), 1);
     }
 
     #[test]

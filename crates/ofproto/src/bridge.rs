@@ -1,0 +1,332 @@
+//! A bridge: its ports, flow tables and learned addresses.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Release};
+
+use base::{DpPort, HashKey, Instant, MacAddr, OfPort};
+use openflow::action::Action;
+use openflow::flow_mod::FlowMod;
+use openflow::message::{
+    FlowRemovedReason, PortDesc, PortMod, PortReason, SwitchConfig, SwitchDesc, port_config,
+};
+use packet::PacketBuf;
+use services::mac::{MacTable, Sighting};
+
+use crate::event::Event;
+use crate::port::{Port, PortSpec};
+use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
+
+/// Names a bridge for as long as the daemon runs; never given twice.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BridgeId(pub u32);
+
+/// What a bridge does while it has no controller (`ovs-vswitchd.conf.db(5)`, Bridge `fail_mode`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum FailMode {
+    /// Forwards as a learning switch would.
+    #[default]
+    Standalone,
+    /// Only what flows say.
+    Secure,
+}
+
+/// What the daemon wants of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct BridgeSpec {
+    /// Datapath id.
+    pub dpid: u64,
+    /// See [`FailMode`].
+    pub fail_mode: FailMode,
+    /// Controllers are configured.
+    pub has_controllers: bool,
+    /// NORMAL forwards what 802.1D reserves (`other_config:forward-bpdu`).
+    pub forward_bpdu: bool,
+    /// Age and number of learned addresses; `None` for the defaults.
+    pub mac_idle: Option<base::Duration>,
+    /// Most learned addresses.
+    pub mac_max: Option<usize>,
+    /// Who made it, as `ovs-ofctl dump-desc` shows.
+    pub desc: SwitchDesc,
+}
+
+/// A bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    /// Its id.
+    pub id: BridgeId,
+    /// Its name.
+    pub name: String,
+    pub(crate) spec: BridgeSpec,
+    pub(crate) tables: FlowTables,
+    pub(crate) ports: BTreeMap<OfPort, Port>,
+    /// Ports by datapath port: the order of floods.
+    pub(crate) by_dp: BTreeMap<(DpPort, OfPort), ()>,
+    pub(crate) mac: MacTable,
+    pub(crate) config: SwitchConfig,
+    /// Some controller wants packets that match no flow.
+    pub(crate) miss_to_controller: bool,
+    /// Highest generation id of a role request.
+    pub(crate) role_generation: Option<u64>,
+    pub(crate) next_session: u64,
+    pub(crate) events: Vec<Event>,
+    generation: Arc<AtomicU64>,
+}
+
+impl Bridge {
+    pub(crate) fn new(
+        id: BridgeId,
+        name: String,
+        spec: BridgeSpec,
+        hash: HashKey,
+        generation: Arc<AtomicU64>,
+        now: Instant,
+    ) -> Bridge {
+        let mut b = Bridge {
+            id,
+            name,
+            spec,
+            tables: FlowTables::new(hash),
+            ports: BTreeMap::new(),
+            by_dp: BTreeMap::new(),
+            mac: MacTable::default(),
+            config: SwitchConfig::default(),
+            miss_to_controller: false,
+            role_generation: None,
+            next_session: 0,
+            events: Vec::new(),
+            generation,
+        };
+        b.configure_mac();
+        b.flush_flows(now);
+        b
+    }
+
+    /// Says that translations made before may be wrong.
+    pub(crate) fn changed(&self) {
+        self.generation.fetch_add(1, Release);
+    }
+
+    /// What the daemon wants of it.
+    pub fn spec(&self) -> &BridgeSpec {
+        &self.spec
+    }
+
+    /// Changes what is wanted. Flows go when the bridge gets its first or loses its last
+    /// controller, or changes its fail mode without one.
+    pub fn set_spec(&mut self, spec: BridgeSpec, now: Instant) {
+        if spec == self.spec {
+            return;
+        }
+        let old = core::mem::replace(&mut self.spec, spec);
+        self.configure_mac();
+        if old.has_controllers != self.spec.has_controllers
+            || (!self.spec.has_controllers && old.fail_mode != self.spec.fail_mode)
+        {
+            self.flush_flows(now);
+        }
+        self.changed();
+    }
+
+    fn configure_mac(&mut self) {
+        use services::mac::{DEFAULT_IDLE, DEFAULT_MAX};
+        let idle = self.spec.mac_idle.unwrap_or(DEFAULT_IDLE);
+        self.mac.configure(idle, self.spec.mac_max.unwrap_or(DEFAULT_MAX));
+    }
+
+    /// Deletes all flows. A standalone bridge without controllers gets the one that makes it a
+    /// learning switch.
+    pub fn flush_flows(&mut self, now: Instant) {
+        self.tables.delete(&Criteria::default(), FlowRemovedReason::Delete);
+        if !self.spec.has_controllers && self.spec.fail_mode == FailMode::Standalone {
+            let fm = FlowMod {
+                priority: 0,
+                actions: alloc::vec![Action::Output { port: OfPort::NORMAL, max_len: 0 }],
+                ..FlowMod::default()
+            };
+            // The table is empty and the action is always possible.
+            let _ = self.tables.apply(&fm, now, true);
+        }
+        self.after_flows(now);
+    }
+
+    /// The flow tables.
+    pub fn tables(&self) -> &FlowTables {
+        &self.tables
+    }
+
+    /// Applies a flow mod of a controller.
+    pub fn flow_mod(&mut self, fm: &FlowMod, now: Instant) -> Result<FlowModDone, FlowModError> {
+        let done = self.tables.apply(fm, now, false)?;
+        self.after_flows(now);
+        Ok(done)
+    }
+
+    fn after_flows(&mut self, now: Instant) {
+        for r in self.tables.take_removed() {
+            self.events.push(Event::flow_removed(&r, now));
+        }
+        self.changed();
+    }
+
+    /// Removes flows and addresses whose time is up, a bounded number at once. Pull the counters
+    /// of caches before. Returns whether there is more to do at once.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        const LIMIT: usize = 2000;
+        let n = self.tables.expire(now, LIMIT);
+        if n > 0 {
+            self.after_flows(now);
+        }
+        if self.mac.next_timeout().is_some_and(|t| t <= now) && self.mac.expire(now) {
+            self.changed();
+        }
+        self.tables.next_timeout().is_some_and(|t| t <= now)
+    }
+
+    /// When [`Bridge::expire`] is to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match (self.tables.next_timeout(), self.mac.next_timeout()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Its ports, by number.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.values()
+    }
+
+    /// A port.
+    pub fn port(&self, ofport: OfPort) -> Option<&Port> {
+        self.ports.get(&ofport)
+    }
+
+    /// The port with this name.
+    pub fn port_by_name(&self, name: &str) -> Option<&Port> {
+        self.ports.values().find(|p| p.spec.name == name)
+    }
+
+    pub(crate) fn put_port(&mut self, ofport: OfPort, spec: PortSpec, now: Instant) {
+        match self.ports.get_mut(&ofport) {
+            Some(p) if p.spec == spec => return,
+            Some(p) => {
+                let before = p.desc();
+                if p.spec.vlan != spec.vlan {
+                    self.mac.flush_port(ofport);
+                }
+                self.by_dp.remove(&(p.spec.dp_port, ofport));
+                if p.spec.admin_up != spec.admin_up {
+                    p.config &= !port_config::PORT_DOWN;
+                    p.config |= if spec.admin_up { 0 } else { port_config::PORT_DOWN };
+                }
+                p.spec = spec;
+                self.by_dp.insert((p.spec.dp_port, ofport), ());
+                let after = p.desc();
+                if before != after {
+                    self.events.push(Event::PortStatus(PortReason::Modify, after));
+                }
+            }
+            None => {
+                let p = Port::new(ofport, spec, now);
+                self.by_dp.insert((p.spec.dp_port, ofport), ());
+                self.events.push(Event::PortStatus(PortReason::Add, p.desc()));
+                self.ports.insert(ofport, p);
+            }
+        }
+        self.changed();
+    }
+
+    pub(crate) fn remove_port(&mut self, ofport: OfPort) -> Option<Port> {
+        let p = self.ports.remove(&ofport)?;
+        self.by_dp.remove(&(p.spec.dp_port, ofport));
+        self.mac.flush_port(ofport);
+        self.events.push(Event::PortStatus(PortReason::Delete, p.desc()));
+        self.changed();
+        Some(p)
+    }
+
+    /// A controller changes a port. Returns `false` if there is none; `Err` if the address given
+    /// as a check is another's.
+    pub(crate) fn port_mod(&mut self, m: &PortMod) -> Result<bool, ()> {
+        let Some(p) = self.ports.get_mut(&m.port) else { return Ok(false) };
+        if p.spec.mac != m.hw_addr {
+            return Err(());
+        }
+        use port_config::{NO_FLOOD, NO_FWD, NO_PACKET_IN, NO_RECV, NO_RECV_STP, PORT_DOWN};
+        let can = PORT_DOWN | NO_RECV | NO_RECV_STP | NO_FLOOD | NO_FWD | NO_PACKET_IN;
+        let new = (p.config & !(m.mask & can)) | (m.config & m.mask & can);
+        if new != p.config {
+            let toggled = new ^ p.config;
+            p.config = new;
+            if toggled & PORT_DOWN != 0 {
+                let up = new & PORT_DOWN == 0;
+                self.events.push(Event::SetPortAdmin { port: m.port, up });
+            }
+            let desc: PortDesc = p.desc();
+            self.events.push(Event::PortStatus(PortReason::Modify, desc));
+            self.changed();
+        }
+        Ok(true)
+    }
+
+    /// The learned addresses.
+    pub fn mac(&self) -> &MacTable {
+        &self.mac
+    }
+
+    /// Learns an address; an effect of a translation.
+    pub fn learn_mac(&mut self, s: &Sighting, now: Instant) {
+        if self.mac.learn(s, now) {
+            self.changed();
+        }
+    }
+
+    /// Changes the learned addresses (`fdb/flush`, `fdb/add`, `fdb/del`).
+    pub fn with_mac<T>(&mut self, f: impl FnOnce(&mut MacTable) -> T) -> T {
+        let out = f(&mut self.mac);
+        self.changed();
+        out
+    }
+
+    /// Whether packets without a flow go to a controller: some session is of OpenFlow 1.2 or
+    /// older and wants them. The daemon sets it when sessions come, go or change.
+    pub fn set_miss_to_controller(&mut self, yes: bool) {
+        if self.miss_to_controller != yes {
+            self.miss_to_controller = yes;
+            self.changed();
+        }
+    }
+
+    /// What happened since the last call and concerns controllers or the daemon.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        core::mem::take(&mut self.events)
+    }
+
+    /// Adds a packet-in or another effect of a translation to the events.
+    pub fn push_event(&mut self, e: Event) {
+        self.events.push(e);
+    }
+
+    /// Whether a table belongs to controllers.
+    pub fn is_visible(table: base::TableId) -> bool {
+        table < INTERNAL_TABLE
+    }
+
+    /// The bridge's own address, that of its LOCAL port.
+    pub fn local_mac(&self) -> MacAddr {
+        self.ports.get(&OfPort::LOCAL).map_or(MacAddr::ZERO, |p| p.spec.mac)
+    }
+}
+
+/// A packet for the datapath to send on behalf of a controller.
+#[derive(Debug)]
+pub struct Execute {
+    /// The packet, its layers set.
+    pub packet: PacketBuf,
+    /// Its key, with a datapath port in `in_port`.
+    pub key: flow::PacketKey,
+    /// What to do with it.
+    pub actions: Arc<[dpif::DpAction]>,
+}

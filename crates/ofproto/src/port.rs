@@ -1,0 +1,166 @@
+//! Ports of a bridge: what the operator configured and what the link says.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base::{DpPort, Instant, MacAddr, OfPort};
+use openflow::message::{PortDesc, port_config, port_state};
+
+/// How a port takes part in VLANs (`ovs-vswitchd.conf.db(5)`, Port `vlan_mode`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum VlanMode {
+    /// Carries the VLANs of `trunks`, all if empty.
+    #[default]
+    Trunk,
+    /// Carries VLAN `tag`, without a tag on the wire.
+    Access,
+    /// A trunk whose untagged packets belong to VLAN `tag`, which leaves tagged.
+    NativeTagged,
+    /// A trunk whose untagged packets belong to VLAN `tag`, which leaves untagged.
+    NativeUntagged,
+}
+
+/// When a packet in no VLAN leaves with a priority tag (`other_config:priority-tags`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum PriorityTags {
+    /// Never.
+    #[default]
+    Never,
+    /// If it has a priority.
+    IfNonzero,
+    /// Always.
+    Always,
+}
+
+/// VLAN configuration of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct VlanConfig {
+    /// How it takes part.
+    pub mode: VlanMode,
+    /// The access or native VLAN.
+    pub tag: u16,
+    /// VLANs that a trunk carries, sorted; empty for all. 0 stands for untagged packets.
+    pub trunks: Vec<u16>,
+    /// Tags for packets in no VLAN.
+    pub priority_tags: PriorityTags,
+}
+
+impl VlanConfig {
+    /// Whether a trunk carries `vid`.
+    pub fn trunks(&self, vid: u16) -> bool {
+        self.trunks.is_empty() || self.trunks.binary_search(&vid).is_ok()
+    }
+
+    /// Whether packets of VLAN `vid` go out of the port.
+    pub fn carries(&self, vid: u16) -> bool {
+        match self.mode {
+            VlanMode::Access => vid == self.tag,
+            VlanMode::Trunk => self.trunks(vid),
+            VlanMode::NativeTagged | VlanMode::NativeUntagged => {
+                vid == self.tag || self.trunks(vid)
+            }
+        }
+    }
+}
+
+/// The other end of a patch port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name of the interface that is the other end.
+    pub port: String,
+}
+
+/// What the daemon wants of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PortSpec {
+    /// Name.
+    pub name: String,
+    /// Its number in the datapath; [`DpPort::NONE`] for a patch port.
+    pub dp_port: DpPort,
+    /// Ethernet address.
+    pub mac: MacAddr,
+    /// VLANs.
+    pub vlan: VlanConfig,
+    /// Protected ports do not talk to each other (Port `protected`).
+    pub protected: bool,
+    /// The other end of a patch port.
+    pub peer: Option<Peer>,
+    /// Administratively up.
+    pub admin_up: bool,
+    /// Has a link.
+    pub link_up: bool,
+    /// [`openflow::message::port_feature`] bits in use.
+    pub current: u32,
+    /// kb/s.
+    pub curr_speed: u32,
+    /// kb/s.
+    pub max_speed: u32,
+}
+
+/// A port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its number on the bridge.
+    pub ofport: OfPort,
+    /// What the daemon wants.
+    pub spec: PortSpec,
+    /// [`port_config`] bits that controllers set; [`port_config::PORT_DOWN`] mirrors the device.
+    pub config: u32,
+    /// When it was added.
+    pub created: Instant,
+}
+
+impl Port {
+    pub(crate) fn new(ofport: OfPort, spec: PortSpec, now: Instant) -> Port {
+        let config = if spec.admin_up { 0 } else { port_config::PORT_DOWN };
+        Port { ofport, spec, config, created: now }
+    }
+
+    /// Whether floods reach it.
+    pub fn floodable(&self) -> bool {
+        self.config & port_config::NO_FLOOD == 0
+    }
+
+    /// As OpenFlow describes it.
+    pub fn desc(&self) -> PortDesc {
+        let link = if self.spec.link_up { 0 } else { port_state::LINK_DOWN };
+        PortDesc {
+            port: self.ofport,
+            hw_addr: self.spec.mac,
+            name: self.spec.name.clone(),
+            config: self.config,
+            state: link,
+            current: self.spec.current,
+            advertised: 0,
+            supported: 0,
+            peer: 0,
+            curr_speed: self.spec.curr_speed,
+            max_speed: self.spec.max_speed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_vlans_go_out_of_which_port() {
+        let cfg = |mode, tag, trunks: &[u16]| VlanConfig {
+            mode,
+            tag,
+            trunks: trunks.into(),
+            ..VlanConfig::default()
+        };
+        for (c, yes, no) in [
+            (cfg(VlanMode::Access, 5, &[]), &[5][..], &[0, 6][..]),
+            (cfg(VlanMode::Trunk, 0, &[]), &[0, 1, 4095], &[]),
+            (cfg(VlanMode::Trunk, 0, &[2, 9]), &[2, 9], &[0, 3]),
+            (cfg(VlanMode::NativeUntagged, 5, &[2]), &[2, 5], &[0, 3]),
+            (cfg(VlanMode::NativeTagged, 5, &[]), &[5, 2, 0], &[]),
+        ] {
+            assert!(yes.iter().all(|&v| c.carries(v)), "{c:?}");
+            assert!(!no.iter().any(|&v| c.carries(v)), "{c:?}");
+        }
+    }
+}

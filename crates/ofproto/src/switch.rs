@@ -1,0 +1,159 @@
+//! All bridges that share a datapath.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::Acquire};
+
+use base::{DpPort, HashKey, Instant, OfPort};
+use hashbrown::HashMap;
+
+use crate::bridge::{Bridge, BridgeId, BridgeSpec};
+use crate::port::PortSpec;
+use crate::recirc::RecircStore;
+
+/// See the module. The daemon keeps it behind one lock: translations share it, everything else
+/// has it alone.
+#[derive(Debug)]
+pub struct Switch {
+    bridges: BTreeMap<BridgeId, Bridge>,
+    names: HashMap<String, BridgeId>,
+    by_dp: HashMap<DpPort, (BridgeId, OfPort)>,
+    /// Interfaces by name, for patch ports.
+    by_interface: HashMap<String, (BridgeId, OfPort)>,
+    pub(crate) recircs: Arc<dyn RecircStore>,
+    generation: Arc<AtomicU64>,
+    hash: HashKey,
+    last_bridge: u32,
+}
+
+impl Switch {
+    /// A switch without bridges. `hash` keys the hash tables that strangers' packets look into.
+    pub fn new(hash: HashKey, recircs: Arc<dyn RecircStore>) -> Switch {
+        Switch {
+            bridges: BTreeMap::new(),
+            names: HashMap::new(),
+            by_dp: HashMap::new(),
+            by_interface: HashMap::new(),
+            recircs,
+            generation: Arc::new(AtomicU64::new(1)),
+            hash,
+            last_bridge: 0,
+        }
+    }
+
+    /// Changes whenever a translation made before may be wrong now. The handle is read without
+    /// the lock, before a translation starts.
+    pub fn generation_handle(&self) -> Arc<AtomicU64> {
+        self.generation.clone()
+    }
+
+    /// See [`Switch::generation_handle`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// The numbers of frozen pipelines.
+    pub fn recircs(&self) -> &Arc<dyn RecircStore> {
+        &self.recircs
+    }
+
+    /// Adds a bridge, or changes the one with this name.
+    pub fn put_bridge(&mut self, name: &str, spec: BridgeSpec, now: Instant) -> BridgeId {
+        if let Some(&id) = self.names.get(name) {
+            if let Some(b) = self.bridges.get_mut(&id) {
+                b.set_spec(spec, now);
+            }
+            return id;
+        }
+        self.last_bridge += 1;
+        let id = BridgeId(self.last_bridge);
+        let b = Bridge::new(id, name.to_string(), spec, self.hash, self.generation.clone(), now);
+        b.changed();
+        self.bridges.insert(id, b);
+        self.names.insert(name.to_string(), id);
+        id
+    }
+
+    /// Removes a bridge and its ports.
+    pub fn remove_bridge(&mut self, id: BridgeId) -> Option<Bridge> {
+        let b = self.bridges.remove(&id)?;
+        self.names.remove(&b.name);
+        self.by_dp.retain(|_, v| v.0 != id);
+        self.by_interface.retain(|_, v| v.0 != id);
+        b.changed();
+        Some(b)
+    }
+
+    /// Adds a port with this number, or changes it. A number or datapath port that was another's
+    /// goes over to this one.
+    pub fn put_port(&mut self, id: BridgeId, ofport: OfPort, spec: PortSpec, now: Instant) {
+        let Some(b) = self.bridges.get_mut(&id) else { return };
+        if let Some(old) = b.port(ofport) {
+            let (dp, name) = (old.spec.dp_port, old.spec.name.clone());
+            if self.by_dp.get(&dp) == Some(&(id, ofport)) {
+                self.by_dp.remove(&dp);
+            }
+            if self.by_interface.get(&name) == Some(&(id, ofport)) {
+                self.by_interface.remove(&name);
+            }
+            if name != spec.name {
+                b.remove_port(ofport);
+            }
+        }
+        if spec.dp_port != DpPort::NONE {
+            self.by_dp.insert(spec.dp_port, (id, ofport));
+        }
+        self.by_interface.insert(spec.name.clone(), (id, ofport));
+        b.put_port(ofport, spec, now);
+    }
+
+    /// Removes a port.
+    pub fn remove_port(&mut self, id: BridgeId, ofport: OfPort) {
+        let Some(b) = self.bridges.get_mut(&id) else { return };
+        if b.remove_port(ofport).is_some() {
+            self.by_dp.retain(|_, v| *v != (id, ofport));
+            self.by_interface.retain(|_, v| *v != (id, ofport));
+        }
+    }
+
+    /// A bridge.
+    pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
+        self.bridges.get(&id)
+    }
+
+    /// A bridge.
+    pub fn bridge_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
+        self.bridges.get_mut(&id)
+    }
+
+    /// The bridge with this name.
+    pub fn bridge_by_name(&self, name: &str) -> Option<&Bridge> {
+        self.bridges.get(self.names.get(name)?)
+    }
+
+    /// All bridges, in the order they were added.
+    pub fn bridges(&self) -> impl Iterator<Item = &Bridge> {
+        self.bridges.values()
+    }
+
+    /// All bridges, in the order they were added.
+    pub fn bridges_mut(&mut self) -> impl Iterator<Item = &mut Bridge> {
+        self.bridges.values_mut()
+    }
+
+    /// The bridge and port that a datapath port belongs to.
+    pub fn port_of_dp(&self, dp: DpPort) -> Option<(BridgeId, OfPort)> {
+        self.by_dp.get(&dp).copied()
+    }
+
+    /// The bridge and port of an interface.
+    pub fn port_of_interface(&self, name: &str) -> Option<(BridgeId, OfPort)> {
+        self.by_interface.get(name).copied()
+    }
+
+    /// When some bridge's [`Bridge::expire`] is to be called.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.bridges.values().filter_map(Bridge::next_timeout).min()
+    }
+}

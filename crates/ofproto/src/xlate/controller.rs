@@ -1,0 +1,140 @@
+//! `controller`: packets for controllers.
+//!
+//! The datapath hands a copy of the packet, as the actions so far made it, back to the daemon with
+//! a cookie; [`Switch::packet_in`] makes the event of it. The pipeline's fields do not travel with
+//! the packet: the cookie names a frozen state that has them.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use dpif::{ControllerCookie, DpAction, UserspaceCookie};
+use flow::{FieldId, FlowKey, Match, PacketKey};
+use openflow::action::{ControllerAction, PacketInReason};
+
+use super::Ctx;
+use crate::bridge::BridgeId;
+use crate::event::{Event, PacketInEvent};
+use crate::rule::Rule;
+use crate::switch::Switch;
+
+impl Ctx<'_> {
+    pub(super) fn controller(&mut self, c: &ControllerAction) {
+        self.commit();
+        let mut reason = c.reason;
+        if reason == PacketInReason::Action && self.rule.is_some_and(Rule::is_table_miss) {
+            reason = PacketInReason::ExplicitMiss;
+        }
+        let (recirc_id, held) = self.sw.recircs.intern(self.freeze(self.table));
+        self.credits.frozen.push(held);
+        let cookie = ControllerCookie {
+            reason: reason as u8,
+            dont_send: self.is_trace(),
+            continuation: false,
+            recirc_id,
+            rule_cookie: self.rule.map_or(u64::MAX, |r| r.cookie.0),
+            controller_id: c.controller_id,
+            max_len: c.max_len,
+            userdata: (!c.userdata.is_empty()).then(|| Arc::from(&c.userdata[..])),
+        };
+        self.out.push(DpAction::Userspace(Box::new(UserspaceCookie::Controller(cookie))));
+    }
+}
+
+impl Switch {
+    /// The packet-in for a packet that a `controller` action sent up. The `in_port` of `key` is
+    /// a datapath port. `None` if nobody is to get it.
+    pub fn packet_in(
+        &self,
+        cookie: &ControllerCookie,
+        frame: &[u8],
+        key: &PacketKey,
+    ) -> Option<(BridgeId, Event)> {
+        if cookie.dont_send {
+            return None;
+        }
+        let frozen = self.recircs.get(cookie.recirc_id)?;
+        self.bridge(frozen.bridge)?;
+        let mut flow = FlowKey::from(*key);
+        frozen.thaw(&mut flow);
+        let event = PacketInEvent {
+            packet: Arc::from(frame),
+            max_len: cookie.max_len,
+            reason: reason(cookie.reason),
+            table: frozen.table,
+            cookie: cookie.rule_cookie,
+            metadata: metadata(&flow),
+            controller_id: cookie.controller_id,
+            userdata: cookie.userdata.as_deref().unwrap_or_default().into(),
+        };
+        Some((frozen.bridge, Event::PacketIn(Box::new(event))))
+    }
+}
+
+fn reason(n: u8) -> PacketInReason {
+    use PacketInReason as R;
+    [
+        R::NoMatch,
+        R::Action,
+        R::InvalidTtl,
+        R::ActionSet,
+        R::Group,
+        R::PacketOut,
+        R::ExplicitMiss,
+        R::ImplicitMiss,
+    ]
+    .into_iter()
+    .find(|r| *r as u8 == n)
+    .unwrap_or_default()
+}
+
+/// The pipeline fields that a packet-in tells: `in_port`, and what is not zero of the others.
+fn metadata(flow: &FlowKey) -> Match {
+    let mut m = Match::ANY;
+    let mut take = |id: FieldId, always: bool| {
+        let row = id.row();
+        let v = row.get(flow);
+        if v != 0 || always {
+            row.set(&mut m.key, v);
+            row.set(&mut m.mask, row.all_ones());
+        }
+    };
+    take(FieldId::InPort, true);
+    for id in [
+        FieldId::TunId,
+        FieldId::TunSrc,
+        FieldId::TunDst,
+        FieldId::TunIpv6Src,
+        FieldId::TunIpv6Dst,
+        FieldId::TunFlags,
+        FieldId::TunGbpId,
+        FieldId::TunGbpFlags,
+        FieldId::Metadata,
+        FieldId::PktMark,
+        FieldId::PacketType,
+        FieldId::CtState,
+        FieldId::CtZone,
+        FieldId::CtMark,
+        FieldId::CtLabel,
+    ] {
+        take(id, false);
+    }
+    for id in flow::field::FIELDS.iter().map(|f| f.id) {
+        if (FieldId::Reg0..=FieldId::Reg15).contains(&id) {
+            take(id, false);
+        }
+    }
+    if flow.pkt.ct_state != 0 && flow.pkt.ct_nw_proto != 0 {
+        let tuple: &[FieldId] = if flow.pkt.dl_type == packet::header::ethertype::IPV6 {
+            &[FieldId::CtIpv6Src, FieldId::CtIpv6Dst]
+        } else {
+            &[FieldId::CtNwSrc, FieldId::CtNwDst]
+        };
+        for &id in tuple {
+            take(id, true);
+        }
+        for id in [FieldId::CtNwProto, FieldId::CtTpSrc, FieldId::CtTpDst] {
+            take(id, true);
+        }
+    }
+    m
+}

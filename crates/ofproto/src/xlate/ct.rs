@@ -1,0 +1,117 @@
+//! `ct`: through the connection tracker.
+//!
+//! The tracker is the datapath's. Without a table the packet is tracked and goes on here as
+//! untracked. With a table, a copy is tracked and resumes in that table with the tracker's
+//! verdict, by recirculation; the packet itself goes on here, untracked.
+
+use alloc::boxed::Box;
+use alloc::format;
+
+use base::Zone;
+use conntrack::CtRequest;
+use dpif::DpAction;
+use flow::FlowKey;
+use openflow::action::{CtAction, CtZone};
+use packet::header::ethertype;
+
+use super::Ctx;
+use crate::recirc::{Frozen, HashableActions};
+use crate::trace::NodeKind;
+
+impl Ctx<'_> {
+    pub(super) fn ct(&mut self, a: &CtAction) {
+        let zone = match a.zone {
+            CtZone::Imm(z) => z,
+            CtZone::Field(sf) => {
+                self.look_at(sf);
+                sf.get(&self.flow) as u16
+            }
+        };
+        self.commit();
+        let ip = matches!(self.flow.pkt.dl_type, ethertype::IPV4 | ethertype::IPV6);
+        self.ct_set = FlowKey::ZERO;
+        // Bits of the mark and label that are set here are not looked at by that.
+        let (mark, label) = (self.wc.pkt.ct_mark, self.wc.pkt.ct_label);
+        self.actions(&a.exec, false);
+        (self.wc.pkt.ct_mark, self.wc.pkt.ct_label) = (mark, label);
+        let set = core::mem::replace(&mut self.ct_set, FlowKey::ZERO).pkt;
+        let k = &self.flow.pkt;
+        let request = CtRequest {
+            zone: Zone(zone),
+            commit: a.commit,
+            force: a.force,
+            mark: (set.ct_mark != 0).then_some((k.ct_mark & set.ct_mark, set.ct_mark)),
+            label: (set.ct_label != [0; 16]).then(|| {
+                let m = u128::from_be_bytes(set.ct_label);
+                (u128::from_be_bytes(k.ct_label) & m, m)
+            }),
+            ..CtRequest::default()
+        };
+        // What is not IP cannot be tracked: it goes on in the table as it is.
+        if ip {
+            self.out.push(DpAction::Ct(Box::new(request)));
+        }
+        if let Some(table) = a.recirc_table {
+            self.conntracked = true;
+            let frozen = self.freeze(table);
+            let (id, held) = self.sw.recircs.intern(frozen);
+            self.credits.frozen.push(held);
+            self.out.push(DpAction::Recirc(id));
+            let key = self.flow;
+            if let Some(t) = &mut self.trace {
+                t.recirculated(id, zone, &key);
+            }
+            self.report(NodeKind::Detail, || {
+                format!(
+                    "A clone of the packet is forked to recirculate. The forked pipeline will be \
+                     resumed at table {}.",
+                    table.0
+                )
+            });
+        }
+        self.clear_ct_fields();
+        self.report(NodeKind::Detail, || {
+            "Sets the packet to an untracked state, and clears all the conntrack fields.".into()
+        });
+        self.conntracked = false;
+    }
+
+    /// What the pipeline needs to go on later in `table`.
+    pub(super) fn freeze(&self, table: base::TableId) -> Frozen {
+        Frozen {
+            bridge: self.br.id,
+            table,
+            conntracked: self.conntracked,
+            in_port: self.in_port(),
+            metadata: self.flow.metadata,
+            regs: self.flow.regs,
+            tunnel: self.flow.pkt.tunnel,
+            stack: self.stack.clone(),
+            action_set: HashableActions(self.action_set.clone().into_boxed_slice()),
+        }
+    }
+
+    /// The packet is untracked.
+    pub(super) fn clear_ct_fields(&mut self) {
+        let k = &mut self.flow.pkt;
+        (k.ct_state, k.ct_zone, k.ct_mark, k.ct_nw_proto) = (0, 0, 0, 0);
+        (k.ct_nw_src, k.ct_nw_dst, k.ct_tp_src, k.ct_tp_dst) = (0, 0, 0, 0);
+        (k.ct_label, k.ct_ipv6_src, k.ct_ipv6_dst) = ([0; 16], [0; 16], [0; 16]);
+    }
+
+    /// Swaps the packet's five-tuple with that of its connection's original direction, for one
+    /// lookup (`resubmit(,,ct)`).
+    pub(super) fn swap_ct_tuple(&mut self) {
+        let swap = |k: &mut flow::PacketKey| {
+            core::mem::swap(&mut k.nw_src, &mut k.ct_nw_src);
+            core::mem::swap(&mut k.nw_dst, &mut k.ct_nw_dst);
+            core::mem::swap(&mut k.ipv6_src, &mut k.ct_ipv6_src);
+            core::mem::swap(&mut k.ipv6_dst, &mut k.ct_ipv6_dst);
+            core::mem::swap(&mut k.nw_proto, &mut k.ct_nw_proto);
+            core::mem::swap(&mut k.tp_src, &mut k.ct_tp_src);
+            core::mem::swap(&mut k.tp_dst, &mut k.ct_tp_dst);
+        };
+        swap(&mut self.flow.pkt);
+        swap(&mut self.wc.pkt);
+    }
+}

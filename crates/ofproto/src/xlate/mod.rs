@@ -1,0 +1,440 @@
+//! Translation: from a packet's key, through the flow tables, to datapath actions and to the bits
+//! of the key that decided them.
+//!
+//! [`Switch::xlate`] runs the pipeline on a copy of the key. Setting a field changes the copy
+//! only; what differs from the packet is *committed* as datapath actions before something can see
+//! the packet ([`commit`]). Every bit that is looked at or set is marked in `wc`; at the end `wc`
+//! is the mask of a megaflow: any packet that agrees on those bits would have been translated the same.
+//!
+//! Nothing outside changes: what must happen besides (learning an address, …) comes back as
+//! [`Effect`]s, and the counters to credit as [`Credits`]. So any number of translations run at
+//! once under a shared lock.
+//!
+//! Limits are Open vSwitch's (`ovs-actions(7)`, "resubmit"): depth 64, 4,096 resubmits. Beyond
+//! them the packet is dropped with the reason.
+//!
+//! Topics: [`actions`] (the loop), [`set_field`], [`commit`], [`output`] (ports), [`normal`],
+//! [`ct`], [`controller`].
+
+mod actions;
+mod commit;
+mod controller;
+mod ct;
+mod normal;
+mod output;
+mod set_field;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base::{DpPort, Instant, OfPort, RecircId, TableId};
+use dpif::{DpAction, DropReason};
+use flow::{FlowKey, PacketKey, VLAN_PRESENT, nw_frag};
+use openflow::action::Action;
+use packet::header::{ethertype, ipproto};
+use services::mac::Sighting;
+
+use crate::bridge::{Bridge, BridgeId};
+use crate::recirc::StackValue;
+use crate::rule::{Credits, Rule};
+use crate::switch::Switch;
+use crate::trace::{NodeKind, Trace};
+
+/// Deepest nesting of resubmits backwards or to the same table.
+pub const MAX_DEPTH: usize = 64;
+/// Most resubmits of one translation.
+pub const MAX_RESUBMITS: usize = 4096;
+/// Most bytes of datapath actions that one translation may make.
+const MAX_DP_ACTIONS: usize = 4096;
+/// Most values on the stack: 64 kB.
+const MAX_STACK: usize = 65536 / 16;
+
+/// Something that a packet's passage makes happen besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A bridge learns an address ([`Bridge::learn_mac`]).
+    LearnMac(BridgeId, Sighting),
+}
+
+/// A translation.
+#[derive(Debug, Default)]
+pub struct XlateOut {
+    /// What the datapath does with the packet; empty to drop it because the pipeline says so.
+    pub actions: Vec<DpAction>,
+    /// Bits of the packet's key that decided it, the datapath's own requirements included.
+    pub mask: PacketKey,
+    /// The same without what only the datapath requires: what `ofproto/trace` shows.
+    pub shown_mask: PacketKey,
+    /// What counts the packet.
+    pub credits: Credits,
+    /// What else is to happen, for each packet that is translated.
+    pub effects: Vec<Effect>,
+    /// Why the packet is dropped, if it is.
+    pub drop: Option<DropReason>,
+    /// The bridge that the packet entered.
+    pub bridge: Option<BridgeId>,
+    /// The pipeline's key at the end.
+    pub final_key: FlowKey,
+}
+
+impl Switch {
+    /// Translates a packet. The `in_port` of `key` is a datapath port. With `trace`, tells what
+    /// happens; nothing is learned then and controllers get nothing.
+    pub fn xlate(&self, now: Instant, key: &PacketKey, trace: Option<&mut Trace>) -> XlateOut {
+        let mut flow = FlowKey::from(*key);
+        let bridge = if key.recirc_id == 0 {
+            let Some((id, ofport)) = self.port_of_dp(DpPort(key.in_port)) else {
+                return XlateOut::dropped(key, DropReason::BridgeNotFound);
+            };
+            flow.pkt.in_port = u32::from(ofport.0);
+            id
+        } else {
+            BridgeId(0) // the frozen state knows it
+        };
+        let mut out = self.xlate_on(now, bridge, &flow, trace);
+        // The datapath matches its own port number: the mask is all ones either way.
+        out.mask.in_port = u32::MAX;
+        out
+    }
+
+    /// Translates a packet on a bridge, or resumes it where its `recirc_id` says. The `in_port` of
+    /// `flow` is an OpenFlow port.
+    pub fn xlate_on(
+        &self,
+        now: Instant,
+        bridge: BridgeId,
+        flow: &FlowKey,
+        trace: Option<&mut Trace>,
+    ) -> XlateOut {
+        let key = &flow.pkt;
+        let mut flow = *flow;
+        flow.actset_output = u32::from(OfPort::UNSET.0);
+        if key.recirc_id == 0 {
+            let Some(br) = self.bridge(bridge) else {
+                return XlateOut::dropped(key, DropReason::BridgeNotFound);
+            };
+            let mut ctx = Ctx::new(self, br, now, flow, trace);
+            ctx.enter_bridge();
+            ctx.run(TableId(0));
+            return ctx.finish(key);
+        }
+        let Some(frozen) = self.recircs.get(RecircId(key.recirc_id)) else {
+            return XlateOut::dropped(key, DropReason::NoRecirculationContext);
+        };
+        let Some(br) = self.bridge(frozen.bridge) else {
+            return XlateOut::dropped(key, DropReason::NoRecirculationContext);
+        };
+        frozen.thaw(&mut flow);
+        let mut ctx = Ctx::new(self, br, now, flow, trace);
+        ctx.enter_bridge();
+        ctx.stack.clone_from(&frozen.stack);
+        ctx.action_set = frozen.action_set.0.to_vec();
+        ctx.conntracked = frozen.conntracked;
+        if !frozen.conntracked {
+            ctx.clear_ct_fields();
+        }
+        let old = ctx.report_enter(NodeKind::Thaw, || "thaw".into());
+        ctx.report(NodeKind::Thaw, || format!("Resuming from table {}", frozen.table.0));
+        ctx.report_leave(old);
+        let table = frozen.table;
+        ctx.credits.frozen.push(frozen);
+        ctx.run(table);
+        ctx.finish(key)
+    }
+
+    /// Translates the actions of a packet-out on a bridge. The `in_port` of `flow` is an OpenFlow
+    /// port.
+    pub fn xlate_packet_out(
+        &self,
+        now: Instant,
+        bridge: BridgeId,
+        flow: &FlowKey,
+        actions: &[Action],
+        trace: Option<&mut Trace>,
+    ) -> XlateOut {
+        let Some(br) = self.bridge(bridge) else {
+            return XlateOut::dropped(&flow.pkt, DropReason::BridgeNotFound);
+        };
+        let mut ctx = Ctx::new(self, br, now, *flow, trace);
+        ctx.packet_out = true;
+        ctx.enter_bridge();
+        ctx.actions(actions, true);
+        ctx.execute_action_set();
+        ctx.finish(&flow.pkt)
+    }
+}
+
+impl XlateOut {
+    fn dropped(key: &PacketKey, reason: DropReason) -> XlateOut {
+        let mask = dpif::required_mask(key);
+        XlateOut {
+            actions: alloc::vec![DpAction::Drop(reason)],
+            mask,
+            shown_mask: mask,
+            drop: Some(reason),
+            final_key: FlowKey::from(*key),
+            ..XlateOut::default()
+        }
+    }
+}
+
+/// State of a translation.
+struct Ctx<'a> {
+    sw: &'a Switch,
+    br: &'a Bridge,
+    now: Instant,
+    /// The packet and pipeline as they are now.
+    flow: FlowKey,
+    /// The packet as the datapath actions so far have left it.
+    base: PacketKey,
+    /// Bits looked at or set.
+    wc: FlowKey,
+    out: Vec<DpAction>,
+    credits: Credits,
+    effects: Vec<Effect>,
+    table: TableId,
+    rule: Option<&'a Rule>,
+    /// Nested resubmits that did not go forward.
+    depth: usize,
+    /// Nested calls, which use this thread's stack.
+    nesting: usize,
+    resubmits: usize,
+    exit: bool,
+    error: Option<DropReason>,
+    conntracked: bool,
+    /// Bits of `ct_mark` and `ct_label` that the `exec` of the present `ct` sets.
+    ct_set: FlowKey,
+    stack: Vec<StackValue>,
+    action_set: Vec<Action>,
+    in_action_set: bool,
+    packet_out: bool,
+    trace: Option<&'a mut Trace>,
+}
+
+impl<'a> Ctx<'a> {
+    fn new(
+        sw: &'a Switch,
+        br: &'a Bridge,
+        now: Instant,
+        flow: FlowKey,
+        trace: Option<&'a mut Trace>,
+    ) -> Ctx<'a> {
+        let mut wc = FlowKey::ZERO;
+        wc.pkt = dpif::required_mask(&flow.pkt);
+        Ctx {
+            sw,
+            br,
+            now,
+            flow,
+            base: flow.pkt,
+            wc,
+            out: Vec::new(),
+            credits: Credits::default(),
+            effects: Vec::new(),
+            table: TableId(0),
+            rule: None,
+            depth: 0,
+            nesting: 0,
+            resubmits: 0,
+            exit: false,
+            error: None,
+            conntracked: false,
+            ct_set: FlowKey::ZERO,
+            stack: Vec::new(),
+            action_set: Vec::new(),
+            in_action_set: false,
+            packet_out: false,
+            trace,
+        }
+    }
+
+    fn in_port(&self) -> OfPort {
+        OfPort(self.flow.pkt.in_port as u16)
+    }
+
+    /// Whether side effects are wanted: not when tracing.
+    fn is_trace(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
+        if let Some(t) = &mut self.trace {
+            t.add(kind, text());
+        }
+    }
+
+    /// Adds a node and makes it the place of what is reported next; returns the place before.
+    fn report_enter(&mut self, kind: NodeKind, text: impl FnOnce() -> String) -> usize {
+        match &mut self.trace {
+            Some(t) => {
+                let node = t.add(kind, text());
+                t.enter(node)
+            }
+            None => 0,
+        }
+    }
+
+    fn report_leave(&mut self, place: usize) {
+        if let Some(t) = &mut self.trace {
+            t.enter(place);
+        }
+    }
+
+    fn enter_bridge(&mut self) {
+        let name = &self.br.name;
+        self.report_enter(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
+    }
+
+    /// The pipeline from `table` on.
+    fn run(&mut self, table: TableId) {
+        use openflow::message::port_config::{NO_RECV, NO_RECV_STP};
+        self.table = table;
+        if let Some(p) = self.br.port(self.in_port()) {
+            let stp = self.flow.pkt.dl_dst == STP_ADDRESS;
+            if p.config & (if stp { NO_RECV_STP } else { NO_RECV }) != 0 {
+                self.report(NodeKind::Warn, || "OFPPC_NO_RECV set on input port, dropping".into());
+                self.error = Some(DropReason::ForwardingDisabled);
+                return;
+            }
+        }
+        let in_port = self.in_port();
+        let (table, found) = self.lookup(table, in_port, true);
+        self.table = table;
+        let old = self.report_table(table, &found);
+        self.process(found);
+        self.report_leave(old);
+        self.execute_action_set();
+    }
+
+    /// What a table says of the packet. With `from_table`, a miss may go to a controller.
+    fn lookup(&mut self, table: TableId, in_port: OfPort, may_miss: bool) -> (TableId, Found<'a>) {
+        let mut key = self.flow;
+        key.pkt.in_port = u32::from(in_port.0);
+        if key.pkt.nw_frag & nw_frag::ANY != 0 {
+            match self.br.config.frag {
+                0 => (key.pkt.tp_src, key.pkt.tp_dst) = (0, 0),
+                1 => return (table, Found::DropFrags),
+                _ => {}
+            }
+        }
+        let Some(t) = self.br.tables.get(table) else { return (table, Found::Miss) };
+        let rule = t.lookup(&key, &mut self.wc);
+        self.credits.tables.push((t.stats.clone(), rule.is_some()));
+        let found = match rule {
+            Some(r) => {
+                self.credits.rules.push(r.stats.clone());
+                Found::Rule(r)
+            }
+            None => {
+                let quiet = openflow::message::port_config::NO_PACKET_IN;
+                let speaks = self.br.port(in_port).is_some_and(|p| p.config & quiet == 0);
+                if may_miss && self.br.miss_to_controller && speaks {
+                    Found::MissToController
+                } else {
+                    Found::Miss
+                }
+            }
+        };
+        (table, found)
+    }
+
+    fn report_table(&mut self, table: TableId, found: &Found<'_>) -> usize {
+        let kind = NodeKind::Table;
+        self.report_enter(kind, || crate::trace::table_line(table, found))
+    }
+
+    fn process(&mut self, found: Found<'a>) {
+        match found {
+            Found::Rule(r) => {
+                let old = self.rule.replace(r);
+                self.actions(&r.actions, true);
+                self.rule = old;
+            }
+            Found::MissToController => {
+                let old = self.rule.take();
+                let a = [Action::Controller(alloc::boxed::Box::new(
+                    openflow::action::ControllerAction {
+                        reason: openflow::action::PacketInReason::NoMatch,
+                        ..Default::default()
+                    },
+                ))];
+                self.report(NodeKind::Action, || "CONTROLLER:65535".into());
+                self.one_controller_miss(&a);
+                self.rule = old;
+            }
+            Found::Miss | Found::DropFrags => self.actions(&[], true),
+        }
+    }
+
+    fn one_controller_miss(&mut self, a: &[Action]) {
+        if let [Action::Controller(c)] = a {
+            self.controller(c);
+        }
+    }
+
+    /// The result; `key` is the packet's key as it came.
+    fn finish(mut self, key: &PacketKey) -> XlateOut {
+        let mut drop = self.error;
+        if drop.is_some() {
+            self.out.clear();
+        } else if self.out.is_empty() {
+            drop = Some(DropReason::Pipeline);
+        }
+        if let Some(r) = drop.filter(|&r| r != DropReason::Pipeline) {
+            self.out.push(DpAction::Drop(r));
+        }
+        let shown_mask = finish_mask(self.wc.pkt, key);
+        let mut mask = shown_mask;
+        // Tagged and untagged packets are different flows whatever the tables say, because
+        // actions act on what is behind the tag.
+        mask.vlans[0].tci |= VLAN_PRESENT;
+        let mut final_key = self.flow;
+        final_key.pkt.recirc_id = key.recirc_id;
+        XlateOut {
+            actions: self.out,
+            mask,
+            shown_mask,
+            credits: self.credits,
+            effects: self.effects,
+            drop,
+            bridge: Some(self.br.id),
+            final_key,
+        }
+    }
+}
+
+/// Destination of spanning tree packets.
+const STP_ADDRESS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
+
+/// What a lookup found.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// A rule.
+    Rule(&'a Rule),
+    /// Nothing.
+    Miss,
+    /// Nothing, and a controller wants to hear of it.
+    MissToController,
+    /// The packet is a fragment and fragments are dropped.
+    DropFrags,
+}
+
+/// Tidies a mask: bits of what this packet does not have are not significant.
+fn finish_mask(mut m: PacketKey, key: &PacketKey) -> PacketKey {
+    let icmp = (key.dl_type == ethertype::IPV4 && key.nw_proto == ipproto::ICMP)
+        || (key.dl_type == ethertype::IPV6 && key.nw_proto == ipproto::ICMPV6);
+    if icmp {
+        m.tp_src &= 0xff;
+        m.tp_dst &= 0xff;
+    }
+    if key.nw_frag & nw_frag::LATER != 0 {
+        (m.tp_src, m.tp_dst) = (0, 0);
+    }
+    for tag in &mut m.vlans {
+        if tag.tci != 0 {
+            tag.tci |= VLAN_PRESENT;
+        }
+    }
+    m
+}
