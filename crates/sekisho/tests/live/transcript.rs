@@ -1,12 +1,13 @@
 //! What the tools print in the course of the story equals what the stock ones print on the stock
 //! switch, but for MACs, times, ids and order.
 //!
-//! `golden/story.txt` was recorded from the stock switch with the stock tools by this very test
-//! (`UPDATE_GOLDEN=1 cargo test -p sekisho transcript_stock`).
+//! The files in `tests/golden` were recorded from the stock switch with the stock tools by these very
+//! tests (`UPDATE_GOLDEN=1 cargo test -p sekisho stock_tools_stock_switch`).
 
 use std::path::Path;
 
 use testkit::golden::{self, Scrub};
+use testkit::netns::Netns;
 use testkit::process::{DEADLINE, eventually};
 use testkit::story::{POLICY_IP, Story, Vm};
 use testkit::sut::{Sut, Whose};
@@ -14,7 +15,8 @@ use testkit::sut::{Sut, Whose};
 use crate::story::settle;
 use crate::{BINARY, can_run};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/story.txt");
+/// Where the golden transcripts are.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 
 /// Plays the story and collects what the tools print.
 struct Recorder<'a> {
@@ -154,12 +156,110 @@ fn transcript(switch: Whose, tools: Whose) -> String {
     rec.text
 }
 
+/// What the database answers to operations, good and bad.
+fn database_transcript(switch: Whose, tools: Whose) -> String {
+    let ns = Netns::new("db").unwrap();
+    let sut = Sut::start(switch, BINARY, &ns).unwrap();
+    let mut rec = Recorder { sut: &sut, tools, text: String::new() };
+    let volatile = Scrub::volatile();
+    for line in [
+        "ovsdb-client list-dbs",
+        "ovsdb-client get-schema-version Open_vSwitch",
+        "ovsdb-client list-tables Open_vSwitch",
+        "ovsdb-client list-columns Open_vSwitch Bridge",
+    ] {
+        // Tables and columns come in the order of a hash.
+        rec.run(line, &Scrub::none().sorted());
+    }
+    for operations in [
+        // A row that nothing refers to is collected at once.
+        r#"{"op":"insert","table":"Bridge","row":{"name":"lost"}}"#,
+        r#"{"op":"select","table":"Bridge","where":[],"columns":["name"]}"#,
+        // One that the root refers to stays. Named uuids run ahead and back.
+        r#"{"op":"mutate","table":"Open_vSwitch","where":[],"mutations":[["bridges","insert",["set",[["named-uuid","b"]]]]]},
+           {"op":"insert","table":"Bridge","uuid-name":"b","row":{"name":"dbr","datapath_type":"dummy","external_ids":["map",[["a","b"],["c","d"]]]}}"#,
+        r#"{"op":"select","table":"Bridge","where":[["name","==","dbr"]],"columns":["name","external_ids","fail_mode","stp_enable","flood_vlans"]}"#,
+        r#"{"op":"select","table":"Bridge","where":[["external_ids","includes",["map",[["a","b"]]]]],"columns":["name"]}"#,
+        r#"{"op":"select","table":"Bridge","where":[["external_ids","excludes",["map",[["a","b"]]]]],"columns":["name"]}"#,
+        r#"{"op":"update","table":"Bridge","where":[["name","==","dbr"]],"row":{"flood_vlans":["set",[3,1,2]]}}"#,
+        r#"{"op":"mutate","table":"Bridge","where":[["name","==","dbr"]],"mutations":[["flood_vlans","insert",["set",[7,1]]],["external_ids","delete",["set",["a"]]],["external_ids","insert",["map",[["c","no"],["e","f"]]]]]}"#,
+        r#"{"op":"select","table":"Bridge","where":[],"columns":["flood_vlans","external_ids"]}"#,
+        r#"{"op":"mutate","table":"Open_vSwitch","where":[],"mutations":[["next_cfg","+=",41],["next_cfg","*=",2]]}"#,
+        r#"{"op":"select","table":"Open_vSwitch","where":[["next_cfg",">",0]],"columns":["next_cfg"]}"#,
+        r#"{"op":"wait","table":"Bridge","timeout":0,"where":[["name","==","dbr"]],"columns":["name"],"until":"==","rows":[{"name":"dbr"}]}"#,
+        r#"{"op":"wait","table":"Bridge","timeout":0,"where":[["name","==","dbr"]],"columns":["name"],"until":"!=","rows":[{"name":"dbr"}]}"#,
+        r#"{"op":"comment","comment":"hello"},{"op":"assert","lock":"mine"}"#,
+        r#"{"op":"update","table":"Bridge","where":[],"row":{"stp_enable":true}},{"op":"abort"}"#,
+        r#"{"op":"select","table":"Bridge","where":[["stp_enable","==",true]],"columns":["name"]}"#,
+        // What must not be.
+        r#"{"op":"insert","table":"Open_vSwitch","row":{}}"#,
+        r#"{"op":"insert","table":"Nope","row":{}}"#,
+        r#"{"op":"insert","table":"Bridge","row":{"nope":1}}"#,
+        r#"{"op":"insert","table":"Bridge","row":{"name":7}}"#,
+        r#"{"op":"update","table":"Bridge","where":[],"row":{"fail_mode":"sideways"}}"#,
+        r#"{"op":"update","table":"Bridge","where":[],"row":{"flood_vlans":["set",[5000]]}}"#,
+        r#"{"op":"update","table":"Bridge","where":[],"row":{"ports":["uuid","00000000-0000-0000-0000-000000000001"]}}"#,
+        r#"{"op":"update","table":"Bridge","where":[],"row":{"_uuid":["uuid","00000000-0000-0000-0000-000000000001"]}}"#,
+        r#"{"op":"mutate","table":"Open_vSwitch","where":[],"mutations":[["next_cfg","/=",0]]}"#,
+        r#"{"op":"mutate","table":"Bridge","where":[],"mutations":[["name","+=",1]]}"#,
+        r#"{"op":"select","table":"Bridge","where":[["nope","==",1]]}"#,
+        r#"{"op":"select","table":"Bridge","where":[["name","<","a"]]}"#,
+        r#"{"op":"select"}"#,
+        r#"{"op":"frob"}"#,
+        r#"7"#,
+        r#"{"op":"insert","table":"Bridge","uuid-name":"1bad","row":{}}"#,
+        r#"{"op":"insert","table":"Bridge","uuid-name":"b","row":{"name":"x"}},{"op":"insert","table":"Bridge","uuid-name":"b","row":{"name":"y"}}"#,
+        r#"{"op":"mutate","table":"Open_vSwitch","where":[],"mutations":[["bridges","insert",["named-uuid","nobody"]]]}"#,
+        // Two rows of one name.
+        r#"{"op":"insert","table":"Bridge","uuid-name":"b","row":{"name":"dbr"}},{"op":"mutate","table":"Open_vSwitch","where":[],"mutations":[["bridges","insert",["named-uuid","b"]]]}"#,
+        // Taking the reference takes the row.
+        r#"{"op":"update","table":"Open_vSwitch","where":[],"row":{"bridges":["set",[]]}}"#,
+        r#"{"op":"select","table":"Bridge","where":[],"columns":["name"]}"#,
+    ] {
+        let transaction = format!("[\"Open_vSwitch\",{operations}]").replace("\n           ", "");
+        rec.run_words(&["ovsdb-client", "transact", &transaction], &volatile);
+    }
+    rec.run_words(&["ovsdb-client", "transact", r#"["Nope",{"op":"abort"}]"#], &volatile);
+    rec.text
+}
+
 fn check(switch: Whose, tools: Whose) {
     if !can_run(switch, tools) {
         return;
     }
     let record = switch == Whose::Stock && tools == Whose::Stock;
-    golden::check_file(Path::new(GOLDEN), &transcript(switch, tools), record).unwrap();
+    let golden = Path::new(GOLDEN);
+    golden::check_file(&golden.join("story.txt"), &transcript(switch, tools), record).unwrap();
+}
+
+fn check_database(switch: Whose, tools: Whose) {
+    if !can_run(switch, tools) {
+        return;
+    }
+    let record = switch == Whose::Stock && tools == Whose::Stock;
+    let path = Path::new(GOLDEN).join("database.txt");
+    golden::check_file(&path, &database_transcript(switch, tools), record).unwrap();
+}
+
+/// The golden file is what the stock database says.
+#[test]
+fn database_stock_tools_stock_switch() {
+    check_database(Whose::Stock, Whose::Stock);
+}
+
+#[test]
+fn database_our_tools_our_switch() {
+    check_database(Whose::Ours, Whose::Ours);
+}
+
+#[test]
+fn database_stock_tools_our_switch() {
+    check_database(Whose::Ours, Whose::Stock);
+}
+
+#[test]
+fn database_our_tools_stock_switch() {
+    check_database(Whose::Stock, Whose::Ours);
 }
 
 /// The golden file is what the stock switch prints.
