@@ -266,7 +266,7 @@ impl Table {
         };
         out.push_str("<table border=1>\n");
         if let Some(caption) = &self.caption {
-            let _ = writeln!(out, "  <caption>{}</caption>", escape(caption));
+            let _ = writeln!(out, "    <caption>{}</caption>", escape(caption));
         }
         let mut line = |tag: &str, cells: &mut dyn Iterator<Item = String>| {
             out.push_str("  <tr>\n");

@@ -1,7 +1,7 @@
-//! Our `vsctl` against Open vSwitch's, command line by command line on two equal databases.
+//! Our tools against Open vSwitch's, command line by command line on equal databases.
 //!
-//! Each tool has its own stock `ovsdb-server`; the lines of `vsctl-commands.txt` run on both in
-//! order, and standard output, standard error and exit status are compared. Where Open vSwitch is not
+//! Each side has its own stock `ovsdb-server`; the lines of a file in `commands/` run on both in order, and
+//! standard output, standard error and exit status are compared. Where Open vSwitch 3.1 is not
 //! installed there is nothing to compare with, and the test says so.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ struct Server {
 
 impl Server {
     fn start(name: &str) -> Option<Self> {
-        let dir = std::env::temp_dir().join(format!("sekisho-vsctl-{}-{name}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("sekisho-tools-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the server");
         let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../ovsdb/schemas/vswitch.ovsschema");
         let db = dir.join("conf.db");
@@ -121,9 +121,14 @@ struct Said {
     err: Vec<String>,
 }
 
+/// Runs a tool with the sockets of a server.
 fn call(command: &mut Command, server: &Server, args: &[String]) -> Said {
+    let dir = server.dir.display().to_string();
+    let args = args.iter().map(|a| {
+        a.replace("$DB", &format!("unix:{dir}/db.sock"))
+            .replace("$CTL", &format!("{dir}/ovsdb-server.ctl"))
+    });
     let output = command
-        .args(["--no-wait", "--timeout=10"])
         .args(args)
         .env("OVS_RUNDIR", &server.dir)
         .env_remove("OVS_CTL_TIMEOUT")
@@ -137,50 +142,69 @@ fn call(command: &mut Command, server: &Server, args: &[String]) -> Said {
 }
 
 /// Our tool under the name that messages show.
-fn ours(server: &Server) -> Command {
-    let link = server.dir.join("ovs-vsctl");
+fn ours(server: &Server, tool: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+    let link = server.dir.join(tool);
     if !link.exists() {
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sekisho"), &link).expect("a link");
     }
-    use std::os::unix::process::CommandExt;
     let mut command = Command::new(link);
-    command.arg0("ovs-vsctl");
+    command.arg0(tool);
     command
 }
 
-#[test]
-fn says_what_ovs_says() {
-    let installed = Command::new("ovs-vsctl").arg("--version").output();
+/// Runs every line of `table` with both tools, behind the options `first`.
+fn compare(tool: &str, first: &[&str], table: &str, at_least: usize) {
+    let installed = Command::new(tool).arg("--version").output();
     let is_3_1 =
         installed.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("(Open vSwitch) 3.1."));
     if !is_3_1 {
-        eprintln!("skipped: Open vSwitch 3.1 is not installed");
+        eprintln!("skipped: {tool} of Open vSwitch 3.1 is not installed");
         return;
     }
-    let (Some(a), Some(b)) = (Server::start("ours"), Server::start("theirs")) else {
+    let servers =
+        (Server::start(&format!("{tool}-ours")), Server::start(&format!("{tool}-theirs")));
+    let (Some(a), Some(b)) = servers else {
         eprintln!("skipped: ovsdb-server is not installed");
         return;
     };
     let mut differences = String::new();
     let mut n = 0;
-    for line in include_str!("vsctl-commands.txt").lines().filter(|l| !l.starts_with('#')) {
+    for line in table.lines().filter(|l| !l.starts_with('#')) {
         n += 1;
-        if let Some(line) = line.strip_prefix('!') {
-            let said = call(&mut ours(&a), &a, &words(line));
-            assert_eq!(said.status, Some(1), "{line}");
-            assert_eq!(said.err.len(), 1, "{line}: {:?}", said.err);
+        let mut args: Vec<String> = first.iter().map(|a| (*a).to_owned()).collect();
+        args.extend(words(line.trim_start_matches('!')));
+        let ours = call(&mut ours(&a, tool), &a, &args);
+        if line.starts_with('!') {
+            assert_eq!(ours.status, Some(1), "{line}");
+            assert_eq!(ours.err.len(), 1, "{line}: {:?}", ours.err);
             continue;
         }
-        let args = words(line);
-        let ours = call(&mut ours(&a), &a, &args);
-        let theirs = call(&mut Command::new("ovs-vsctl"), &b, &args);
+        let theirs = call(&mut Command::new(tool), &b, &args);
         if ours != theirs {
             use std::fmt::Write;
             let _ = writeln!(differences, "{line}\n  ours   {ours:?}\n  theirs {theirs:?}");
         }
     }
-    assert!(n > 250, "the table has shrunk to {n} lines");
+    assert!(n >= at_least, "the table has shrunk to {n} lines");
     assert!(differences.is_empty(), "\n{differences}");
+}
+
+#[test]
+fn vsctl() {
+    let first = ["--no-wait", "--timeout=10"];
+    compare("ovs-vsctl", &first, include_str!("commands/vsctl.txt"), 280);
+}
+
+#[test]
+fn ovsdb_client() {
+    let first = ["--timeout=10"];
+    compare("ovsdb-client", &first, include_str!("commands/ovsdb-client.txt"), 45);
+}
+
+#[test]
+fn appctl() {
+    compare("ovs-appctl", &[], include_str!("commands/ovs-appctl.txt"), 20);
 }
 
 #[test]
