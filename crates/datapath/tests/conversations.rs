@@ -247,7 +247,7 @@ fn the_stateful_policy_lets_one_side_open_connections() {
     net.dp.conntrack().dump(net.now, &ConnFilter::default(), |c| conns.push(*c));
     assert_eq!(conns.len(), 1);
     assert!(conns[0].assured && conns[0].seen_reply);
-    assert_eq!(conns[0].tcp.unwrap().state_name(), "ESTABLISHED");
+    assert_eq!(conns[0].tcp.unwrap().state().name(), "ESTABLISHED");
     // What the later pass of a stopped packet looks like in a dump.
     let stopped = net.dp.flows().into_iter().find(|f| f.actions.is_empty()).unwrap();
     let text = stopped.text(net.now, false, dpif::text::NO_NAMES).to_string();

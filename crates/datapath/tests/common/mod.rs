@@ -1,6 +1,7 @@
 //! What the tests share: frames, a slow path made of a closure, a datapath with ports in memory.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt;
 use std::sync::Arc;
