@@ -151,33 +151,53 @@ fn stock_transactions_are_read() {
     assert!(!output.status.success());
 }
 
-/// Our client and replica against the stock server, which is started for it.
+/// A stock server for one file, killed at the end.
+struct Stock(std::process::Child);
+
+impl Stock {
+    fn start(dir: &TempDir, files: &[&std::path::Path]) -> (Stock, ovsdb::remote::Remote) {
+        let socket = dir.join("stock.sock");
+        let mut command = tool("ovsdb-server");
+        command
+            .arg(format!("--remote=punix:{}", socket.display()))
+            .arg(format!("--unixctl={}", dir.join("ctl").display()))
+            .args(files)
+            .stderr(Stdio::null());
+        (Stock(command.spawn().unwrap()), ovsdb::remote::Remote::Unix(socket))
+    }
+
+    fn connect(&mut self, remote: &ovsdb::remote::Remote) -> ovsdb::client::Client {
+        loop {
+            match ovsdb::client::Client::connect(remote, None) {
+                Ok(client) => return client,
+                Err(_) => {
+                    let ended = self.0.try_wait().unwrap();
+                    assert!(ended.is_none(), "the stock server refuses our file");
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Our client and replica against the stock server.
 #[test]
 fn our_client_follows_the_stock_server() {
-    use ovsdb::client::{Client, Idl, transaction_error};
+    use ovsdb::client::{Idl, transaction_error};
     use serde_json::json;
 
     let dir = TempDir::new("stockserver");
-    let (file, socket) = (dir.join("conf.db"), dir.join("db.sock"));
+    let file = dir.join("conf.db");
     drop(Log::create(&file, DbSchema::open_vswitch()).unwrap());
-    let mut server = tool("ovsdb-server")
-        .arg(format!("--remote=punix:{}", socket.display()))
-        .arg(format!("--unixctl={}", dir.join("ctl").display()))
-        .arg(&file)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let remote = ovsdb::remote::Remote::Unix(socket);
-    let client = loop {
-        match Client::connect(&remote, None) {
-            Ok(client) => break client,
-            Err(_) => {
-                assert!(server.try_wait().unwrap().is_none(), "the stock server refuses our file");
-                std::thread::yield_now();
-            }
-        }
-    };
-    let mut idl = Idl::new(client, "Open_vSwitch", None).unwrap();
+    let (mut server, remote) = Stock::start(&dir, &[&file]);
+    let mut idl = Idl::new(server.connect(&remote), "Open_vSwitch", None).unwrap();
     let results = idl
         .transact(vec![
             json!({"op": "insert", "table": "Open_vSwitch",
@@ -194,6 +214,115 @@ fn our_client_follows_the_stock_server() {
     assert_eq!(bridge.get("flood_vlans").unwrap().to_string(), "[2, 3]");
     idl.transact(vec![json!({"op": "delete", "table": "Open_vSwitch", "where": []})]).unwrap();
     assert_eq!(idl.data().n_rows(), 0);
-    server.kill().unwrap();
-    server.wait().unwrap();
+}
+
+/// Rows without their UUIDs.
+fn json_rows(rows: Vec<serde_json::Value>) -> serde_json::Value {
+    if rows.is_empty() { serde_json::json!({}) } else { serde_json::json!({ "<rows>": rows }) }
+}
+
+/// UUIDs differ between servers, and rows of a select come in any order.
+fn scrub(json: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match json {
+        Value::String(text) => {
+            let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some(c) = rest.chars().next() {
+                let run = rest.find(|c| !is_hex(c)).unwrap_or(rest.len());
+                if run == 36 {
+                    out.push_str("UUID");
+                    rest = &rest[36..];
+                } else {
+                    let n = run.max(c.len_utf8());
+                    out.push_str(&rest[..n]);
+                    rest = &rest[n..];
+                }
+            }
+            // How long a wait took, and which of two rows is the first, is chance.
+            if out.starts_with("\"wait\" timed out after") {
+                out.retain(|c| !c.is_ascii_digit());
+            }
+            let mut sentences: Vec<&str> =
+                out.split(".  ").map(|s| s.trim_end_matches('.')).collect();
+            sentences[1..]
+                .sort_by_key(|s| s.trim_start_matches("First").trim_start_matches("Second"));
+            Value::from(sentences.join(". ").replace("Second row", "First row"))
+        }
+        Value::Array(items) => items.iter().map(scrub).collect(),
+        Value::Object(map) => {
+            let mut map: serde_json::Map<String, Value> =
+                map.iter().map(|(k, v)| (k.clone(), scrub(v))).collect();
+            if map.keys().all(|k| k.parse::<ovsdb::Uuid>().is_ok()) {
+                let mut rows: Vec<Value> = map.into_iter().map(|(_, row)| row).collect();
+                rows.sort_by_key(Value::to_string);
+                return json_rows(rows);
+            }
+            if let Some(Value::Array(rows)) = map.get_mut("rows") {
+                rows.sort_by_key(Value::to_string);
+            }
+            Value::Object(map)
+        }
+        other => other.clone(),
+    }
+}
+
+/// Every line of `tests/conversation.txt` is a transaction on database T, or after `call` another
+/// request; both servers must answer the same, errors with their wording included.
+#[test]
+fn both_servers_answer_the_same() {
+    use ovsdb::client::ClientError;
+    use serde_json::Value;
+
+    let dir = TempDir::new("same");
+    let schema = || DbSchema::parse_str(include_str!("conversation.ovsschema")).unwrap();
+    let (ours, stock) = (dir.join("ours.db"), dir.join("stock.db"));
+    drop(Log::create(&stock, schema()).unwrap());
+    let serving = Serving::new(&dir.join("ours.sock"), vec![(schema(), &ours)]);
+    let (mut server, remote) = Stock::start(&dir, &[&stock]);
+    let mut theirs = server.connect(&remote);
+    let ours = ovsdb::remote::Remote::Unix(serving.socket.clone());
+    let mut ours = ovsdb::client::Client::connect(&ours, None).unwrap();
+    let soon = Some(std::time::Instant::now() + std::time::Duration::from_secs(60));
+    ours.set_deadline(soon);
+    theirs.set_deadline(soon);
+    let mut differences = Vec::new();
+    let mut n = 0;
+    for line in include_str!("conversation.txt").lines() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (method, params) = match line.strip_prefix("call ") {
+            Some(call) => {
+                let (method, params) = call.split_once(' ').unwrap();
+                (method, params.to_owned())
+            }
+            None => ("transact", format!("[\"T\",{line}]")),
+        };
+        let params: Vec<Value> = serde_json::from_str(&params).unwrap();
+        let ask = |client: &mut ovsdb::client::Client| {
+            let answer = match client.call(method, params.clone()) {
+                Ok(result) => result,
+                Err(ClientError::Remote(error)) => error,
+                Err(e) => panic!("{line}: {e}"),
+            };
+            // What came before the reply came because of it.
+            let mut all = Vec::new();
+            while let Some(n) = client.take_notification() {
+                all.push(scrub(&serde_json::json!([n.method, n.params])));
+            }
+            // Monitors are served in no order.
+            all.sort_by_key(Value::to_string);
+            all.push(scrub(&answer));
+            Value::from(all)
+        };
+        let (a, b) = (ask(&mut ours), ask(&mut theirs));
+        n += 1;
+        if a != b {
+            differences.push(format!("{line}\n  ours   {a}\n  stock  {b}\n"));
+        }
+    }
+    assert!(n > 100, "the conversation is long");
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.concat());
 }

@@ -62,7 +62,7 @@ impl Idl {
     /// If the connection breaks.
     pub fn transact(&mut self, ops: Vec<Value>) -> Result<Vec<Value>, ClientError> {
         let results = self.client.transact(&self.db, ops)?;
-        while let Some(notification) = self.client.notifications.pop_front() {
+        while let Some(notification) = self.client.take_notification() {
             self.take(&notification)?;
         }
         Ok(results)

@@ -256,6 +256,11 @@ impl Client {
         }
     }
 
+    /// A notification that has arrived already, without waiting.
+    pub fn take_notification(&mut self) -> Option<Notification> {
+        self.notifications.pop_front()
+    }
+
     fn send(&mut self, message: Message) -> Result<(), ClientError> {
         self.stream.set_write_timeout(remaining(self.deadline)?)?;
         self.stream.write_all(&message.into_bytes()).map_err(timeout_or_io)

@@ -252,9 +252,11 @@ impl Transaction<'_> {
                 for (uuid, row) in live {
                     let key = index_key(columns, row);
                     let untouched = |holder: &&Uuid| !entries.contains_key(holder);
-                    let other = seen.get(&key).or_else(|| index.get(&key).filter(untouched));
-                    if let Some(&other) = other {
+                    if let Some(&other) = seen.get(&key) {
                         return Err(self.duplicate(table, columns, &key, other, uuid));
+                    }
+                    if let Some(&other) = index.get(&key).filter(untouched) {
+                        return Err(self.duplicate(table, columns, &key, uuid, other));
                     }
                     seen.insert(key, uuid);
                 }
@@ -272,9 +274,13 @@ impl Transaction<'_> {
         second: Uuid,
     ) -> Error {
         let schema = &self.db.schema().tables[table];
-        let texts = columns.iter().zip(key).map(|(&c, d)| d.to_text(&schema.columns[c].ty));
-        let values = texts.collect::<Vec<_>>().join(", ");
-        let names: Vec<&str> = columns.iter().map(|&c| schema.columns[c].name.as_str()).collect();
+        let texts = |key: &IndexKey| {
+            let texts = columns.iter().zip(key).map(|(&c, d)| d.to_text(&schema.columns[c].ty));
+            and(&texts.collect::<Vec<_>>())
+        };
+        let values = texts(key);
+        let names: Vec<String> =
+            columns.iter().map(|&c| format!("\"{}\"", schema.columns[c].name)).collect();
         let s = if names.len() == 1 { "" } else { "s" };
         let origin = |uuid: Uuid| {
             let entry = self.tables[table].get(&uuid);
@@ -293,24 +299,27 @@ impl Transaction<'_> {
                         .to_owned()
                 }
                 (Some(_), Some(old)) => {
-                    let old = index_key(columns, old);
-                    let texts =
-                        columns.iter().zip(&old).map(|(&c, d)| d.to_text(&schema.columns[c].ty));
-                    format!(
-                        "had the following index values before the transaction: {}",
-                        texts.collect::<Vec<_>>().join(", ")
-                    )
+                    let old = texts(&index_key(columns, old));
+                    format!("had the following index values before the transaction: {old}")
                 }
             }
         };
         Error::constraint(format!(
             "Transaction causes multiple rows in \"{}\" table to have identical values ({values}) \
-             for index on column{s} \"{}\".  First row, with UUID {first}, {}.  Second row, with \
+             for index on column{s} {}.  First row, with UUID {first}, {}.  Second row, with \
              UUID {second}, {}.",
             schema.name,
-            names.join(", "),
+            and(&names),
             origin(first),
             origin(second)
         ))
+    }
+}
+
+/// `a`, `a and b`, `a, b, and c`.
+fn and(items: &[String]) -> String {
+    match items {
+        [rest @ .., last] if rest.len() > 1 => format!("{}, and {last}", rest.join(", ")),
+        items => items.join(" and "),
     }
 }

@@ -97,10 +97,10 @@ pub struct Context<'a> {
     pub uuids: &'a mut UuidGen,
     /// Whether the client holds the lock of that name.
     pub owns_lock: &'a dyn Fn(&str) -> bool,
-    /// Milliseconds since the transaction was tried first.
+    /// Milliseconds since the transaction was tried first; `u64::MAX` not to wait at all.
     pub waited_ms: u64,
-    /// Refuse operations that change anything.
-    pub read_only: bool,
+    /// The database is the server's own; clients only read it.
+    pub reserved: bool,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -183,7 +183,7 @@ impl Database {
     /// hold times out.
     pub fn transact(&mut self, ops: &[Value], uuids: &mut UuidGen) -> (Vec<Value>, Commit) {
         let waited_ms = u64::MAX;
-        let ctx = &mut Context { uuids, owns_lock: &|_| true, waited_ms, read_only: false };
+        let ctx = &mut Context { uuids, owns_lock: &|_| true, waited_ms, reserved: false };
         match self.execute(ops, ctx) {
             Outcome::Done { results, commit } => {
                 let commit = commit.unwrap_or_default();
@@ -257,3 +257,6 @@ impl Database {
 fn index_key(columns: &[usize], row: &Row) -> IndexKey {
     columns.iter().map(|&column| row.get(column).clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

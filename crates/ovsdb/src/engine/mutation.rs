@@ -66,8 +66,8 @@ impl Mutation {
             Mutator::Insert if !ty.is_scalar() => Some(ty.unbounded()),
             Mutator::Delete if !ty.is_scalar() => {
                 let by_key = ty.is_map() && arg.get(0).and_then(Value::as_str) != Some("map");
-                let plain = ty.unconstrained();
-                Some(if by_key { ColumnType { value: None, ..plain } } else { plain })
+                let any = ty.unbounded();
+                Some(if by_key { ColumnType { value: None, ..any } } else { any })
             }
             Mutator::Insert | Mutator::Delete => None,
             _ if ty.is_map() => None,

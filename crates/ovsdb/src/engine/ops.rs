@@ -156,10 +156,11 @@ impl<'a> Transaction<'a> {
         let mut members = Members { map, used: Vec::new() };
         let name = members.string("op")?;
         let writes = matches!(name, "insert" | "update" | "mutate" | "delete");
-        if writes && ctx.read_only {
+        if writes && ctx.reserved {
+            let db = &self.db.schema().name;
             return Err(Error::new(
                 "not allowed",
-                format!("{name} operation not allowed when database server is in read only mode"),
+                format!("{name} operation not allowed on table in reserved database {db}"),
             ));
         }
         match name {
@@ -490,7 +491,8 @@ impl<'a> Transaction<'a> {
         match timeout {
             Some(0) => Err(Error::new("timed out", "\"where\" clause test failed")),
             Some(ms) if ctx.waited_ms >= ms => {
-                Err(Error::new("timed out", format!("\"wait\" timed out after {ms} ms")))
+                let waited = if ctx.waited_ms == u64::MAX { ms } else { ctx.waited_ms };
+                Err(Error::new("timed out", format!("\"wait\" timed out after {waited} ms")))
             }
             timeout => Ok(Step::Wait(timeout)),
         }

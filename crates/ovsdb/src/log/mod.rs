@@ -177,6 +177,12 @@ impl Log {
         Ok(())
     }
 
+    /// Makes writes go to `file`, for instance one that cannot be written.
+    #[cfg(test)]
+    pub(crate) fn use_file_for_test(&mut self, file: File) {
+        self.file = file;
+    }
+
     /// Whether the log is long enough to be rewritten.
     pub fn wants_compaction(&self) -> bool {
         self.len > MIN_COMPACT.max(self.snapshot_len.saturating_mul(COMPACT_FACTOR))

@@ -361,7 +361,7 @@ impl Server {
             owns_lock: &|lock| session.is_none_or(|id| locks.owns(lock, id)),
             waited_ms,
             // Clients only read what the server says about itself.
-            read_only: name == "_Server" && session.is_some(),
+            reserved: name == "_Server" && session.is_some(),
         };
         let (mut results, commit) = match hosted.db.execute(ops, &mut context) {
             Outcome::Wait(timeout) => return Some(Err(timeout)),
@@ -444,3 +444,6 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,12 +70,32 @@ pub struct Serving {
 impl Serving {
     /// Serves `Open_vSwitch` from `file` on `socket`.
     pub fn open_vswitch(socket: &Path, file: &Path) -> Serving {
-        let opened = Log::open_or_create(file, DbSchema::open_vswitch()).unwrap();
+        Serving::new(socket, vec![(DbSchema::open_vswitch(), file)])
+    }
+
+    /// Serves databases, each from its file.
+    pub fn new(socket: &Path, dbs: Vec<(DbSchema, &Path)>) -> Serving {
         let mut server = Server::new(UuidGen::from_system().unwrap());
-        server.add_db(Database::from_data(opened.data), Some(opened.log)).unwrap();
+        for (schema, file) in dbs {
+            let opened = Log::open_or_create(file, schema).unwrap();
+            server.add_db(Database::from_data(opened.data), Some(opened.log)).unwrap();
+        }
         let shared = Shared { server, streams: HashMap::new(), epoch: Instant::now() };
         let shared = Arc::new(Mutex::new(shared));
         let listener = UnixListener::bind(socket).unwrap();
+        let timing = Arc::downgrade(&shared);
+        std::thread::spawn(move || {
+            while let Some(shared) = timing.upgrade() {
+                let mut locked = shared.lock().unwrap();
+                let now = locked.now();
+                if locked.server.next_timeout().is_some_and(|at| at <= now.monotonic) {
+                    locked.server.poll(now);
+                    locked.flush();
+                }
+                drop(locked);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
         let accepting = shared.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
