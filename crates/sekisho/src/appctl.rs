@@ -60,9 +60,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         let text = "at least one non-option argument is required (use --help for help)";
         return Err(Failure::fatal(text));
     };
-    if let Some(limit) = timeout {
-        arm_timeout(limit);
-    }
+    arm_timeout(timeout);
     match Control::connect(session, target)?.call(session, command, params)? {
         Ok(text) => {
             write!(session.out, "{text}")?;

@@ -78,8 +78,14 @@ pub fn parse_timeout(names: &str, text: &str) -> Result<Duration, Failure> {
     }
 }
 
-/// Ends the process after `limit`, as OVS's tools end.
-pub fn arm_timeout(limit: Duration) {
+/// Ends the process after `limit` (of `--timeout`) or else after `$OVS_CTL_TIMEOUT` seconds, as OVS's tools
+/// end; a value of the variable that is no such number is as good as none.
+pub fn arm_timeout(limit: Option<Duration>) {
+    let from_env = || {
+        let secs = std::env::var("OVS_CTL_TIMEOUT").ok()?.parse::<u32>().ok()?;
+        (secs > 0).then(|| Duration::from_secs(secs.into()))
+    };
+    let Some(limit) = limit.or_else(from_env) else { return };
     std::thread::spawn(move || {
         std::thread::sleep(limit);
         let text = "terminating with signal 14 (Alarm clock)";

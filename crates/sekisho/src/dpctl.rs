@@ -65,9 +65,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         return Err(Failure::fatal("missing command name; use --help for help"));
     };
     params.extend_from_slice(rest);
-    if let Some(limit) = timeout {
-        arm_timeout(limit);
-    }
+    arm_timeout(timeout);
     let mut control = Control::connect(session, DEFAULT_TARGET)?;
     match control.call(session, &format!("dpctl/{command}"), &params)? {
         Ok(text) => {

@@ -187,9 +187,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     };
     let bad_syntax =
         || Failure::fatal(format!("invalid syntax for '{name}' (use --help for help)"));
-    if let Some(limit) = timeout {
-        arm_timeout(limit);
-    }
+    arm_timeout(timeout);
     let mut args = args.to_vec();
     let (min, max) = command.args;
     let named = |a: &String| a.contains(':') && a.starts_with(|c: char| c.is_ascii_alphabetic());

@@ -4,7 +4,8 @@
 //! [`switchd::ctl::conntrack`]; a stock `ovs-vswitchd`, which does not know them, is asked by
 //! `dpctl/…` ([`ovs`]). Results go to standard output, the closing count to standard error.
 //!
-//! Where conntrack-tools take nonsense in silence (`--dport ssh`, `-w 70000`), this tool refuses it.
+//! Where conntrack-tools take nonsense in silence (`--dport ssh`, `-w 70000`), this tool refuses it unless
+//! `--lenient` is given.
 //! Beyond conntrack-tools: ports and state can be given without `-p`, and `-z 5` is `-w 5`.
 
 mod format;
@@ -63,6 +64,7 @@ enum Id {
     AnyNat,
     EventMask,
     Output,
+    Lenient,
     Ignored,
 }
 
@@ -119,6 +121,7 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("any-nat", Some('j'), Arg::Optional, Id::AnyNat),
     opt("event-mask", Some('e'), Arg::Required, Id::EventMask),
     opt("output", Some('o'), Arg::Required, Id::Output),
+    opt("lenient", None, Arg::None, Id::Lenient),
     opt("buffer-size", Some('b'), Arg::Required, Id::Ignored),
 ];
 
@@ -176,6 +179,7 @@ Output:
   -o, --output TYPE[,...] extended, id, timestamp, labels, xml
   -e, --event-mask EVENT[,...]  NEW, UPDATES, DESTROY or ALL
   -z, --zero              with -L: zero the counters that are read
+  --lenient               take numbers that are none or too large
 ";
 
 /// A mistake in the arguments: exit status 2 and where to look.
@@ -289,11 +293,14 @@ fn options(parsed: &Parsed<Id>) -> Result<(ConnFilter, Output, Vec<ConnEventKind
     let mut output = Output::default();
     let mut events = Vec::new();
     let (mut mask_src, mut mask_dst) = (None, None);
+    let lenient = parsed.has(Id::Lenient);
     for option in &parsed.options {
         let value = option.value.as_deref().unwrap_or_default();
         let name = &option.name;
         let number = |max: u64| match value.parse::<u64>() {
             Ok(n) if n <= max => Ok(n),
+            // As conntrack-tools: the low bits, or 0.
+            n if lenient => Ok(n.unwrap_or(0) & max),
             _ => Err(format!("`{value}' is not a number from 0 to {max}, which `--{name}' takes")),
         };
         #[allow(clippy::cast_possible_truncation, reason = "number() has checked the range")]
@@ -326,7 +333,11 @@ fn options(parsed: &Parsed<Id>) -> Result<(ConnFilter, Output, Vec<ConnEventKind
             Id::Zero => filter.zero = true,
             Id::State if STATES.contains(&value) => filter.state = Some(value.to_owned()),
             Id::State => return Err(format!("unknown TCP state `{value}'")),
-            Id::Mark => filter.mark = Some(mark(value)?),
+            Id::Mark => {
+                filter.mark = Some(
+                    mark(value).or_else(|e| if lenient { Ok((0, u32::MAX)) } else { Err(e) })?,
+                )
+            }
             Id::Status => {
                 for word in value.split(',') {
                     match word {
@@ -716,6 +727,12 @@ mod tests {
             (f.assured, f.seen_reply, f.family),
             (Some(true), Some(true), Some(Family::Ipv6))
         );
+    }
+
+    #[test]
+    fn nonsense_is_taken_if_asked_for() {
+        let f = filter(&["-w", "70000", "--dport", "ssh", "-m", "abc", "--lenient"]).unwrap();
+        assert_eq!((f.zone, f.orig.dport, f.mark), (Some(4464), Some(0), Some((0, u32::MAX))));
     }
 
     #[test]

@@ -148,10 +148,13 @@ fn add_br(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     let parent = match ctx.argv.len() {
         2 => None,
         3 => return Err(Stop::fatal("'add-br' command takes exactly 1 or 3 arguments")),
-        _ => match ctx.arg(3).parse::<i64>() {
-            Ok(vlan @ 0..=4095) => Some((ctx.arg(2).to_owned(), vlan)),
-            _ => return Err(Stop::fatal("add-br: vlan must be between 0 and 4095")),
-        },
+        _ => {
+            let hint = "add-br: vlan must be between 0 and 4095";
+            match ctx.number(ctx.arg(3), hint)? {
+                vlan @ 0..=4095 => Some((ctx.arg(2).to_owned(), vlan)),
+                _ => return Err(Stop::fatal(hint)),
+            }
+        }
     };
     let model = Model::read(ctx.txn)?;
     if let (true, Some(have)) = (ctx.has("--may-exist"), model.bridges.get(&name)) {

@@ -78,6 +78,8 @@ pub struct Ctx<'t, 'r> {
     pub options: &'t BTreeMap<String, Option<String>>,
     /// Name and arguments of this command.
     pub argv: &'t [String],
+    /// Words that should be numbers and are none count as 0.
+    pub lenient: bool,
     /// What it prints.
     pub output: Output,
 }
@@ -107,6 +109,18 @@ impl<'t> Ctx<'t, '_> {
     /// The `n`th argument (1 is the first); empty if there is none.
     pub fn arg(&self, n: usize) -> &'t str {
         self.argv.get(n).map_or("", String::as_str)
+    }
+
+    /// Reads a number; what is none is refused with `hint`, or counts as its leading digits.
+    pub fn number(&self, text: &str, hint: &str) -> Result<i64, Stop> {
+        match text.parse() {
+            Ok(n) => Ok(n),
+            Err(_) if self.lenient => {
+                let end = text.bytes().skip(1).take_while(u8::is_ascii_digit).count() + 1;
+                Ok(text.get(..end).and_then(|t| t.parse().ok()).unwrap_or(0))
+            }
+            Err(_) => Err(Stop::fatal(format!("{hint} (--lenient takes \"{text}\" all the same)"))),
+        }
     }
 
     /// Adds a line to the output.

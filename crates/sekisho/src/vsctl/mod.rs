@@ -8,7 +8,7 @@
 //! not be set up.
 //!
 //! What OVS's tool takes in silence although it cannot be meant (`add-br x br0 abc`,
-//! `--inactivity-probe=x`) is refused.
+//! `--inactivity-probe=x`) is refused unless `--lenient` is given.
 
 mod bridge;
 mod command;
@@ -59,6 +59,7 @@ enum Id {
     Oneline,
     Timeout,
     Retry,
+    Lenient,
     Help,
     Commands,
     Options,
@@ -82,6 +83,7 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("oneline", None, Arg::None, Id::Oneline),
     opt("timeout", Some('t'), Arg::Required, Id::Timeout),
     opt("retry", None, Arg::None, Id::Retry),
+    opt("lenient", None, Arg::None, Id::Lenient),
     opt("help", Some('h'), Arg::None, Id::Help),
     opt("commands", None, Arg::None, Id::Commands),
     opt("options", None, Arg::None, Id::Options),
@@ -129,6 +131,7 @@ struct Settings {
     dry_run: bool,
     oneline: bool,
     retry: bool,
+    lenient: bool,
     style: Style,
     /// The command line, for the database's log.
     comment: String,
@@ -138,7 +141,7 @@ struct Settings {
 pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let comment = format!("{}: {} {}", session.program, session.argv0, args.join(" "));
     let parsed = parse(session, &options(), Order::Stop, args)?;
-    let mut timeout = std::env::var("OVS_CTL_TIMEOUT").ok().filter(|t| !t.is_empty());
+    let mut timeout = None;
     let mut db = format!("unix:{}/db.sock", rundir().display());
     let mut settings = Settings {
         remotes: Vec::new(),
@@ -147,6 +150,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         dry_run: false,
         oneline: false,
         retry: false,
+        lenient: false,
         style: Style::new(Format::List),
         comment,
     };
@@ -159,10 +163,10 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             Id::DryRun => settings.dry_run = true,
             Id::Oneline => settings.oneline = true,
             Id::Timeout => {
-                parse_timeout("-t or --timeout", value.unwrap_or_default())?;
-                timeout = option.value;
+                timeout = Some(parse_timeout("-t or --timeout", value.unwrap_or_default())?);
             }
             Id::Retry => settings.retry = true,
+            Id::Lenient => settings.lenient = true,
             Id::Style(style) => {
                 settings.style.apply(style, value).map_err(Failure::fatal)?;
             }
@@ -187,9 +191,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     }
     let tables: Vec<&'static [Command]> = COMMANDS.iter().map(|c| c.1).collect();
     let commands = parse_commands(&tables, local, &parsed.rest).map_err(Failure::fatal)?;
-    if let Some(text) = timeout {
-        arm_timeout(parse_timeout("-t or --timeout", &text)?);
-    }
+    arm_timeout(timeout);
     settings.remotes = Remote::parse_list(&db).map_err(|e| Failure::fatal(e.to_string()))?;
     settings.remote_text = db;
     Call::connect(session, &settings)?.run(session, &settings, &commands)
@@ -218,6 +220,7 @@ Options:
   --retry                     keep trying to connect
   -t, --timeout=SECS          give up after SECS seconds
   --dry-run                   do not change the database
+  --lenient                   take what is no number for 0, as ovs-vsctl of Open vSwitch does
   --oneline                   print exactly one line of output per command
   -f, --format=FORMAT         list, table, html, csv or json
   -d, --data=FORMAT           string, bare or json
@@ -360,6 +363,7 @@ impl Call {
                 warnings: &mut warnings,
                 options: &invocation.options,
                 argv: &invocation.argv,
+                lenient: settings.lenient,
                 output: Output::default(),
             };
             match (invocation.command.run)(&mut ctx) {

@@ -207,14 +207,10 @@ fn set_targets(
     }
     let probe = match ctx.option("--inactivity-probe") {
         None => None,
-        Some(text) => match text.parse::<i64>() {
-            Ok(msecs) => Some(msecs),
-            Err(_) => {
-                return Err(Stop::fatal(format!(
-                    "--inactivity-probe={text}: a number of milliseconds is needed"
-                )));
-            }
-        },
+        Some(text) => {
+            let hint = format!("--inactivity-probe={text}: a number of milliseconds is needed");
+            Some(ctx.number(text, &hint)?)
+        }
     };
     let mut rows = Vec::new();
     for target in targets.iter().collect::<BTreeSet<_>>() {
@@ -442,9 +438,10 @@ fn datapath(ctx: &Ctx<'_, '_>, missing: &str) -> Result<RowId, Stop> {
 }
 
 /// The zone of an argument `zone=N`; the server knows the range.
-fn zone_argument(text: &str) -> Result<i64, Stop> {
-    let zone = text.strip_prefix("zone=").and_then(|n| n.parse::<i64>().ok());
-    zone.ok_or_else(|| Stop::fatal(format!("{text}: a zone is given as zone=NUMBER")))
+fn zone_argument(ctx: &Ctx<'_, '_>) -> Result<i64, Stop> {
+    let text = ctx.arg(2);
+    let number = text.strip_prefix("zone=").unwrap_or("");
+    ctx.number(number, &format!("{text}: a zone is given as zone=NUMBER"))
 }
 
 /// The row of `CT_Zone` that a datapath has for a zone.
@@ -456,7 +453,7 @@ fn ct_zone(ctx: &Ctx<'_, '_>, dp: RowId, zone: i64) -> Result<Option<RowId>, Sto
 
 fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     let dp = datapath(ctx, "datapath NAME does not exist")?;
-    let zone = zone_argument(ctx.arg(2))?;
+    let zone = zone_argument(ctx)?;
     let existing = ct_zone(ctx, dp, zone)?;
     if existing.is_some() && !ctx.has("--may-exist") {
         return Err(Stop::fatal(format!("zone id {zone} already exists")));
@@ -466,12 +463,10 @@ fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         .iter()
         .map(|text| {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            match value.parse::<i64>() {
-                Ok(secs) => Ok((key.to_owned(), secs)),
-                Err(_) => Err(Stop::fatal(format!("{text}: a timeout is given as NAME=SECONDS"))),
-            }
+            let hint = format!("{text}: a timeout is given as NAME=SECONDS");
+            Ok((key.to_owned(), ctx.number(value, &hint)?))
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, Stop>>()?;
     let policy = insert(ctx, "CT_Timeout_Policy")?;
     ctx.txn.set(policy, "timeouts", Datum::map(timeouts))?;
     let row = match existing {
@@ -490,7 +485,7 @@ fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
 
 fn del_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     let dp = datapath(ctx, "datapath NAME does not exist")?;
-    let zone = zone_argument(ctx.arg(2))?;
+    let zone = zone_argument(ctx)?;
     if ct_zone(ctx, dp, zone)?.is_none() {
         if ctx.has("--if-exists") {
             return Ok(());
