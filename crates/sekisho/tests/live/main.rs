@@ -17,6 +17,7 @@ mod story;
 mod story_qemu;
 mod traffic;
 mod transcript;
+mod words;
 
 use testkit::need;
 use testkit::netns::Netns;
