@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A stock `ovsdb-server` with an empty database in a directory of its own.
 struct Server {
@@ -16,12 +17,15 @@ struct Server {
 impl Server {
     fn start(name: &str) -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("sekisho-tools-{}-{name}", std::process::id()));
+        // Something of an earlier process with our id may be there.
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a directory for the server");
         let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../ovsdb/schemas/vswitch.ovsschema");
         let db = dir.join("conf.db");
         let created =
-            Command::new("ovsdb-tool").arg("create").arg(&db).arg(schema).status().ok()?;
-        assert!(created.success(), "ovsdb-tool create");
+            Command::new("ovsdb-tool").arg("create").arg(&db).arg(schema).output().ok()?;
+        let why = String::from_utf8_lossy(&created.stderr);
+        assert!(created.status.success(), "ovsdb-tool create {}: {why}", db.display());
         let child = Command::new("ovsdb-server")
             .arg(&db)
             .arg(format!("--remote=punix:{}/db.sock", dir.display()))
@@ -155,6 +159,8 @@ fn ours(server: &Server, tool: &str) -> Command {
 
 /// Runs every line of `table` with both tools, behind the options `first`.
 fn compare(tool: &str, first: &[&str], table: &str, at_least: usize) {
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    let run = RUN.fetch_add(1, Ordering::Relaxed);
     let installed = Command::new(tool).arg("--version").output();
     let is_3_1 =
         installed.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("(Open vSwitch) 3.1."));
@@ -162,8 +168,10 @@ fn compare(tool: &str, first: &[&str], table: &str, at_least: usize) {
         eprintln!("skipped: {tool} of Open vSwitch 3.1 is not installed");
         return;
     }
-    let servers =
-        (Server::start(&format!("{tool}-ours")), Server::start(&format!("{tool}-theirs")));
+    let servers = (
+        Server::start(&format!("{tool}-{run}-ours")),
+        Server::start(&format!("{tool}-{run}-theirs")),
+    );
     let (Some(a), Some(b)) = servers else {
         eprintln!("skipped: ovsdb-server is not installed");
         return;
@@ -194,6 +202,12 @@ fn compare(tool: &str, first: &[&str], table: &str, at_least: usize) {
 fn vsctl() {
     let first = ["--no-wait", "--timeout=10"];
     compare("ovs-vsctl", &first, include_str!("commands/vsctl.txt"), 280);
+}
+
+#[test]
+fn vsctl_values() {
+    let first = ["--no-wait", "--timeout=10"];
+    compare("ovs-vsctl", &first, include_str!("commands/vsctl-values.txt"), 190);
 }
 
 #[test]

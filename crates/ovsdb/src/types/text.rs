@@ -273,7 +273,7 @@ impl ColumnType {
         }
         p.skip_spaces();
         if !p.rest().is_empty() {
-            return Err(p.error(format_args!("trailing garbage \"{}\" at end of data", p.rest())));
+            return Err(p.error(format_args!("trailing garbage after \"{close}\"")));
         }
         if self.is_map() {
             Datum::checked_map(pairs).map_err(|_| p.error("map contains duplicate key"))

@@ -301,7 +301,7 @@ fn remove(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     for text in &ctx.argv[4..] {
         let mut refs = ctx.symbols.references(ctx.uuids, false);
         // From a map, pairs or just keys can be removed.
-        let loose = ty.unconstrained();
+        let loose = ty.unbounded();
         let less = match loose.parse_text_any_len(text, &mut refs) {
             Err(_) if ty.is_map() => {
                 let keys = ovsdb::ColumnType { value: None, ..loose };

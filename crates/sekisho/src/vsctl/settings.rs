@@ -1,8 +1,6 @@
 //! The commands on controllers, managers, TLS, fail mode, Auto-Attach, timeout policies, and the whole
 //! switch (`init`, `emer-reset`).
 
-use std::collections::BTreeSet;
-
 use ovsdb::{Atom, Datum};
 
 use super::command::{ANY, Command, Ctx, Stop};
@@ -213,7 +211,7 @@ fn set_targets(
         }
     };
     let mut rows = Vec::new();
-    for target in targets.iter().collect::<BTreeSet<_>>() {
+    for target in targets {
         let class = target.split(':').next().unwrap_or_default();
         let known = ["tcp", "ssl", "unix", "ptcp", "pssl", "punix"];
         if !known.contains(&class) || !target.contains(':') {
