@@ -5,7 +5,7 @@
 
 use crate::tcp::{Peer, PeerState};
 use crate::tuple::{Dir, Key, Tuple};
-use crate::{ConnId, PolicyId, TimeoutClass};
+use crate::{ConnId, PolicyId};
 use base::Instant;
 use packet::header::ipproto;
 
@@ -36,36 +36,70 @@ pub struct Traffic {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Conn {
-    // First line.
+    // First line: found by, and what every packet reads or writes.
     pub key: Key,
-    pub hash: u32,
     /// Next in the index chain, or in the free list.
     pub next: u32,
-    pub expires: Instant,
     pub generation: u32,
+    pub expires: Instant,
     pub policy: PolicyId,
     pub alive: bool,
     /// The original direction goes against the key's order.
     pub swapped: bool,
+    pub talk: Talk,
+    pub seen_reply: bool,
+    pub assured: bool,
+    /// Mark or label may be other than zero. (Bit of the first line that spares the third.)
+    marked: bool,
     // Second line.
     pub peers: [Peer; 2],
     pub traffic: [Traffic; 2],
-    // Third line.
-    pub talk: Talk,
-    pub class: TimeoutClass,
-    pub seen_reply: bool,
-    pub assured: bool,
-    pub timer_slot: u8,
+    // Third line: a packet reads it only if `marked`.
+    pub hash: u32,
     pub timer_prev: u32,
     pub timer_next: u32,
-    pub mark: u32,
-    pub label: [u64; 2],
+    mark: u32,
+    label: [u64; 2],
     pub start: Instant,
+    pub timer_slot: u8,
 }
 
 const _: () = assert!(size_of::<Conn>() == 192);
 
 impl Conn {
+    /// A connection whose first packet has `len` bytes; in no table yet.
+    pub fn new(
+        key: Key,
+        swapped: bool,
+        hash: u32,
+        peers: [Peer; 2],
+        now: Instant,
+        len: u32,
+    ) -> Conn {
+        Conn {
+            key,
+            next: NIL,
+            generation: 0,
+            expires: now,
+            policy: PolicyId::default(),
+            alive: true,
+            swapped,
+            talk: Talk::First,
+            seen_reply: false,
+            assured: false,
+            marked: false,
+            peers,
+            traffic: [Traffic { packets: 1, bytes: u64::from(len) }, Traffic::default()],
+            hash,
+            timer_prev: NIL,
+            timer_next: NIL,
+            mark: 0,
+            label: [0; 2],
+            start: now,
+            timer_slot: 0,
+        }
+    }
+
     pub fn id(&self, slot: u32) -> ConnId {
         ConnId { slot, generation: self.generation }
     }
@@ -85,14 +119,26 @@ impl Conn {
         if swapped == self.swapped { Dir::Orig } else { Dir::Reply }
     }
 
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        if self.marked { self.mark } else { 0 }
+    }
+
+    #[inline]
     pub fn label(&self) -> u128 {
+        if !self.marked {
+            return 0;
+        }
         u128::from(self.label[0]) << 64 | u128::from(self.label[1])
     }
 
     /// Sets what mask selects; whether that changed anything.
     pub fn set_mark(&mut self, (value, mask): (u32, u32)) -> bool {
-        let new = value & mask | self.mark & !mask;
-        core::mem::replace(&mut self.mark, new) != new
+        let old = self.mark();
+        let new = value & mask | old & !mask;
+        self.mark = new;
+        self.marked |= new != 0;
+        old != new
     }
 
     /// Sets what mask selects; whether that changed anything.
@@ -100,6 +146,7 @@ impl Conn {
         let old = self.label();
         let new = value & mask | old & !mask;
         self.label = [(new >> 64) as u64, new as u64];
+        self.marked |= new != 0;
         old != new
     }
 

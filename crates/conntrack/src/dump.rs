@@ -81,7 +81,7 @@ impl ConnSnapshot {
             orig,
             reply: orig.reverse(),
             traffic: c.traffic,
-            mark: c.mark,
+            mark: c.mark(),
             label: c.label(),
             timeout: c.expires.since(now),
             start: c.start,
@@ -163,7 +163,7 @@ impl ConnFilter {
     pub(crate) fn matches(&self, c: &Conn) -> bool {
         if self.zone.is_some_and(|z| z != c.key.zone())
             || self.ipv6.is_some_and(|v| v != c.key.is_ipv6())
-            || self.mark.is_some_and(|(v, m)| (c.mark ^ v) & m != 0)
+            || self.mark.is_some_and(|(v, m)| (c.mark() ^ v) & m != 0)
             || self.label.is_some_and(|(v, m)| (c.label() ^ v) & m != 0)
         {
             return false;

@@ -7,10 +7,9 @@
 //! checksums, port 0 and ICMP types that are neither query, answer nor error are invalid.
 
 use crate::tcp::Segment;
-use crate::tuple::{Key, Tuple, is_icmp_answer, is_icmp_query};
+use crate::tuple::{Ends, Key, is_icmp_answer, is_icmp_query};
 use crate::{InvalidReason, InvalidReason as R};
 use base::{HashKey, Zone};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use packet::PacketBuf;
 use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
 use packet::header::{be16, be32, ethertype, icmp, icmpv6, ipproto, tcp_flag};
@@ -110,8 +109,7 @@ pub fn parse(view: &PacketView<'_>, zone: Zone) -> Parse {
 /// An IP packet whose header was read. `payload` is cut to the IP length where the frame is
 /// longer (Ethernet padding).
 struct Ip<'a> {
-    src: IpAddr,
-    dst: IpAddr,
+    ends: Ends,
     proto: u8,
     payload: &'a [u8],
     /// Bytes of the whole IP packet.
@@ -149,10 +147,9 @@ fn ipv4_addresses(data: &[u8], header_len: usize, total: usize) -> Result<Ip<'_>
     if be16(data, 6).ok_or(R::Truncated)? & MORE_OR_OFFSET != 0 {
         return Err(R::Fragment);
     }
-    let addr = |at| be32(data, at).map(|a| IpAddr::V4(Ipv4Addr::from(a))).ok_or(R::Truncated);
+    let addr = |at| be32(data, at).map(|a| [0, u64::from(a)]).ok_or(R::Truncated);
     Ok(Ip {
-        src: addr(12)?,
-        dst: addr(16)?,
+        ends: Ends { src: addr(12)?, dst: addr(16)?, ipv6: false },
         proto: *data.get(9).ok_or(R::Truncated)?,
         payload: &data[header_len..total.min(data.len())],
         len: total as u32,
@@ -179,11 +176,12 @@ fn ipv6_head(data: &[u8]) -> Result<Ip<'_>, R> {
         // A jumbogram (RFC 2675) carries its length in an option; the frame's length will do.
         total = data.len();
     }
-    let addr = |at: usize| {
-        let a: Option<&[u8; 16]> = data.get(at..).and_then(|d| d.first_chunk());
-        a.map(|a| IpAddr::V6(Ipv6Addr::from(*a))).ok_or(R::Truncated)
+    let word = |at: usize| {
+        let w: Option<&[u8; 8]> = data.get(at..).and_then(|d| d.first_chunk());
+        w.map(|w| u64::from_be_bytes(*w)).ok_or(R::Truncated)
     };
-    let (src, dst) = (addr(8)?, addr(24)?);
+    let (src, dst) = ([word(8)?, word(16)?], [word(24)?, word(32)?]);
+    let ends = Ends { src, dst, ipv6: true };
     let mut payload = &data[40..total.min(data.len())];
     // Extension headers (RFC 8200 §4); the length limits how many there can be.
     loop {
@@ -205,29 +203,31 @@ fn ipv6_head(data: &[u8]) -> Result<Ip<'_>, R> {
         payload = payload.get(len..).ok_or(R::Truncated)?;
         proto = next;
     }
-    Ok(Ip { src, dst, proto, payload, len: total as u32 })
+    Ok(Ip { ends, proto, payload, len: total as u32 })
 }
 
 /// Whether the checksum over the transport bytes and the pseudo-header is right.
 fn transport_sum_ok(ip: &Ip<'_>, proto: u8, bytes: &[u8]) -> bool {
     let len = bytes.len() as u32;
-    let pseudo = match (ip.src, ip.dst) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => pseudo_v4(s.into(), d.into(), proto, len),
-        (IpAddr::V6(s), IpAddr::V6(d)) => pseudo_v6(&s.octets(), &d.octets(), proto, len),
-        _ => return false,
+    let Ends { src, dst, ipv6 } = ip.ends;
+    let pseudo = if ipv6 {
+        let octets = |[hi, lo]: [u64; 2]| (u128::from(hi) << 64 | u128::from(lo)).to_be_bytes();
+        pseudo_v6(&octets(src), &octets(dst), proto, len)
+    } else {
+        pseudo_v4(src[1] as u32, dst[1] as u32, proto, len)
     };
     finish(add(pseudo, bytes)) == 0
 }
 
 fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
     let data = ip.payload;
-    let (tuple, body) = match (ip.proto, ip.src.is_ipv4()) {
+    let ((key, swapped), body) = match (ip.proto, !ip.ends.ipv6) {
         (ipproto::TCP, _) => {
             let segment = tcp(data)?;
             if !csum_trusted && !transport_sum_ok(ip, ipproto::TCP, data) {
                 return Err(R::L4Checksum);
             }
-            (ports(ip, data)?, Body::Tcp(segment))
+            (ports(ip, zone)?, Body::Tcp(segment))
         }
         (ipproto::UDP, v4) => {
             let len = usize::from(be16(data, 4).ok_or(R::Truncated)?);
@@ -238,13 +238,13 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
             if !unchecked && !transport_sum_ok(ip, ipproto::UDP, datagram) {
                 return Err(R::L4Checksum);
             }
-            (ports(ip, data)?, Body::Other)
+            (ports(ip, zone)?, Body::Other)
         }
         (ipproto::SCTP, _) => {
             if data.len() < packet::header::SCTP_LEN {
                 return Err(R::Truncated);
             }
-            (ports(ip, data)?, Body::Other)
+            (ports(ip, zone)?, Body::Other)
         }
         (ipproto::ICMP, true) => {
             if !csum_trusted && checksum(data) != 0 {
@@ -259,24 +259,23 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
             return icmp_message(ip, zone);
         }
         (ipproto::ICMP | ipproto::ICMPV6, _) => return Err(R::IcmpVersion),
-        _ => (generic(ip), Body::Other),
+        _ => (generic(ip, zone), Body::Other),
     };
-    let (key, swapped) = tuple.key(zone);
     Ok(Parsed { key, swapped, body, len: ip.len })
 }
 
 /// A protocol without ports: addresses and protocol number are all.
-fn generic(ip: &Ip<'_>) -> Tuple {
-    Tuple::ports(ip.src, ip.dst, ip.proto, 0, 0)
+fn generic(ip: &Ip<'_>, zone: Zone) -> (Key, bool) {
+    ip.ends.ports_key(ip.proto, 0, 0, zone)
 }
 
-fn ports(ip: &Ip<'_>, data: &[u8]) -> Result<Tuple, R> {
-    let sport = be16(data, 0).ok_or(R::Truncated)?;
-    let dport = be16(data, 2).ok_or(R::Truncated)?;
+fn ports(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
+    let sport = be16(ip.payload, 0).ok_or(R::Truncated)?;
+    let dport = be16(ip.payload, 2).ok_or(R::Truncated)?;
     if sport == 0 || dport == 0 {
         return Err(R::BadHeader);
     }
-    Ok(Tuple::ports(ip.src, ip.dst, ip.proto, sport, dport))
+    Ok(ip.ends.ports_key(ip.proto, sport, dport, zone))
 }
 
 fn tcp(data: &[u8]) -> Result<Segment, R> {
@@ -318,48 +317,48 @@ const ICMPV6_ERRORS: [u8; 4] =
 fn icmp_message(ip: &Ip<'_>, zone: Zone) -> Result<Parsed, R> {
     let data = ip.payload;
     let rest = data.get(8..).ok_or(R::Truncated)?;
-    let errors: &[u8] = if ip.src.is_ipv4() { &ICMP_ERRORS } else { &ICMPV6_ERRORS };
+    let errors: &[u8] = if ip.ends.ipv6 { &ICMPV6_ERRORS } else { &ICMP_ERRORS };
     if errors.contains(&data[0]) {
-        let inner = quoted(rest, ip.src.is_ipv4()).ok_or(R::IcmpInner)?;
+        let (sender, (key, swapped)) = quoted(rest, !ip.ends.ipv6, zone).ok_or(R::IcmpInner)?;
         // Who reports an error reports it to the sender of the quoted packet.
-        if inner.src != ip.dst {
+        if sender != ip.ends.dst {
             return Err(R::IcmpInner);
         }
-        let (key, swapped) = inner.reverse().key(zone);
-        return Ok(Parsed { key, swapped, body: Body::Error, len: ip.len });
+        return Ok(Parsed { key, swapped: !swapped, body: Body::Error, len: ip.len });
     }
-    let tuple = icmp_query(ip)?;
-    let (key, swapped) = tuple.key(zone);
+    let (key, swapped) = icmp_query(ip, zone)?;
     Ok(Parsed { key, swapped, body: Body::Icmp { answer: swapped }, len: ip.len })
 }
 
-fn icmp_query(ip: &Ip<'_>) -> Result<Tuple, R> {
+fn icmp_query(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
     let data = ip.payload;
     let (ty, code) = (*data.first().ok_or(R::Truncated)?, *data.get(1).ok_or(R::Truncated)?);
     // All queries have code 0; the IP version was tested, so the protocol tells the registry.
     if code != 0 || !(is_icmp_query(ip.proto, ty) || is_icmp_answer(ip.proto, ty)) {
         return Err(R::IcmpType);
     }
-    Ok(Tuple::icmp(ip.src, ip.dst, be16(data, 4).ok_or(R::Truncated)?, ty, code))
+    let id = be16(data, 4).ok_or(R::Truncated)?;
+    Ok(ip.ends.icmp_key(ip.proto, id, u16::from(ty) << 8 | u16::from(code), zone))
 }
 
-/// The tuple of the packet that an ICMP error quotes. It may be cut 8 bytes into its transport
-/// header (RFC 792) and its checksums are not ours to judge.
-fn quoted(data: &[u8], v4: bool) -> Option<Tuple> {
+/// Sender and key of the packet that an ICMP error quotes. It may be cut 8 bytes into its
+/// transport header (RFC 792) and its checksums are not ours to judge.
+fn quoted(data: &[u8], v4: bool, zone: Zone) -> Option<([u64; 2], (Key, bool))> {
     let ip = if v4 {
         let (header_len, total) = ipv4_lengths(data).ok()?;
         ipv4_addresses(data, header_len, total).ok()?
     } else {
         ipv6_head(data).ok()?
     };
-    match ip.proto {
+    let key = match ip.proto {
         ipproto::TCP | ipproto::UDP | ipproto::SCTP if ip.payload.len() >= 8 => {
-            ports(&ip, ip.payload).ok()
+            ports(&ip, zone).ok()?
         }
-        ipproto::TCP | ipproto::UDP | ipproto::SCTP => None,
-        ipproto::ICMP if v4 => icmp_query(&ip).ok(),
-        ipproto::ICMPV6 if !v4 => icmp_query(&ip).ok(),
-        ipproto::ICMP | ipproto::ICMPV6 => None,
-        _ => Some(generic(&ip)),
-    }
+        ipproto::TCP | ipproto::UDP | ipproto::SCTP => return None,
+        ipproto::ICMP if v4 => icmp_query(&ip, zone).ok()?,
+        ipproto::ICMPV6 if !v4 => icmp_query(&ip, zone).ok()?,
+        ipproto::ICMP | ipproto::ICMPV6 => return None,
+        _ => generic(&ip, zone),
+    };
+    Some((ip.ends.src, key))
 }

@@ -1,7 +1,7 @@
 //! Where connections live: a slab in segments, and the index by key.
 //!
-//! Neither ever moves what it holds, so growth costs one small step per insert and no packet
-//! waits for a rehash: the slab grows by segments, the index by linear hashing (Litwin 1980),
+//! Neither moves what it holds once it is larger than one segment, so growth costs one small step
+//! per insert and no packet waits for a rehash: the slab grows by segments, the index by linear hashing (Litwin 1980),
 //! which splits one bucket per insert. Chains are intrusive: a connection holds its hash and the
 //! link to the next.
 
@@ -131,7 +131,7 @@ impl Index {
         let mut at = self.head(self.bucket(hash));
         while at != NIL {
             let c = slab.get(at);
-            if c.hash == hash && c.key == *key {
+            if c.key == *key {
                 return Some(at);
             }
             at = c.next;

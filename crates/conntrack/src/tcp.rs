@@ -332,12 +332,17 @@ pub(crate) fn update(
 
 /// A SYN from an end that is not established: its numbers replace what was known of it, for the
 /// client may have started anew from the same port.
-fn reopen_half(src: &mut Peer, dst: &Peer, s: &Segment) {
+fn reopen_half(src: &mut Peer, dst: &mut Peer, s: &Segment) {
     src.state = PeerState::SynSent;
     src.end = s.end();
     src.max_end = src.end.wrapping_add(dst.max_win);
     src.max_win = u32::from(s.window).max(1);
     src.scale = s.wscale.map_or(Scale::Off, Scale::Shift);
+    let open_to = dst.end.wrapping_add(src.max_win);
+    if dst.state != PeerState::Closed && le(dst.max_end, open_to) {
+        // Simultaneous open: the window it announces counts, though nothing is acknowledged.
+        dst.max_end = open_to;
+    }
 }
 
 /// The window test. Sets up the sender's record if this is the first the end says.
@@ -431,5 +436,90 @@ fn timeout_class(a: PeerState, b: PeerState) -> TimeoutClass {
         TimeoutClass::TcpFinWait
     } else {
         TimeoutClass::TcpEstablished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelTcpState;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    /// A segment of each kind that fits the windows.
+    fn fitting(event: Event, src: &Peer, dst: &Peer) -> Segment {
+        let flags = match event {
+            Event::Syn => SYN,
+            Event::SynAck => SYN | ACK,
+            Event::Ack => ACK,
+            Event::Fin => FIN | ACK,
+            Event::Rst => RST,
+        };
+        // A SYN stands at the beginning: it can only be sent again.
+        let again = flags & SYN != 0 && src.state != CLO;
+        let (seq, ack) = (src.end.wrapping_sub(u32::from(again)), dst.end);
+        Segment { seq, ack, window: 1000, flags, payload: 0, wscale: None }
+    }
+
+    #[test]
+    fn no_event_moves_an_end_back_and_a_reset_ends_both() {
+        for state in PeerState::ALL {
+            for event in Event::ALL {
+                let (s, h) =
+                    (SENT[state as usize][event as usize], HEARD[state as usize][event as usize]);
+                assert!(s >= state && h >= state, "{state:?} {event:?}");
+                assert!(event != Event::Rst || (s, h) == (TMW, TMW));
+            }
+        }
+    }
+
+    /// Walks every conversation of fitting segments and checks each step against the tables.
+    #[test]
+    fn every_reachable_pair_moves_as_the_tables_say() {
+        let syn = fitting(Event::Syn, &Peer::SILENT, &Peer::SILENT);
+        let mut todo: Vec<[Peer; 2]> = std::vec![open(&syn, true).unwrap()];
+        let mut seen = BTreeSet::new();
+        let mut kernel = BTreeSet::new();
+        while let Some(peers) = todo.pop() {
+            let [a, b] = peers.map(|p| p.state);
+            if !seen.insert((a, b)) {
+                continue;
+            }
+            kernel.insert(KernelTcpState::of(a, b).name());
+            for dir in [Dir::Orig, Dir::Reply] {
+                let (s, d) = if dir == Dir::Orig { (0, 1) } else { (1, 0) };
+                for event in Event::ALL {
+                    let mut next = peers;
+                    let segment = fitting(event, &peers[s], &peers[d]);
+                    let step = update(&mut next, dir, &segment, true);
+                    let (from, to) = (peers.map(|p| p.state), next.map(|p| p.state));
+                    match step {
+                        Ok(Step::Reopen) => {
+                            assert!(event == Event::Syn && from.iter().min() >= Some(&FW2));
+                        }
+                        Ok(Step::Fits(_) | Step::Opening) => {
+                            assert_eq!(to[s], SENT[from[s] as usize][event as usize]);
+                            assert_eq!(to[d], HEARD[from[d] as usize][event as usize]);
+                            todo.push(next);
+                        }
+                        // A SYN or FIN needs window; an end that is silent or gone opens none.
+                        Ok(Step::Tolerated) => {
+                            assert!(from[d] == CLO || from.iter().max() >= Some(&FW2));
+                        }
+                        Err(e) => panic!("{from:?} {dir:?} {event:?}: {e:?}"),
+                    }
+                }
+            }
+        }
+        assert_eq!(kernel.len(), 9, "{kernel:?}");
+    }
+
+    #[test]
+    fn window_scale_option_is_found_or_refused() {
+        let s = |ws| Segment { wscale: ws, ..fitting(Event::Syn, &Peer::SILENT, &Peer::SILENT) };
+        let [a, _] = open(&s(Some(7)), true).unwrap();
+        assert_eq!(a.scale, Scale::Shift(7));
+        let [a, _] = open(&s(None), true).unwrap();
+        assert_eq!(a.scale, Scale::Off);
     }
 }

@@ -3,7 +3,7 @@
 //! `process` = [`parse`](crate::parse()) (pure) + `process_parsed` (the table). The second is
 //! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
 
-use crate::conn::{Conn, NIL, Talk, Traffic};
+use crate::conn::{Conn, Talk};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
 use crate::parse::{Body, PacketView, Parse, Parsed, parse};
@@ -154,7 +154,7 @@ impl Conntrack {
             Fit::Invalid(reason) => {
                 // Commits nothing, but shows what connection it pretends to be of.
                 let c = self.slab.get(slot);
-                let (mark, label) = (c.mark, c.label());
+                let (mark, label) = (c.mark(), c.label());
                 CtInfo { mark, label, ..self.invalid(req.zone, reason) }
             }
         }
@@ -179,17 +179,13 @@ impl Conntrack {
         let c = self.slab.get_mut(slot);
         let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
         let mut still_new = false;
-        let mut refresh = true;
         let class = match &p.body {
             Body::Tcp(segment) => match tcp::update(&mut c.peers, dir, segment, check) {
-                Ok(Step::Fits(class)) => class,
-                Ok(Step::Tolerated) => {
-                    refresh = false;
-                    c.class
-                }
+                Ok(Step::Fits(class)) => Some(class),
+                Ok(Step::Tolerated) => None,
                 Ok(Step::Opening) => {
                     still_new = true;
-                    TimeoutClass::TcpSynSent
+                    Some(TimeoutClass::TcpSynSent)
                 }
                 Ok(Step::Reopen) => return Fit::Reopen,
                 Err(reason) => return Fit::Invalid(reason),
@@ -199,7 +195,7 @@ impl Conntrack {
                     c.talk = Talk::BothWays;
                 }
                 still_new = c.talk != Talk::BothWays;
-                if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply }
+                Some(if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply })
             }
             Body::Other | Body::Error => {
                 match (dir, c.talk) {
@@ -208,13 +204,12 @@ impl Conntrack {
                     (Dir::Orig, _) => {}
                 }
                 still_new = c.talk != Talk::BothWays;
-                if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple }
+                Some(if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple })
             }
         };
         let t = &mut c.traffic[dir as usize];
         t.packets += 1;
         t.bytes += u64::from(p.len);
-        c.class = class;
         c.seen_reply |= dir == Dir::Reply;
         c.assured |= match p.body {
             Body::Tcp(_) => c.peers.iter().all(|p| p.state == PeerState::Established),
@@ -226,7 +221,7 @@ impl Conntrack {
         };
         let (old, policy) = (c.expires, c.policy);
         let changed = events && before != (c.peers.map(|p| p.state), c.seen_reply, c.assured);
-        let expires = if refresh { now + self.timeout(policy, class) } else { old };
+        let expires = class.map_or(old, |class| now + self.timeout(policy, class));
         self.slab.get_mut(slot).expires = expires;
         if expires < old {
             self.wheel.remove(&mut self.slab, slot);
@@ -272,35 +267,16 @@ impl Conntrack {
             Body::Other | Body::Error => TimeoutClass::UdpFirst,
         };
         let policy = req.timeout_policy.unwrap_or_default();
-        let mut conn = Conn {
-            key: p.key,
-            hash,
-            next: NIL,
-            expires: now + self.timeout(policy, class),
-            generation: 0,
-            policy,
-            alive: true,
-            swapped: p.swapped,
-            peers,
-            traffic: [Traffic { packets: 1, bytes: u64::from(p.len) }, Traffic::default()],
-            talk: Talk::First,
-            class,
-            seen_reply: false,
-            assured: false,
-            timer_slot: 0,
-            timer_prev: NIL,
-            timer_next: NIL,
-            mark: 0,
-            label: [0; 2],
-            start: now,
-        };
+        let mut conn = Conn::new(p.key, p.swapped, hash, peers, now, p.len);
+        conn.policy = policy;
+        conn.expires = now + self.timeout(policy, class);
         if let Some(mark) = req.mark {
             conn.set_mark(mark);
         }
         if let Some(label) = req.label {
             conn.set_label(label);
         }
-        (info.mark, info.label) = (conn.mark, conn.label());
+        (info.mark, info.label) = (conn.mark(), conn.label());
         let slot = self.slab.insert(conn);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
@@ -335,7 +311,7 @@ impl Conntrack {
         let info = CtInfo {
             state,
             zone: req.zone,
-            mark: c.mark,
+            mark: c.mark(),
             label: c.label(),
             orig: Some(c.orig()),
             dir,

@@ -141,20 +141,60 @@ impl Tuple {
     /// The key of the connection in `zone` that this tuple belongs to, and whether the tuple runs
     /// against the key's order.
     pub fn key(&self, zone: Zone) -> (Key, bool) {
-        let swapped = if self.is_icmp() {
-            is_icmp_answer(self.proto, (self.dst_id >> 8) as u8)
+        let ends = Ends { src: words(self.src), dst: words(self.dst), ipv6: self.is_ipv6() };
+        if self.is_icmp() {
+            ends.icmp_key(self.proto, self.src_id, self.dst_id, zone)
         } else {
-            (words(self.src), self.src_id) > (words(self.dst), self.dst_id)
-        };
-        let t = if swapped { self.reverse() } else { *self };
-        let [a0, a1] = words(t.src);
-        let [b0, b1] = words(t.dst);
-        let meta = u64::from(t.src_id)
-            | u64::from(t.dst_id) << 16
+            ends.ports_key(self.proto, self.src_id, self.dst_id, zone)
+        }
+    }
+}
+
+/// The addresses of a packet as words, as the key has them.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Ends {
+    pub src: [u64; 2],
+    pub dst: [u64; 2],
+    pub ipv6: bool,
+}
+
+impl Ends {
+    #[inline]
+    fn key(self, proto: u8, src_id: u16, dst_id: u16, zone: Zone) -> Key {
+        let meta = u64::from(src_id)
+            | u64::from(dst_id) << 16
             | u64::from(zone.0) << 32
-            | u64::from(t.proto) << 48
-            | u64::from(t.is_ipv6()) << 56;
-        (Key([a0, a1, b0, b1, meta]), swapped)
+            | u64::from(proto) << 48
+            | u64::from(self.ipv6) << 56;
+        Key([self.src[0], self.src[1], self.dst[0], self.dst[1], meta])
+    }
+
+    /// The way back.
+    #[inline]
+    pub fn flip(self) -> Ends {
+        Ends { src: self.dst, dst: self.src, ..self }
+    }
+
+    /// Key and "against the key's order" of anything but ICMP.
+    #[inline]
+    pub fn ports_key(self, proto: u8, sport: u16, dport: u16, zone: Zone) -> (Key, bool) {
+        if (self.src, sport) > (self.dst, dport) {
+            (self.flip().key(proto, dport, sport, zone), true)
+        } else {
+            (self.key(proto, sport, dport, zone), false)
+        }
+    }
+
+    /// The same of an ICMP query or answer, with `type << 8 | code`.
+    pub fn icmp_key(self, proto: u8, id: u16, type_code: u16, zone: Zone) -> (Key, bool) {
+        let ty = (type_code >> 8) as u8;
+        match opposite_type(proto, ty) {
+            Some(query) if is_icmp_answer(proto, ty) => {
+                let type_code = u16::from(query) << 8 | type_code & 0xff;
+                (self.flip().key(proto, id, type_code, zone), true)
+            }
+            _ => (self.key(proto, id, type_code, zone), false),
+        }
     }
 }
 

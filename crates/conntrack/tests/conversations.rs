@@ -13,6 +13,8 @@
 //!   0x77, `force` all with force; the verdict is that of a `ct` without commit before;
 //! - `dump [-m] [-s] [zone=N] => line ;; line` (sorted), `stats => …`.
 
+#![allow(clippy::unwrap_used, reason = "a row that cannot be read fails the test")]
+
 use base::{Duration, HashKey, Instant, Zone};
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{
