@@ -93,9 +93,12 @@ pub(crate) struct Engine {
 }
 
 enum Found {
-    Flow(Arc<Local>),
-    /// Nothing cached: execute these for this packet.
-    Actions(Arc<[DpAction]>),
+    /// The flow of the packet before.
+    Current,
+    /// Another flow.
+    Other(Arc<Local>),
+    /// No flow.
+    Nothing,
 }
 
 impl Engine {
@@ -203,41 +206,23 @@ impl Engine {
         let mut run = Run::new();
         let mut current: Option<Arc<Local>> = None;
         for slot in packets {
-            let key = &self.meta[usize::from(slot)].key;
-            let hash = connection_hash(self.caches.secret(), key);
-            let found = match self.caches.look_up(hash, key) {
-                Some((local, hit)) if local.flow.generation() == self.generation => {
-                    let stats = &self.shared.stats[self.id];
-                    match hit {
-                        Hit::Exact => stats.hit_exact.add(1),
-                        Hit::Megaflow => stats.hit_megaflow.add(1),
-                    }
-                    if current.as_ref().is_some_and(|c| Arc::ptr_eq(c, local)) {
-                        run.push(slot);
-                        continue;
-                    }
-                    Some(Arc::clone(local))
-                }
-                Some((local, _)) => {
-                    let local = Arc::clone(local);
-                    self.renew(slot, local)
-                }
-                None => None,
-            };
+            let found = self.find(slot, current.as_ref());
+            if matches!(found, Found::Current) {
+                run.push(slot);
+                continue;
+            }
             if let Some(local) = current.take() {
                 self.run_flow(&mut run, &local, depth);
             }
             run.clear();
-            match found.map_or_else(|| self.miss(slot), Found::Flow) {
-                Found::Flow(local) => {
-                    run.push(slot);
-                    current = Some(local);
-                }
-                Found::Actions(actions) => {
-                    let mut one = Run::from_iter([slot]);
-                    self.execute_counted(&mut one, &actions, depth);
-                    self.release(&one);
-                }
+            if let Found::Other(local) = found {
+                run.push(slot);
+                current = Some(local);
+            } else {
+                let actions = self.miss(slot);
+                let mut one = Run::from_iter([slot]);
+                self.execute_counted(&mut one, &actions, depth);
+                self.release(&one);
             }
         }
         if let Some(local) = current {
@@ -245,21 +230,38 @@ impl Engine {
         }
     }
 
-    /// A packet hit a flow of an old generation: asks whether it is still right.
-    fn renew(&mut self, slot: u16, local: Arc<Local>) -> Option<Arc<Local>> {
+    /// The flow of a packet. A flow of an old generation is asked about first; if it is wrong it
+    /// goes, and another one may answer.
+    #[inline]
+    fn find(&mut self, slot: u16, current: Option<&Arc<Local>>) -> Found {
         let key = &self.meta[usize::from(slot)].key;
-        if let Some(spec) = self.shared.slow.revalidate(self.now, key)
-            && confirm(&local.flow, &spec)
-        {
-            self.stats().stale.add(1);
-            return Some(local);
+        let hash = connection_hash(self.caches.secret(), key);
+        loop {
+            let stats = &self.shared.stats[self.id];
+            let Some((local, hit)) = self.caches.look_up(hash, key) else { return Found::Nothing };
+            if local.flow.generation() >= self.generation {
+                match hit {
+                    Hit::Exact => stats.hit_exact.add(1),
+                    Hit::Megaflow => stats.hit_megaflow.add(1),
+                }
+            } else {
+                match self.shared.slow.revalidate(self.now, key) {
+                    Some(spec) if confirm(&local.flow, &spec) => stats.stale.add(1),
+                    _ => {
+                        self.shared.registry.remove(&local.flow);
+                        continue;
+                    }
+                }
+            }
+            return match current {
+                Some(c) if Arc::ptr_eq(c, local) => Found::Current,
+                _ => Found::Other(Arc::clone(local)),
+            };
         }
-        self.shared.registry.remove(&local.flow);
-        None
     }
 
     /// No cache knows the packet: asks the slow path.
-    fn miss(&mut self, slot: u16) -> Found {
+    fn miss(&mut self, slot: u16) -> Arc<[DpAction]> {
         self.stats().missed.add(1);
         let meta = &self.meta[usize::from(slot)];
         let up = self.shared.slow.upcall(self.now, &self.bufs[usize::from(slot)], &meta.key);
@@ -270,9 +272,7 @@ impl Engine {
                 None => self.stats().lost.add(1),
             }
         }
-        Found::Actions(
-            actions.unwrap_or_else(|| Arc::from([DpAction::Drop(DropReason::UpcallError)])),
-        )
+        actions.unwrap_or_else(|| Arc::from([DpAction::Drop(DropReason::UpcallError)]))
     }
 
     fn run_flow(&mut self, run: &mut Run, local: &Local, depth: u32) {
