@@ -79,7 +79,7 @@ impl Conn {
         Conn {
             key,
             next: NIL,
-            generation: 0,
+            generation: 1,
             expires: now,
             policy: PolicyId::default(),
             alive: true,

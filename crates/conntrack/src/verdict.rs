@@ -37,7 +37,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// As one number, e.g. for a cache.
+    /// As one number, e.g. for a cache. Generations begin at 1, so 0 may stand for "none" (until
+    /// one slot was used 2³² times).
     pub const fn to_u64(self) -> u64 {
         (self.generation as u64) << 32 | self.slot as u64
     }
