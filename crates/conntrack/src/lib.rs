@@ -6,7 +6,7 @@
 //! tuple. A packet that is not IP is not tracked: its state is 0.
 //!
 //! How: [`parse()`] reads and checks the packet without the table, and gives a [`Key`] that is the
-//! same for both directions. The index finds the [`slab`] slot; the TCP machine ([`tcp`]) or the
+//! same for both directions. The index finds the `slab` slot; the TCP machine ([`tcp`]) or the
 //! simpler ones move; the connection's `expires` is written. A timer wheel removes in bounded
 //! steps what nobody uses, and a connection whose time has run out is gone for every packet and
 //! every dump, swept or not.
