@@ -91,27 +91,22 @@ impl Transaction<'_> {
                     {
                         continue;
                     }
+                    let datum =
+                        |row: &'_ Option<Arc<Row>>| row.as_ref().map(|r| r.get(column).clone());
+                    let (old, new) = (datum(&entry.old), datum(&entry.new));
                     let mut missing = None;
-                    if let Some(row) = &entry.new {
-                        ref_column.each(row.get(column), true, |id| {
-                            counts.add(id);
-                            if self.get(id).is_none() && missing.is_none() {
-                                missing = Some(id);
-                            }
-                        });
-                    }
-                    if let Some(row) = &entry.old {
-                        ref_column.each(row.get(column), true, |id| counts.sub(id));
-                    }
-                    // A reference that stays to a row that goes is for `check_deleted` to word.
-                    let kept = |id: RowId| {
-                        let mut kept = false;
-                        if let Some(row) = &entry.old {
-                            ref_column.each(row.get(column), true, |old| kept |= old == id);
+                    // A reference that stays, to a row that goes, is for `check_deleted` to word.
+                    ref_column.each_change(old.as_deref(), new.as_deref(), true, |came, id| {
+                        if !came {
+                            counts.sub(id);
+                            return;
                         }
-                        kept
-                    };
-                    if let Some((target, missing)) = missing.filter(|&id| !kept(id)) {
+                        counts.add(id);
+                        if self.get(id).is_none() && missing.is_none() {
+                            missing = Some(id);
+                        }
+                    });
+                    if let Some((target, missing)) = missing {
                         let schema = self.db.schema();
                         let from = &schema.tables[table];
                         return Err(Error::new(
@@ -155,7 +150,8 @@ impl Transaction<'_> {
             }
             let Some(row) = self.get(id).cloned() else { continue };
             for ref_column in &self.db.refs[id.0] {
-                ref_column.each(row.get(ref_column.column), true, |target| counts.sub(target));
+                let old = Some(&**row.get(ref_column.column));
+                ref_column.each_change(old, None, true, |_, target| counts.sub(target));
             }
             self.put(id, None);
         }
@@ -213,8 +209,9 @@ impl Transaction<'_> {
                         column.name, schema.name, id.1
                     )));
                 }
-                ref_column.each(&old, true, |target| counts.sub(target));
-                ref_column.each(&new, true, |target| counts.add(target));
+                ref_column.each_change(Some(&old), Some(&new), true, |came, target| {
+                    if came { counts.add(target) } else { counts.sub(target) }
+                });
                 Arc::make_mut(&mut row).set(ref_column.column, Arc::new(new));
                 changed = true;
             }

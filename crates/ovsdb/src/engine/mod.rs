@@ -17,7 +17,7 @@ mod condition;
 mod mutation;
 mod ops;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub struct Database {
     /// For each table, the strong references to its rows from anywhere.
     strong: Vec<HashMap<Uuid, u32>>,
     /// For each table, which rows refer to its rows weakly, and how often.
-    weak: Vec<HashMap<Uuid, BTreeMap<RowId, u32>>>,
+    weak: Vec<HashMap<Uuid, HashMap<RowId, u32>>>,
     /// For each table and each of its indexes, the row with these values.
     indexes: Vec<Vec<HashMap<IndexKey, Uuid>>>,
     refs: Arc<Vec<Vec<RefColumn>>>,
@@ -71,19 +71,25 @@ impl RefColumn {
         columns.collect()
     }
 
-    /// Calls `f` with every row `datum` refers to with that strength.
-    fn each(&self, datum: &Datum, strong: bool, mut f: impl FnMut(RowId)) {
-        if let Some((table, s)) = self.key
-            && s == strong
-        {
-            datum.keys().filter_map(|a| a.as_uuid()).for_each(|uuid| f((table, uuid)));
-        }
-        if let Some((table, s)) = self.value
-            && s == strong
-        {
-            let values = datum.pairs().iter().filter_map(|(_, v)| v.as_uuid());
-            values.for_each(|uuid| f((table, uuid)));
-        }
+    /// Calls `f` with every row that `new` refers to with that strength and `old` does not (true),
+    /// or the other way round (false). Both are given for a pair whose value changed.
+    fn each_change(
+        &self,
+        old: Option<&Datum>,
+        new: Option<&Datum>,
+        strong: bool,
+        mut f: impl FnMut(bool, RowId),
+    ) {
+        let of = |target: Option<(usize, bool)>| target.filter(|t| t.1 == strong).map(|t| t.0);
+        let (key_table, value_table) = (of(self.key), of(self.value));
+        Datum::each_change(old, new, |came, key, value| {
+            if let (Some(table), Some(uuid)) = (key_table, key.as_uuid()) {
+                f(came, (table, uuid));
+            }
+            if let (Some(table), Some(uuid)) = (value_table, value.and_then(|v| v.as_uuid())) {
+                f(came, (table, uuid));
+            }
+        });
     }
 
     fn has(&self, strong: bool) -> bool {
@@ -204,36 +210,21 @@ impl Database {
             if !change.changed(ref_column.column) {
                 continue;
             }
-            let datum =
-                |row: &Option<Arc<Row>>| row.as_ref().map(|r| r.get(ref_column.column).clone());
-            if let Some(datum) = datum(new) {
-                ref_column.each(&datum, true, |(t, u)| *self.strong[t].entry(u).or_default() += 1);
-                ref_column.each(&datum, false, |(t, u)| {
-                    *self.weak[t].entry(u).or_default().entry((*table, *uuid)).or_default() += 1;
-                });
-            }
-            if let Some(datum) = datum(old) {
-                ref_column.each(&datum, true, |(t, u)| {
-                    if let Some(n) = self.strong[t].get_mut(&u) {
-                        *n -= 1;
-                        if *n == 0 {
-                            self.strong[t].remove(&u);
-                        }
-                    }
-                });
-                ref_column.each(&datum, false, |(t, u)| {
-                    let Some(holders) = self.weak[t].get_mut(&u) else { return };
-                    if let Some(n) = holders.get_mut(&(*table, *uuid)) {
-                        *n -= 1;
-                        if *n == 0 {
-                            holders.remove(&(*table, *uuid));
-                        }
-                    }
-                    if holders.is_empty() {
-                        self.weak[t].remove(&u);
-                    }
-                });
-            }
+            let datum = |row: &'_ Option<Arc<Row>>| {
+                row.as_ref().map(|row| row.get(ref_column.column).clone())
+            };
+            let (old, new) = (datum(old), datum(new));
+            let (old, new) = (old.as_deref(), new.as_deref());
+            ref_column.each_change(old, new, true, |came, (t, u)| {
+                count(&mut self.strong[t], u, came);
+            });
+            ref_column.each_change(old, new, false, |came, (t, u)| {
+                let holders = self.weak[t].entry(u).or_default();
+                count(holders, (*table, *uuid), came);
+                if holders.is_empty() {
+                    self.weak[t].remove(&u);
+                }
+            });
         }
         let schema = self.data.schema().clone();
         for (columns, index) in schema.tables[*table].indexes.iter().zip(&mut self.indexes[*table])
@@ -251,6 +242,15 @@ impl Database {
             }
         }
         self.data.put(*table, *uuid, new.clone());
+    }
+}
+
+/// Counts up or down; what is at zero is not kept.
+fn count<K: Copy + Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: K, up: bool) {
+    let n = counts.entry(key).or_default();
+    *n = if up { *n + 1 } else { n.saturating_sub(1) };
+    if *n == 0 {
+        counts.remove(&key);
     }
 }
 

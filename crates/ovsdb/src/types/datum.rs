@@ -244,18 +244,33 @@ impl Datum {
     }
 
     /// Adds the elements of `other`; a key that is present keeps its value (RFC 7047 §5.1
-    /// `insert`), unless `replace`.
-    pub fn union(&mut self, other: &Datum, replace: bool) {
+    /// `insert`).
+    pub fn union(&mut self, other: &Datum) {
         match (self, other) {
-            (Datum::Set(a), Datum::Set(b)) => {
-                merge(a, b, |x, y| x.cmp(y), |side| Some(side.either().clone()));
+            (Datum::Set(a), Datum::Set(b)) if b.len() <= FEW => {
+                for atom in b {
+                    if let Err(i) = a.binary_search(atom) {
+                        a.insert(i, atom.clone());
+                    }
+                }
             }
-            (Datum::Map(a), Datum::Map(b)) => merge(a, b, cmp_keys, |side| {
-                Some(match side {
-                    Side::Both(x, y) => if replace { y } else { x }.clone(),
-                    other => other.either().clone(),
-                })
-            }),
+            (Datum::Map(a), Datum::Map(b)) if b.len() <= FEW => {
+                for pair in b {
+                    if let Err(i) = a.binary_search_by(|p| p.0.cmp(&pair.0)) {
+                        a.insert(i, pair.clone());
+                    }
+                }
+            }
+            (Datum::Set(a), Datum::Set(b)) => {
+                let mut out = Vec::with_capacity(a.len() + b.len());
+                merge(a, b, Atom::cmp, |side| out.push(side.left_or_right().clone()));
+                *a = out;
+            }
+            (Datum::Map(a), Datum::Map(b)) => {
+                let mut out = Vec::with_capacity(a.len() + b.len());
+                merge(a, b, cmp_keys, |side| out.push(side.left_or_right().clone()));
+                *a = out;
+            }
             _ => {}
         }
     }
@@ -277,41 +292,85 @@ impl Datum {
     pub fn diff(&self, new: &Datum) -> Datum {
         match (self, new) {
             (Datum::Set(a), Datum::Set(b)) => {
-                let mut out = a.clone();
-                merge(
-                    &mut out,
-                    b,
-                    |x, y| x.cmp(y),
-                    |side| match side {
-                        Side::Both(..) => None,
-                        other => Some(other.either().clone()),
-                    },
-                );
+                let mut out = Vec::new();
+                merge(a, b, Atom::cmp, |side| match side {
+                    Side::Both(..) => {}
+                    Side::Left(x) | Side::Right(x) => out.push(x.clone()),
+                });
                 Datum::Set(out)
             }
-            (Datum::Map(a), Datum::Map(b)) => {
-                let mut out = a.clone();
-                merge(&mut out, b, cmp_keys, |side| match side {
-                    Side::Both(x, y) => (x.1 != y.1).then(|| y.clone()),
-                    other => Some(other.either().clone()),
-                });
-                Datum::Map(out)
-            }
+            (Datum::Map(a), Datum::Map(b)) => Datum::Map(diff_maps(a, b)),
             _ => new.clone(),
         }
     }
 
     /// Applies a difference made by [`Datum::diff`].
     pub fn apply_diff(&mut self, diff: &Datum) {
-        if let (Datum::Map(a), Datum::Map(b)) = (&mut *self, diff) {
-            merge(a, b, cmp_keys, |side| match side {
-                Side::Both(x, y) => (x.1 != y.1).then(|| y.clone()),
-                other => Some(other.either().clone()),
-            });
-        } else {
-            *self = self.diff(diff);
+        match (&mut *self, diff) {
+            (Datum::Set(a), Datum::Set(b)) if b.len() <= FEW => {
+                for atom in b {
+                    match a.binary_search(atom) {
+                        Ok(i) => drop(a.remove(i)),
+                        Err(i) => a.insert(i, atom.clone()),
+                    }
+                }
+            }
+            (Datum::Map(a), Datum::Map(b)) => {
+                let mut out = Vec::with_capacity(a.len() + b.len());
+                merge(a, b, cmp_keys, |side| match side {
+                    Side::Both(x, y) if x.1 == y.1 => {}
+                    Side::Both(_, y) => out.push(y.clone()),
+                    Side::Left(x) | Side::Right(x) => out.push(x.clone()),
+                });
+                *a = out;
+            }
+            _ => *self = self.diff(diff),
         }
     }
+
+    /// Calls `f` for every element of a set, or pair of a map, that only `old` has (`false`) or
+    /// only `new` has (`true`), with the key and, of a pair, the value.
+    pub fn each_change<'a>(
+        old: Option<&'a Datum>,
+        new: Option<&'a Datum>,
+        mut f: impl FnMut(bool, &Atom, Option<&Atom>),
+    ) {
+        let set = |datum: Option<&'_ Datum>| matches!(datum, None | Some(Datum::Set(_)));
+        if set(old) && set(new) {
+            let atoms = |datum: Option<&'a Datum>| -> &'a [Atom] {
+                if let Some(Datum::Set(atoms)) = datum { atoms } else { &[] }
+            };
+            merge(atoms(old), atoms(new), Atom::cmp, |side| match side {
+                Side::Both(..) => {}
+                Side::Left(x) => f(false, x, None),
+                Side::Right(x) => f(true, x, None),
+            });
+        } else {
+            let (old, new) = (old.map_or(&[][..], Datum::pairs), new.map_or(&[][..], Datum::pairs));
+            merge(old, new, cmp_keys, |side| match side {
+                Side::Both(x, y) if x.1 == y.1 => {}
+                Side::Both(x, y) => {
+                    f(true, &y.0, Some(&y.1));
+                    f(false, &x.0, Some(&x.1));
+                }
+                Side::Left(x) => f(false, &x.0, Some(&x.1)),
+                Side::Right(x) => f(true, &x.0, Some(&x.1)),
+            });
+        }
+    }
+}
+
+/// So many elements are put one by one into a large datum; more are merged.
+const FEW: usize = 8;
+
+fn diff_maps(a: &[(Atom, Atom)], b: &[(Atom, Atom)]) -> Vec<(Atom, Atom)> {
+    let mut out = Vec::new();
+    merge(a, b, cmp_keys, |side| match side {
+        Side::Both(x, y) if x.1 == y.1 => {}
+        Side::Both(_, y) => out.push(y.clone()),
+        Side::Left(x) | Side::Right(x) => out.push(x.clone()),
+    });
+    out
 }
 
 fn cmp_keys(a: &(Atom, Atom), b: &(Atom, Atom)) -> Ordering {
@@ -326,26 +385,24 @@ enum Side<'a, T> {
 }
 
 impl<'a, T> Side<'a, T> {
-    fn either(&self) -> &'a T {
+    fn left_or_right(&self) -> &'a T {
         match self {
             Side::Left(x) | Side::Right(x) | Side::Both(x, _) => x,
         }
     }
 }
 
-/// Replaces sorted `a` by what `keep` makes of the merge of `a` and sorted `b`.
-fn merge<T: Clone>(
-    a: &mut Vec<T>,
-    b: &[T],
+/// Walks through sorted `a` and `b` together.
+fn merge<'a, T>(
+    a: &'a [T],
+    b: &'a [T],
     cmp: impl Fn(&T, &T) -> Ordering,
-    mut keep: impl FnMut(Side<'_, T>) -> Option<T>,
+    mut f: impl FnMut(Side<'a, T>),
 ) {
-    let old = std::mem::take(a);
-    a.reserve(old.len() + b.len());
     let (mut i, mut j) = (0, 0);
     loop {
-        let side = match (old.get(i), b.get(j)) {
-            (None, None) => break,
+        let side = match (a.get(i), b.get(j)) {
+            (None, None) => return,
             (Some(x), None) => Side::Left(x),
             (None, Some(y)) => Side::Right(y),
             (Some(x), Some(y)) => match cmp(x, y) {
@@ -356,9 +413,8 @@ fn merge<T: Clone>(
         };
         i += usize::from(!matches!(side, Side::Right(_)));
         j += usize::from(!matches!(side, Side::Left(_)));
-        a.extend(keep(side));
+        f(side);
     }
-    a.shrink_to_fit();
 }
 
 /// The text of `ovs-vsctl list` for a set or map: `[a, b]`, `{k=v}`.
