@@ -4,7 +4,7 @@
 //! A row is a vector in that order, so a column is looked up by name once and by number afterwards.
 //!
 //! The two schemas a switch needs are data files of this crate: `Open_vSwitch` as published with
-//! Open vSwitch 3.1 (8.3.1), and `_Server` (ovsdb-server(5)), which clients read first.
+//! Open vSwitch 3.1 (8.3.1, Apache-2.0), and `_Server` (ovsdb-server(5)), which clients read first.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -197,8 +197,68 @@ impl Follower {
     }
 }
 
+/// Roots with a small or an odd `n`, which come and go as it changes, and then other ones.
+const CONDITIONS: [&str; 2] = [
+    r#"[["n","<",3],["n","==",5],["set","includes",4]]"#,
+    r#"[["n",">",1],["opt","==",["set",[]]]]"#,
+];
+
+/// A client of `monitor_cond` with a condition: its rows are those that satisfy it.
+struct Conditional {
+    session: crate::server::SessionId,
+    replica: Replica,
+    condition: Value,
+}
+
+impl Conditional {
+    fn new(server: &mut Server) -> Conditional {
+        let session = server.open_session();
+        let mut replica = Replica::new(Arc::new(family()));
+        let condition: Value = serde_json::from_str(CONDITIONS[0]).unwrap();
+        let mut params = replica.monitor_params("monitor_cond");
+        params[2]["Root"]["where"] = condition.clone();
+        let request = json!({"id": 1, "method": "monitor_cond", "params": params});
+        server.input(session, NOW, request.to_string().as_bytes());
+        match messages(server, session).as_slice() {
+            [crate::jsonrpc::Message::Reply { result, .. }] => {
+                replica.load("monitor_cond", result).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+        Conditional { session, replica, condition }
+    }
+
+    fn change(&mut self, server: &mut Server) {
+        self.condition = serde_json::from_str(CONDITIONS[1]).unwrap();
+        let id = json!(["monid", "Family"]);
+        let request = json!({"id": 2, "method": "monitor_cond_change",
+            "params": [id, id, {"Root": [{"where": self.condition}]}]});
+        server.input(self.session, NOW, request.to_string().as_bytes());
+    }
+
+    fn follow(&mut self, server: &mut Server) {
+        for message in messages(server, self.session) {
+            if let crate::jsonrpc::Message::Notification { method, params } = message {
+                assert!(self.replica.update(&method, &params).unwrap().is_some());
+            }
+        }
+        let db = server.db("Family").unwrap();
+        let schema = db.schema().table("Root").unwrap();
+        let condition =
+            Condition::parse_json(&self.condition, schema, &mut crate::types::NoSymbols).unwrap();
+        let mut expected = db.data().clone();
+        let root = db.schema().table_index("Root").unwrap();
+        for (&uuid, row) in db.data().rows(root) {
+            if !condition.matches_any(row) {
+                expected.put(root, uuid, None);
+            }
+        }
+        assert_eq!(visible(self.replica.data()), visible(&expected));
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// After any transactions: references, indexes and orphans are in order, a failed transaction
     /// changed nothing, replicas of every dialect and a watch agree with the server, and the file,
@@ -220,6 +280,7 @@ proptest! {
         server.add_db(Database::from_data(opened.data), Some(opened.log)).unwrap();
         let mut followers: Vec<Follower> =
             crate::replica::METHODS.map(|m| Follower::new(&mut server, m)).into();
+        let mut conditional = Conditional::new(&mut server);
         let watch = server.watch("Family").unwrap();
         let mut watched = Data::new(Arc::new(family()));
         for (i, transaction) in transactions.iter().enumerate() {
@@ -233,6 +294,11 @@ proptest! {
             assert_consistent(db);
             if i == late {
                 followers.extend(crate::replica::METHODS.map(|m| Follower::new(&mut server, m)));
+            }
+            conditional.follow(&mut server);
+            if i == late {
+                conditional.change(&mut server);
+                conditional.follow(&mut server);
             }
             if i == compact {
                 server.compact("Family", 5).unwrap();

@@ -69,6 +69,7 @@ impl Session {
         }
         self.output.extend(message.into_bytes());
         if self.output.len() > MAX_OUTPUT {
+            self.output = Vec::new();
             self.close("too much output is waiting for the client");
         }
     }
