@@ -97,7 +97,7 @@ impl Mutation {
                 if row.get(self.column).includes_all(&self.arg) {
                     return Ok(());
                 }
-                row.get_mut(self.column).union(&self.arg);
+                row.get_mut(self.column).union(&self.arg, false);
             }
             Mutator::Delete => {
                 if self.arg.is_empty() || row.get(self.column).is_empty() {

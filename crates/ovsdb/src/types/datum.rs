@@ -244,8 +244,8 @@ impl Datum {
     }
 
     /// Adds the elements of `other`; a key that is present keeps its value (RFC 7047 §5.1
-    /// `insert`).
-    pub fn union(&mut self, other: &Datum) {
+    /// `insert`), unless `replace`.
+    pub fn union(&mut self, other: &Datum, replace: bool) {
         match (self, other) {
             (Datum::Set(a), Datum::Set(b)) if b.len() <= FEW => {
                 for atom in b {
@@ -256,19 +256,26 @@ impl Datum {
             }
             (Datum::Map(a), Datum::Map(b)) if b.len() <= FEW => {
                 for pair in b {
-                    if let Err(i) = a.binary_search_by(|p| p.0.cmp(&pair.0)) {
-                        a.insert(i, pair.clone());
+                    match a.binary_search_by(|p| p.0.cmp(&pair.0)) {
+                        Ok(i) if replace => a[i].1 = pair.1.clone(),
+                        Ok(_) => {}
+                        Err(i) => a.insert(i, pair.clone()),
                     }
                 }
             }
             (Datum::Set(a), Datum::Set(b)) => {
                 let mut out = Vec::with_capacity(a.len() + b.len());
-                merge(a, b, Atom::cmp, |side| out.push(side.left_or_right().clone()));
+                merge(a, b, Atom::cmp, |side| match side {
+                    Side::Left(x) | Side::Right(x) | Side::Both(x, _) => out.push(x.clone()),
+                });
                 *a = out;
             }
             (Datum::Map(a), Datum::Map(b)) => {
                 let mut out = Vec::with_capacity(a.len() + b.len());
-                merge(a, b, cmp_keys, |side| out.push(side.left_or_right().clone()));
+                merge(a, b, cmp_keys, |side| match side {
+                    Side::Both(_, y) if replace => out.push(y.clone()),
+                    Side::Left(x) | Side::Right(x) | Side::Both(x, _) => out.push(x.clone()),
+                });
                 *a = out;
             }
             _ => {}
@@ -384,14 +391,6 @@ enum Side<'a, T> {
     Both(&'a T, &'a T),
 }
 
-impl<'a, T> Side<'a, T> {
-    fn left_or_right(&self) -> &'a T {
-        match self {
-            Side::Left(x) | Side::Right(x) | Side::Both(x, _) => x,
-        }
-    }
-}
-
 /// Walks through sorted `a` and `b` together.
 fn merge<'a, T>(
     a: &'a [T],
@@ -442,5 +441,91 @@ impl fmt::Display for Datum {
 impl fmt::Debug for Datum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(s: &BTreeSet<i64>) -> Datum {
+        Datum::set(s.iter().copied())
+    }
+
+    fn map(m: &BTreeMap<i64, i64>) -> Datum {
+        Datum::map(m.iter().map(|(k, v)| (*k, *v)))
+    }
+
+    proptest! {
+        /// Against the sets and maps of the standard library, above and below what is done one
+        /// by one.
+        #[test]
+        fn operations_are_those_of_sets_and_maps(
+            a in prop::collection::btree_set(0i64..30, 0..20),
+            b in prop::collection::btree_set(0i64..30, 0..20),
+            m in prop::collection::btree_map(0i64..30, 0i64..3, 0..20),
+            n in prop::collection::btree_map(0i64..30, 0i64..3, 0..20),
+        ) {
+            let mut union = set(&a);
+            union.union(&set(&b), false);
+            prop_assert_eq!(&union, &set(&(&a | &b)));
+            let mut rest = set(&a);
+            rest.subtract(&set(&b));
+            prop_assert_eq!(&rest, &set(&(&a - &b)));
+            prop_assert_eq!(set(&a).diff(&set(&b)), set(&(&a ^ &b)));
+            prop_assert_eq!(set(&a).includes_all(&set(&b)), b.is_subset(&a));
+            prop_assert_eq!(set(&a).excludes_all(&set(&b)), b.is_disjoint(&a));
+            for replace in [false, true] {
+                let mut union = map(&m);
+                union.union(&map(&n), replace);
+                let (first, then) = if replace { (&m, &n) } else { (&n, &m) };
+                let expected: BTreeMap<i64, i64> =
+                    first.iter().chain(then).map(|(k, v)| (*k, *v)).collect();
+                prop_assert_eq!(union, map(&expected));
+            }
+            let mut rest = map(&m);
+            rest.subtract(&map(&n));
+            let kept = m.iter().filter(|(k, v)| n.get(k) != Some(v)).map(|(k, v)| (*k, *v));
+            prop_assert_eq!(rest, Datum::map(kept));
+            for (old, new) in [(set(&a), set(&b)), (map(&m), map(&n))] {
+                let mut patched = old.clone();
+                patched.apply_diff(&old.diff(&new));
+                prop_assert_eq!(&patched, &new);
+                let (mut came, mut went) = (0, 0);
+                Datum::each_change(Some(&old), Some(&new), |c, _, _| {
+                    if c { came += 1 } else { went += 1 }
+                });
+                let mut only_old = old.clone();
+                only_old.subtract(&new);
+                let mut only_new = new.clone();
+                only_new.subtract(&old);
+                prop_assert_eq!((went, came), (only_old.len(), only_new.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn json_keeps_values() {
+        let ty = ColumnType {
+            value: Some(AtomType::Real.into()),
+            min: 0,
+            max: super::super::UNLIMITED,
+            ..ColumnType::scalar(AtomType::String)
+        };
+        for json in [json!(["map", []]), json!(["map", [["a", 1], ["b", 0.5], ["c", 1e20]]])] {
+            let datum = ty.parse_json_datum(&json, &mut NoSymbols).unwrap();
+            assert_eq!(datum.to_json(), json);
+        }
+        let names = |uuid| (uuid == Uuid(7)).then(|| "row7".to_owned());
+        let datum = Datum::set([Uuid(7), Uuid(8)]);
+        let eight = Uuid(8).to_string();
+        assert_eq!(
+            datum.to_json_named(&names),
+            json!(["set", [["named-uuid", "row7"], ["uuid", eight]]])
+        );
     }
 }
