@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Release};
 
-use base::{DpPort, HashKey, Instant, MacAddr, OfPort};
+use base::{HashKey, Instant, MacAddr, OfPort};
 use openflow::action::Action;
 use openflow::flow_mod::FlowMod;
 use openflow::message::{
@@ -52,6 +52,11 @@ pub struct BridgeSpec {
     pub desc: SwitchDesc,
 }
 
+/// The address that a port mod gives as a check is not the port's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the port has another address")]
+pub struct WrongAddress;
+
 /// A bridge.
 #[derive(Debug)]
 pub struct Bridge {
@@ -62,8 +67,6 @@ pub struct Bridge {
     pub(crate) spec: BridgeSpec,
     pub(crate) tables: FlowTables,
     pub(crate) ports: BTreeMap<OfPort, Port>,
-    /// Ports by datapath port: the order of floods.
-    pub(crate) by_dp: BTreeMap<(DpPort, OfPort), ()>,
     pub(crate) mac: MacTable,
     pub(crate) config: SwitchConfig,
     /// Some controller wants packets that match no flow.
@@ -90,7 +93,6 @@ impl Bridge {
             spec,
             tables: FlowTables::new(hash),
             ports: BTreeMap::new(),
-            by_dp: BTreeMap::new(),
             mac: MacTable::default(),
             config: SwitchConfig::default(),
             miss_to_controller: false,
@@ -198,6 +200,14 @@ impl Bridge {
         self.ports.values()
     }
 
+    /// Its ports in the order of floods: LOCAL, then by number.
+    pub(crate) fn flood_order(&self) -> impl Iterator<Item = &Port> {
+        self.ports
+            .get(&OfPort::LOCAL)
+            .into_iter()
+            .chain(self.ports.range(..OfPort::LOCAL).map(|e| e.1))
+    }
+
     /// A port.
     pub fn port(&self, ofport: OfPort) -> Option<&Port> {
         self.ports.get(&ofport)
@@ -216,13 +226,11 @@ impl Bridge {
                 if p.spec.vlan != spec.vlan {
                     self.mac.flush_port(ofport);
                 }
-                self.by_dp.remove(&(p.spec.dp_port, ofport));
                 if p.spec.admin_up != spec.admin_up {
                     p.config &= !port_config::PORT_DOWN;
                     p.config |= if spec.admin_up { 0 } else { port_config::PORT_DOWN };
                 }
                 p.spec = spec;
-                self.by_dp.insert((p.spec.dp_port, ofport), ());
                 let after = p.desc();
                 if before != after {
                     self.events.push(Event::PortStatus(PortReason::Modify, after));
@@ -230,7 +238,6 @@ impl Bridge {
             }
             None => {
                 let p = Port::new(ofport, spec, now);
-                self.by_dp.insert((p.spec.dp_port, ofport), ());
                 self.events.push(Event::PortStatus(PortReason::Add, p.desc()));
                 self.ports.insert(ofport, p);
             }
@@ -240,19 +247,17 @@ impl Bridge {
 
     pub(crate) fn remove_port(&mut self, ofport: OfPort) -> Option<Port> {
         let p = self.ports.remove(&ofport)?;
-        self.by_dp.remove(&(p.spec.dp_port, ofport));
         self.mac.flush_port(ofport);
         self.events.push(Event::PortStatus(PortReason::Delete, p.desc()));
         self.changed();
         Some(p)
     }
 
-    /// A controller changes a port. Returns `false` if there is none; `Err` if the address given
-    /// as a check is another's.
-    pub(crate) fn port_mod(&mut self, m: &PortMod) -> Result<bool, ()> {
+    /// A controller changes a port. `Ok(false)` if there is none.
+    pub fn port_mod(&mut self, m: &PortMod) -> Result<bool, WrongAddress> {
         let Some(p) = self.ports.get_mut(&m.port) else { return Ok(false) };
         if p.spec.mac != m.hw_addr {
-            return Err(());
+            return Err(WrongAddress);
         }
         use port_config::{NO_FLOOD, NO_FWD, NO_PACKET_IN, NO_RECV, NO_RECV_STP, PORT_DOWN};
         let can = PORT_DOWN | NO_RECV | NO_RECV_STP | NO_FLOOD | NO_FWD | NO_PACKET_IN;

@@ -34,7 +34,7 @@ pub mod table;
 mod trace;
 mod xlate;
 
-pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode};
+pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
 pub use event::{Event, PacketInEvent};
 pub use port::{Port, PortSpec};
 pub use recirc::{Frozen, RecircStore, RecircTable};

@@ -407,10 +407,14 @@ pub(crate) fn check_actions(
             | Action::Enqueue { port, .. } => check_out_port(*port)?,
             Action::Group(g) => return Err(FlowModError::BadOutGroup(*g)),
             Action::Meter(m) => return Err(FlowModError::BadMeter(*m)),
-            Action::GotoTable(to) => {
-                if table.is_some_and(|t| *to <= t) || *to >= INTERNAL_TABLE {
-                    return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
-                }
+            Action::GotoTable(to) if table.is_some_and(|t| *to <= t) || *to >= INTERNAL_TABLE => {
+                return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
+            }
+            Action::Controller(c) if c.pause || c.meter.is_some() => {
+                return Err(FlowModError::BadAction);
+            }
+            Action::Ct(ct) if ct.nat.is_some() || ct.alg.is_some() => {
+                return Err(FlowModError::BadAction);
             }
             Action::WriteActions(nested) | Action::Clone(nested) => {
                 check_actions(nested, table)?;
@@ -422,7 +426,20 @@ pub(crate) fn check_actions(
             | Action::Sample(_)
             | Action::Encap(_)
             | Action::Decap(_)
-            | Action::DecNshTtl => return Err(FlowModError::BadAction),
+            | Action::DecNshTtl
+            | Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::SetMplsLabel(_)
+            | Action::SetMplsTc(_)
+            | Action::SetMplsTtl(_)
+            | Action::DecMplsTtl
+            | Action::FinTimeout { .. }
+            | Action::CheckPktLarger { .. }
+            | Action::DeleteField(_)
+            | Action::Nat(_)
+            | Action::DebugRecirc
+            | Action::DebugSlow
+            | Action::UnrollXlate { .. } => return Err(FlowModError::BadAction),
             _ => {}
         }
     }

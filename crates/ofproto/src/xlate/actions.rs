@@ -80,7 +80,7 @@ impl Ctx<'_> {
             }
             Action::StackPop(dst) => match self.stack.pop() {
                 Some((value, _)) => self.pop_into(*dst, value),
-                None => self.report(NodeKind::Warn, || "stack underflow".into()),
+                None => self.report(NodeKind::Error, || "stack underflow".into()),
             },
             Action::DecTtl(ids) => return self.dec_ttl(ids),
             Action::SetEthSrc(_)

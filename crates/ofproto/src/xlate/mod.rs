@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason};
-use flow::{FlowKey, PacketKey, VLAN_PRESENT, nw_frag};
+use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::Action;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
@@ -388,7 +388,9 @@ impl<'a> Ctx<'a> {
         let mut mask = shown_mask;
         // Tagged and untagged packets are different flows whatever the tables say, because
         // actions act on what is behind the tag.
-        mask.vlans[0].tci |= VLAN_PRESENT;
+        for tag in &mut mask.vlans {
+            tag.tci |= VLAN_PRESENT;
+        }
         let mut final_key = self.flow;
         final_key.pkt.recirc_id = key.recirc_id;
         XlateOut {
@@ -431,8 +433,11 @@ fn finish_mask(mut m: PacketKey, key: &PacketKey) -> PacketKey {
     if key.nw_frag & nw_frag::LATER != 0 {
         (m.tp_src, m.tp_dst) = (0, 0);
     }
-    for tag in &mut m.vlans {
-        if tag.tci != 0 {
+    for (tag, k) in m.vlans.iter_mut().zip(&key.vlans) {
+        if k.tci & VLAN_PRESENT == 0 {
+            // Setting or pushing a tag marked it; that there is none is always known.
+            *tag = VlanTag::default();
+        } else if tag.tci != 0 {
             tag.tci |= VLAN_PRESENT;
         }
     }

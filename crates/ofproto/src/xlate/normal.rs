@@ -79,9 +79,8 @@ impl<'a> Ctx<'a> {
             },
             None => {
                 self.report(NodeKind::Detail, || "no learned MAC for destination, flooding".into());
-                for (_, port) in br.by_dp.keys() {
-                    let Some(p) = br.port(*port) else { continue };
-                    if *port != in_port && p.floodable() && p.spec.vlan.carries(vlan.vid) {
+                for p in br.flood_order() {
+                    if p.ofport != in_port && p.floodable() && p.spec.vlan.carries(vlan.vid) {
                         self.normal_output(p, vlan);
                     }
                 }
@@ -114,7 +113,7 @@ impl<'a> Ctx<'a> {
             VlanMode::NativeTagged | VlanMode::NativeUntagged if vid == 0 => {
                 Some(Vlan { vid: cfg.tag, pcp, tpid })
             }
-            _ if !cfg.trunks(vid) && !(vid == cfg.tag && cfg.mode != VlanMode::Trunk) => {
+            _ if !cfg.trunks(vid) && (vid != cfg.tag || cfg.mode == VlanMode::Trunk) => {
                 self.report(NodeKind::Error, || {
                     format!(
                         "dropping VLAN {vid} packet received on port {name} not configured for \

@@ -61,9 +61,8 @@ impl<'a> Ctx<'a> {
     /// Sends to all ports but the one the packet came in by.
     fn flood(&mut self, all: bool) {
         let br = self.br;
-        for (_, port) in br.by_dp.keys() {
-            let Some(p) = br.port(*port) else { continue };
-            if *port != self.in_port() && (all || p.floodable()) {
+        for p in br.flood_order() {
+            if p.ofport != self.in_port() && (all || p.floodable()) {
                 self.send_to(p);
             }
         }
