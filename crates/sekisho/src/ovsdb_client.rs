@@ -3,7 +3,7 @@
 //! Each command is a row of [`COMMANDS`]; most take `[SERVER] [DATABASE]` first. A first argument with
 //! a colon is a server; an argument that is the name of one of its databases is the database.
 
-use ovsdb::client::{Client, ClientError};
+use ovsdb::client::{Client, ClientError, transaction_error};
 use ovsdb::remote::Remote;
 use ovsdb::schema::FIRST_COL;
 use ovsdb::types::NoSymbols;
@@ -398,6 +398,9 @@ fn dump(call: &mut Call<'_, '_>) -> Result<(), Failure> {
         shown.push((*t, names));
     }
     let results = call.client.transact(&call.db, selects).map_err(|e| lost(&call.server, &e))?;
+    if let Some((_, error)) = transaction_error(&results) {
+        return Err(Failure::fatal(format!("transaction returned error: {}", error.to_json())));
+    }
     for (i, ((t, names), result)) in shown.into_iter().zip(&results).enumerate() {
         let mut output = Table::new(names.iter().copied());
         output.caption = Some(format!("{} table", t.name));

@@ -45,6 +45,8 @@ pub struct Style {
     pub headings: bool,
     /// Indents JSON.
     pub pretty: bool,
+    /// Most characters of a column of [`Format::Table`], 0 for no limit.
+    pub max_width: usize,
 }
 
 /// What a formatting option means; see [`Style::apply`].
@@ -60,6 +62,8 @@ pub enum StyleOpt {
     Pretty,
     /// `--bare`
     Bare,
+    /// `--max-column-width`
+    MaxWidth,
 }
 
 /// The formatting options, for the tools' tables.
@@ -69,12 +73,13 @@ pub const STYLE_OPTIONS: &[Opt<StyleOpt>] = &[
     Opt { long: "no-headings", short: None, arg: Arg::None, id: StyleOpt::NoHeadings },
     Opt { long: "pretty", short: None, arg: Arg::None, id: StyleOpt::Pretty },
     Opt { long: "bare", short: None, arg: Arg::None, id: StyleOpt::Bare },
+    Opt { long: "max-column-width", short: None, arg: Arg::Required, id: StyleOpt::MaxWidth },
 ];
 
 impl Style {
     /// The style a tool starts with.
     pub fn new(format: Format) -> Self {
-        Self { format, cell: CellFormat::String, headings: true, pretty: false }
+        Self { format, cell: CellFormat::String, headings: true, pretty: false, max_width: 0 }
     }
 
     /// Applies one option.
@@ -104,6 +109,10 @@ impl Style {
             }
             StyleOpt::NoHeadings => self.headings = false,
             StyleOpt::Pretty => self.pretty = true,
+            StyleOpt::MaxWidth => match value.parse() {
+                Ok(width) => self.max_width = width,
+                Err(_) => return Err(format!("--max-column-width={value}: not a number")),
+            },
             StyleOpt::Bare => {
                 self.format = Format::List;
                 self.cell = CellFormat::Bare;
@@ -238,15 +247,17 @@ impl Table {
             self.rows.iter().map(|r| r.iter().map(|c| c.text(style.cell)).collect()).collect();
         let widths: Vec<usize> = (0..self.headings.len())
             .map(|i| {
-                let heading = if style.headings { self.headings[i].len() } else { 0 };
-                rows.iter().map(|r| r[i].len()).chain([heading]).max().unwrap_or(0)
+                let limit = if style.max_width == 0 { usize::MAX } else { style.max_width };
+                let heading = if style.headings { self.headings[i].chars().count() } else { 0 };
+                let cells = rows.iter().map(|r| r[i].chars().count().min(limit));
+                cells.chain([heading]).max().unwrap_or(0)
             })
             .collect();
         let mut line = |cells: &[String]| {
             let mut text = String::new();
             for (i, cell) in cells.iter().enumerate() {
                 let gap = if i > 0 { " " } else { "" };
-                let _ = write!(text, "{gap}{cell:<width$}", width = widths[i]);
+                let _ = write!(text, "{gap}{cell:<width$.width$}", width = widths[i]);
             }
             let _ = writeln!(out, "{}", text.trim_end_matches(' '));
         };

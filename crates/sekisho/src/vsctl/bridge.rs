@@ -3,7 +3,7 @@
 use ovsdb::{Atom, Datum};
 
 use super::command::{ANY, Command, Ctx, Stop};
-use super::model::{Bridge, Model, insert};
+use super::model::{Bridge, Model, Port, insert};
 use super::record::set_column;
 use super::replica::RowId;
 
@@ -11,7 +11,7 @@ use super::replica::RowId;
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "add-br",
-        usage: "add-br BRIDGE [PARENT VLAN]",
+        usage: "!NEW-BRIDGE ?PARENT ?NEW-VLAN",
         help: "create BRIDGE, or fake BRIDGE in PARENT on VLAN",
         args: (1, 3),
         options: &["--may-exist"],
@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-br",
-        usage: "del-br BRIDGE",
+        usage: "!BRIDGE",
         help: "delete BRIDGE and all of its ports",
         args: (1, 1),
         options: &["--if-exists"],
@@ -27,7 +27,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list-br",
-        usage: "list-br",
+        usage: "",
         help: "print the names of all the bridges",
         args: (0, 0),
         options: &["--real", "--fake"],
@@ -35,7 +35,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "br-exists",
-        usage: "br-exists BRIDGE",
+        usage: "!BRIDGE",
         help: "exit 2 if BRIDGE does not exist",
         args: (1, 1),
         options: &[],
@@ -43,7 +43,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "br-to-vlan",
-        usage: "br-to-vlan BRIDGE",
+        usage: "!BRIDGE",
         help: "print the VLAN which BRIDGE is on",
         args: (1, 1),
         options: &[],
@@ -51,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "br-to-parent",
-        usage: "br-to-parent BRIDGE",
+        usage: "!BRIDGE",
         help: "print the parent of BRIDGE",
         args: (1, 1),
         options: &[],
@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "br-set-external-id",
-        usage: "br-set-external-id BRIDGE KEY [VALUE]",
+        usage: "!BRIDGE !KEY ?VALUE",
         help: "set KEY on BRIDGE to VALUE, or unset it",
         args: (2, 3),
         options: &[],
@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "br-get-external-id",
-        usage: "br-get-external-id BRIDGE [KEY]",
+        usage: "!BRIDGE ?KEY",
         help: "print value of KEY, or all keys, on BRIDGE",
         args: (1, 2),
         options: &[],
@@ -75,7 +75,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list-ports",
-        usage: "list-ports BRIDGE",
+        usage: "!BRIDGE",
         help: "print the names of all the ports on BRIDGE",
         args: (1, 1),
         options: &[],
@@ -83,7 +83,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "add-port",
-        usage: "add-port BRIDGE PORT [COL[:KEY]=VALUE]...",
+        usage: "!BRIDGE !NEW-PORT *COLUMN?:KEY=VALUE",
         help: "add network device PORT to BRIDGE",
         args: (2, ANY),
         options: &["--may-exist"],
@@ -91,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "add-bond",
-        usage: "add-bond BRIDGE PORT IFACE... [COL[:KEY]=VALUE]...",
+        usage: "!BRIDGE !BOND +IFACE *COLUMN?:KEY=VALUE",
         help: "add bonded PORT in BRIDGE from IFACEs",
         args: (4, ANY),
         options: &["--may-exist", "--fake-iface"],
@@ -99,15 +99,31 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-port",
-        usage: "del-port [BRIDGE] PORT",
+        usage: "?BRIDGE !PORT|IFACE",
         help: "delete PORT (which may be bonded) from BRIDGE",
         args: (1, 2),
         options: &["--if-exists", "--with-iface"],
         run: del_port,
     },
     Command {
+        name: "add-bond-iface",
+        usage: "!BOND !IFACE",
+        help: "add IFACE to BOND",
+        args: (2, 2),
+        options: &["--may-exist"],
+        run: add_bond_iface,
+    },
+    Command {
+        name: "del-bond-iface",
+        usage: "?BOND !IFACE",
+        help: "delete IFACE from BOND, or from whatever port has it",
+        args: (1, 2),
+        options: &["--if-exists"],
+        run: del_bond_iface,
+    },
+    Command {
         name: "port-to-br",
-        usage: "port-to-br PORT",
+        usage: "!PORT",
         help: "print name of bridge that contains PORT",
         args: (1, 1),
         options: &[],
@@ -115,7 +131,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list-ifaces",
-        usage: "list-ifaces BRIDGE",
+        usage: "!BRIDGE",
         help: "print the names of all interfaces on BRIDGE",
         args: (1, 1),
         options: &[],
@@ -123,7 +139,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "iface-to-br",
-        usage: "iface-to-br IFACE",
+        usage: "!IFACE",
         help: "print name of bridge that contains IFACE",
         args: (1, 1),
         options: &[],
@@ -463,6 +479,63 @@ fn del_port(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
     let (row, bridge) = (port.row, model.bridge(&port.bridge)?.row);
     ctx.txn.change_refs(bridge, "ports", |refs| refs.retain(|u| *u != row.uuid))?;
     delete_ports(ctx, &[row])
+}
+
+/// The port of that name.
+fn must_find_port<'m>(model: &'m Model, name: &str) -> Result<&'m Port, Stop> {
+    model.port(name).ok_or_else(|| Stop::fatal(format!("no port named {name}")))
+}
+
+fn add_bond_iface(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+    let name = ctx.arg(2);
+    let model = Model::read(ctx.txn)?;
+    let bond = must_find_port(&model, ctx.arg(1))?.row;
+    if let (true, Some(have)) = (ctx.has("--may-exist"), model.interface(name)) {
+        if have.port == ctx.arg(1) {
+            return Ok(());
+        }
+        return Err(Stop::fatal(format!(
+            "\"{}\" but {name} is actually attached to port {}",
+            as_typed(ctx),
+            have.port
+        )));
+    }
+    model.check_free(name, &format!("cannot create an interface named {name}"))?;
+    let row = insert(ctx, "Interface")?;
+    ctx.txn.set(row, "name", Datum::scalar(name))?;
+    ctx.new_interfaces.push(row);
+    ctx.txn.change_refs(bond, "interfaces", |refs| refs.push(row.uuid))
+}
+
+fn del_bond_iface(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
+    let name = ctx.argv.last().map_or("", String::as_str);
+    let model = Model::read(ctx.txn)?;
+    let bond = match ctx.argv.len() {
+        3 => Some(must_find_port(&model, ctx.arg(1))?),
+        _ => None,
+    };
+    let Some(interface) = model.interface(name) else {
+        if ctx.has("--if-exists") {
+            return Ok(());
+        }
+        return Err(Stop::fatal(format!("no interface named {name}")));
+    };
+    if bond.is_some() && interface.port != ctx.arg(1) {
+        let bond = ctx.arg(1);
+        return Err(Stop::fatal(format!("port {bond} does not have an interface {name}")));
+    }
+    let port = must_find_port(&model, &interface.port)?;
+    if port.interfaces.len() == 1 {
+        let port = &interface.port;
+        return Err(Stop::fatal(format!("cannot delete last interface from port {port}")));
+    }
+    for row in ctx.txn.refs(port.row, "interfaces", "Interface")? {
+        if ctx.txn.string(row, "name")? == name {
+            ctx.txn.change_refs(port.row, "interfaces", |refs| refs.retain(|u| *u != row.uuid))?;
+            ctx.txn.delete(row);
+        }
+    }
+    Ok(())
 }
 
 fn port_to_br(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {

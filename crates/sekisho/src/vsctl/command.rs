@@ -12,7 +12,8 @@ use crate::table::Table;
 pub struct Command {
     /// Its name.
     pub name: &'static str,
-    /// Name and arguments, for `--help`.
+    /// Its arguments, each behind a sign: `!` one, `?` one or none, `+` one or more, `*` any number; within
+    /// one, `?` stands before what may be left away. `--commands` prints it as it is.
     pub usage: &'static str,
     /// What it does, in a few words.
     pub help: &'static str,
@@ -23,6 +24,24 @@ pub struct Command {
     pub options: &'static [&'static str],
     /// What it does.
     pub run: fn(&mut Ctx<'_, '_>) -> Result<(), Stop>,
+}
+
+impl Command {
+    /// Name and arguments for people: `get TABLE RECORD [COLUMN[:KEY]]...`.
+    pub fn synopsis(&self) -> String {
+        let mut text = self.name.to_owned();
+        for word in self.usage.split(' ').filter(|w| !w.is_empty()) {
+            let (sign, arg) = word.split_at(1);
+            let arg = arg.replace("?:KEY", "[:KEY]").replace("?KEY=", "[KEY=]");
+            text += &match sign {
+                "?" => format!(" [{arg}]"),
+                "+" => format!(" {arg}..."),
+                "*" => format!(" [{arg}]..."),
+                _ => format!(" {arg}"),
+            };
+        }
+        text
+    }
 }
 
 /// Most arguments of a command that takes any number.
@@ -240,6 +259,13 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!(all[1].options["--id"].as_deref(), Some("@x"));
         assert_eq!(all[1].argv, ["create", "a", "b"]);
+    }
+
+    #[test]
+    fn synopses() {
+        let usage = "!TABLE ?RECORD +COLUMN?:KEY=VALUE *ARG";
+        let c = Command { name: "x", usage, help: "", args: (0, 0), options: &[], run: |_| Ok(()) };
+        assert_eq!(c.synopsis(), "x TABLE [RECORD] COLUMN[:KEY]=VALUE... [ARG]...");
     }
 
     #[test]

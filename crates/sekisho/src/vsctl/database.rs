@@ -14,7 +14,7 @@ use crate::table::{Cell, Table};
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "comment",
-        usage: "comment [ARG]...",
+        usage: "*ARG",
         help: "no effect; noted in the database's log",
         args: (0, ANY),
         options: &[],
@@ -22,7 +22,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get",
-        usage: "get TBL REC COL[:KEY]...",
+        usage: "!TABLE !RECORD *COLUMN?:KEY",
         help: "print values of COLumns in RECord in TBL",
         args: (2, ANY),
         options: &["--if-exists", "--id="],
@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list",
-        usage: "list TBL [REC]...",
+        usage: "!TABLE *RECORD",
         help: "list RECord (or all records) in TBL",
         args: (1, ANY),
         options: &["--if-exists", "--columns="],
@@ -38,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "find",
-        usage: "find TBL CONDITION...",
+        usage: "!TABLE *COLUMN?:KEY=VALUE",
         help: "list records satisfying CONDITION in TBL",
         args: (1, ANY),
         options: &["--columns="],
@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "set",
-        usage: "set TBL REC COL[:KEY]=VALUE...",
+        usage: "!TABLE !RECORD +COLUMN?:KEY=VALUE",
         help: "set COLumn values in RECord in TBL",
         args: (3, ANY),
         options: &["--if-exists"],
@@ -54,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "add",
-        usage: "add TBL REC COL [KEY=]VALUE...",
+        usage: "!TABLE !RECORD !COLUMN +?KEY=VALUE",
         help: "add (KEY=)VALUE to COLumn in RECord in TBL",
         args: (4, ANY),
         options: &["--if-exists"],
@@ -62,7 +62,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "remove",
-        usage: "remove TBL REC COL [KEY=]VALUE...",
+        usage: "!TABLE !RECORD !COLUMN +KEY|VALUE|KEY=VALUE",
         help: "remove (KEY=)VALUE from COLumn",
         args: (4, ANY),
         options: &["--if-exists"],
@@ -70,7 +70,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "clear",
-        usage: "clear TBL REC COL...",
+        usage: "!TABLE !RECORD +COLUMN",
         help: "clear values from COLumn in RECord in TBL",
         args: (3, ANY),
         options: &["--if-exists"],
@@ -78,7 +78,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "create",
-        usage: "create TBL COL[:KEY]=VALUE...",
+        usage: "!TABLE +COLUMN?:KEY=VALUE",
         help: "create and initialize new record",
         args: (2, ANY),
         options: &["--id="],
@@ -86,7 +86,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "destroy",
-        usage: "destroy TBL REC...",
+        usage: "!TABLE *RECORD",
         help: "delete RECord from TBL",
         args: (1, ANY),
         options: &["--if-exists", "--all"],
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "wait-until",
-        usage: "wait-until TBL REC [COL[:KEY]=VALUE]...",
+        usage: "!TABLE !RECORD *COLUMN?:KEY=VALUE",
         help: "wait until condition is true",
         args: (2, ANY),
         options: &[],

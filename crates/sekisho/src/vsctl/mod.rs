@@ -179,9 +179,15 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             }
             Id::Commands => return list_commands(session),
             Id::Options => {
-                for option in options() {
-                    let arg = if option.arg == Arg::Required { "=ARG" } else { "" };
-                    writeln!(session.out, "--{}{arg}", option.long)?;
+                for option in options().iter().filter(|o| o.id != Id::Local) {
+                    let (equals, space) = match option.arg {
+                        Arg::None => ("", ""),
+                        _ => ("=ARG", " ARG"),
+                    };
+                    writeln!(session.out, "--{}{equals}", option.long)?;
+                    if let Some(short) = option.short {
+                        writeln!(session.out, "-{short}{space}")?;
+                    }
                 }
                 return Ok(0);
             }
@@ -208,7 +214,7 @@ fn help(session: &mut Session<'_>) -> Outcome {
     for (topic, commands) in COMMANDS {
         writeln!(out, "\n{topic}:")?;
         for command in *commands {
-            writeln!(out, "  {:<44} {}", command.usage, command.help)?;
+            writeln!(out, "  {}\n      {}", command.synopsis(), command.help)?;
         }
     }
     writeln!(
@@ -225,6 +231,7 @@ Options:
   -f, --format=FORMAT         list, table, html, csv or json
   -d, --data=FORMAT           string, bare or json
   --no-headings               omit headings
+  --max-column-width=N        cut columns of tables to N characters
   --pretty                    indent JSON
   --bare                      same as --format=list --data=bare --no-headings
   -h, --help                  print this
@@ -238,7 +245,7 @@ Options:
 fn list_commands(session: &mut Session<'_>) -> Outcome {
     for command in COMMANDS.iter().flat_map(|c| c.1) {
         let options: String = command.options.iter().map(|o| format!("[{o}] ")).collect();
-        writeln!(session.out, "{options}{}", command.usage)?;
+        writeln!(session.out, "{options},{},{}", command.name, command.usage)?;
     }
     Ok(0)
 }
@@ -403,11 +410,12 @@ impl Call {
             log_warn(session.err, 2, "ovsdb_idl", &text);
             return Err(Failure::fatal(text));
         }
+        let result = |at: usize| results.get(at).unwrap_or(&Value::Null);
         // Stand-in identities become the server's.
         let real = |id: RowId| -> RowId {
             let at = inserts.iter().find(|(row, _)| *row == id).map(|(_, at)| *at);
             let uuid = at
-                .and_then(|at| results[at]["uuid"][1].as_str())
+                .and_then(|at| result(at)["uuid"][1].as_str())
                 .and_then(|text| text.parse::<Uuid>().ok());
             RowId { uuid: uuid.unwrap_or(id.uuid), ..id }
         };
@@ -415,7 +423,7 @@ impl Call {
             output.created = output.created.map(real);
         }
         new_interfaces.iter_mut().for_each(|id| *id = real(*id));
-        let next_cfg = next_cfg_at.and_then(|at| results[at]["rows"][0]["next_cfg"].as_i64());
+        let next_cfg = next_cfg_at.and_then(|at| result(at)["rows"][0]["next_cfg"].as_i64());
         Ok((Try::Done(outputs), next_cfg))
     }
 

@@ -14,7 +14,7 @@ const PROBE: &str = "--inactivity-probe=";
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "init",
-        usage: "init",
+        usage: "",
         help: "initialize database, if not yet initialized",
         args: (0, 0),
         options: &[],
@@ -22,7 +22,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "emer-reset",
-        usage: "emer-reset",
+        usage: "",
         help: "reset configuration to clean state",
         args: (0, 0),
         options: &[],
@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get-controller",
-        usage: "get-controller BRIDGE",
+        usage: "!BRIDGE",
         help: "print the controllers for BRIDGE",
         args: (1, 1),
         options: &[],
@@ -38,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-controller",
-        usage: "del-controller BRIDGE",
+        usage: "!BRIDGE",
         help: "delete the controllers for BRIDGE",
         args: (1, 1),
         options: &[],
@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "set-controller",
-        usage: "set-controller BRIDGE TARGET...",
+        usage: "!BRIDGE +TARGET",
         help: "set the controllers for BRIDGE",
         args: (1, ANY),
         options: &[PROBE],
@@ -54,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get-fail-mode",
-        usage: "get-fail-mode BRIDGE",
+        usage: "!BRIDGE",
         help: "print the fail-mode for BRIDGE",
         args: (1, 1),
         options: &[],
@@ -62,7 +62,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-fail-mode",
-        usage: "del-fail-mode BRIDGE",
+        usage: "!BRIDGE",
         help: "delete the fail-mode for BRIDGE",
         args: (1, 1),
         options: &[],
@@ -70,7 +70,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "set-fail-mode",
-        usage: "set-fail-mode BRIDGE MODE",
+        usage: "!BRIDGE !MODE",
         help: "set the fail-mode for BRIDGE to MODE",
         args: (2, 2),
         options: &[],
@@ -78,7 +78,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get-manager",
-        usage: "get-manager",
+        usage: "",
         help: "print the managers",
         args: (0, 0),
         options: &[],
@@ -86,7 +86,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-manager",
-        usage: "del-manager",
+        usage: "",
         help: "delete the managers",
         args: (0, 0),
         options: &[],
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "set-manager",
-        usage: "set-manager TARGET...",
+        usage: "+TARGET",
         help: "set the list of managers to TARGET...",
         args: (1, ANY),
         options: &[PROBE],
@@ -102,7 +102,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get-ssl",
-        usage: "get-ssl",
+        usage: "",
         help: "print the SSL configuration",
         args: (0, 0),
         options: &[],
@@ -110,7 +110,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-ssl",
-        usage: "del-ssl",
+        usage: "",
         help: "delete the SSL configuration",
         args: (0, 0),
         options: &[],
@@ -118,7 +118,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "set-ssl",
-        usage: "set-ssl PRIV-KEY CERT CA-CERT",
+        usage: "!PRIVATE-KEY !CERTIFICATE !CA-CERT",
         help: "set the SSL configuration",
         args: (3, 3),
         options: &["--bootstrap"],
@@ -126,7 +126,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "add-aa-mapping",
-        usage: "add-aa-mapping BRIDGE I-SID VLAN",
+        usage: "!BRIDGE !I-SID !VLAN",
         help: "add Auto Attach mapping to BRIDGE",
         args: (3, 3),
         options: &[],
@@ -134,7 +134,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-aa-mapping",
-        usage: "del-aa-mapping BRIDGE I-SID VLAN",
+        usage: "!BRIDGE !I-SID !VLAN",
         help: "delete Auto Attach mapping from BRIDGE",
         args: (3, 3),
         options: &[],
@@ -142,7 +142,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "get-aa-mapping",
-        usage: "get-aa-mapping BRIDGE",
+        usage: "!BRIDGE",
         help: "get Auto Attach mappings from BRIDGE",
         args: (1, 1),
         options: &[],
@@ -150,7 +150,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "add-zone-tp",
-        usage: "add-zone-tp DATAPATH zone=N KEY=SECS...",
+        usage: "!DATAPATH !zone=ZONE +KEY=SECS",
         help: "add a timeout policy for a zone",
         args: (3, ANY),
         options: &["--may-exist"],
@@ -158,7 +158,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "del-zone-tp",
-        usage: "del-zone-tp DATAPATH zone=N",
+        usage: "!DATAPATH !zone=ZONE",
         help: "delete the timeout policy of a zone",
         args: (2, 2),
         options: &["--if-exists"],
@@ -166,7 +166,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list-zone-tp",
-        usage: "list-zone-tp DATAPATH",
+        usage: "!DATAPATH",
         help: "print the timeout policies of all zones",
         args: (1, 1),
         options: &[],
@@ -174,7 +174,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "list-dp-cap",
-        usage: "list-dp-cap DATAPATH",
+        usage: "!DATAPATH",
         help: "print what the datapath can do",
         args: (1, 1),
         options: &[],

@@ -12,7 +12,7 @@ use super::replica::{RowId, Txn};
 pub const COMMANDS: &[Command] = &[Command {
     name: "show",
     args: (0, 0),
-    usage: "show",
+    usage: "",
     help: "print overview of database contents",
     options: &[],
     run: show,
