@@ -73,7 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dp = Datapath::new(&config, Arc::new(Policy), Arc::clone(&clock), events)?;
     let mut ports = Vec::new();
     for (n, name) in [(1, first), (2, second)] {
-        let mut port = netdev::af_packet::AfPacket::open(name, netdev::af_packet::Options::default())?;
+        let mut port =
+            netdev::af_packet::AfPacket::open(name, netdev::af_packet::Options::default())?;
         dp.add_port(DpPort(n), &mut port)?;
         ports.push(port);
     }

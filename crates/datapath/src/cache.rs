@@ -13,6 +13,7 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use base::HashKey;
 use dpif::{DpAction, Megaflow};
 use flow::PacketKey;
@@ -22,6 +23,10 @@ use packet::header::ethertype;
 /// Entries of the exact cache, a power of two.
 const EXACT_ENTRIES: usize = 8192;
 
+/// Of so many flows that would push another one out of the exact cache, one does: with more
+/// connections than entries, entries live long enough to be of use.
+const REPLACE_ONE_OF: u32 = 16;
+
 /// Look-ups between two sortings of the subtables.
 const SORT_EVERY: u32 = 1 << 14;
 
@@ -30,20 +35,26 @@ const SORT_EVERY: u32 = 1 << 14;
 pub(crate) struct Local {
     pub(crate) flow: Arc<Megaflow>,
     pub(crate) actions: Arc<[DpAction]>,
-    words: Box<[(u8, u64, u64)]>,
+    /// The words that count: index in the key, mask, value. Here, so that a look-up touches no
+    /// further memory; the few that do not fit are in `rest`.
+    words: ArrayVec<(u8, u64, u64), 8>,
+    rest: Box<[(u8, u64, u64)]>,
 }
 
 impl Local {
     pub(crate) fn new(flow: Arc<Megaflow>) -> Arc<Local> {
         let actions = Arc::clone(&flow.actions);
-        let words = flow.significant_words().into();
-        Arc::new(Local { flow, actions, words })
+        let words = flow.significant_words();
+        let (words, rest) = words.split_at(words.len().min(8));
+        let (words, rest) = (words.iter().copied().collect(), rest.into());
+        Arc::new(Local { flow, actions, words, rest })
     }
 
     #[inline]
     fn matches(&self, key: &PacketKey) -> bool {
         let k = key.words();
-        self.words.iter().all(|&(i, mask, value)| k[usize::from(i)] & mask == value)
+        let agrees = |&(i, mask, value): &(u8, u64, u64)| k[usize::from(i)] & mask == value;
+        self.words.iter().all(agrees) && self.rest.iter().all(agrees)
     }
 }
 
@@ -165,7 +176,11 @@ impl Caches {
             sub.hits = sub.hits.saturating_add(1);
             if self.exact_enabled {
                 let at = hash as usize & (self.exact.len() - 1);
-                self.exact[at] = ExactEntry { hash, local: Some(Arc::clone(local)) };
+                let e = &mut self.exact[at];
+                let free = e.hash == hash || e.local.is_none();
+                if free || self.until_sort.is_multiple_of(REPLACE_ONE_OF) {
+                    *e = ExactEntry { hash, local: Some(Arc::clone(local)) };
+                }
             }
             return Some((local, Hit::Megaflow));
         }

@@ -146,6 +146,11 @@ impl Engine {
         }
     }
 
+    /// Whether flows were removed that this worker may still hold.
+    pub(crate) fn sweep_is_due(&self) -> bool {
+        self.shared.registry.removals() != self.removals
+    }
+
     /// Lets go of flows that were removed, if any were.
     pub(crate) fn sweep(&mut self) {
         let removals = self.shared.registry.removals();

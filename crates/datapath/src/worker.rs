@@ -34,6 +34,9 @@ pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 /// Readable without anything to read, so many times in a row: the queue has failed.
 const MAX_EMPTY: u32 = 1024;
 
+/// Least time between two sweeps of the caches for removed flows, which look at every entry.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);
+
 /// How long a worker sleeps that has queues without a descriptor.
 const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 
@@ -105,17 +108,25 @@ impl Worker {
     /// The loop of a worker's thread.
     pub(crate) fn run(&mut self) {
         let mut last_work = std::time::Instant::now();
+        let mut last_sweep = last_work;
         loop {
             if !self.obey() {
                 return;
             }
-            self.engine.sweep();
+            if self.engine.sweep_is_due() && last_sweep.elapsed() >= SWEEP_EVERY {
+                self.engine.sweep();
+                last_sweep = std::time::Instant::now();
+            }
             let spin = Duration::from_nanos(self.spin.load(Relaxed));
             let timeout = if last_work.elapsed() < spin {
                 Some(Duration::ZERO)
             } else {
                 self.engine.stats().sleeps.add(1);
-                (self.n_no_fd > 0).then_some(NO_FD_SLEEP)
+                match (self.n_no_fd, self.engine.sweep_is_due()) {
+                    (0, false) => None,
+                    (0, true) => Some(SWEEP_EVERY),
+                    _ => Some(NO_FD_SLEEP),
+                }
             };
             if self.poller.wait(timeout, &mut self.ready).is_err() {
                 // Only a broken descriptor set can fail here; do not spin on it.
