@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::schema::{COL_UUID, COL_VERSION, DbSchema, FIRST_COL, TableSchema};
-use crate::types::{Atom, Datum, Uuid};
+use crate::types::{Atom, Datum, NoSymbols, Uuid};
 
 /// One row: a value for every column of the table, in its order, each shared between versions.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +133,29 @@ impl Data {
             })
         });
         rows.collect()
+    }
+
+    /// The same rows under another schema, as `ovsdb-tool convert` makes them: tables and columns
+    /// that it lacks are dropped, those that are new have their defaults.
+    ///
+    /// # Errors
+    /// `constraint violation` or `syntax error` if a value is not one of the column's new type.
+    pub fn convert(&self, schema: Arc<DbSchema>) -> Result<Data> {
+        let mut data = Data::new(schema.clone());
+        for (number, new_table) in schema.tables.iter().enumerate() {
+            let Some(table) = self.table(&new_table.name) else { continue };
+            for old in table.iter() {
+                let mut row = Row::new(new_table, old.uuid());
+                row.set_version(old.uuid());
+                for (i, column) in new_table.columns.iter().enumerate().skip(FIRST_COL) {
+                    let Some(value) = old.get(&column.name) else { continue };
+                    let value = column.ty.parse_json_datum(&value.to_json(), &mut NoSymbols)?;
+                    row.set(i, Arc::new(value));
+                }
+                data.put(number, old.uuid(), Some(Arc::new(row)));
+            }
+        }
+        Ok(data)
     }
 
     pub(crate) fn row(&self, table: usize, uuid: Uuid) -> Option<&Arc<Row>> {

@@ -298,6 +298,12 @@ impl DbSchema {
         Value::Object(map)
     }
 
+    /// Whether both describe the same tables, whatever their version and checksum are.
+    pub fn same_tables(&self, other: &DbSchema) -> bool {
+        let tables = |schema: &DbSchema| schema.to_json().get("tables").cloned();
+        tables(self) == tables(other)
+    }
+
     /// The number of table `name`.
     pub fn table_index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()

@@ -4,6 +4,7 @@
 
 mod harness;
 
+use std::io::BufRead;
 use std::process::Stdio;
 
 use harness::{Serving, TempDir, stdout, tool};
@@ -70,10 +71,18 @@ fn stock_client_dumps_monitors_and_reads_the_schema() {
         let mut args = vec![command, &remote, "Open_vSwitch"];
         args.extend(condition);
         args.extend(["Bridge", "name"]);
-        // `--timeout` ends a monitor; what it printed until then is what matters.
-        let output = tool("ovsdb-client").arg("--timeout=1").args(args).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.contains("initial") && text.contains("br0"), "{command}: {text}");
+        // A monitor does not end by itself: read until the row is there.
+        let mut monitor = tool("ovsdb-client")
+            .arg("--timeout=30")
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(monitor.stdout.take().unwrap()).lines();
+        let found = lines.map_while(Result::ok).any(|l| l.contains("initial") && l.contains("br0"));
+        monitor.kill().unwrap();
+        monitor.wait().unwrap();
+        assert!(found, "{command} did not show the bridge");
     }
     let backup = client(&["backup", &remote, "Open_vSwitch"]);
     assert!(backup.starts_with("OVSDB JSON "));

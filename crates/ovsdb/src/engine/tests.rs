@@ -403,3 +403,42 @@ fn damage_and_locks() {
     assert!(Log::open(&file).unwrap_err().to_string().contains("clustered"));
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// A file of another version is rewritten under ours, and the old one kept.
+#[test]
+fn a_file_of_another_version_is_converted() {
+    let dir = std::env::temp_dir().join(format!("ovsdb-convert-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("conf.db");
+    let other = |version: &str, columns: &str| {
+        let json = format!(
+            r#"{{"name":"D","version":"{version}","cksum":"77 1","tables":{{"T":{{"columns":{columns}}}}}}}"#
+        );
+        DbSchema::parse_str(&json).unwrap()
+    };
+    let old = r#"{"kept":{"type":"integer"},"dropped":{"type":"string"}}"#;
+    let new = r#"{"kept":{"type":{"key":"integer","min":0,"max":1}},"added":{"type":"string"}}"#;
+    let mut opened = Log::create(&file, other("1.0.0", old)).unwrap();
+    let mut db = Database::from_data(opened.data);
+    let op = json!({"op": "insert", "table": "T", "row": {"kept": 5, "dropped": "x"}});
+    let (_, commit) = db.transact(&[op], &mut UuidGen::from_seed(1));
+    opened.log.append(db.schema(), &commit, 1).unwrap();
+    drop(opened.log);
+    let before = std::fs::read(&file).unwrap();
+    let mut opened = Log::open(&file).unwrap();
+    assert_eq!(opened.convert(other("3.0.0", old), 2).unwrap(), None, "the tables are the same");
+    let narrow = r#"{"kept":{"type":{"key":{"type":"integer","maxInteger":4}}}}"#;
+    assert!(opened.convert(other("2.0.0", narrow), 2).is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let backup = opened.convert(other("2.0.0", new), 2).unwrap().unwrap();
+    assert!(backup.ends_with("conf.db.backup1.0.0-77"));
+    assert_eq!(std::fs::read(&backup).unwrap(), before);
+    drop(opened);
+    let opened = Log::open(&file).unwrap();
+    assert_eq!(opened.data.schema().version, "2.0.0");
+    let row = opened.data.table("T").unwrap().first().unwrap();
+    assert_eq!((row.integer("kept"), row.str("added")), (Some(5), Some("")));
+    assert!(row.get("dropped").is_none());
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -56,6 +56,30 @@ pub struct Opened {
     pub recovered: Option<String>,
 }
 
+impl Opened {
+    /// Rewrites a file whose schema differs from `schema` (it was made by another version of Open
+    /// vSwitch), as `ovs-ctl` does with `ovsdb-tool convert`. The old file is kept beside it as
+    /// `<file>.backup<version>-<checksum>`, whose path is returned; `None` if nothing differs.
+    ///
+    /// # Errors
+    /// `I/O error`, or that of [`Data::convert`]; the file is as before.
+    pub fn convert(&mut self, schema: DbSchema, date_ms: u64) -> Result<Option<PathBuf>> {
+        let old = self.data.schema();
+        if old.same_tables(&schema) {
+            return Ok(None);
+        }
+        let data = self.data.convert(Arc::new(schema))?;
+        let cksum = old.cksum.split(' ').next().unwrap_or_default();
+        let mut name = self.log.path.clone().into_os_string();
+        name.push(format!(".backup{}-{cksum}", old.version));
+        let backup = PathBuf::from(name);
+        std::fs::copy(&self.log.path, &backup).map_err(|e| io(&backup, "copy", &e))?;
+        self.log.compact(&data, date_ms)?;
+        self.data = data;
+        Ok(Some(backup))
+    }
+}
+
 fn io(path: &Path, what: &str, e: &std::io::Error) -> Error {
     Error::io(format!("{}: {what} failed ({e})", path.display()))
 }
