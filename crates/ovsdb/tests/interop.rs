@@ -225,6 +225,38 @@ fn our_client_follows_the_stock_server() {
     assert_eq!(idl.data().n_rows(), 0);
 }
 
+/// The stock daemon, with a simulated datapath, runs on our database: it takes its lock, follows
+/// the configuration and writes back.
+#[test]
+fn the_stock_daemon_runs_on_our_database() {
+    let dir = TempDir::new("vswitchd");
+    let serving = Serving::open_vswitch(&dir.join("db.sock"), &dir.join("conf.db"));
+    serving.vsctl(&["init"]);
+    let remote = format!("unix:{}", serving.socket.display());
+    let child = tool("ovs-vswitchd")
+        .env("OVS_RUNDIR", &dir.0)
+        .args([&remote, "--enable-dummy=override", "--disable-system", "--disable-system-route"])
+        .arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _daemon = Stock(child);
+    // Without --no-wait the tool returns when the daemon has done what it asks for.
+    let db = format!("--db={remote}");
+    let vsctl = |args: &[&str]| stdout(tool("ovs-vsctl").args(["--timeout=30", &db]).args(args));
+    vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy"]);
+    vsctl(&["add-port", "br0", "p1", "--", "set", "interface", "p1", "type=dummy"]);
+    assert_eq!(vsctl(&["get", "interface", "p1", "ofport"]), "1\n");
+    assert_eq!(vsctl(&["get", "bridge", "br0", "datapath_id"]).len(), 19);
+    vsctl(&["del-br", "br0"]);
+    serving.with(|server, _| {
+        let data = server.db("Open_vSwitch").unwrap().data();
+        assert!(data.table("Interface").unwrap().is_empty());
+        let root = data.table("Open_vSwitch").unwrap().first().unwrap();
+        assert_eq!(root.integer("cur_cfg"), root.integer("next_cfg"));
+    });
+}
+
 /// Rows without their UUIDs.
 fn json_rows(rows: Vec<serde_json::Value>) -> serde_json::Value {
     if rows.is_empty() { serde_json::json!({}) } else { serde_json::json!({ "<rows>": rows }) }
