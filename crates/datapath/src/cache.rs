@@ -220,6 +220,12 @@ impl Caches {
         sub.words = words;
     }
 
+    /// Lets go of all flows.
+    pub(crate) fn clear(&mut self) {
+        self.exact.iter_mut().for_each(|e| e.local = None);
+        self.subtables.clear();
+    }
+
     /// Lets go of dead flows.
     pub(crate) fn sweep(&mut self) {
         for e in &mut self.exact {

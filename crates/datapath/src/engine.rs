@@ -160,6 +160,15 @@ impl Engine {
         }
     }
 
+    /// Forgets all packets and flows, after a batch that was not finished.
+    pub(crate) fn reset(&mut self) {
+        self.ports.iter_mut().flatten().for_each(|p| p.slots.clear());
+        self.dirty.clear();
+        self.meta.iter_mut().for_each(|m| *m = Meta::NEW);
+        self.free = (BATCH..self.bufs.len()).map(|s| s as u16).collect();
+        self.caches.clear();
+    }
+
     fn start(&mut self, now: Instant) {
         self.now = now;
         self.generation = self.shared.slow.generation();

@@ -26,6 +26,12 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 pub enum Event {
     /// The port's device vanished or its queue failed: nothing is received any more.
     PortFailed(DpPort),
+    /// A worker met a bug in processing a batch: its packets were lost, its caches emptied, and
+    /// it goes on. The panic's message went to standard error.
+    Panicked {
+        /// Which worker.
+        worker: usize,
+    },
 }
 
 /// Takes events; called on the worker's thread and must not wait.
@@ -133,13 +139,25 @@ impl Worker {
                 std::thread::sleep(NO_FD_SLEEP);
             }
             let begin = std::time::Instant::now();
-            if self.poll_ready((self.clock)()) > 0 {
+            if self.poll_guarded() > 0 {
                 last_work = std::time::Instant::now();
                 self.engine.stats().busy_ns.add((last_work - begin).as_nanos() as u64);
             } else {
                 self.engine.stats().idle_polls.add(1);
             }
         }
+    }
+
+    /// One round of batches. A packet that makes the engine or the slow path panic must not stop
+    /// all others.
+    fn poll_guarded(&mut self) -> usize {
+        let now = (self.clock)();
+        let round = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll_ready(now)));
+        round.unwrap_or_else(|_| {
+            self.engine.reset();
+            (self.events)(Event::Panicked { worker: self.engine.id });
+            0
+        })
     }
 
     /// Carries out what was commanded. Returns false on `Stop`.

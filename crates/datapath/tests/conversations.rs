@@ -5,10 +5,10 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use base::{DpPort, Duration, Instant, RecircId};
+use base::{DpPort, Duration, RecircId};
 use common::{Net, Policy, Tcp, five_tuple_mask, out, tcp, udp};
 use conntrack::{ConnFilter, CtRequest};
-use datapath::{Config, Datapath, Error, Event};
+use datapath::{Config, Error};
 use dpif::{ControllerCookie, DpAction, DropReason, SetGroup, SetMasked, UserspaceCookie};
 use flow::{PacketKey, ct_state};
 use netdev::dummy::Dummy;
@@ -460,50 +460,4 @@ fn threads_forward_while_ports_and_flows_come_and_go() {
     let rule = Arc::clone(&net.policy.rule);
     drop(net.dp);
     assert_eq!(rule.n_packets.load(SeqCst), n as u64, "counted once each, none lost");
-}
-
-#[test]
-fn a_device_that_vanishes_is_reported_once() {
-    #[derive(Debug)]
-    struct Gone;
-    impl netdev::RxQueue for Gone {
-        fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-            None
-        }
-        fn recv(&mut self, _: &mut [PacketBuf]) -> netdev::Received {
-            netdev::Received { n: 0, more: false, gone: true }
-        }
-    }
-    #[derive(Debug)]
-    struct Vanishing(Dummy);
-    impl netdev::Port for Vanishing {
-        fn name(&self) -> &str {
-            "v"
-        }
-        fn ifindex(&self) -> Option<u32> {
-            None
-        }
-        fn state(&self) -> &Arc<netdev::PortState> {
-            self.0.state()
-        }
-        fn take_rx(&mut self) -> Option<Box<dyn netdev::RxQueue>> {
-            Some(Box::new(Gone))
-        }
-        fn open_tx(&self) -> Result<Box<dyn netdev::TxQueue>, netdev::Error> {
-            self.0.open_tx()
-        }
-    }
-    let events = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let sink = Arc::clone(&events);
-    let dp = Datapath::new(
-        &Config { n_threads: 0, ..Config::default() },
-        Arc::new(Policy::new(|_| (PacketKey::ZERO, vec![]))),
-        Arc::new(|| Instant::ZERO),
-        Arc::new(move |e| sink.lock().push(e)),
-    )
-    .unwrap();
-    dp.add_port(DpPort(4), &mut Vanishing(Dummy::new("v", 0).0)).unwrap();
-    (0..3).for_each(|_| assert_eq!(dp.poll(Instant::ZERO), 0));
-    assert_eq!(*events.lock(), [Event::PortFailed(DpPort(4))]);
-    assert!(dp.remove_port(DpPort(4)));
 }

@@ -88,9 +88,7 @@ pub struct MegaflowSpec {
 impl MegaflowSpec {
     /// Whether `flow` does the same as this would.
     pub fn is_same(&self, flow: &Megaflow) -> bool {
-        let mut mask = self.mask;
-        mask |= &required_mask(&flow.key);
-        mask == flow.mask
+        installed_mask(&flow.key, &self.mask) == flow.mask
             && (Arc::ptr_eq(&self.actions, &flow.actions) || self.actions == flow.actions)
             && match (&self.credit, &flow.credit) {
                 (None, None) => true,
@@ -111,9 +109,17 @@ pub fn required_mask(key: &PacketKey) -> PacketKey {
     if key.dl_type == ethertype::IPV4 || key.dl_type == ethertype::IPV6 {
         m.nw_frag = u8::MAX;
     }
+    m
+}
+
+/// The mask that a megaflow gets for a translation's mask: with the required bits, and for a
+/// tagged packet its VLAN, as OVS's datapath adds it (a flow dump shows it, a trace does not).
+fn installed_mask(key: &PacketKey, mask: &PacketKey) -> PacketKey {
+    let mut m = *mask;
+    m |= &required_mask(key);
     if key.vlans[0].tpid != 0 {
         m.vlans[0].tpid = u16::MAX;
-        m.vlans[0].tci = VLAN_PRESENT | 0xfff;
+        m.vlans[0].tci |= VLAN_PRESENT | 0xfff;
     }
     m
 }
@@ -159,8 +165,7 @@ pub struct Megaflow {
 impl Megaflow {
     /// A megaflow for packets like `key`, with counters for `n_writers` writers.
     pub fn new(key: PacketKey, spec: MegaflowSpec, n_writers: usize, now: Instant) -> Megaflow {
-        let mut mask = spec.mask;
-        mask |= &required_mask(&key);
+        let mask = installed_mask(&key, &spec.mask);
         let words = (key.words().iter().zip(mask.words()).enumerate())
             .filter(|(_, (_, m))| **m != 0)
             .map(|(i, (k, m))| (i as u8, *m, k & m))
@@ -295,4 +300,136 @@ fn ufid(key: &PacketKey, mask: &PacketKey) -> Ufid {
         u128::from(k.finish(k.mix(hash_words(k, masked.words()), hash_words(k, mask.words()))))
     };
     Ufid(half(0x9e37_79b9_7f4a_7c15) << 64 | half(0xd1b5_4a32_d192_ed03))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use std::sync::Mutex;
+    use std::thread;
+
+    #[derive(Debug, Default)]
+    struct Sum(Mutex<(u64, u64)>);
+
+    #[derive(Debug)]
+    struct To(Arc<Sum>);
+
+    impl Credit for To {
+        fn credit(&self, d: &FlowStats) {
+            let mut sum = self.0.0.lock().unwrap();
+            *sum = (sum.0 + d.n_packets, sum.1 + d.n_bytes);
+        }
+
+        fn is_same(&self, other: &dyn Credit) -> bool {
+            other.as_any().downcast_ref::<To>().is_some_and(|o| Arc::ptr_eq(&o.0, &self.0))
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    fn spec(sum: &Arc<Sum>) -> MegaflowSpec {
+        MegaflowSpec {
+            mask: PacketKey::ZERO,
+            actions: Arc::new([]),
+            credit: Some(Arc::new(To(Arc::clone(sum)))),
+            generation: 3,
+        }
+    }
+
+    #[test]
+    fn counts_are_handed_over_exactly_once_whoever_pulls() {
+        const WRITERS: usize = 3;
+        const N: u64 = 20_000;
+        let sum = Arc::new(Sum::default());
+        let flow = Megaflow::new(PacketKey::ZERO, spec(&sum), WRITERS, Instant::ZERO);
+        thread::scope(|s| {
+            for w in 0..WRITERS {
+                let flow = &flow;
+                s.spawn(move || {
+                    (0..N).for_each(|i| flow.count(w, Instant::from_nanos(i), 2, 100, 1 << w));
+                });
+            }
+            for _ in 0..2 {
+                s.spawn(|| (0..2000).for_each(|_| flow.push_stats()));
+            }
+        });
+        let all = flow.stats();
+        assert_eq!((all.n_packets, all.tcp_flags), (WRITERS as u64 * 2 * N, 7));
+        assert_eq!(all.used, Some(Instant::from_nanos(N - 1)));
+        drop(flow);
+        assert_eq!(*sum.0.lock().unwrap(), (WRITERS as u64 * 2 * N, WRITERS as u64 * 100 * N));
+    }
+
+    #[test]
+    fn a_flow_is_the_same_only_if_mask_actions_and_credit_are() {
+        let sum = Arc::new(Sum::default());
+        let key = PacketKey { dl_type: 0x0800, in_port: 4, ..PacketKey::ZERO };
+        let flow = Megaflow::new(key, spec(&sum), 1, Instant::ZERO);
+        assert!(spec(&sum).is_same(&flow));
+        let wider = MegaflowSpec { mask: PacketKey { tp_dst: 1, ..PacketKey::ZERO }, ..spec(&sum) };
+        assert!(!wider.is_same(&flow));
+        let other = MegaflowSpec { actions: Arc::new([DpAction::CtClear]), ..spec(&sum) };
+        assert!(!other.is_same(&flow));
+        assert!(!spec(&Arc::new(Sum::default())).is_same(&flow));
+        assert!(!MegaflowSpec { credit: None, ..spec(&sum) }.is_same(&flow));
+        assert!(flow.matches(&PacketKey { tp_dst: 9, ..key }));
+        assert!(!flow.matches(&PacketKey { in_port: 5, ..key }));
+        assert!(!flow.matches(&PacketKey { nw_frag: 1, ..key }));
+    }
+
+    #[test]
+    fn a_killed_flow_stays_dead() {
+        let sum = Arc::new(Sum::default());
+        let flow = Megaflow::new(PacketKey::ZERO, spec(&sum), 1, Instant::ZERO);
+        flow.confirm(9);
+        assert_eq!((flow.generation(), flow.is_dead()), (9, false));
+        flow.kill();
+        flow.confirm(10);
+        assert!(flow.is_dead());
+    }
+
+    #[test]
+    fn a_replacement_shows_what_was_counted_and_hands_over_only_its_own() {
+        let sum = Arc::new(Sum::default());
+        let old = FlowStats { n_packets: 5, n_bytes: 500, used: None, tcp_flags: 2 };
+        let flow = Megaflow::new(PacketKey::ZERO, spec(&sum), 1, Instant::ZERO).with_inherited(old);
+        flow.count(0, Instant::from_secs(1), 1, 60, 0x10);
+        flow.push_stats();
+        assert_eq!((flow.stats().n_packets, flow.stats().tcp_flags), (6, 0x12));
+        assert_eq!(*sum.0.lock().unwrap(), (1, 60));
+    }
+
+    #[test]
+    fn the_vlan_of_a_tagged_packet_counts() {
+        let sum = Arc::new(Sum::default());
+        let mut key = PacketKey { dl_type: 0x0806, ..PacketKey::ZERO };
+        key.vlans[0] = flow::VlanTag { tpid: 0x8100, tci: 0x700a };
+        let text = Megaflow::new(key, spec(&sum), 1, Instant::ZERO)
+            .text(Instant::ZERO, false, crate::text::NO_NAMES)
+            .to_string();
+        assert_eq!(
+            text,
+            "recirc_id(0),in_port(0),packet_type(ns=0,id=0),eth_type(0x8100),vlan(vid=10,pcp=3/0x0),\
+             encap(eth_type(0x0806)), packets:0, bytes:0, used:never, actions:drop"
+        );
+    }
+
+    #[test]
+    fn the_name_depends_on_the_bits_that_count() {
+        let sum = Arc::new(Sum::default());
+        let named = |tp_dst, in_port| {
+            let key = PacketKey { tp_dst, in_port, ..PacketKey::ZERO };
+            Megaflow::new(key, spec(&sum), 1, Instant::ZERO).ufid
+        };
+        assert_eq!(named(1, 1), named(2, 1));
+        assert_ne!(named(1, 1), named(1, 2));
+        assert_eq!(Ufid(0x9aaee493_50be_437d_91b5_98ed46aef39a).to_string().len(), 36);
+        assert_eq!(
+            Ufid(0x9aaee493_50be_437d_91b5_98ed46aef39a).to_string(),
+            "9aaee493-50be-437d-91b5-98ed46aef39a"
+        );
+    }
 }

@@ -1,0 +1,355 @@
+//! Workers' threads with queues that fail, block, or bring anything at all.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use base::{DpPort, Instant, RecircId};
+use common::{Net, Policy, out, udp};
+use datapath::{Config, Datapath, Event};
+use dpif::{DpAction, HashAlg, SetGroup, SetMasked};
+use flow::PacketKey;
+use netdev::dummy::Dummy;
+use netdev::{Port, PortState, Received, RxQueue, TxQueue};
+use packet::{GsoType, Offload, PacketBuf};
+use proptest::prelude::*;
+
+/// A port that receives by a given queue and sends like a dummy.
+#[derive(Debug)]
+struct Custom {
+    rx: Option<Box<dyn RxQueue>>,
+    dummy: Dummy,
+}
+
+impl Custom {
+    fn new(rx: impl RxQueue + 'static) -> Custom {
+        Custom { rx: Some(Box::new(rx)), dummy: Dummy::new("custom", 0).0 }
+    }
+}
+
+impl Port for Custom {
+    fn name(&self) -> &str {
+        "custom"
+    }
+
+    fn ifindex(&self) -> Option<u32> {
+        None
+    }
+
+    fn state(&self) -> &Arc<PortState> {
+        self.dummy.state()
+    }
+
+    fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
+        self.rx.take()
+    }
+
+    fn open_tx(&self) -> Result<Box<dyn TxQueue>, netdev::Error> {
+        self.dummy.open_tx()
+    }
+}
+
+/// Readable for ever, and nothing to read.
+#[derive(Debug)]
+struct Stuck {
+    fd: UnixStream,
+    _other: UnixStream,
+}
+
+impl Stuck {
+    fn new() -> Stuck {
+        let (fd, mut other) = UnixStream::pair().unwrap();
+        other.write_all(b"x").unwrap();
+        Stuck { fd, _other: other }
+    }
+}
+
+impl RxQueue for Stuck {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn recv(&mut self, _: &mut [PacketBuf]) -> Received {
+        Received::default()
+    }
+}
+
+/// The device is gone.
+#[derive(Debug)]
+struct Gone;
+
+impl RxQueue for Gone {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn recv(&mut self, _: &mut [PacketBuf]) -> Received {
+        Received { n: 0, more: false, gone: true }
+    }
+}
+
+/// One byte on a socket is one packet to that UDP port.
+#[derive(Debug)]
+struct Bytes(UnixStream);
+
+impl Bytes {
+    fn new() -> (Bytes, UnixStream) {
+        let (a, b) = UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        (Bytes(a), b)
+    }
+}
+
+impl RxQueue for Bytes {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let mut bytes = vec![0; bufs.len()];
+        let n = self.0.read(&mut bytes).unwrap_or(0);
+        for (b, port) in bufs.iter_mut().zip(&bytes[..n]) {
+            b.copy_from(&udp([10, 0, 0, 1], [10, 0, 0, 2], 9, u16::from(*port), &[*port]));
+        }
+        Received { n, more: n == bytes.len(), gone: false }
+    }
+}
+
+/// Sends the last byte of each packet to a channel.
+#[derive(Debug)]
+struct Tell(std::sync::mpsc::Sender<u8>);
+
+impl TxQueue for Tell {
+    fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
+        for p in pkts {
+            let _ = self.0.send(*p.frame().last().unwrap());
+        }
+        pkts.len()
+    }
+}
+
+#[derive(Debug)]
+struct Sink {
+    dummy: Dummy,
+    to: std::sync::mpsc::Sender<u8>,
+}
+
+impl Port for Sink {
+    fn name(&self) -> &str {
+        "sink"
+    }
+
+    fn ifindex(&self) -> Option<u32> {
+        None
+    }
+
+    fn state(&self) -> &Arc<PortState> {
+        self.dummy.state()
+    }
+
+    fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
+        None
+    }
+
+    fn open_tx(&self) -> Result<Box<dyn TxQueue>, netdev::Error> {
+        Ok(Box::new(Tell(self.to.clone())))
+    }
+}
+
+fn datapath(n_threads: usize, policy: Policy) -> (Datapath, Receiver<Event>) {
+    let (sender, events) = channel();
+    let config = Config { n_threads, ..Config::default() };
+    let clock: datapath::Clock = Arc::new(|| Instant::from_secs(1));
+    let sink: datapath::EventSink = Arc::new(move |e| {
+        let _ = sender.send(e);
+    });
+    (Datapath::new(&config, Arc::new(policy), clock, sink).unwrap(), events)
+}
+
+fn with_sink(dp: &Datapath, number: u32) -> Receiver<u8> {
+    let (to, from) = channel();
+    dp.add_port(DpPort(number), &mut Sink { dummy: Dummy::new("sink", 0).0, to }).unwrap();
+    from
+}
+
+#[test]
+fn a_device_that_vanishes_is_reported_once() {
+    let (dp, events) = datapath(0, Policy::new(|_| (PacketKey::ZERO, vec![])));
+    dp.add_port(DpPort(4), &mut Custom::new(Gone)).unwrap();
+    (0..3).for_each(|_| assert_eq!(dp.poll(Instant::ZERO), 0));
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::PortFailed(DpPort(4))]);
+    assert!(dp.remove_port(DpPort(4)));
+}
+
+#[test]
+fn a_queue_that_is_always_readable_does_not_keep_a_worker_busy() {
+    let (dp, events) = datapath(1, Policy::new(|_| (PacketKey::ZERO, vec![out(2)])));
+    dp.add_port(DpPort(1), &mut Custom::new(Stuck::new())).unwrap();
+    assert_eq!(events.recv().unwrap(), Event::PortFailed(DpPort(1)));
+    // The others go on.
+    let sink = with_sink(&dp, 2);
+    let (rx, mut wire) = Bytes::new();
+    dp.add_port(DpPort(3), &mut Custom::new(rx)).unwrap();
+    wire.write_all(&[7]).unwrap();
+    assert_eq!(sink.recv().unwrap(), 7);
+    assert!(dp.remove_port(DpPort(1)) && dp.remove_port(DpPort(3)));
+}
+
+#[test]
+fn a_sleeping_worker_wakes_for_packets_and_commands() {
+    let (dp, _events) = datapath(2, Policy::new(|_| (PacketKey::ZERO, vec![out(9)])));
+    dp.set_spin(std::time::Duration::ZERO);
+    let sink = with_sink(&dp, 9);
+    let mut wires = Vec::new();
+    for n in 1..=4 {
+        let (rx, wire) = Bytes::new();
+        dp.add_port(DpPort(n), &mut Custom::new(rx)).unwrap();
+        wires.push(wire);
+    }
+    let workers: Vec<usize> = dp.ports().iter().skip(1).map(|(_, w)| *w).collect();
+    assert_eq!(workers.iter().filter(|w| **w == 0).count(), 2, "spread over the workers");
+    for i in 0..100u8 {
+        wires[usize::from(i) % 4].write_all(&[i]).unwrap();
+        assert_eq!(sink.recv().unwrap(), i);
+    }
+    // One flow for each worker's port; all of it in the statistics of one.
+    let s = dp.stats();
+    assert_eq!((s.packets, s.missed, s.hits()), (100, 4, 96));
+    assert_eq!(dp.flows().iter().map(|f| f.stats().n_packets).sum::<u64>(), 96);
+}
+
+#[test]
+fn a_panic_in_one_batch_costs_that_batch() {
+    let policy = Policy::new(|k| {
+        assert_ne!(k.tp_dst, 66, "a bug in the slow path");
+        (common::five_tuple_mask(), vec![out(2)])
+    });
+    let (dp, events) = datapath(1, policy);
+    let sink = with_sink(&dp, 2);
+    let (rx, mut wire) = Bytes::new();
+    dp.add_port(DpPort(1), &mut Custom::new(rx)).unwrap();
+    for round in 0..3 {
+        wire.write_all(&[round]).unwrap();
+        assert_eq!(sink.recv().unwrap(), round);
+        wire.write_all(&[66]).unwrap();
+        assert_eq!(events.recv().unwrap(), Event::Panicked { worker: 0 });
+    }
+    wire.write_all(&[5]).unwrap();
+    assert_eq!(sink.recv().unwrap(), 5);
+}
+
+fn actions() -> impl Strategy<Value = Vec<DpAction>> {
+    let groups = [
+        SetGroup::Eth,
+        SetGroup::Mpls,
+        SetGroup::Ipv4,
+        SetGroup::Ipv6,
+        SetGroup::Arp,
+        SetGroup::Nd,
+        SetGroup::NdExtensions,
+        SetGroup::Tcp,
+        SetGroup::Udp,
+        SetGroup::Sctp,
+        SetGroup::Icmp,
+        SetGroup::SkbMark,
+    ];
+    let set =
+        (proptest::sample::select(groups.to_vec()), any::<u64>()).prop_map(|(group, seed)| {
+            let value = PacketKey::from_words(std::array::from_fn(|i| seed.rotate_left(i as u32)));
+            DpAction::Set(Box::new(SetMasked { group, value, mask: value }))
+        });
+    let leaf = prop_oneof![
+        4 => (1u32..4).prop_map(out),
+        4 => set,
+        1 => any::<u16>().prop_map(|tci| DpAction::PushVlan { tpid: 0x8100, tci }),
+        2 => Just(DpAction::PopVlan),
+        1 => any::<u32>().prop_map(|lse| DpAction::PushMpls { ethertype: 0x8847, lse }),
+        2 => Just(DpAction::PopMpls { ethertype: 0x0800 }),
+        1 => Just(DpAction::PopEth),
+        1 => Just(DpAction::PushEth { dst: Default::default(), src: Default::default() }),
+        2 => Just(DpAction::Ct(Box::default())),
+        1 => Just(DpAction::CtClear),
+        1 => Just(DpAction::Recirc(RecircId(1))),
+        1 => Just(DpAction::Hash { alg: HashAlg::SymL4, basis: 1 }),
+        1 => (0u32..200).prop_map(DpAction::Trunc),
+    ];
+    let tree = leaf.prop_recursive(3, 16, 4, |inner| {
+        let list = proptest::collection::vec(inner, 0..4);
+        prop_oneof![
+            list.clone().prop_map(|a| DpAction::Clone(a.into())),
+            list.clone().prop_map(|a| DpAction::Sample { probability: 1 << 31, actions: a.into() }),
+            (list.clone(), list).prop_map(|(a, b)| DpAction::CheckPktLen {
+                len: 64,
+                greater: a.into(),
+                less_or_equal: b.into()
+            }),
+        ]
+    });
+    proptest::collection::vec(tree, 0..8)
+}
+
+/// Random bytes behind a plausible beginning, with plausible or absurd offload metadata.
+fn frames() -> impl Strategy<Value = PacketBuf> {
+    const KINDS: [&[u8]; 5] =
+        [&[], &[8, 0, 0x45], &[0x86, 0xdd, 0x60], &[8, 6, 0, 1, 8, 0, 6, 4], &[0x88, 0x47]];
+    let kind = proptest::sample::select(&KINDS[..]);
+    let tail = proptest::collection::vec(any::<u8>(), 0..120);
+    let offload = prop_oneof![
+        Just(Offload::default()),
+        (any::<u16>(), any::<u16>()).prop_map(|(csum_start, csum_offset)| Offload {
+            needs_csum: true,
+            gso_type: GsoType::TcpV4,
+            gso_size: 100,
+            csum_start,
+            csum_offset,
+            ..Offload::default()
+        }),
+    ];
+    (kind, tail, offload, any::<bool>()).prop_map(|(kind, tail, offload, addresses)| {
+        let mut f = if addresses { vec![2; 12] } else { vec![] };
+        f.extend(kind);
+        f.extend(tail);
+        let mut p = PacketBuf::from_frame(&f);
+        p.offload = offload;
+        p
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// No frame and no actions panic; a second time through the caches gives the same.
+    #[test]
+    fn any_frame_takes_any_actions(
+        first in actions(),
+        second in actions(),
+        batch in proptest::collection::vec(frames(), 1..20),
+    ) {
+        // Samples differ by design.
+        let random = format!("{first:?}{second:?}").contains("Sample");
+        let net = Net::simulated(3, Policy::new(move |k| {
+            (PacketKey::ZERO, if k.recirc_id == 0 { first.clone() } else { second.clone() })
+        }));
+        let round = || {
+            let mut seen = Vec::new();
+            for p in &batch {
+                let out = net.send(1, p);
+                seen.push(out.iter().map(|o| o.iter().map(|p| p.frame().to_vec()).collect())
+                    .collect::<Vec<Vec<_>>>());
+            }
+            seen
+        };
+        let (miss, hit) = (round(), round());
+        if !random {
+            prop_assert_eq!(miss, hit);
+        }
+        net.inject(1, &batch);
+        net.run();
+    }
+}
