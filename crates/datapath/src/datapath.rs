@@ -224,7 +224,7 @@ impl Datapath {
         engine.execute_one(now, pkt, key, actions);
     }
 
-    /// All megaflows, in no order. Their counters are alive.
+    /// All megaflows, oldest first. Their counters are alive.
     pub fn flows(&self) -> Vec<Arc<Megaflow>> {
         self.shared.registry.list()
     }

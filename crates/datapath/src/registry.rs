@@ -110,8 +110,11 @@ impl Registry {
         self.flows.lock().live.len()
     }
 
+    /// All flows, oldest first.
     pub(crate) fn list(&self) -> Vec<Arc<Megaflow>> {
-        self.flows.lock().live.values().cloned().collect()
+        let mut all: Vec<_> = self.flows.lock().live.values().cloned().collect();
+        all.sort_by_key(|f| (f.created, f.ufid));
+        all
     }
 
     /// Credits all that was counted.
@@ -203,12 +206,15 @@ pub(crate) fn confirm(flow: &Megaflow, spec: &MegaflowSpec) -> bool {
     same
 }
 
-/// Of the same name, and do the same.
+/// Of the same name (which a stranger could forge, so the bits are compared too), and do the same.
 fn same(a: &Megaflow, b: &Megaflow) -> bool {
     let credit = match (&a.credit, &b.credit) {
         (None, None) => true,
         (Some(a), Some(b)) => a.is_same(&**b),
         _ => false,
     };
-    credit && !a.is_dead() && a.actions == b.actions
+    credit
+        && !a.is_dead()
+        && a.actions == b.actions
+        && a.significant_words() == b.significant_words()
 }

@@ -30,9 +30,14 @@ pub trait SlowPath: Send + Sync + fmt::Debug {
     fn upcall(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey) -> Upcall;
 
     /// Translates without a packet and without side effects, to see whether a cached flow is
-    /// still right. `None`: it is to be removed. Asked by workers when a packet hits a flow of an
-    /// old generation (if the flow is right, the packet counts as any other that hits), and by
-    /// the control thread for the flows that nobody hit.
+    /// still right. Asked by workers when a packet hits a flow of an old generation (if the flow
+    /// is right, the packet counts as any other that hits), and by the control thread for the
+    /// flows that nobody hit.
+    ///
+    /// `None`: the flow is to be removed, so that the next packet is an upcall. That is also the
+    /// answer when a packet's passage would change something that no [`crate::Credit`] does, such
+    /// as learning its source address anew after it moved: a flow that took its place would keep
+    /// such packets from the slow path.
     fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec>;
 
     /// Takes a packet that a userspace action sends, and says what to do with it now, if
