@@ -1,7 +1,7 @@
 //! A stateful forwarder between two devices, without a control plane: the first may open
 //! connections, the second may only answer; ARP passes both ways. For measuring and profiling.
 //!
-//! `cargo run --release -p sekisho-datapath --example policy -- DEVICE1 DEVICE2 [SPIN_MICROSECONDS]`
+//! `cargo run --release -p sekisho-datapath --example policy -- DEVICE1 DEVICE2 [SPIN_MICROSECONDS [THREADS]]`
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,11 +60,14 @@ impl SlowPath for Policy {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [first, second, rest @ ..] = &args[..] else {
-        return Err("usage: policy DEVICE1 DEVICE2 [SPIN_MICROSECONDS]".into());
+        return Err("usage: policy DEVICE1 DEVICE2 [SPIN_MICROSECONDS [THREADS]]".into());
     };
     let mut config = Config { secret: HashKey([1, 2]), ..Config::default() };
     if let Some(spin) = rest.first() {
         config.spin = Duration::from_micros(spin.parse()?);
+    }
+    if let Some(threads) = rest.get(1) {
+        config.n_threads = threads.parse()?;
     }
     let start = std::time::Instant::now();
     let clock: datapath::Clock =
