@@ -164,7 +164,7 @@ impl Datapath {
         // Received packets may go to any port, so all workers must know it before.
         self.sync();
         if let Some(rx) = port.take_rx() {
-            self.workers[worker].tell(Command::AddRx(number, rx));
+            self.workers[worker].tell(Command::AddRx(number, rx, Arc::clone(port.state())));
             self.sync();
         }
         ports.push(PortEntry { port: number, worker });

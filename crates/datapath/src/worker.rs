@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use base::{DpPort, Instant};
 use netdev::poll::{Poller, Waker};
-use netdev::{BATCH, RxQueue, TxQueue};
+use netdev::{BATCH, PortState, RxDrop, RxQueue, TxQueue};
 
 use crate::engine::Engine;
 
@@ -50,7 +50,7 @@ const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     AddTx(DpPort, Box<dyn TxQueue>),
-    AddRx(DpPort, Box<dyn RxQueue>),
+    AddRx(DpPort, Box<dyn RxQueue>, Arc<PortState>),
     RemovePort(DpPort),
     /// Answer when everything before was done.
     Sync(Sender<()>),
@@ -63,7 +63,33 @@ struct Rx {
     queue: Box<dyn RxQueue>,
     /// Not in the poller: asked each time.
     no_fd: bool,
+    /// Receptions in a row that brought nothing.
     empty: u32,
+    /// Frames that the queue had read and refused by then.
+    refused: u64,
+    state: Arc<PortState>,
+}
+
+impl Rx {
+    /// Whether the queue looks readable for ever without there being anything to read. A frame
+    /// that was read and refused is something.
+    fn is_stuck(&mut self, n: usize) -> bool {
+        if n > 0 || self.no_fd {
+            self.empty = 0;
+            return false;
+        }
+        self.empty += 1;
+        if self.empty <= MAX_EMPTY {
+            return false;
+        }
+        let counters = self.state.counters();
+        let refused = [RxDrop::Runt, RxDrop::Truncated, RxDrop::UnknownOffload]
+            .iter()
+            .map(|&r| counters.rx_drop(r))
+            .sum();
+        self.empty = 0;
+        std::mem::replace(&mut self.refused, refused) == refused
+    }
 }
 
 /// A worker.
@@ -165,7 +191,7 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::AddTx(port, queue) => self.engine.add_tx(port, queue),
-                Command::AddRx(port, queue) => self.add_rx(port, queue),
+                Command::AddRx(port, queue, state) => self.add_rx(port, queue, state),
                 Command::RemovePort(port) => {
                     self.engine.remove_tx(port);
                     for at in 0..self.rx.len() {
@@ -182,7 +208,7 @@ impl Worker {
         true
     }
 
-    fn add_rx(&mut self, port: DpPort, queue: Box<dyn RxQueue>) {
+    fn add_rx(&mut self, port: DpPort, queue: Box<dyn RxQueue>, state: Arc<PortState>) {
         let at = self.rx.iter().position(Option::is_none).unwrap_or(self.rx.len());
         let no_fd = match queue.fd() {
             Some(fd) => {
@@ -195,7 +221,7 @@ impl Worker {
             None => true,
         };
         self.n_no_fd += usize::from(no_fd);
-        let rx = Some(Rx { port, queue, no_fd, empty: 0 });
+        let rx = Some(Rx { port, queue, state, no_fd, empty: 0, refused: 0 });
         match self.rx.get_mut(at) {
             Some(place) => *place = rx,
             None => self.rx.push(rx),
@@ -244,9 +270,8 @@ impl Worker {
     fn receive(&mut self, at: usize, now: Instant) -> usize {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
         let got = rx.queue.recv(&mut self.engine.bufs[..BATCH]);
-        let (port, no_fd) = (rx.port, rx.no_fd);
-        rx.empty = if got.n > 0 || no_fd { 0 } else { rx.empty + 1 };
-        let failed = got.gone || rx.empty > MAX_EMPTY;
+        let port = rx.port;
+        let failed = got.gone || rx.is_stuck(got.n);
         if got.n > 0 {
             self.engine.process(now, port, got.n);
         }
