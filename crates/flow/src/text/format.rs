@@ -364,7 +364,7 @@ fn pipeline(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
 /// `eth`, `tcp`, …. Gives whether the EtherType and the IP protocol need no more words.
 fn packet_kind(o: &mut Items<'_, '_>, x: &Match) -> Result<(bool, bool), fmt::Error> {
     let (k, m) = (&x.key.pkt, &x.mask.pkt);
-    let (mut dl_type, mut dl_mask) = (k.dl_type, m.dl_type);
+    let mut dl_type = k.dl_type;
     if k.packet_type != 0 {
         o.word(format_args!(
             "packet_type=({},{:#x})",
@@ -372,12 +372,12 @@ fn packet_kind(o: &mut Items<'_, '_>, x: &Match) -> Result<(bool, bool), fmt::Er
             k.packet_type & 0xffff
         ))?;
         if k.packet_type >> 16 == 1 {
-            (dl_type, dl_mask) = (k.packet_type as u16, u16::MAX);
+            dl_type = k.packet_type as u16;
         }
     } else if m.recirc_id != 0 {
         o.word(format_args!("eth"))?;
     }
-    if dl_mask == 0 {
+    if m.dl_type == 0 {
         return Ok((false, false));
     }
     let proto = (m.nw_proto != 0).then_some(k.nw_proto);
