@@ -16,10 +16,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod action;
+pub mod error;
 pub mod flow_mod;
 pub mod message;
+pub mod oxm;
 pub mod subfield;
 pub mod version;
+pub mod wire;
 
 pub use action::Action;
 pub use flow_mod::{FlowMod, FlowModCommand, FlowModFlags};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::error::{DecodeError, OfError};
 
 /// Reads big-endian numbers from the front of a slice. What is too short gives
-/// [`OfError::BadLen`] with the place in the message.
+/// [`OfError::OFPBRC_BAD_LEN`] with the place in the message.
 #[derive(Copy, Clone, Debug)]
 pub struct Reader<'a> {
     data: &'a [u8],
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         if n > self.data.len() {
-            return Err(self.error(OfError::BadLen));
+            return Err(self.error(OfError::OFPBRC_BAD_LEN));
         }
         let (head, tail) = self.data.split_at(n);
         self.data = tail;

@@ -13,6 +13,10 @@ use flow::FieldId;
 
 use crate::subfield::Subfield;
 
+pub mod decode;
+pub mod encode;
+pub mod table;
+
 /// An action or an instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -250,6 +254,45 @@ pub enum PacketInReason {
     ImplicitMiss = 7,
 }
 
+impl PacketInReason {
+    /// Names, in order of their numbers.
+    pub const NAMES: [&'static str; 8] = [
+        "no_match",
+        "action",
+        "invalid_ttl",
+        "action_set",
+        "group",
+        "packet_out",
+        "explicit_miss",
+        "implicit_miss",
+    ];
+    const ALL: [PacketInReason; 8] = [
+        PacketInReason::NoMatch,
+        PacketInReason::Action,
+        PacketInReason::InvalidTtl,
+        PacketInReason::ActionSet,
+        PacketInReason::Group,
+        PacketInReason::PacketOut,
+        PacketInReason::ExplicitMiss,
+        PacketInReason::ImplicitMiss,
+    ];
+
+    /// The reason with this number.
+    pub fn from_wire(v: u8) -> Option<PacketInReason> {
+        Self::ALL.get(usize::from(v)).copied()
+    }
+
+    /// The reason with this name.
+    pub fn from_name(name: &str) -> Option<PacketInReason> {
+        Self::NAMES.iter().position(|n| *n == name).map(|i| Self::ALL[i])
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// `controller(…)`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ControllerAction {
@@ -461,6 +504,32 @@ pub enum HashFields {
     SymmetricL3 = 6,
 }
 
+impl HashFields {
+    /// All, in order of their numbers.
+    pub const ALL: [HashFields; 7] = [
+        HashFields::EthSrc,
+        HashFields::SymmetricL4,
+        HashFields::SymmetricL3L4,
+        HashFields::SymmetricL3L4Udp,
+        HashFields::NwSrc,
+        HashFields::NwDst,
+        HashFields::SymmetricL3,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        [
+            "eth_src",
+            "symmetric_l4",
+            "symmetric_l3l4",
+            "symmetric_l3l4+udp",
+            "nw_src",
+            "nw_dst",
+            "symmetric_l3",
+        ][self as usize]
+    }
+}
+
 /// `multipath(…)`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MultipathAction {
@@ -535,4 +604,18 @@ pub enum EncapProp {
         /// Bytes.
         data: Vec<u8>,
     },
+}
+
+impl Action {
+    /// Whether 1.1+ has it as an instruction (`meter` until 1.4).
+    pub fn is_instruction(&self) -> bool {
+        matches!(
+            self,
+            Action::Meter(_)
+                | Action::ClearActions
+                | Action::WriteActions(_)
+                | Action::WriteMetadata { .. }
+                | Action::GotoTable(_)
+        )
+    }
 }

@@ -13,8 +13,20 @@ use base::{MacAddr, OfPort, TableId};
 use flow::{FlowKey, Match};
 
 use crate::action::{Action, PacketInReason};
+use crate::error::OfError;
 use crate::flow_mod::{FlowMod, FlowModFlags};
 use crate::version::Version;
+
+mod codec;
+mod flows;
+pub mod kind;
+mod match10;
+mod packets;
+mod ports;
+mod stats;
+
+pub use codec::{Session, frame_len, hello};
+pub use kind::Kind;
 
 /// One message.
 #[derive(Clone, PartialEq, Debug)]
@@ -132,23 +144,18 @@ pub enum Body {
     /// These.
     QueueStatsReply(Vec<QueueStats>),
     /// Any message of groups and meters that is known by name only yet: its kind and its body.
-    Raw(&'static Kind, Vec<u8>),
+    Raw(Kind, Vec<u8>),
 }
 
 /// An error message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ErrorMsg {
-    /// Error type on the wire of the message's version.
-    pub error: u32,
+    /// What is wrong; `None` if the number is not known.
+    pub error: Option<OfError>,
+    /// Type and code when `error` is `None`.
+    pub raw: (u16, u16),
     /// At least the first 64 bytes of the offending message.
     pub data: Vec<u8>,
-}
-
-/// A kind of message: a row of the table.
-#[derive(PartialEq, Eq, Debug)]
-pub struct Kind {
-    /// Name without `request` or `reply`, e.g. `OFPT_FLOW_MOD`, `OFPST_PORT`.
-    pub name: &'static str,
 }
 
 /// What a switch can do.
@@ -208,6 +215,8 @@ pub struct SwitchConfig {
 /// A packet that goes to the controller.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PacketIn {
+    /// In which form it is said.
+    pub format: PacketInFormat,
     /// Bytes, perhaps not all.
     pub packet: Vec<u8>,
     /// Length of the packet.
@@ -571,6 +580,8 @@ pub struct TableStats {
     pub table: TableId,
     /// Name (1.0 to 1.2).
     pub name: String,
+    /// 1.0: which fields of its match may be wildcarded (bits of `ofp10_match`).
+    pub wildcards: u32,
     /// Most flows (1.0 to 1.2).
     pub max_entries: u32,
     /// Flows.
@@ -647,7 +658,7 @@ pub struct PortStats {
     /// Nicira's counters beyond (1.4+ property), in OVS's order, if told.
     pub custom: Vec<(String, u64)>,
     /// RFC 2819 counters (1.4+), if told: see `print`.
-    pub rfc2819: Option<Box<[u64; 19]>>,
+    pub rfc2819: Option<Box<[u64; 21]>>,
 }
 
 /// Counters of a queue; `u64::MAX` for unknown.

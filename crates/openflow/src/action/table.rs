@@ -1,0 +1,193 @@
+//! THE table of actions: names, and what each is called on the wire of each version.
+//!
+//! Source: OpenFlow 1.0 §5.2.4 to 1.5 §7.2.6, `ovs-actions(7)`.
+
+use crate::version::Version;
+
+/// A wire encoding.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)] // named by their rows
+pub enum Raw {
+    Output10,
+    Output,
+    Enqueue10,
+    SetVlanVid,
+    SetVlanPcp,
+    StripVlan,
+    PushVlan,
+    SetEthSrc,
+    SetEthDst,
+    SetIpv4Src,
+    SetIpv4Dst,
+    SetNwTos,
+    SetNwEcn,
+    SetNwTtl,
+    SetL4Src,
+    SetL4Dst,
+    SetMplsLabel,
+    NxSetMplsLabel,
+    SetMplsTc,
+    SetMplsTtl,
+    DecMplsTtl,
+    PushMpls,
+    PopMpls,
+    SetQueue,
+    NxSetQueue,
+    PopQueue,
+    Group,
+    NxGroup,
+    DecTtl,
+    DecTtlCntIds,
+    SetField,
+    CopyField,
+    RegLoad,
+    RegLoad2,
+    RegMove,
+    StackPush,
+    StackPop,
+    OutputReg,
+    OutputReg2,
+    OutputTrunc,
+    Controller,
+    Controller2,
+    SetTunnel,
+    SetTunnel64,
+    Resubmit,
+    ResubmitTable,
+    ResubmitTableCt,
+    Ct,
+    CtClear,
+    Nat,
+    Learn,
+    Learn2,
+    Conjunction,
+    Multipath,
+    Bundle,
+    BundleLoad,
+    Note,
+    Exit,
+    Clone,
+    Sample,
+    Sample2,
+    Sample3,
+    FinTimeout,
+    CheckPktLarger,
+    DeleteField,
+    Encap,
+    Decap,
+    DecNshTtl,
+    NxWriteMetadata,
+    Meter,
+}
+
+const NX: u32 = 0x2320;
+const ONF: u32 = 0x4f4e_4600;
+
+/// Encoding, vendor (0: standard), first and last version, type.
+type Row = (Raw, u32, u8, u8, u16);
+
+/// The wire types.
+pub static WIRE: &[Row] = &[
+    (Raw::Output10, 0, 1, 1, 0),
+    (Raw::Output, 0, 2, 6, 0),
+    (Raw::SetVlanVid, 0, 1, 2, 1),
+    (Raw::SetVlanPcp, 0, 1, 2, 2),
+    (Raw::StripVlan, 0, 1, 1, 3),
+    (Raw::SetEthSrc, 0, 1, 1, 4),
+    (Raw::SetEthDst, 0, 1, 1, 5),
+    (Raw::SetIpv4Src, 0, 1, 1, 6),
+    (Raw::SetIpv4Dst, 0, 1, 1, 7),
+    (Raw::SetNwTos, 0, 1, 1, 8),
+    (Raw::SetL4Src, 0, 1, 1, 9),
+    (Raw::SetL4Dst, 0, 1, 1, 10),
+    (Raw::Enqueue10, 0, 1, 1, 11),
+    (Raw::SetEthSrc, 0, 2, 2, 3),
+    (Raw::SetEthDst, 0, 2, 2, 4),
+    (Raw::SetIpv4Src, 0, 2, 2, 5),
+    (Raw::SetIpv4Dst, 0, 2, 2, 6),
+    (Raw::SetNwTos, 0, 2, 2, 7),
+    (Raw::SetNwEcn, 0, 2, 2, 8),
+    (Raw::SetL4Src, 0, 2, 2, 9),
+    (Raw::SetL4Dst, 0, 2, 2, 10),
+    (Raw::SetMplsLabel, 0, 2, 2, 13),
+    (Raw::SetMplsTc, 0, 2, 2, 14),
+    (Raw::SetMplsTtl, 0, 2, 6, 15),
+    (Raw::DecMplsTtl, 0, 2, 6, 16),
+    (Raw::PushVlan, 0, 2, 6, 17),
+    (Raw::StripVlan, 0, 2, 6, 18),
+    (Raw::PushMpls, 0, 2, 6, 19),
+    (Raw::PopMpls, 0, 2, 6, 20),
+    (Raw::SetQueue, 0, 2, 6, 21),
+    (Raw::Group, 0, 2, 6, 22),
+    (Raw::SetNwTtl, 0, 2, 6, 23),
+    (Raw::DecTtl, 0, 2, 6, 24),
+    (Raw::SetField, 0, 3, 6, 25),
+    (Raw::CopyField, 0, 6, 6, 28),
+    (Raw::Meter, 0, 6, 6, 29),
+    (Raw::Resubmit, NX, 1, 6, 1),
+    (Raw::SetTunnel, NX, 1, 6, 2),
+    (Raw::NxSetQueue, NX, 1, 6, 4),
+    (Raw::PopQueue, NX, 1, 6, 5),
+    (Raw::RegMove, NX, 1, 6, 6),
+    (Raw::RegLoad, NX, 1, 6, 7),
+    (Raw::Note, NX, 1, 6, 8),
+    (Raw::SetTunnel64, NX, 1, 6, 9),
+    (Raw::Multipath, NX, 1, 6, 10),
+    (Raw::Bundle, NX, 1, 6, 12),
+    (Raw::BundleLoad, NX, 1, 6, 13),
+    (Raw::ResubmitTable, NX, 1, 6, 14),
+    (Raw::OutputReg, NX, 1, 6, 15),
+    (Raw::Learn, NX, 1, 6, 16),
+    (Raw::Exit, NX, 1, 6, 17),
+    (Raw::DecTtl, NX, 1, 6, 18),
+    (Raw::FinTimeout, NX, 1, 6, 19),
+    (Raw::Controller, NX, 1, 6, 20),
+    (Raw::DecTtlCntIds, NX, 1, 6, 21),
+    (Raw::NxWriteMetadata, NX, 1, 6, 22),
+    (Raw::PushMpls, NX, 1, 6, 23),
+    (Raw::PopMpls, NX, 1, 6, 24),
+    (Raw::SetMplsTtl, NX, 1, 6, 25),
+    (Raw::DecMplsTtl, NX, 1, 6, 26),
+    (Raw::StackPush, NX, 1, 6, 27),
+    (Raw::StackPop, NX, 1, 6, 28),
+    (Raw::Sample, NX, 1, 6, 29),
+    (Raw::NxSetMplsLabel, NX, 1, 6, 30),
+    (Raw::SetMplsTc, NX, 1, 6, 31),
+    (Raw::OutputReg2, NX, 1, 6, 32),
+    (Raw::RegLoad2, NX, 1, 6, 33),
+    (Raw::Conjunction, NX, 1, 6, 34),
+    (Raw::Ct, NX, 1, 6, 35),
+    (Raw::Nat, NX, 1, 6, 36),
+    (Raw::Controller2, NX, 1, 6, 37),
+    (Raw::Sample2, NX, 1, 6, 38),
+    (Raw::OutputTrunc, NX, 1, 6, 39),
+    (Raw::NxGroup, NX, 1, 1, 40),
+    (Raw::Sample3, NX, 1, 6, 41),
+    (Raw::Clone, NX, 1, 6, 42),
+    (Raw::CtClear, NX, 1, 6, 43),
+    (Raw::ResubmitTableCt, NX, 1, 6, 44),
+    (Raw::Learn2, NX, 1, 6, 45),
+    (Raw::Encap, NX, 1, 6, 46),
+    (Raw::Decap, NX, 1, 6, 47),
+    (Raw::DecNshTtl, NX, 1, 6, 48),
+    (Raw::CheckPktLarger, NX, 1, 6, 49),
+    (Raw::DeleteField, NX, 1, 6, 50),
+    (Raw::CopyField, ONF, 4, 5, 3200),
+];
+
+/// The encoding with this vendor (0: none) and type.
+pub fn raw_of(vendor: u32, code: u16, v: Version) -> Option<Raw> {
+    let v = v as u8;
+    WIRE.iter().find(|r| r.1 == vendor && r.4 == code && r.2 <= v && v <= r.3).map(|r| r.0)
+}
+
+/// Vendor and type of an encoding, the standard one if the version has both.
+pub fn wire_of(raw: Raw, v: Version) -> Option<(u32, u16)> {
+    let v = v as u8;
+    WIRE.iter().find(|r| r.0 == raw && r.2 <= v && v <= r.3).map(|r| (r.1, r.4))
+}
+
+/// Whether the version has the encoding in its standard.
+pub fn is_standard(raw: Raw, v: Version) -> bool {
+    wire_of(raw, v).is_some_and(|w| w.0 == 0)
+}

@@ -1,0 +1,610 @@
+//! Messages to bytes and back: headers, and which module reads which body.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use base::OfPort;
+
+use super::kind::{Kind, Space};
+use super::*;
+use crate::action::decode::{NX_VENDOR, ONF_VENDOR};
+use crate::error::{DecodeError, EncodeError, OfError};
+use crate::wire::{Put, Reader};
+
+pub(super) type Result<T> = core::result::Result<T, DecodeError>;
+pub(super) type Encoded = core::result::Result<(), EncodeError>;
+
+/// What the two ends have agreed on that changes how bytes are read.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Session {
+    /// 1.0: the command of a flow mod has the table in its high byte (`NXT_FLOW_MOD_TABLE_ID`).
+    pub flow_mod_table_id: bool,
+}
+
+/// Length of the message at the front of a stream, once its first 4 bytes are there. Lengths
+/// below 8 are an error of the peer; the connection cannot go on.
+pub fn frame_len(stream: &[u8]) -> core::result::Result<Option<usize>, DecodeError> {
+    let Some(h) = stream.first_chunk::<4>() else { return Ok(None) };
+    match u16::from_be_bytes([h[2], h[3]]) {
+        n if n < 8 => Err(DecodeError { error: OfError::OFPBRC_BAD_LEN, at: 2 }),
+        n => Ok(Some(n.into())),
+    }
+}
+
+/// A hello that offers the versions of a bitmap, the highest in its header.
+pub fn hello(xid: u32, bitmap: u32) -> Message {
+    let version = Version::highest(bitmap).unwrap_or(Version::Of10);
+    Message::new(version, xid, Body::Hello(bitmap))
+}
+
+impl Message {
+    /// A message in its version's standard form.
+    pub fn new(version: Version, xid: u32, body: Body) -> Message {
+        Message { version, xid, nicira: false, more: false, body }
+    }
+
+    /// Reads one message. `bytes` is exactly the message ([`frame_len`]).
+    pub fn decode(bytes: &[u8], session: Session) -> Result<Message> {
+        let mut r = Reader::new(bytes, 0);
+        let (v, typ, len, xid) = (r.u8()?, r.u8()?, r.u16()?, r.u32()?);
+        if usize::from(len) != bytes.len() {
+            return Err(DecodeError { error: OfError::OFPBRC_BAD_LEN, at: 2 });
+        }
+        if typ == 0 {
+            // A hello may come in a version that is not known.
+            return hello_body(&mut r, v, xid);
+        }
+        let version = Version::from_wire(v)
+            .ok_or(DecodeError { error: OfError::OFPBRC_BAD_VERSION, at: 0 })?;
+        let (kind, more) = read_kind(&mut r, version, typ)?;
+        let nicira = kind.name().starts_with('N');
+        let body = read_body(&mut r, kind, version, session)?;
+        Ok(Message { version, xid, nicira, more, body })
+    }
+
+    /// The kind of the message in a version and form that can say it.
+    pub fn kind(&self) -> Option<Kind> {
+        kind_of(self)
+    }
+
+    /// Writes the message.
+    pub fn encode(&self, session: Session) -> core::result::Result<Vec<u8>, EncodeError> {
+        let v = self.version;
+        let kind = kind_of(self).ok_or(EncodeError::Message("message"))?;
+        let code = kind.code(v).ok_or(EncodeError::Message(kind.name()))?;
+        let mut out = Vec::with_capacity(64);
+        out.put8(v as u8);
+        out.put8(0);
+        out.put16(0);
+        out.put32(self.xid);
+        let stats = |out: &mut Vec<u8>, reply: bool, code: u16| {
+            let req = if v == Version::Of10 { 16 } else { 18 };
+            out[1] = req + u8::from(reply);
+            out.put16(code);
+            out.put16(u16::from(self.more));
+            if v > Version::Of10 {
+                out.put32(0);
+            }
+        };
+        match kind.space() {
+            Space::Type => out[1] = code as u8,
+            Space::Request => stats(&mut out, false, code),
+            Space::Reply => stats(&mut out, true, code),
+            Space::Nx | Space::Onf => {
+                out[1] = 4;
+                out.put32(if kind.space() == Space::Nx { NX_VENDOR } else { ONF_VENDOR });
+                out.put32(code.into());
+            }
+            Space::NxRequest | Space::NxReply => {
+                stats(&mut out, kind.space() == Space::NxReply, 0xffff);
+                out.put32(NX_VENDOR);
+                out.put32(code.into());
+                if v == Version::Of10 {
+                    out.put32(0);
+                }
+            }
+        }
+        write_body(&mut out, self, kind, session)?;
+        let len = u16::try_from(out.len()).map_err(|_| EncodeError::TooLong(kind.name().into()))?;
+        out.set16(2, len);
+        Ok(out)
+    }
+}
+
+/// Reads the rest of the headers: which kind it is, and whether more parts follow.
+fn read_kind(r: &mut Reader<'_>, v: Version, typ: u8) -> Result<(Kind, bool)> {
+    let here = *r;
+    let request = if v == Version::Of10 { 16 } else { 18 };
+    let mut more = false;
+    let (space, code, none) = match typ {
+        4 => {
+            let (vendor, code) = (r.u32()?, r.u32()?);
+            let space = match vendor {
+                NX_VENDOR => Space::Nx,
+                ONF_VENDOR => Space::Onf,
+                _ => return Err(here.error(OfError::OFPBRC_BAD_VENDOR)),
+            };
+            (space, u16::try_from(code).unwrap_or(u16::MAX), OfError::OFPBRC_BAD_SUBTYPE)
+        }
+        t if t == request || t == request + 1 => {
+            let reply = t == request + 1;
+            let code = r.u16()?;
+            more = r.u16()? & 1 != 0;
+            if v > Version::Of10 {
+                r.skip(4)?;
+            }
+            if code == 0xffff {
+                if r.u32()? != NX_VENDOR {
+                    return Err(here.error(OfError::OFPBRC_BAD_VENDOR));
+                }
+                let code = u16::try_from(r.u32()?).unwrap_or(u16::MAX);
+                if v == Version::Of10 {
+                    r.skip(4)?;
+                }
+                let space = if reply { Space::NxReply } else { Space::NxRequest };
+                (space, code, OfError::OFPBRC_BAD_SUBTYPE)
+            } else {
+                let space = if reply { Space::Reply } else { Space::Request };
+                (space, code, OfError::OFPBRC_BAD_STAT)
+            }
+        }
+        t => (Space::Type, t.into(), OfError::OFPBRC_BAD_TYPE),
+    };
+    Ok((Kind::find(space, code, v).ok_or(here.error(none))?, more))
+}
+
+fn hello_body(r: &mut Reader<'_>, v: u8, xid: u32) -> Result<Message> {
+    // Without a bitmap, all versions up to the header's are meant.
+    let mut bitmap = if v >= 31 { u32::MAX } else { (1 << (v + 1)) - 2 };
+    while r.len() >= 4 {
+        let (typ, len) = (r.u16()?, usize::from(r.u16()?));
+        if len < 4 || len - 4 > r.len() {
+            break;
+        }
+        let mut e = r.sub(len - 4)?;
+        let pad = (len.next_multiple_of(8) - len).min(r.len());
+        r.skip(pad)?;
+        if typ == 1 && e.len() >= 4 {
+            bitmap = e.u32()?;
+        }
+    }
+    let version = Version::ALL.into_iter().rev().find(|x| *x as u8 <= v).unwrap_or(Version::Of10);
+    Ok(Message::new(version, xid, Body::Hello(bitmap)))
+}
+
+/// The kind that says a body.
+fn kind_of(m: &Message) -> Option<Kind> {
+    use Kind as K;
+    let nx = m.nicira && m.version <= Version::Of11;
+    let either = |standard: Kind, nicira: Kind| if nx { nicira } else { standard };
+    let by_version = |standard: Kind, other: Kind| {
+        if standard.code(m.version).is_some() { standard } else { other }
+    };
+    Some(match &m.body {
+        Body::Hello(_) => K::Hello,
+        Body::Error(_) => K::Error,
+        Body::EchoRequest(_) => K::EchoRequest,
+        Body::EchoReply(_) => K::EchoReply,
+        Body::FeaturesRequest => K::FeaturesRequest,
+        Body::FeaturesReply(_) => K::FeaturesReply,
+        Body::GetConfigRequest => K::GetConfigRequest,
+        Body::GetConfigReply(_) => K::GetConfigReply,
+        Body::SetConfig(_) => K::SetConfig,
+        Body::PacketIn(p) => match p.format {
+            PacketInFormat::Standard => K::PacketIn,
+            PacketInFormat::Nxt => K::NxPacketIn,
+            PacketInFormat::Nxt2 => K::NxPacketIn2,
+        },
+        Body::PacketOut(_) => K::PacketOut,
+        Body::FlowMod(_) => either(K::FlowMod, K::NxFlowMod),
+        Body::FlowRemoved(_) => either(K::FlowRemoved, K::NxFlowRemoved),
+        Body::PortStatus(..) => K::PortStatus,
+        Body::PortMod(_) => K::PortMod,
+        Body::TableMod(_) => K::TableMod,
+        Body::BarrierRequest => K::BarrierRequest,
+        Body::BarrierReply => K::BarrierReply,
+        Body::RoleRequest(_) => by_version(K::RoleRequest, K::NxRoleRequest),
+        Body::RoleReply(_) => by_version(K::RoleReply, K::NxRoleReply),
+        Body::RoleStatus(..) => K::RoleStatus,
+        Body::GetAsyncRequest => K::GetAsyncRequest,
+        Body::GetAsyncReply(_) => K::GetAsyncReply,
+        Body::SetAsync(_) => by_version(K::SetAsync, K::NxSetAsync),
+        Body::SetControllerId(_) => K::NxSetControllerId,
+        Body::SetFlowFormat(_) => K::NxSetFlowFormat,
+        Body::FlowModTableId(_) => K::NxFlowModTableId,
+        Body::SetPacketInFormat(_) => K::NxSetPacketInFormat,
+        Body::BundleCtrl(_) => by_version(K::BundleCtrl, K::OnfBundleCtrl),
+        Body::BundleAdd(_) => by_version(K::BundleAdd, K::OnfBundleAdd),
+        Body::DescRequest => K::DescRequest,
+        Body::DescReply(_) => K::DescReply,
+        Body::FlowStatsRequest(_) => either(K::FlowRequest, K::NxFlowRequest),
+        Body::FlowStatsReply(_) => either(K::FlowReply, K::NxFlowReply),
+        Body::AggregateRequest(_) => either(K::AggregateRequest, K::NxAggregateRequest),
+        Body::AggregateReply(_) => either(K::AggregateReply, K::NxAggregateReply),
+        Body::TableStatsRequest => K::TableRequest,
+        Body::TableStatsReply(_) => K::TableReply,
+        Body::TableFeaturesRequest(_) => K::TableFeaturesRequest,
+        Body::TableFeaturesReply(_) => K::TableFeaturesReply,
+        Body::TableDescRequest => K::TableDescRequest,
+        Body::TableDescReply(_) => K::TableDescReply,
+        Body::PortStatsRequest(_) => K::PortRequest,
+        Body::PortStatsReply(_) => K::PortReply,
+        Body::PortDescRequest(_) => K::PortDescRequest,
+        Body::PortDescReply(_) => K::PortDescReply,
+        Body::QueueStatsRequest(..) => K::QueueRequest,
+        Body::QueueStatsReply(_) => K::QueueReply,
+        Body::Raw(k, _) => *k,
+    })
+}
+
+fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Result<Body> {
+    use Kind as K;
+    let body = match kind {
+        K::Hello | K::EchoRequest => Body::EchoRequest(r.rest().to_vec()),
+        K::Error => {
+            let here = *r;
+            let error = OfError::read(r, v)?;
+            let mut raw = here;
+            let raw = (raw.u16()?, raw.u16()?);
+            Body::Error(ErrorMsg { error, raw, data: r.rest().to_vec() })
+        }
+        K::EchoReply => Body::EchoReply(r.rest().to_vec()),
+        K::FeaturesRequest => Body::FeaturesRequest,
+        K::FeaturesReply => Body::FeaturesReply(Box::new(ports::read_features(r, v)?)),
+        K::GetConfigRequest => Body::GetConfigRequest,
+        K::GetConfigReply => Body::GetConfigReply(read_config(r, v)?),
+        K::SetConfig => Body::SetConfig(read_config(r, v)?),
+        K::PacketIn => Body::PacketIn(Box::new(packets::read_in(r, v)?)),
+        K::NxPacketIn => Body::PacketIn(Box::new(packets::read_nx_in(r)?)),
+        K::NxPacketIn2 => Body::PacketIn(Box::new(packets::read_nx_in2(r)?)),
+        K::PacketOut => Body::PacketOut(Box::new(packets::read_out(r, v)?)),
+        K::FlowMod => Body::FlowMod(Box::new(flows::read_mod(r, v, session)?)),
+        K::NxFlowMod => Body::FlowMod(Box::new(flows::read_nx_mod(r, v, session)?)),
+        K::FlowRemoved => Body::FlowRemoved(Box::new(flows::read_removed(r, v)?)),
+        K::NxFlowRemoved => Body::FlowRemoved(Box::new(flows::read_nx_removed(r)?)),
+        K::PortStatus => {
+            let here = *r;
+            let reason = match r.u8()? {
+                0 => PortReason::Add,
+                1 => PortReason::Delete,
+                2 => PortReason::Modify,
+                _ => return Err(here.error(OfError::NXBRC_BAD_REASON)),
+            };
+            r.skip(7)?;
+            Body::PortStatus(reason, Box::new(ports::read_port(r, v)?))
+        }
+        K::PortMod => Body::PortMod(ports::read_mod(r, v)?),
+        K::TableMod => Body::TableMod(stats::read_table_mod(r, v)?),
+        K::BarrierRequest => Body::BarrierRequest,
+        K::BarrierReply => Body::BarrierReply,
+        K::RoleRequest => Body::RoleRequest(read_role(r)?),
+        K::RoleReply => Body::RoleReply(read_role(r)?),
+        K::NxRoleRequest => Body::RoleRequest(read_nx_role(r)?),
+        K::NxRoleReply => Body::RoleReply(read_nx_role(r)?),
+        K::RoleStatus => {
+            let role = r.u32()?;
+            let reason = r.u8()?;
+            r.skip(3)?;
+            Body::RoleStatus(Role { role, generation_id: Some(r.u64()?) }, reason)
+        }
+        K::GetAsyncRequest => Body::GetAsyncRequest,
+        K::GetAsyncReply => Body::GetAsyncReply(read_async(r, v)?),
+        K::SetAsync => Body::SetAsync(read_async(r, v)?),
+        K::NxSetAsync => Body::SetAsync(read_async(r, Version::Of13)?),
+        K::NxSetAsync2 => Body::SetAsync(read_async(r, Version::Of14)?),
+        K::NxSetControllerId => {
+            r.skip(6)?;
+            Body::SetControllerId(r.u16()?)
+        }
+        K::NxSetFlowFormat => {
+            let here = *r;
+            Body::SetFlowFormat(match r.u32()? {
+                0 => FlowFormat::OpenFlow10,
+                2 => FlowFormat::Nxm,
+                _ => return Err(here.error(OfError::OFPBRC_EPERM)),
+            })
+        }
+        K::NxFlowModTableId => {
+            let on = r.u8()?;
+            r.skip(7)?;
+            Body::FlowModTableId(on != 0)
+        }
+        K::NxSetPacketInFormat => {
+            let here = *r;
+            Body::SetPacketInFormat(match r.u32()? {
+                0 => PacketInFormat::Standard,
+                1 => PacketInFormat::Nxt,
+                2 => PacketInFormat::Nxt2,
+                _ => return Err(here.error(OfError::OFPBRC_EPERM)),
+            })
+        }
+        K::BundleCtrl | K::OnfBundleCtrl => {
+            let (id, kind, flags) = (r.u32()?, r.u16()?, r.u16()?);
+            r.rest();
+            Body::BundleCtrl(BundleCtrl { id, kind, flags })
+        }
+        K::BundleAdd | K::OnfBundleAdd => {
+            let id = r.u32()?;
+            r.skip(2)?;
+            let flags = r.u16()?;
+            let len = frame_len(r.peek()).ok().flatten();
+            let len = len.ok_or(r.error(OfError::OFPBFC_MSG_BAD_LEN))?;
+            if len > r.len() {
+                return Err(r.error(OfError::OFPBFC_MSG_BAD_LEN));
+            }
+            let at = r.at();
+            let inner = r.take(len)?;
+            if matches!(inner[1], 33 | 34) {
+                // A bundle in a bundle could nest without end.
+                return Err(r.error(OfError::OFPBFC_MSG_UNSUP));
+            }
+            let message =
+                Message::decode(inner, session).map_err(|e| DecodeError { at: e.at + at, ..e })?;
+            r.rest();
+            Body::BundleAdd(Box::new(BundleAdd { id, flags, message }))
+        }
+        K::DescRequest => Body::DescRequest,
+        K::DescReply => Body::DescReply(Box::new(SwitchDesc {
+            mfr_desc: r.text(256)?,
+            hw_desc: r.text(256)?,
+            sw_desc: r.text(256)?,
+            serial_num: r.text(32)?,
+            dp_desc: r.text(256)?,
+        })),
+        K::FlowRequest => Body::FlowStatsRequest(flows::read_request(r, v)?),
+        K::AggregateRequest => Body::AggregateRequest(flows::read_request(r, v)?),
+        K::NxFlowRequest => Body::FlowStatsRequest(flows::read_nx_request(r)?),
+        K::NxAggregateRequest => Body::AggregateRequest(flows::read_nx_request(r)?),
+        K::FlowReply => Body::FlowStatsReply(flows::read_stats(r, v)?),
+        K::NxFlowReply => Body::FlowStatsReply(flows::read_nx_stats(r)?),
+        K::AggregateReply | K::NxAggregateReply => {
+            Body::AggregateReply(flows::read_aggregate(r, v)?)
+        }
+        K::TableRequest => Body::TableStatsRequest,
+        K::TableReply => Body::TableStatsReply(stats::read_tables(r, v)?),
+        K::TableFeaturesRequest => Body::TableFeaturesRequest(stats::read_features(r)?),
+        K::TableFeaturesReply => Body::TableFeaturesReply(stats::read_features(r)?),
+        K::TableDescRequest => Body::TableDescRequest,
+        K::TableDescReply => Body::TableDescReply(stats::read_table_descs(r)?),
+        K::PortRequest => Body::PortStatsRequest(ports::read_port_no(r, v, 6, 4)?),
+        K::PortReply => Body::PortStatsReply(ports::read_stats(r, v)?),
+        K::PortDescRequest if v < Version::Of15 => Body::PortDescRequest(OfPort::NONE),
+        K::PortDescRequest => Body::PortDescRequest(ports::read_port_no(r, v, 6, 4)?),
+        K::PortDescReply => {
+            let mut list = Vec::new();
+            while !r.is_empty() {
+                list.push(ports::read_port(r, v)?);
+            }
+            Body::PortDescReply(list)
+        }
+        K::QueueRequest => {
+            let port = ports::read_port_no(r, v, 2, 0)?;
+            Body::QueueStatsRequest(if port == OfPort::ALL { OfPort::NONE } else { port }, r.u32()?)
+        }
+        K::QueueReply => Body::QueueStatsReply(ports::read_queues(r, v)?),
+        _ => return Ok(Body::Raw(kind, r.rest().to_vec())),
+    };
+    if !r.is_empty() && !matches!(body, Body::PortStatus(..)) {
+        return Err(r.error(OfError::OFPBRC_BAD_LEN));
+    }
+    Ok(body)
+}
+
+fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> Encoded {
+    let v = m.version;
+    match &m.body {
+        Body::Hello(bitmap) => {
+            // A bitmap is needed unless all versions up to the header's are spoken.
+            let v = v as u32;
+            if *bitmap != (1 << (v + 1)) - 2 {
+                out.put16(1);
+                out.put16(8);
+                out.put32(*bitmap);
+            }
+        }
+        Body::Error(e) => {
+            match e.error {
+                Some(x) => x.put(out, v),
+                None => {
+                    out.put16(e.raw.0);
+                    out.put16(e.raw.1);
+                }
+            }
+            out.extend_from_slice(&e.data);
+        }
+        Body::EchoRequest(d) | Body::EchoReply(d) | Body::Raw(_, d) => out.extend_from_slice(d),
+        Body::FeaturesRequest
+        | Body::GetConfigRequest
+        | Body::BarrierRequest
+        | Body::BarrierReply
+        | Body::GetAsyncRequest
+        | Body::DescRequest
+        | Body::TableStatsRequest
+        | Body::TableDescRequest => {}
+        Body::FeaturesReply(f) => ports::write_features(out, f, v),
+        Body::GetConfigReply(c) | Body::SetConfig(c) => write_config(out, c, v),
+        Body::PacketIn(p) => packets::write_in(out, p, v)?,
+        Body::PacketOut(p) => packets::write_out(out, p, v)?,
+        Body::FlowMod(f) if kind == Kind::NxFlowMod => flows::write_nx_mod(out, f, v, session)?,
+        Body::FlowMod(f) => flows::write_mod(out, f, v, session)?,
+        Body::FlowRemoved(f) if kind == Kind::NxFlowRemoved => flows::write_nx_removed(out, f)?,
+        Body::FlowRemoved(f) => flows::write_removed(out, f, v)?,
+        Body::PortStatus(reason, p) => {
+            out.put8(*reason as u8);
+            out.zeros(7);
+            ports::write_port(out, p, v);
+        }
+        Body::PortMod(p) => ports::write_mod(out, p, v),
+        Body::TableMod(t) => stats::write_table_mod(out, t, v),
+        Body::RoleRequest(r) | Body::RoleReply(r) => {
+            if matches!(kind, Kind::NxRoleRequest | Kind::NxRoleReply) {
+                // Nicira's numbers: 0 other, 1 master, 2 slave.
+                out.put32(r.role.saturating_sub(1));
+            } else {
+                out.put32(r.role);
+                out.zeros(4);
+                out.put64(r.generation_id.unwrap_or(u64::MAX));
+            }
+        }
+        Body::RoleStatus(r, reason) => {
+            out.put32(r.role);
+            out.put8(*reason);
+            out.zeros(3);
+            out.put64(r.generation_id.unwrap_or(u64::MAX));
+        }
+        Body::GetAsyncReply(a) | Body::SetAsync(a) => write_async(out, a, v),
+        Body::SetControllerId(id) => {
+            out.zeros(6);
+            out.put16(*id);
+        }
+        Body::SetFlowFormat(f) => out.put32(*f as u32),
+        Body::FlowModTableId(on) => {
+            out.put8(u8::from(*on));
+            out.zeros(7);
+        }
+        Body::SetPacketInFormat(f) => out.put32(*f as u32),
+        Body::BundleCtrl(b) => {
+            out.put32(b.id);
+            out.put16(b.kind);
+            out.put16(b.flags);
+        }
+        Body::BundleAdd(b) => {
+            out.put32(b.id);
+            out.put16(0);
+            out.put16(b.flags);
+            out.extend_from_slice(&b.message.encode(session)?);
+        }
+        Body::DescReply(d) => {
+            out.text(&d.mfr_desc, 256);
+            out.text(&d.hw_desc, 256);
+            out.text(&d.sw_desc, 256);
+            out.text(&d.serial_num, 32);
+            out.text(&d.dp_desc, 256);
+        }
+        Body::FlowStatsRequest(q) | Body::AggregateRequest(q) => {
+            if kind.space() == Space::NxRequest {
+                flows::write_nx_request(out, q)?;
+            } else {
+                flows::write_request(out, q, v)?;
+            }
+        }
+        Body::FlowStatsReply(list) => {
+            for f in list {
+                if kind == Kind::NxFlowReply {
+                    flows::write_nx_stats(out, f)?;
+                } else {
+                    flows::write_stats(out, f, v)?;
+                }
+            }
+        }
+        Body::AggregateReply(a) => flows::write_aggregate(out, a, v),
+        Body::TableStatsReply(list) => list.iter().for_each(|t| stats::write_table(out, t, v)),
+        Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
+            list.iter().for_each(|t| stats::write_features(out, t));
+        }
+        Body::TableDescReply(list) => list.iter().for_each(|t| stats::write_table_desc(out, t)),
+        Body::PortStatsRequest(p) => ports::write_port_no(out, *p, v, 6, 4),
+        Body::PortStatsReply(list) => list.iter().for_each(|p| ports::write_stats(out, p, v)),
+        Body::PortDescRequest(_) if v < Version::Of15 => {}
+        Body::PortDescRequest(p) => ports::write_port_no(out, *p, v, 6, 4),
+        Body::PortDescReply(list) => list.iter().for_each(|p| ports::write_port(out, p, v)),
+        Body::QueueStatsRequest(port, queue) => {
+            let any = *port == OfPort::NONE && v == Version::Of10;
+            ports::write_port_no(out, if any { OfPort::ALL } else { *port }, v, 2, 0);
+            out.put32(*queue);
+        }
+        Body::QueueStatsReply(list) => list.iter().for_each(|q| ports::write_queue(out, q, v)),
+    }
+    Ok(())
+}
+
+fn read_config(r: &mut Reader<'_>, v: Version) -> Result<SwitchConfig> {
+    let flags = r.u16()?;
+    let old = v == Version::Of11 || v == Version::Of12;
+    Ok(SwitchConfig {
+        frag: flags as u8 & 3,
+        invalid_ttl_to_controller: old.then_some(flags & 4 != 0),
+        miss_send_len: r.u16()?,
+    })
+}
+
+fn write_config(out: &mut Vec<u8>, c: &SwitchConfig, v: Version) {
+    let old = v == Version::Of11 || v == Version::Of12;
+    let ttl = old && c.invalid_ttl_to_controller == Some(true);
+    out.put16(u16::from(c.frag) | u16::from(ttl) << 2);
+    out.put16(c.miss_send_len);
+}
+
+fn read_role(r: &mut Reader<'_>) -> Result<Role> {
+    let here = *r;
+    let role = r.u32()?;
+    r.skip(4)?;
+    let generation_id = Some(r.u64()?);
+    match role {
+        0..=3 => Ok(Role { role, generation_id }),
+        _ => Err(here.error(OfError::OFPRRFC_BAD_ROLE)),
+    }
+}
+
+fn read_nx_role(r: &mut Reader<'_>) -> Result<Role> {
+    let here = *r;
+    match r.u32()? {
+        role @ 0..=2 => Ok(Role { role: role + 1, generation_id: None }),
+        _ => Err(here.error(OfError::OFPRRFC_BAD_ROLE)),
+    }
+}
+
+fn read_async(r: &mut Reader<'_>, v: Version) -> Result<AsyncConfig> {
+    let mut a = AsyncConfig::default();
+    if v < Version::Of14 {
+        for set in [&mut a.packet_in, &mut a.port_status, &mut a.flow_removed] {
+            *set = [r.u32()?, r.u32()?];
+        }
+        return Ok(a);
+    }
+    while r.len() >= 4 {
+        let here = *r;
+        let (typ, len) = (r.u16()?, r.u16()?);
+        if len != 8 {
+            return Err(here.error(OfError::OFPBPC_BAD_LEN));
+        }
+        let mask = r.u32()?;
+        // Even types are the slave's, odd ones the master's.
+        let role = usize::from(typ & 1 == 0);
+        match typ / 2 {
+            0 => a.packet_in[role] = mask,
+            1 => a.port_status[role] = mask,
+            2 => a.flow_removed[role] = mask,
+            3 => a.role_status[role] = mask,
+            4 => a.table_status[role] = mask,
+            5 => a.requestforward[role] = mask,
+            _ => return Err(here.error(OfError::OFPBPC_BAD_TYPE)),
+        }
+    }
+    Ok(a)
+}
+
+fn write_async(out: &mut Vec<u8>, a: &AsyncConfig, v: Version) {
+    if v < Version::Of14 {
+        for set in [a.packet_in, a.port_status, a.flow_removed] {
+            out.put32(set[0]);
+            out.put32(set[1]);
+        }
+        return;
+    }
+    let sets = [
+        a.packet_in,
+        a.port_status,
+        a.flow_removed,
+        a.role_status,
+        a.table_status,
+        a.requestforward,
+    ];
+    for (i, set) in sets.iter().enumerate() {
+        for role in [1, 0] {
+            out.put16(2 * i as u16 + u16::from(role == 0));
+            out.put16(8);
+            out.put32(set[role]);
+        }
+    }
+}

@@ -1,0 +1,818 @@
+//! Bodies about flows: flow mod, flow removed, flow and aggregate statistics.
+
+use alloc::vec::Vec;
+
+use super::codec::{Encoded, Result, Session};
+use super::*;
+use crate::action::{decode, encode};
+use crate::error::OfError;
+use crate::flow_mod::{FlowModCommand, GROUP_ANY};
+use crate::oxm;
+use crate::wire::{Put, Reader};
+
+const NO_BUFFER: u32 = u32::MAX;
+
+/// Reads `ofp_match` (1.2+): type 1, length, entries, padding.
+pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<Match> {
+    let here = *r;
+    let (typ, len) = (r.u16()?, usize::from(r.u16()?));
+    if typ != 1 {
+        return Err(here.error(OfError::OFPBMC_BAD_TYPE));
+    }
+    if len < 4 {
+        return Err(here.error(OfError::OFPBMC_BAD_LEN));
+    }
+    let bad_len = here.error(OfError::OFPBMC_BAD_LEN);
+    let mut body = r.sub(len - 4).map_err(|_| bad_len)?;
+    r.skip(len.next_multiple_of(8) - len).map_err(|_| bad_len)?;
+    Ok(oxm::read_match(&mut body, lenient)?.m)
+}
+
+/// Writes `ofp_match`.
+pub fn write_match(out: &mut Vec<u8>, m: &Match, v: Version) -> Encoded {
+    let start = out.len();
+    out.put16(1);
+    out.put16(0);
+    oxm::put_match(out, m, Some(v))?;
+    let len = out.len() - start;
+    out.set16(start + 2, len as u16);
+    out.pad8(start);
+    Ok(())
+}
+
+/// Reads `len` bytes of NXM and the padding behind them.
+fn read_nxm(r: &mut Reader<'_>, len: usize) -> Result<oxm::NxMatch> {
+    let bad_len = r.error(OfError::OFPBMC_BAD_LEN);
+    let mut body = r.sub(len).map_err(|_| bad_len)?;
+    r.skip(len.next_multiple_of(8) - len).map_err(|_| bad_len)?;
+    oxm::read_match(&mut body, false)
+}
+
+fn command(here: &Reader<'_>, c: u8) -> Result<FlowModCommand> {
+    use FlowModCommand::{Add, Delete, DeleteStrict, Modify, ModifyStrict};
+    [Add, Modify, ModifyStrict, Delete, DeleteStrict]
+        .get(usize::from(c))
+        .copied()
+        .ok_or(here.error(OfError::OFPFMFC_BAD_COMMAND))
+}
+
+/// Command and table, packed as the session says.
+fn read_command(r: &mut Reader<'_>, s: Session) -> Result<(FlowModCommand, Option<TableId>)> {
+    let here = *r;
+    let c = r.u16()?;
+    let (c, table) = match s.flow_mod_table_id {
+        true => (c & 0xff, c >> 8),
+        false => (c, 255),
+    };
+    let c = u8::try_from(c).map_err(|_| here.error(OfError::OFPFMFC_BAD_COMMAND))?;
+    Ok((command(&here, c)?, (table != 255).then_some(TableId(table as u8))))
+}
+
+fn write_command(out: &mut Vec<u8>, f: &FlowMod, s: Session) {
+    let table = if s.flow_mod_table_id { f.table.unwrap_or(TableId::ALL).0 } else { 0 };
+    out.put16(u16::from(table) << 8 | f.command as u16);
+}
+
+fn flags10(here: &Reader<'_>, flags: u16) -> Result<FlowModFlags> {
+    let mut f = FlowModFlags::from_bits_truncate(flags & 3);
+    f.set(FlowModFlags::EMERG, flags & 4 != 0);
+    if flags & !7 != 0 {
+        return Err(here.error(OfError::OFPFMFC_BAD_FLAGS));
+    }
+    // 1.0 always starts the counters again.
+    Ok(f | FlowModFlags::RESET_COUNTS)
+}
+
+fn to_flags10(f: FlowModFlags) -> u16 {
+    f.bits() & 3 | u16::from(f.contains(FlowModFlags::EMERG)) << 2
+}
+
+fn flags11(here: &Reader<'_>, flags: u16, v: Version) -> Result<FlowModFlags> {
+    let known: u16 = match v {
+        Version::Of11 => 3,
+        Version::Of12 => 7,
+        _ => 0x1f,
+    };
+    if flags & !known != 0 {
+        return Err(here.error(OfError::OFPFMFC_BAD_FLAGS));
+    }
+    let mut f = FlowModFlags::from_bits_truncate(flags);
+    if v == Version::Of11 {
+        f |= FlowModFlags::RESET_COUNTS;
+    }
+    Ok(f)
+}
+
+fn cookies(f: &mut FlowMod, cookie: u64) {
+    // Without a mask, modify sets the cookie of what it adds only.
+    f.new_cookie = Some(cookie);
+}
+
+/// Reads a flow mod in its version's own form.
+pub fn read_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
+    let mut f = FlowMod::default();
+    if v == Version::Of10 {
+        f.match_ = match10::read(r)?;
+        cookies(&mut f, r.u64()?);
+        (f.command, f.table) = read_command(r, s)?;
+        (f.idle_timeout, f.hard_timeout, f.priority) = (r.u16()?, r.u16()?, r.u16()?);
+        let b = r.u32()?;
+        f.buffer_id = (b != NO_BUFFER).then_some(b);
+        f.out_port = OfPort(r.u16()?);
+        let here = *r;
+        f.flags = flags10(&here, r.u16()?)?;
+        f.actions = decode::actions(r, v)?;
+        return Ok(f);
+    }
+    let (cookie, mask) = (r.u64()?, r.u64()?);
+    let here = *r;
+    let table = r.u8()?;
+    f.table = (table != 255).then_some(TableId(table));
+    f.command = command(&here, r.u8()?)?;
+    match f.command {
+        FlowModCommand::Add => f.new_cookie = Some(cookie),
+        _ => (f.cookie, f.cookie_mask) = (cookie & mask, mask),
+    }
+    if matches!(f.command, FlowModCommand::Modify | FlowModCommand::ModifyStrict) && mask == 0 {
+        f.new_cookie = (cookie != u64::MAX).then_some(cookie);
+        f.cookie = 0;
+    }
+    (f.idle_timeout, f.hard_timeout, f.priority) = (r.u16()?, r.u16()?, r.u16()?);
+    let b = r.u32()?;
+    f.buffer_id = (b != NO_BUFFER).then_some(b);
+    f.out_port = any_port(r)?;
+    f.out_group = r.u32()?;
+    let here = *r;
+    f.flags = flags11(&here, r.u16()?, v)?;
+    f.importance = r.u16()?;
+    if v < Version::Of14 {
+        f.importance = 0;
+    }
+    f.match_ = read_match(r, false)?;
+    f.actions = decode::instructions(r, v)?;
+    Ok(f)
+}
+
+/// A port, or any.
+fn any_port(r: &mut Reader<'_>) -> Result<OfPort> {
+    decode::port32(r)
+}
+
+/// Reads `NXT_FLOW_MOD`.
+pub fn read_nx_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
+    let mut f = FlowMod::default();
+    let cookie = r.u64()?;
+    (f.command, f.table) = read_command(r, s)?;
+    (f.idle_timeout, f.hard_timeout, f.priority) = (r.u16()?, r.u16()?, r.u16()?);
+    let b = r.u32()?;
+    f.buffer_id = (b != NO_BUFFER).then_some(b);
+    f.out_port = OfPort(r.u16()?);
+    let here = *r;
+    f.flags = flags10(&here, r.u16()?)?;
+    let len = usize::from(r.u16()?);
+    r.skip(6)?;
+    let here = *r;
+    let m = read_nxm(r, len)?;
+    f.match_ = m.m;
+    match (f.command, m.cookie) {
+        (FlowModCommand::Add, None) => f.new_cookie = Some(cookie),
+        (FlowModCommand::Add, Some(_)) => {
+            return Err(here.error(OfError::NXBRC_NXM_INVALID));
+        }
+        (_, c) => {
+            (f.cookie, f.cookie_mask) = c.unwrap_or_default();
+            f.new_cookie = (cookie != u64::MAX).then_some(cookie);
+        }
+    }
+    f.actions = decode::actions(r, v)?;
+    Ok(f)
+}
+
+/// The cookie field of 1.0 and Nicira's flow mods.
+fn old_cookie(f: &FlowMod) -> u64 {
+    match f.command {
+        FlowModCommand::Add => f.new_cookie.unwrap_or(0),
+        FlowModCommand::Delete | FlowModCommand::DeleteStrict => f.new_cookie.unwrap_or(0),
+        _ => f.new_cookie.unwrap_or(u64::MAX),
+    }
+}
+
+/// Writes a flow mod in its version's own form.
+pub fn write_mod(out: &mut Vec<u8>, f: &FlowMod, v: Version, s: Session) -> Encoded {
+    let known = encode::Known::from(&f.match_);
+    if v == Version::Of10 {
+        match10::write(out, &f.match_);
+        out.put64(old_cookie(f));
+        write_command(out, f, s);
+        out.put16(f.idle_timeout);
+        out.put16(f.hard_timeout);
+        out.put16(f.priority);
+        out.put32(f.buffer_id.unwrap_or(NO_BUFFER));
+        out.put16(f.out_port.0);
+        out.put16(to_flags10(f.flags));
+        return encode::flow_actions(out, &f.actions, v, known);
+    }
+    let new = f.command == FlowModCommand::Add || f.cookie_mask == 0;
+    let modify = matches!(f.command, FlowModCommand::Modify | FlowModCommand::ModifyStrict);
+    out.put64(match (new, f.new_cookie) {
+        (true, Some(c)) => c,
+        (true, None) if modify => u64::MAX,
+        (true, None) => 0,
+        (false, _) => f.cookie,
+    });
+    out.put64(if f.command == FlowModCommand::Add { 0 } else { f.cookie_mask });
+    out.put8(f.table.unwrap_or(TableId::ALL).0);
+    out.put8(f.command as u8);
+    out.put16(f.idle_timeout);
+    out.put16(f.hard_timeout);
+    out.put16(f.priority);
+    out.put32(f.buffer_id.unwrap_or(NO_BUFFER));
+    out.put32(f.out_port.to_wire32());
+    out.put32(f.out_group);
+    let bits = f.flags.bits()
+        & match v {
+            Version::Of11 => 3,
+            Version::Of12 => 7,
+            _ => 0x1f,
+        };
+    out.put16(bits);
+    out.put16(if v >= Version::Of14 { f.importance } else { 0 });
+    write_match(out, &f.match_, v)?;
+    encode::flow_actions(out, &f.actions, v, known)
+}
+
+/// Writes `NXT_FLOW_MOD`.
+pub fn write_nx_mod(out: &mut Vec<u8>, f: &FlowMod, v: Version, s: Session) -> Encoded {
+    out.put64(old_cookie(f));
+    write_command(out, f, s);
+    out.put16(f.idle_timeout);
+    out.put16(f.hard_timeout);
+    out.put16(f.priority);
+    out.put32(f.buffer_id.unwrap_or(NO_BUFFER));
+    out.put16(f.out_port.0);
+    out.put16(to_flags10(f.flags));
+    let len_at = out.len();
+    out.zeros(8);
+    let start = out.len();
+    oxm::put_match(out, &f.match_, None)?;
+    if f.command != FlowModCommand::Add {
+        oxm::put_cookie(out, f.cookie, f.cookie_mask);
+    }
+    let len = out.len() - start;
+    out.set16(len_at, len as u16);
+    out.pad8(start);
+    encode::flow_actions(out, &f.actions, v, encode::Known::from(&f.match_))
+}
+
+fn removed_reason(r: &Reader<'_>, v: u8) -> Result<FlowRemovedReason> {
+    use FlowRemovedReason as R;
+    [R::IdleTimeout, R::HardTimeout, R::Delete, R::GroupDelete, R::MeterDelete, R::Eviction]
+        .get(usize::from(v))
+        .copied()
+        .ok_or(r.error(OfError::NXBRC_BAD_REASON))
+}
+
+fn duration(r: &mut Reader<'_>) -> Result<Duration> {
+    let (sec, nsec) = (r.u32()?, r.u32()?);
+    Ok(Duration::new(sec.into(), nsec.min(999_999_999)))
+}
+
+fn put_duration(out: &mut Vec<u8>, d: Duration) {
+    out.put32(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+    out.put32(d.subsec_nanos());
+}
+
+/// Reads a flow-removed in its version's own form.
+pub fn read_removed(r: &mut Reader<'_>, v: Version) -> Result<FlowRemoved> {
+    if v == Version::Of10 {
+        let match_ = match10::read(r)?;
+        let (cookie, priority, reason) = (r.u64()?, r.u16()?, r.u8()?);
+        r.skip(1)?;
+        let duration = duration(r)?;
+        let idle_timeout = r.u16()?;
+        r.skip(2)?;
+        return Ok(FlowRemoved {
+            match_,
+            priority,
+            cookie,
+            reason: removed_reason(r, reason)?,
+            table: TableId::ALL,
+            duration,
+            idle_timeout,
+            hard_timeout: 0,
+            n_packets: r.u64()?,
+            n_bytes: r.u64()?,
+        });
+    }
+    if v >= Version::Of15 {
+        let (table, reason, priority) = (r.u8()?, r.u8()?, r.u16()?);
+        let (idle_timeout, hard_timeout, cookie) = (r.u16()?, r.u16()?, r.u64()?);
+        let match_ = read_match(r, false)?;
+        let s = read_oxs(r)?;
+        return Ok(FlowRemoved {
+            match_,
+            priority,
+            cookie,
+            reason: removed_reason(r, reason)?,
+            table: TableId(table),
+            duration: s.duration,
+            idle_timeout,
+            hard_timeout,
+            n_packets: s.n_packets,
+            n_bytes: s.n_bytes,
+        });
+    }
+    let (cookie, priority, reason, table) = (r.u64()?, r.u16()?, r.u8()?, r.u8()?);
+    let duration = duration(r)?;
+    let (idle_timeout, hard_timeout, n_packets, n_bytes) = (r.u16()?, r.u16()?, r.u64()?, r.u64()?);
+    Ok(FlowRemoved {
+        match_: read_match(r, false)?,
+        priority,
+        cookie,
+        reason: removed_reason(r, reason)?,
+        table: TableId(table),
+        duration,
+        idle_timeout,
+        hard_timeout,
+        n_packets,
+        n_bytes,
+    })
+}
+
+/// Writes a flow-removed in its version's own form.
+pub fn write_removed(out: &mut Vec<u8>, f: &FlowRemoved, v: Version) -> Encoded {
+    let reason = f.reason as u8;
+    if v == Version::Of10 {
+        match10::write(out, &f.match_);
+        out.put64(f.cookie);
+        out.put16(f.priority);
+        out.put8(reason);
+        out.put8(0);
+        put_duration(out, f.duration);
+        out.put16(f.idle_timeout);
+        out.put16(0);
+        out.put64(f.n_packets);
+        out.put64(f.n_bytes);
+        return Ok(());
+    }
+    if v >= Version::Of15 {
+        out.put8(f.table.0);
+        out.put8(reason);
+        out.put16(f.priority);
+        out.put16(f.idle_timeout);
+        out.put16(f.hard_timeout);
+        out.put64(f.cookie);
+        write_match(out, &f.match_, v)?;
+        let s = Oxs {
+            duration: f.duration,
+            idle: None,
+            n_packets: f.n_packets,
+            n_bytes: f.n_bytes,
+            n_flows: None,
+        };
+        s.write(out, true);
+        return Ok(());
+    }
+    out.put64(f.cookie);
+    out.put16(f.priority);
+    out.put8(reason);
+    out.put8(f.table.0);
+    put_duration(out, f.duration);
+    out.put16(f.idle_timeout);
+    out.put16(f.hard_timeout);
+    out.put64(f.n_packets);
+    out.put64(f.n_bytes);
+    write_match(out, &f.match_, v)
+}
+
+/// Reads `NXT_FLOW_REMOVED`.
+pub fn read_nx_removed(r: &mut Reader<'_>) -> Result<FlowRemoved> {
+    let (cookie, priority, reason, table) = (r.u64()?, r.u16()?, r.u8()?, r.u8()?);
+    let duration = duration(r)?;
+    let (idle_timeout, len) = (r.u16()?, usize::from(r.u16()?));
+    let (n_packets, n_bytes) = (r.u64()?, r.u64()?);
+    Ok(FlowRemoved {
+        match_: read_nxm(r, len)?.m,
+        priority,
+        cookie,
+        reason: removed_reason(r, reason)?,
+        table: if table == 0 { TableId::ALL } else { TableId(table - 1) },
+        duration,
+        idle_timeout,
+        hard_timeout: 0,
+        n_packets,
+        n_bytes,
+    })
+}
+
+/// Writes `NXT_FLOW_REMOVED`.
+pub fn write_nx_removed(out: &mut Vec<u8>, f: &FlowRemoved) -> Encoded {
+    out.put64(f.cookie);
+    out.put16(f.priority);
+    out.put8(f.reason as u8);
+    // 0 says that the table is not told.
+    out.put8(f.table.0.wrapping_add(1));
+    put_duration(out, f.duration);
+    out.put16(f.idle_timeout);
+    let len_at = out.len();
+    out.put16(0);
+    out.put64(f.n_packets);
+    out.put64(f.n_bytes);
+    let start = out.len();
+    oxm::put_match(out, &f.match_, None)?;
+    let len = out.len() - start;
+    out.set16(len_at, len as u16);
+    out.pad8(start);
+    Ok(())
+}
+
+/// Reads a request of flow or aggregate statistics.
+pub fn read_request(r: &mut Reader<'_>, v: Version) -> Result<FlowStatsRequest> {
+    if v == Version::Of10 {
+        let match_ = match10::read(r)?;
+        let table = TableId(r.u8()?);
+        r.skip(1)?;
+        let out_port = OfPort(r.u16()?);
+        return Ok(FlowStatsRequest {
+            match_,
+            cookie: 0,
+            cookie_mask: 0,
+            out_port,
+            out_group: GROUP_ANY,
+            table,
+        });
+    }
+    let table = TableId(r.u8()?);
+    r.skip(3)?;
+    let out_port = any_port(r)?;
+    let out_group = r.u32()?;
+    r.skip(4)?;
+    let (cookie, cookie_mask) = (r.u64()?, r.u64()?);
+    let cookie = cookie & cookie_mask;
+    let match_ = read_match(r, false)?;
+    Ok(FlowStatsRequest { match_, cookie, cookie_mask, out_port, out_group, table })
+}
+
+/// Writes a request of flow or aggregate statistics.
+pub fn write_request(out: &mut Vec<u8>, q: &FlowStatsRequest, v: Version) -> Encoded {
+    if v == Version::Of10 {
+        match10::write(out, &q.match_);
+        out.put8(q.table.0);
+        out.put8(0);
+        out.put16(q.out_port.0);
+        return Ok(());
+    }
+    out.put8(q.table.0);
+    out.zeros(3);
+    out.put32(q.out_port.to_wire32());
+    out.put32(q.out_group);
+    out.zeros(4);
+    out.put64(q.cookie);
+    out.put64(q.cookie_mask);
+    write_match(out, &q.match_, v)
+}
+
+/// Reads Nicira's request of flow or aggregate statistics.
+pub fn read_nx_request(r: &mut Reader<'_>) -> Result<FlowStatsRequest> {
+    let (out_port, len, table) = (OfPort(r.u16()?), usize::from(r.u16()?), TableId(r.u8()?));
+    r.skip(3)?;
+    let m = read_nxm(r, len)?;
+    let (cookie, cookie_mask) = m.cookie.unwrap_or_default();
+    Ok(FlowStatsRequest { match_: m.m, cookie, cookie_mask, out_port, out_group: GROUP_ANY, table })
+}
+
+/// Writes Nicira's request of flow or aggregate statistics.
+pub fn write_nx_request(out: &mut Vec<u8>, q: &FlowStatsRequest) -> Encoded {
+    out.put16(q.out_port.0);
+    let len_at = out.len();
+    out.put16(0);
+    out.put8(q.table.0);
+    out.zeros(3);
+    let start = out.len();
+    oxm::put_match(out, &q.match_, None)?;
+    oxm::put_cookie(out, q.cookie, q.cookie_mask);
+    let len = out.len() - start;
+    out.set16(len_at, len as u16);
+    out.pad8(start);
+    Ok(())
+}
+
+/// Statistics as 1.5 says them.
+struct Oxs {
+    duration: Duration,
+    idle: Option<u32>,
+    n_packets: u64,
+    n_bytes: u64,
+    n_flows: Option<u32>,
+}
+
+fn read_oxs(r: &mut Reader<'_>) -> Result<Oxs> {
+    let mut s = Oxs {
+        duration: Duration::ZERO,
+        idle: None,
+        n_packets: u64::MAX,
+        n_bytes: u64::MAX,
+        n_flows: None,
+    };
+    let here = *r;
+    r.skip(2)?;
+    let len = usize::from(r.u16()?);
+    if len < 4 {
+        return Err(here.error(OfError::OFPBRC_BAD_LEN));
+    }
+    let mut b = r.sub(len - 4)?;
+    r.skip((len.next_multiple_of(8) - len).min(r.len()))?;
+    while !b.is_empty() {
+        let (class, field, len) = (b.u16()?, b.u8()?, usize::from(b.u8()?));
+        let mut x = b.sub(len)?;
+        if class != 0x8002 {
+            continue;
+        }
+        match field >> 1 {
+            0 => s.duration = duration(&mut x)?,
+            1 => s.idle = Some(x.u32()?),
+            3 => s.n_flows = Some(x.u32()?),
+            4 => s.n_packets = x.u64()?,
+            5 => s.n_bytes = x.u64()?,
+            _ => {}
+        }
+    }
+    Ok(s)
+}
+
+impl Oxs {
+    fn write(&self, out: &mut Vec<u8>, flow: bool) {
+        let start = out.len();
+        out.put32(0);
+        let head = |out: &mut Vec<u8>, field: u8, len: u8| {
+            out.put16(0x8002);
+            out.put8(field << 1);
+            out.put8(len);
+        };
+        if flow {
+            head(out, 0, 8);
+            put_duration(out, self.duration);
+        }
+        if let Some(idle) = self.idle {
+            head(out, 1, 8);
+            out.put32(idle);
+            out.put32(0);
+        }
+        head(out, 4, 8);
+        out.put64(self.n_packets);
+        head(out, 5, 8);
+        out.put64(self.n_bytes);
+        if let Some(n) = self.n_flows {
+            head(out, 3, 4);
+            out.put32(n);
+        }
+        let len = out.len() - start;
+        out.set16(start + 2, len as u16);
+        out.pad8(start);
+    }
+}
+
+/// A reader of the next entry, whose length its first two bytes tell.
+fn entry<'a>(r: &mut Reader<'a>) -> Result<Reader<'a>> {
+    let mut peek = *r;
+    let here = *r;
+    let len = usize::from(peek.u16()?);
+    if len < 2 {
+        return Err(here.error(OfError::OFPBRC_BAD_LEN));
+    }
+    let mut e = r.sub(len)?;
+    e.skip(2)?;
+    Ok(e)
+}
+
+/// Reads flow statistics.
+pub fn read_stats(r: &mut Reader<'_>, v: Version) -> Result<Vec<FlowStats>> {
+    let mut list = Vec::new();
+    while !r.is_empty() {
+        let mut e = entry(r)?;
+        list.push(match v {
+            Version::Of10 => read_stats10(&mut e)?,
+            Version::Of15 => read_stats15(&mut e)?,
+            _ => read_stats11(&mut e, v)?,
+        });
+    }
+    Ok(list)
+}
+
+fn blank() -> FlowStats {
+    FlowStats {
+        match_: Match::ANY,
+        cookie: 0,
+        table: TableId(0),
+        priority: 0,
+        duration: Duration::ZERO,
+        idle_timeout: 0,
+        hard_timeout: 0,
+        idle_age: None,
+        hard_age: None,
+        n_packets: 0,
+        n_bytes: 0,
+        importance: 0,
+        flags: FlowModFlags::empty(),
+        actions: Vec::new(),
+    }
+}
+
+fn read_stats10(r: &mut Reader<'_>) -> Result<FlowStats> {
+    let mut f = blank();
+    f.table = TableId(r.u8()?);
+    r.skip(1)?;
+    f.match_ = match10::read(r)?;
+    f.duration = duration(r)?;
+    (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
+    r.skip(6)?;
+    (f.cookie, f.n_packets, f.n_bytes) = (r.u64()?, r.u64()?, r.u64()?);
+    f.actions = decode::actions(r, Version::Of10)?;
+    Ok(f)
+}
+
+fn read_stats11(r: &mut Reader<'_>, v: Version) -> Result<FlowStats> {
+    let mut f = blank();
+    f.table = TableId(r.u8()?);
+    r.skip(1)?;
+    f.duration = duration(r)?;
+    (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
+    let here = *r;
+    let flags = r.u16()?;
+    f.flags = if v >= Version::Of13 { flags11(&here, flags, v)? } else { FlowModFlags::empty() };
+    f.importance = r.u16()?;
+    if v < Version::Of14 {
+        f.importance = 0;
+    }
+    r.skip(2)?;
+    (f.cookie, f.n_packets, f.n_bytes) = (r.u64()?, r.u64()?, r.u64()?);
+    f.match_ = read_match(r, false)?;
+    f.actions = decode::instructions(r, v)?;
+    Ok(f)
+}
+
+fn read_stats15(r: &mut Reader<'_>) -> Result<FlowStats> {
+    let mut f = blank();
+    r.skip(2)?;
+    f.table = TableId(r.u8()?);
+    r.skip(1)?;
+    (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
+    let here = *r;
+    f.flags = flags11(&here, r.u16()?, Version::Of15)?;
+    (f.importance, f.cookie) = (r.u16()?, r.u64()?);
+    f.match_ = read_match(r, false)?;
+    let s = read_oxs(r)?;
+    (f.duration, f.idle_age, f.n_packets, f.n_bytes) = (s.duration, s.idle, s.n_packets, s.n_bytes);
+    f.actions = decode::instructions(r, Version::Of15)?;
+    Ok(f)
+}
+
+/// Reads Nicira's flow statistics.
+pub fn read_nx_stats(r: &mut Reader<'_>) -> Result<Vec<FlowStats>> {
+    let mut list = Vec::new();
+    while !r.is_empty() {
+        let mut e = entry(r)?;
+        let r = &mut e;
+        let mut f = blank();
+        f.table = TableId(r.u8()?);
+        r.skip(1)?;
+        f.duration = duration(r)?;
+        (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
+        let len = usize::from(r.u16()?);
+        let (idle, hard) = (r.u16()?, r.u16()?);
+        f.idle_age = idle.checked_sub(1).map(u32::from);
+        f.hard_age = hard.checked_sub(1).map(u32::from);
+        (f.cookie, f.n_packets, f.n_bytes) = (r.u64()?, r.u64()?, r.u64()?);
+        f.match_ = read_nxm(r, len)?.m;
+        f.actions = decode::actions(r, Version::Of10)?;
+        list.push(f);
+    }
+    Ok(list)
+}
+
+fn end_entry(out: &mut Vec<u8>, start: usize) -> Encoded {
+    let len = u16::try_from(out.len() - start)
+        .map_err(|_| crate::error::EncodeError::TooLong("flow".into()))?;
+    out.set16(start, len);
+    Ok(())
+}
+
+/// Writes a flow's statistics.
+pub fn write_stats(out: &mut Vec<u8>, f: &FlowStats, v: Version) -> Encoded {
+    let start = out.len();
+    let known = encode::Known::from(&f.match_);
+    out.put16(0);
+    let times = |out: &mut Vec<u8>| {
+        out.put16(f.priority);
+        out.put16(f.idle_timeout);
+        out.put16(f.hard_timeout);
+    };
+    let bits = f.flags.bits() & 0x1f;
+    match v {
+        Version::Of10 => {
+            out.put8(f.table.0);
+            out.put8(0);
+            match10::write(out, &f.match_);
+            put_duration(out, f.duration);
+            times(out);
+            out.zeros(6);
+            out.put64(f.cookie);
+            out.put64(f.n_packets);
+            out.put64(f.n_bytes);
+        }
+        Version::Of15 => {
+            out.zeros(2);
+            out.put8(f.table.0);
+            out.put8(0);
+            times(out);
+            out.put16(bits);
+            out.put16(f.importance);
+            out.put64(f.cookie);
+            write_match(out, &f.match_, v)?;
+            let s = Oxs {
+                duration: f.duration,
+                idle: f.idle_age,
+                n_packets: f.n_packets,
+                n_bytes: f.n_bytes,
+                n_flows: None,
+            };
+            s.write(out, true);
+        }
+        _ => {
+            out.put8(f.table.0);
+            out.put8(0);
+            put_duration(out, f.duration);
+            times(out);
+            out.put16(if v >= Version::Of13 { bits } else { 0 });
+            out.put16(if v >= Version::Of14 { f.importance } else { 0 });
+            out.put16(0);
+            out.put64(f.cookie);
+            out.put64(f.n_packets);
+            out.put64(f.n_bytes);
+            write_match(out, &f.match_, v)?;
+        }
+    }
+    encode::flow_actions(out, &f.actions, v, known)?;
+    end_entry(out, start)
+}
+
+/// Writes a flow's statistics in Nicira's form.
+pub fn write_nx_stats(out: &mut Vec<u8>, f: &FlowStats) -> Encoded {
+    let start = out.len();
+    let age = |a: Option<u32>| a.map_or(0, |a| u16::try_from(a + 1).unwrap_or(u16::MAX));
+    out.put16(0);
+    out.put8(f.table.0);
+    out.put8(0);
+    put_duration(out, f.duration);
+    out.put16(f.priority);
+    out.put16(f.idle_timeout);
+    out.put16(f.hard_timeout);
+    let len_at = out.len();
+    out.put16(0);
+    out.put16(age(f.idle_age));
+    out.put16(age(f.hard_age));
+    out.put64(f.cookie);
+    out.put64(f.n_packets);
+    out.put64(f.n_bytes);
+    let m = out.len();
+    oxm::put_match(out, &f.match_, None)?;
+    let len = out.len() - m;
+    out.set16(len_at, len as u16);
+    out.pad8(m);
+    encode::flow_actions(out, &f.actions, Version::Of10, encode::Known::from(&f.match_))?;
+    end_entry(out, start)
+}
+
+/// Reads aggregate statistics.
+pub fn read_aggregate(r: &mut Reader<'_>, v: Version) -> Result<AggregateStats> {
+    if v >= Version::Of15 {
+        let s = read_oxs(r)?;
+        return Ok(AggregateStats {
+            n_packets: s.n_packets,
+            n_bytes: s.n_bytes,
+            n_flows: s.n_flows.unwrap_or(0),
+        });
+    }
+    let a = AggregateStats { n_packets: r.u64()?, n_bytes: r.u64()?, n_flows: r.u32()? };
+    r.skip(4)?;
+    Ok(a)
+}
+
+/// Writes aggregate statistics.
+pub fn write_aggregate(out: &mut Vec<u8>, a: &AggregateStats, v: Version) {
+    if v >= Version::Of15 {
+        let s = Oxs {
+            duration: Duration::ZERO,
+            idle: None,
+            n_packets: a.n_packets,
+            n_bytes: a.n_bytes,
+            n_flows: Some(a.n_flows),
+        };
+        s.write(out, false);
+        return;
+    }
+    out.put64(a.n_packets);
+    out.put64(a.n_bytes);
+    out.put32(a.n_flows);
+    out.zeros(4);
+}
