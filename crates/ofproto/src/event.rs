@@ -61,6 +61,7 @@ impl PacketInEvent {
     pub fn message(&self, max_len: u16) -> PacketIn {
         let n = usize::from(max_len).min(self.packet.len());
         PacketIn {
+            format: openflow::message::PacketInFormat::Standard,
             packet: self.packet[..n].into(),
             total_len: self.packet.len() as u32,
             buffer_id: None,

@@ -70,8 +70,12 @@ fn damaged_messages_are_refused_or_meant() {
                 b[i] ^= x;
                 let Ok(m) = Message::decode(&b, SESSION) else { continue };
                 let Ok(again) = m.encode(SESSION) else { continue };
+                // A version may say it in another form (`set_field` for Nicira's `set_tunnel`),
+                // but then it stays so.
                 let once = Message::decode(&again, SESSION);
-                assert_eq!(once.as_ref(), Ok(&m), "byte {i} ^ {x:#x} of {bytes:02x?}");
+                let once = once.unwrap_or_else(|e| panic!("{e}: byte {i} ^ {x:#x} of {m:?}"));
+                let twice = once.encode(SESSION).unwrap();
+                assert_eq!(twice, again, "byte {i} ^ {x:#x} of {bytes:02x?}");
             }
         }
     }
