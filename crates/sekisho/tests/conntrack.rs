@@ -216,6 +216,41 @@ fn events_until_the_daemon_has_no_more() {
     assert_eq!(out, format!("[1795459217.641602]\t [UPDATE] {tail} id=17\n"));
 }
 
+/// As [`our_daemon`], but more events never come.
+fn patient_daemon(table: &mut Vec<ConnRecord>, request: &Request) -> Result<String, String> {
+    while request.params.first().is_some_and(|seq| seq == "10") {
+        std::thread::park();
+    }
+    our_daemon(table, request)
+}
+
+#[test]
+fn events_until_interrupted() {
+    use std::io::{BufRead, BufReader};
+    for (signal, output) in [("-INT", "id"), ("-TERM", "xml")] {
+        let d = Daemon::start(signal, patient_daemon);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sekisho"))
+            .args(["conntrack", "-E", "-o", output])
+            .env("OVS_RUNDIR", &d.dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let is_event = |line: &String| line.contains("UPDATE") || line.contains("\"update\"");
+        assert!(lines.by_ref().map_while(Result::ok).any(|l| is_event(&l)));
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(killed.expect("kill runs").success());
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        let said_at_end = child.wait_with_output().expect("it ends");
+        assert!(said_at_end.status.success());
+        let err = String::from_utf8_lossy(&said_at_end.stderr).into_owned();
+        assert!(err.ends_with(&said("2 flow events have been shown")), "{err}");
+        let end: &[&str] = if output == "xml" { &["</conntrack>"] } else { &[] };
+        assert_eq!(rest, end);
+    }
+}
+
 /// What Open vSwitch answers.
 fn stock_daemon(table: &mut Vec<ConnRecord>, request: &Request) -> Result<String, String> {
     let line = |proto: &str, ports: (&str, &str), rest: &str| {
