@@ -20,6 +20,7 @@ pub mod error;
 pub mod flow_mod;
 pub mod message;
 pub mod oxm;
+pub mod print;
 pub mod subfield;
 pub mod version;
 pub mod wire;
