@@ -15,7 +15,7 @@ use crate::trie::{Trie, TrieMatch};
 pub(crate) const N_PREFIX_FIELDS: usize = 4;
 
 /// Words in which a prefix field lies.
-const PREFIX_WORDS: [u64; N_PREFIX_FIELDS] = [
+pub(crate) const PREFIX_WORDS: [u64; N_PREFIX_FIELDS] = [
     1 << word_of(offset_of!(PacketKey, nw_dst)),
     1 << word_of(offset_of!(PacketKey, nw_src)),
     3 << word_of(offset_of!(PacketKey, ipv6_dst)),
@@ -170,14 +170,14 @@ impl<R> Classifier<R> {
             Some(&i) => i,
             None => {
                 let i = self.subtables.len() as u32;
-                self.subtables.push(Subtable::new(&m.mask, plens(&m.mask)));
+                self.subtables.push(Subtable::new(self.hash, &m.mask, plens(&m.mask)));
                 self.order.push((i32::MIN, i));
                 self.by_mask.insert(m.mask, i);
                 i
             }
         };
         let s = &mut self.subtables[i as usize];
-        let replaced = s.insert(self.hash, &m.key, priority, rule);
+        let replaced = s.insert(&m.key, priority, rule);
         if replaced.is_none() {
             self.len += 1;
             self.prefixes.change(m, &s.plens, true);
@@ -190,7 +190,7 @@ impl<R> Classifier<R> {
     pub fn remove(&mut self, m: &Match, priority: i32) -> Option<R> {
         let i = *self.by_mask.get(&m.mask)?;
         let s = &mut self.subtables[i as usize];
-        let rule = s.remove(self.hash, &m.key, priority)?;
+        let rule = s.remove(&m.key, priority)?;
         self.len -= 1;
         self.prefixes.change(m, &s.plens, false);
         if s.len() > 0 {
@@ -225,7 +225,7 @@ impl<R> Classifier<R> {
 
     /// The rule with exactly this match and priority.
     pub fn get(&self, m: &Match, priority: i32) -> Option<&R> {
-        self.subtable(&m.mask)?.get(self.hash, &m.key, priority)
+        self.subtable(&m.mask)?.get(&m.key, priority)
     }
 
     /// The best rule for a packet. With `wc`, adds the bits that were looked at to it.
@@ -243,7 +243,7 @@ impl<R> Classifier<R> {
                 break;
             }
             let s = &self.subtables[i as usize];
-            if let Some((p, r)) = s.lookup(self.hash, key).and_then(|slot| s.rule(slot))
+            if let Some((p, r)) = s.lookup(key).and_then(|slot| s.rule(slot))
                 && best.is_none_or(|(b, _)| p > b)
             {
                 best = Some((p, r));
@@ -260,9 +260,9 @@ impl<R> Classifier<R> {
                 break;
             }
             let s = &self.subtables[i as usize];
-            let skip = |stage: u64, wc: &mut FlowKey| {
+            let skip = |fields: u8, wc: &mut FlowKey| {
                 for (f, &plen) in s.plens.iter().enumerate() {
-                    if plen == 0 || stage & PREFIX_WORDS[f] == 0 {
+                    if fields >> f & 1 == 0 {
                         continue;
                     }
                     let m = *tries[f].get_or_insert_with(|| self.prefixes.lookup(f, key));
@@ -274,8 +274,7 @@ impl<R> Classifier<R> {
                 }
                 false
             };
-            if let Some((p, r)) =
-                s.lookup_staged(self.hash, key, wc, skip).and_then(|slot| s.rule(slot))
+            if let Some((p, r)) = s.lookup_staged(key, wc, skip).and_then(|slot| s.rule(slot))
                 && best.is_none_or(|(b, _)| p > b)
             {
                 best = Some((p, r));
@@ -303,7 +302,7 @@ impl<R> Classifier<R> {
         self.subtables.iter().filter(covers).flat_map(move |s| {
             // With the same mask one lookup finds them all.
             let same = s.mask == criteria.mask;
-            let exact = same.then(|| s.chain(s.lookup(self.hash, &criteria.key)));
+            let exact = same.then(|| s.chain(s.lookup(&criteria.key)));
             let scan =
                 (!same).then(|| s.slots().filter(|e| s.agrees(e.0, &criteria.key, &criteria.mask)));
             exact

@@ -9,6 +9,7 @@ use base::HashKey;
 use flow::{FLOW_WORDS, FlowKey, Match, PacketKey};
 use hashbrown::HashTable;
 
+use crate::classifier::{N_PREFIX_FIELDS, PREFIX_WORDS};
 use crate::mini::ones;
 use crate::trie::Trie;
 
@@ -37,9 +38,41 @@ struct Slot<R> {
     next: u32,
 }
 
+/// A word of the mask that has bits, and how it enters the hash.
+///
+/// The hash is the XOR of one keyed product per word, each with keys of its own: the products do not wait
+/// for each other, and the hash of a stage is that of the stage before with more terms.
+#[derive(Copy, Clone, Debug)]
+struct Word {
+    position: usize,
+    mask: u64,
+    keys: [u64; 2],
+}
+
+impl Word {
+    fn new(h: HashKey, position: usize, mask: u64) -> Word {
+        let key = |n: u64| h.finish(h.mix(h.start(position), n));
+        Word { position, mask, keys: [key(1), key(2) | 1] }
+    }
+
+    /// The word's term, from its masked value.
+    #[inline]
+    fn term(&self, masked: u64) -> u64 {
+        let p = u128::from(masked ^ self.keys[0]) * u128::from(self.keys[1]);
+        (p as u64) ^ ((p >> 64) as u64)
+    }
+
+    #[inline]
+    fn of(&self, key: &[u64; FLOW_WORDS]) -> u64 {
+        key[self.position] & self.mask
+    }
+}
+
 /// One step of a staged lookup: the words `from..to` of the subtable's compact words.
 #[derive(Clone, Debug)]
 struct Stage {
+    /// Prefix fields that lie in words of this stage, one bit each.
+    prefix_fields: u8,
     /// Compact words up to which this stage hashes.
     to: usize,
     /// Words of the key that this and the earlier stages looked at.
@@ -54,15 +87,11 @@ struct Stage {
 pub(crate) struct Subtable<R> {
     /// The mask.
     pub mask: FlowKey,
-    /// Non-zero words of the mask.
-    pub map: u64,
-    /// Those words.
-    mask_words: Box<[u64]>,
-    /// For each compact word its position in the key.
-    positions: Box<[u8]>,
+    /// Its non-zero words.
+    words: Box<[Word]>,
     stages: Vec<Stage>,
     /// Prefix length of the mask in each prefix field; 0 when it is not a prefix.
-    pub plens: [u8; crate::classifier::N_PREFIX_FIELDS],
+    pub plens: [u8; N_PREFIX_FIELDS],
     /// Leading bits of the two ports up to the last that counts; 0 when no port counts.
     pub ports_len: u8,
     ports: Trie<u32>,
@@ -84,25 +113,25 @@ pub(crate) fn ports(k: &FlowKey) -> u32 {
 }
 
 impl<R> Subtable<R> {
-    pub fn new(mask: &FlowKey, plens: [u8; crate::classifier::N_PREFIX_FIELDS]) -> Self {
+    pub fn new(h: HashKey, mask: &FlowKey, plens: [u8; N_PREFIX_FIELDS]) -> Self {
         let map = mask.map();
-        let words = mask.words();
-        let positions: Box<[u8]> = ones(map).map(|i| i as u8).collect();
-        let mask_words = ones(map).map(|i| words[i]).collect();
+        let words: Box<[Word]> = ones(map).map(|i| Word::new(h, i, mask.words()[i])).collect();
         let mut stages: Vec<Stage> = Vec::new();
         for end in STAGE_ENDS {
-            let to = positions.partition_point(|&p| usize::from(p) < end);
-            if to > stages.last().map_or(0, |s| s.to) {
+            let to = words.partition_point(|w| w.position < end);
+            let (from, before) = stages.last().map_or((0, 0), |s| (s.to, s.map));
+            if to > from {
                 let map = if end >= 64 { map } else { map & ((1 << end) - 1) };
-                stages.push(Stage { to, map, hashes: HashTable::new() });
+                let in_stage = |f: &usize| plens[*f] > 0 && PREFIX_WORDS[*f] & map & !before != 0;
+                let prefix_fields =
+                    (0..N_PREFIX_FIELDS).filter(in_stage).fold(0, |m, f| m | 1 << f);
+                stages.push(Stage { to, map, prefix_fields, hashes: HashTable::new() });
             }
         }
         let p = ports(mask);
         Subtable {
             mask: *mask,
-            map,
-            mask_words,
-            positions,
+            words,
             stages,
             plens,
             ports_len: if p == 0 { 0 } else { 32 - p.trailing_zeros() as u8 },
@@ -117,7 +146,7 @@ impl<R> Subtable<R> {
     }
 
     fn n_words(&self) -> usize {
-        self.mask_words.len()
+        self.words.len()
     }
 
     fn key(&self, slot: u32) -> &[u64] {
@@ -136,64 +165,48 @@ impl<R> Subtable<R> {
     }
 
     #[inline]
-    fn masked_hash(&self, h: HashKey, key: &[u64; FLOW_WORDS]) -> u64 {
-        let mut x = h.start(0);
-        for (&p, &m) in self.positions.iter().zip(&self.mask_words) {
-            x = h.mix(x, key[usize::from(p) % FLOW_WORDS] & m);
-        }
-        x
+    fn hash(&self, key: &[u64; FLOW_WORDS]) -> u64 {
+        self.words.iter().fold(0, |x, w| x ^ w.term(w.of(key)))
     }
 
     #[inline]
     fn find(&self, hash: u64, key: &[u64; FLOW_WORDS]) -> Option<u32> {
         self.heads
-            .find(hash, |&s| {
-                let words = self.key(s);
-                self.positions
-                    .iter()
-                    .zip(&self.mask_words)
-                    .zip(words)
-                    .all(|((&p, &m), &w)| key[usize::from(p) % FLOW_WORDS] & m == w)
-            })
+            .find(hash, |&s| self.words.iter().zip(self.key(s)).all(|(w, &v)| w.of(key) == v))
             .copied()
     }
 
     /// The first (best) slot for a packet.
     #[inline]
-    pub fn lookup(&self, h: HashKey, key: &FlowKey) -> Option<u32> {
+    pub fn lookup(&self, key: &FlowKey) -> Option<u32> {
         let words = key.words();
-        self.find(self.masked_hash(h, words), words)
+        self.find(self.hash(words), words)
     }
 
     /// The best slot for a packet, noting in `wc` what was looked at. `skip` is asked before a
-    /// stage with the words of that stage; when it says true the subtable is left (it has noted in
-    /// `wc` why).
+    /// stage that has prefix fields, with those; when it says true the subtable is left (it has
+    /// noted in `wc` why).
     #[inline]
     pub fn lookup_staged(
         &self,
-        h: HashKey,
         key: &FlowKey,
         wc: &mut FlowKey,
-        mut skip: impl FnMut(u64, &mut FlowKey) -> bool,
+        mut skip: impl FnMut(u8, &mut FlowKey) -> bool,
     ) -> Option<u32> {
         let words = key.words();
-        let (mut x, mut from, mut seen) = (h.start(0), 0, 0);
+        let (mut x, mut from) = (0, 0);
         let last = self.stages.len().wrapping_sub(1);
         for (i, stage) in self.stages.iter().enumerate() {
-            if skip(stage.map & !seen, wc) {
-                self.fold(wc, seen);
+            if stage.prefix_fields != 0 && skip(stage.prefix_fields, wc) {
+                self.fold(wc, from);
                 return None;
             }
-            seen = stage.map;
-            for j in from..stage.to {
-                x = h.mix(
-                    x,
-                    words[usize::from(self.positions[j]) % FLOW_WORDS] & self.mask_words[j],
-                );
+            for w in &self.words[from..stage.to] {
+                x ^= w.term(w.of(words));
             }
             from = stage.to;
             if i != last && stage.hashes.find(x, |e| e.0 == x).is_none() {
-                self.fold(wc, seen);
+                self.fold(wc, from);
                 return None;
             }
         }
@@ -204,30 +217,21 @@ impl<R> Subtable<R> {
                 ports(&self.mask) & (if m.n_bits == 0 { 0 } else { u32::MAX << (32 - m.n_bits) });
             wc.pkt.tp_src |= (looked_at >> 16) as u16;
             wc.pkt.tp_dst |= looked_at as u16;
-            let before = match last {
-                0 => 0,
-                n => self.stages[n - 1].map,
-            };
-            // Other words of the last stage were looked at as well.
-            self.fold(
-                wc,
-                before | self.map & !before & !(1 << word_of(offset_of!(PacketKey, tp_src))),
-            );
+            // The ports are in the last word; the others were looked at as well.
+            self.fold(wc, from - 1);
             wc.pkt.nd_reserved |= self.mask.pkt.nd_reserved;
             return None;
         }
-        self.fold(wc, self.map);
+        self.fold(wc, from);
         found
     }
 
-    /// Adds the mask's words that are in `map` to `wc`.
+    /// Adds the mask's first `n` words to `wc`.
     #[inline]
-    fn fold(&self, wc: &mut FlowKey, map: u64) {
+    fn fold(&self, wc: &mut FlowKey, n: usize) {
         let out = wc.words_mut();
-        for (&p, &m) in self.positions.iter().zip(&self.mask_words) {
-            if map >> p & 1 != 0 {
-                out[usize::from(p) % FLOW_WORDS] |= m;
-            }
+        for w in &self.words[..n] {
+            out[w.position] |= w.mask;
         }
     }
 
@@ -239,8 +243,8 @@ impl<R> Subtable<R> {
     }
 
     /// The slot of exactly this key and priority, and the one before it in its chain.
-    fn exact(&self, h: HashKey, key: &FlowKey, priority: i32) -> Option<(u32, u32)> {
-        let (mut prev, mut at) = (NIL, self.lookup(h, key)?);
+    fn exact(&self, key: &FlowKey, priority: i32) -> Option<(u32, u32)> {
+        let (mut prev, mut at) = (NIL, self.lookup(key)?);
         while at != NIL {
             let s = &self.slots[at as usize];
             if s.priority == priority {
@@ -251,8 +255,8 @@ impl<R> Subtable<R> {
         None
     }
 
-    pub fn get(&self, h: HashKey, key: &FlowKey, priority: i32) -> Option<&R> {
-        let (_, at) = self.exact(h, key, priority)?;
+    pub fn get(&self, key: &FlowKey, priority: i32) -> Option<&R> {
+        let (_, at) = self.exact(key, priority)?;
         self.slots[at as usize].rule.as_ref()
     }
 
@@ -267,18 +271,13 @@ impl<R> Subtable<R> {
     }
 
     /// Puts a rule in; gives back the one with the same key and priority.
-    pub fn insert(&mut self, h: HashKey, key: &FlowKey, priority: i32, rule: R) -> Option<R> {
-        if let Some((_, at)) = self.exact(h, key, priority) {
+    pub fn insert(&mut self, key: &FlowKey, priority: i32, rule: R) -> Option<R> {
+        if let Some((_, at)) = self.exact(key, priority) {
             return self.slots[at as usize].rule.replace(rule);
         }
         let words = key.words();
-        let hash = self.masked_hash(h, words);
-        let masked: Vec<u64> = self
-            .positions
-            .iter()
-            .zip(&self.mask_words)
-            .map(|(&p, &m)| words[usize::from(p) % FLOW_WORDS] & m)
-            .collect();
+        let hash = self.hash(words);
+        let masked: Vec<u64> = self.words.iter().map(|w| w.of(words)).collect();
         let slot = Slot { rule: Some(rule), priority, next: NIL };
         let new = match self.free.pop() {
             Some(i) => {
@@ -295,11 +294,12 @@ impl<R> Subtable<R> {
         };
         match self.find(hash, words) {
             None => {
-                let (keys, n) = (&self.keys, masked.len());
+                let (keys, ws) = (&self.keys, &self.words);
                 self.heads.insert_unique(hash, new, |&s| {
-                    keys[s as usize * n..][..n].iter().fold(h.start(0), |x, &w| h.mix(x, w))
+                    let key = &keys[s as usize * ws.len()..][..ws.len()];
+                    ws.iter().zip(key).fold(0, |x, (w, &v)| x ^ w.term(v))
                 });
-                self.count_stages(h, &masked, 1);
+                self.count_stages(&masked, 1);
                 if self.ports_len > 0 {
                     self.ports.insert(ports(key) & ports(&self.mask), self.ports_len);
                 }
@@ -329,13 +329,13 @@ impl<R> Subtable<R> {
     }
 
     /// Takes a rule out.
-    pub fn remove(&mut self, h: HashKey, key: &FlowKey, priority: i32) -> Option<R> {
-        let (prev, at) = self.exact(h, key, priority)?;
+    pub fn remove(&mut self, key: &FlowKey, priority: i32) -> Option<R> {
+        let (prev, at) = self.exact(key, priority)?;
         let next = self.slots[at as usize].next;
         if prev != NIL {
             self.slots[prev as usize].next = next;
         } else {
-            let hash = self.masked_hash(h, key.words());
+            let hash = self.hash(key.words());
             if next != NIL {
                 if let Some(e) = self.heads.find_mut(hash, |&s| s == at) {
                     *e = next;
@@ -345,7 +345,7 @@ impl<R> Subtable<R> {
                     e.remove();
                 }
                 let masked: Vec<u64> = self.key(at).into();
-                self.count_stages(h, &masked, -1);
+                self.count_stages(&masked, -1);
                 if self.ports_len > 0 {
                     self.ports.remove(ports(key) & ports(&self.mask), self.ports_len);
                 }
@@ -362,11 +362,13 @@ impl<R> Subtable<R> {
         self.slots[at as usize].rule.take()
     }
 
-    fn count_stages(&mut self, h: HashKey, masked: &[u64], by: i32) {
-        let (mut x, mut from) = (h.start(0), 0);
+    fn count_stages(&mut self, masked: &[u64], by: i32) {
+        let (mut x, mut from) = (0, 0);
         let last = self.stages.len().saturating_sub(1);
         for stage in self.stages.iter_mut().take(last) {
-            x = masked[from..stage.to].iter().fold(x, |x, &w| h.mix(x, w));
+            for (w, &v) in self.words[from..stage.to].iter().zip(&masked[from..stage.to]) {
+                x ^= w.term(v);
+            }
             from = stage.to;
             if by > 0 {
                 stage
@@ -387,8 +389,8 @@ impl<R> Subtable<R> {
     pub fn match_of(&self, slot: u32) -> Match {
         let mut key = FlowKey::ZERO;
         let out = key.words_mut();
-        for (&p, &w) in self.positions.iter().zip(self.key(slot)) {
-            out[usize::from(p) % FLOW_WORDS] = w;
+        for (w, &v) in self.words.iter().zip(self.key(slot)) {
+            out[w.position] = v;
         }
         Match { key, mask: self.mask }
     }
@@ -396,10 +398,10 @@ impl<R> Subtable<R> {
     /// Whether the rule in `slot` agrees with `key` on `mask`.
     pub fn agrees(&self, slot: u32, key: &FlowKey, mask: &FlowKey) -> bool {
         let (k, m) = (key.words(), mask.words());
-        self.positions.iter().zip(self.key(slot)).all(|(&p, &w)| {
-            let p = usize::from(p) % FLOW_WORDS;
-            (w ^ k[p]) & m[p] == 0
-        })
+        self.words
+            .iter()
+            .zip(self.key(slot))
+            .all(|(w, &v)| (v ^ k[w.position]) & m[w.position] == 0)
     }
 
     /// Slots in use with their rules, oldest place first.
