@@ -73,6 +73,8 @@ pub struct Bridge {
     pub(crate) miss_to_controller: bool,
     /// Highest generation id of a role request.
     pub(crate) role_generation: Option<u64>,
+    /// Masters that there were.
+    pub(crate) role_term: u64,
     pub(crate) next_session: u64,
     pub(crate) events: Vec<Event>,
     generation: Arc<AtomicU64>,
@@ -97,6 +99,7 @@ impl Bridge {
             config: SwitchConfig::default(),
             miss_to_controller: false,
             role_generation: None,
+            role_term: 0,
             next_session: 0,
             events: Vec::new(),
             generation,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use base::{Instant, OfPort, TableId};
 use flow::Match;
 use openflow::action::PacketInReason;
-use openflow::message::{FlowRemoved, PacketIn, PortDesc, PortReason};
+use openflow::message::{FlowRemoved, PacketIn, PacketInFormat, PortDesc, PortReason};
 
 use crate::bridge::Execute;
 use crate::table::Removed;
@@ -22,8 +22,13 @@ pub enum Event {
     PortStatus(PortReason, PortDesc),
     /// A packet for controllers.
     PacketIn(Box<PacketInEvent>),
-    /// The session with this id became master: the other masters become slaves.
-    Master(u64),
+    /// A session became master: those that were it before become slaves.
+    Master {
+        /// Its id.
+        session: u64,
+        /// How many mastered before it, on this bridge.
+        term: u64,
+    },
     /// The datapath is to send a packet.
     Execute(Box<Execute>),
     /// A controller wants a device up or down.
@@ -57,11 +62,11 @@ pub struct PacketInEvent {
 }
 
 impl PacketInEvent {
-    /// The message, with at most `max_len` bytes of the packet.
-    pub fn message(&self, max_len: u16) -> PacketIn {
+    /// The message in one of its forms, with at most `max_len` bytes of the packet.
+    pub fn message(&self, format: PacketInFormat, max_len: u16) -> PacketIn {
         let n = usize::from(max_len).min(self.packet.len());
         PacketIn {
-            format: openflow::message::PacketInFormat::Standard,
+            format,
             packet: self.packet[..n].into(),
             total_len: self.packet.len() as u32,
             buffer_id: None,

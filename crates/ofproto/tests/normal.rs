@@ -195,7 +195,7 @@ fn a_controller_gets_the_packet_and_the_pipeline_with_it() {
     let Event::PacketIn(p) = event else { panic!() };
     assert_eq!((p.table.0, p.cookie, p.reason, p.max_len), (4, 99, PacketInReason::Action, 40));
     assert_eq!((p.metadata.key.regs[5], p.metadata.key.pkt.in_port), (77, 2));
-    let m = p.message(p.max_len);
+    let m = p.message(Default::default(), p.max_len);
     assert_eq!((m.packet.len(), m.total_len, &m.userdata[..]), (40, 60, &[1, 2][..]));
 }
 

@@ -1,4 +1,5 @@
 //! Flow mods: semantics, timeouts, and a naive table as the model.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -167,8 +168,8 @@ fn small_match() -> impl Strategy<Value = Match> {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Mod(FlowMod),
-    Packet(FlowKey),
+    Mod(Box<FlowMod>),
+    Packet(Box<FlowKey>),
     Pass(u64),
 }
 
@@ -185,7 +186,7 @@ fn op() -> impl Strategy<Value = Op> {
         let mut f = FlowModFlags::empty();
         f.set(FlowModFlags::CHECK_OVERLAP, flags[0]);
         f.set(FlowModFlags::RESET_COUNTS, flags[1]);
-        Op::Mod(FlowMod {
+        Op::Mod(Box::new(FlowMod {
             command,
             match_,
             priority,
@@ -199,11 +200,11 @@ fn op() -> impl Strategy<Value = Op> {
             flags: f,
             actions: vec![output(port)],
             ..FlowMod::default()
-        })
+        }))
     });
     prop_oneof![
         6 => flow_mod,
-        2 => small_match().prop_map(|m| Op::Packet(m.key)),
+        2 => small_match().prop_map(|m| Op::Packet(Box::new(m.key))),
         2 => (1u64..4).prop_map(Op::Pass),
     ]
 }
@@ -324,10 +325,8 @@ proptest! {
                     let now = w.now;
                     w.bridge().expire(now);
                     let t = now.as_secs();
-                    list.retain(|f| {
-                        !(f.idle > 0 && t >= f.used + u64::from(f.idle))
-                            && !(f.hard > 0 && t >= f.modified + u64::from(f.hard))
-                    });
+                    let over = |since: u64, secs: u16| secs > 0 && t >= since + u64::from(secs);
+                    list.retain(|f| !over(f.used, f.idle) && !over(f.modified, f.hard));
                 }
             }
             let mut got: Vec<Row> = w.bridge().tables().select(&Criteria::default()).map(|r| {

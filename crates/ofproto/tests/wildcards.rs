@@ -88,7 +88,7 @@ fn packet() -> impl Strategy<Value = PacketKey> {
             k.dl_src = [2, 0, 0, 0, 0, src];
             k.dl_dst = [if dst == 2 { 0xff } else { 2 }, 0, 0, 0, 0, dst];
             if vlan > 1 {
-                k.vlans[0] = flow::VlanTag { tpid: 0x8100, tci: 0x1000 | u16::from(vlan) + 2 };
+                k.vlans[0] = flow::VlanTag { tpid: 0x8100, tci: 0x1000 | (u16::from(vlan) + 2) };
             }
             k.dl_type = [0x800, 0x806, 0x86dd, 0x1234][kind];
             match kind {

@@ -50,7 +50,10 @@ impl Ctx<'_> {
                     Some(OfPort(v as u16))
                 };
                 match port {
-                    Some(port) => self.output(port, *max_len),
+                    Some(port) => {
+                        self.report(NodeKind::Detail, || format!("output port is {port}"));
+                        self.output(port, *max_len);
+                    }
                     None => self
                         .report(NodeKind::Warn, || format!("output port {v:#x} is out of range")),
                 }
@@ -118,11 +121,15 @@ impl Ctx<'_> {
             Action::Clone(nested) => self.clone_actions(nested, last),
             Action::Exit => self.exit = true,
             Action::Note(_) => {}
-            Action::ClearActions => self.action_set.clear(),
+            Action::ClearActions => {
+                self.report_action_set("was");
+                self.action_set.clear();
+            }
             Action::WriteActions(set) => {
                 for a in set {
                     self.write_action(a);
                 }
+                self.report_action_set("is");
             }
             Action::WriteMetadata { value, mask } => {
                 self.flow.metadata = (self.flow.metadata & !mask) | (value & mask);
@@ -305,45 +312,51 @@ impl Ctx<'_> {
         self.flow.pkt.vlans.iter().take_while(|t| t.tci & VLAN_PRESENT != 0).count()
     }
 
-    /// Adds an action to the action set, in the place of the one of its kind.
+    /// Adds an action to the action set: sets of fields add up, others replace their kind.
     fn write_action(&mut self, a: &Action) {
         let kind = set_order(a);
-        match kind {
-            // Sets of different fields live together.
-            SET_FIELDS => {
-                let same = |b: &Action| match (a, b) {
-                    (Action::SetField { field: x, .. }, Action::SetField { field: y, .. }) => {
-                        x == y
-                    }
-                    _ => core::mem::discriminant(a) == core::mem::discriminant(b),
-                };
-                self.action_set.retain(|b| set_order(b) != SET_FIELDS || !same(b));
-            }
-            _ => self.action_set.retain(|b| set_order(b) != kind),
+        if kind != SET_FIELDS {
+            self.action_set.retain(|b| set_order(b) != kind);
         }
         self.action_set.push(a.clone());
     }
 
-    /// Does what the action set says, in the order of OpenFlow 1.5.1 §5.6, and empties it.
+    /// The action set as it is done (OpenFlow 1.5.1 §5.6): in order, with one way out of the
+    /// pipeline. Without any, nothing is done.
+    fn ordered_action_set(&self) -> Vec<Action> {
+        let ways = self.action_set.iter().map(set_order).filter(|o| *o > SET_QUEUE);
+        let Some(way) = ways.max() else { return Vec::new() };
+        let chosen = |a: &&Action| set_order(a) <= SET_QUEUE || set_order(a) == way;
+        let mut set: Vec<Action> = self.action_set.iter().filter(chosen).cloned().collect();
+        set.sort_by_key(set_order);
+        set
+    }
+
+    fn report_action_set(&mut self, verb: &str) {
+        if self.is_trace() {
+            let set = self.ordered_action_set();
+            let text: Vec<_> = set.iter().map(action_text).collect();
+            self.report(NodeKind::Detail, || match text.is_empty() {
+                true => format!("action set {verb} empty"),
+                false => format!("action set {verb}: {}", text.join(",")),
+            });
+        }
+    }
+
+    /// Does what the action set says and empties it.
     pub(super) fn execute_action_set(&mut self) {
-        if self.action_set.is_empty() || self.error.is_some() || self.exit {
+        if self.action_set.is_empty() || self.error.is_some() {
             return;
         }
-        let mut set: Vec<Action> = core::mem::take(&mut self.action_set);
-        set.sort_by_key(set_order);
-        // Without an output the packet is dropped; with a ct that resubmits it is not.
-        self.in_action_set = true;
-        let last = set.len() - 1;
-        for (i, a) in set.iter().enumerate() {
-            if self.error.is_some() || self.exit {
-                break;
-            }
-            self.report(NodeKind::Action, || action_text(a));
-            if !self.action(a, i == last) {
-                break;
-            }
+        let set = self.ordered_action_set();
+        self.action_set.clear();
+        if !set.is_empty() {
+            self.in_action_set = true;
+            let place = self.report_enter(NodeKind::Table, || "--. Executing action set:".into());
+            self.actions(&set, true);
+            self.report_leave(place);
+            self.in_action_set = false;
         }
-        self.in_action_set = false;
     }
 
     /// Reports a value that an action gave a field.
@@ -354,8 +367,10 @@ impl Ctx<'_> {
 }
 
 const SET_FIELDS: u8 = 9;
+const SET_QUEUE: u8 = 10;
 
-/// Place of an action in the order in which an action set is done.
+/// Place of an action in the order in which an action set is done. Of those behind
+/// [`SET_QUEUE`] only the one with the highest number is done.
 fn set_order(a: &Action) -> u8 {
     match a {
         Action::StripVlan => 1,
@@ -366,10 +381,11 @@ fn set_order(a: &Action) -> u8 {
         Action::PushVlan(_) => 6,
         Action::DecTtl(_) => 7,
         Action::DecMplsTtl => 8,
-        Action::SetQueue(_) => 10,
-        Action::Ct(_) | Action::Group(_) => 11,
+        Action::SetQueue(_) => SET_QUEUE,
+        Action::Ct(_) => 11,
         Action::Resubmit { .. } => 12,
         Action::Output { .. } | Action::Controller(_) | Action::OutputReg { .. } => 13,
+        Action::Group(_) => 14,
         _ => SET_FIELDS,
     }
 }

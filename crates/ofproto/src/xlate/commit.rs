@@ -45,6 +45,15 @@ impl Ctx<'_> {
     /// Adds the actions that make the packet what the key says.
     pub(super) fn commit(&mut self) {
         self.commit_group(SetGroup::Eth);
+        let l3 = match self.flow.pkt.dl_type {
+            ethertype::IPV4 => Some(SetGroup::Ipv4),
+            ethertype::IPV6 => Some(SetGroup::Ipv6),
+            ethertype::ARP | ethertype::RARP => Some(SetGroup::Arp),
+            _ => None,
+        };
+        if l3.is_some_and(|g| !self.flow.pkt.eq_masked(&self.base, &group_mask(g))) {
+            self.wc.pkt.nw_proto = 0xff; // decides below whether there is a header to change
+        }
         let k = &self.flow.pkt;
         // What has no protocol was not understood as far as its headers.
         let understood = k.nw_proto != 0;

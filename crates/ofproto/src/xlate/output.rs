@@ -33,7 +33,7 @@ impl<'a> Ctx<'a> {
             }
             OfPort::NONE => {}
             port if port == self.in_port() => {
-                self.report(NodeKind::Detail, || "skipping output to input port".into());
+                self.report(NodeKind::Warn, || "skipping output to input port".into());
             }
             port => self.send(port),
         }
@@ -47,7 +47,7 @@ impl<'a> Ctx<'a> {
         match port {
             OfPort::IN_PORT => self.send(self.in_port()),
             p if p == self.in_port() => {
-                self.report(NodeKind::Detail, || "skipping output to input port".into());
+                self.report(NodeKind::Warn, || "skipping output to input port".into());
             }
             p => self.send(p),
         }

@@ -70,13 +70,18 @@ pub fn flow_mod(text: &str, actions: &[Action]) -> FlowMod {
 }
 
 impl World {
-    /// A secure bridge br0 with LOCAL and ports 2 and 3, whose datapath ports are 1, 2 and 3.
-    pub fn new() -> World {
+    /// A secure bridge br0 without ports.
+    pub fn empty() -> World {
         let mut sw = Switch::new(HashKey([1, 2]), Arc::new(Locked::default()));
         let now = Instant::from_secs(100);
         let spec = BridgeSpec { fail_mode: FailMode::Secure, ..BridgeSpec::default() };
         let br = sw.put_bridge("br0", spec, now);
-        let mut w = World { sw, br, now };
+        World { sw, br, now }
+    }
+
+    /// A secure bridge br0 with LOCAL and ports 2 and 3, whose datapath ports are 1, 2 and 3.
+    pub fn new() -> World {
+        let mut w = World::empty();
         w.port(OfPort::LOCAL.0, 1, "br0", VlanConfig::default());
         w.port(2, 2, "vm1p", VlanConfig::default());
         w.port(3, 3, "vm2p", VlanConfig::default());

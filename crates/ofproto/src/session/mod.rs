@@ -1,0 +1,227 @@
+//! One OpenFlow connection: negotiation, requests, asynchronous messages.
+//!
+//! Sans-I/O: [`Session::input`] takes what came, [`Session::take_output`] gives what is to go.
+//! Requests are answered in order, so a barrier is answered when its turn comes. A request that cannot be
+//! done is answered with an error that carries its first bytes; a peer that does not speak
+//! OpenFlow at all ends its own session and no other.
+//!
+//! Source: OpenFlow 1.5.1 §6 and §7; `ovs-vswitchd(8)` and OVS's "Asynchronous Messages" design
+//! for what service connections get.
+
+mod notify;
+mod refuse;
+mod requests;
+mod stats;
+mod wire;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base::Instant;
+use openflow::message::{AsyncConfig, Body, FlowFormat, PacketInFormat, PortStats, QueueStats};
+use openflow::version::Version;
+
+use crate::bridge::{Bridge, BridgeId};
+use crate::port::Port;
+use crate::switch::Switch;
+
+pub use refuse::Refusal;
+
+/// What only the daemon knows.
+pub trait Environment {
+    /// Counters of a port. `port` and `duration` are filled in by the caller.
+    fn port_stats(&self, bridge: BridgeId, port: &Port) -> PortStats;
+
+    /// Hands what caches have counted to the rules, so that counters are exact now.
+    fn pull_flow_stats(&self);
+
+    /// Counters of a port's queues. There are none unless QoS is configured.
+    fn queue_stats(&self, _bridge: BridgeId, _port: &Port) -> Vec<QueueStats> {
+        Vec::new()
+    }
+}
+
+/// Who is at the other end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// A configured controller.
+    Controller,
+    /// A tool on the management socket, which hears nothing it has not asked for.
+    Service,
+}
+
+/// Role of a controller.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RoleKind {
+    Equal,
+    Master,
+    Slave,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// No common version.
+    NoCommonVersion,
+    /// What came is not OpenFlow; says how.
+    Nonsense(String),
+    /// The bridge is gone.
+    NoBridge,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    /// Tells it from the other sessions of its bridge.
+    pub id: u64,
+    bridge: BridgeId,
+    kind: SessionKind,
+    /// Versions that may be spoken.
+    allowed: u32,
+    version: Option<Version>,
+    role: RoleKind,
+    /// Which master of the bridge it last was.
+    term: u64,
+    async_config: Option<AsyncConfig>,
+    miss_send_len: u16,
+    invalid_ttl: bool,
+    flow_format: FlowFormat,
+    flow_mod_table_id: bool,
+    packet_in_format: PacketInFormat,
+    controller_id: u16,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    closed: Option<Closed>,
+    last_input: Instant,
+    next_xid: u32,
+}
+
+/// Bytes of a packet that a table miss sends to a controller that says nothing else.
+const DEFAULT_MISS_SEND_LEN: u16 = 128;
+/// Bytes of an offending message that an error carries.
+const MAX_ERROR_DATA: usize = 64;
+
+impl Session {
+    /// A session that begins by saying hello. `allowed` is a bitmap of [`Version::bit`]; 0 means
+    /// all that OVS allows by default, 1.0 to 1.5.
+    pub fn new(bridge: &mut Bridge, kind: SessionKind, allowed: u32, now: Instant) -> Session {
+        bridge.next_session += 1;
+        let all = Version::ALL.iter().fold(0, |m, v| m | v.bit());
+        let allowed = if allowed & all == 0 { all } else { allowed & all };
+        let mut s = Session {
+            id: bridge.next_session,
+            bridge: bridge.id,
+            kind,
+            allowed,
+            version: None,
+            role: RoleKind::Equal,
+            term: 0,
+            async_config: None,
+            miss_send_len: match kind {
+                SessionKind::Controller => DEFAULT_MISS_SEND_LEN,
+                SessionKind::Service => 0,
+            },
+            invalid_ttl: false,
+            flow_format: FlowFormat::default(),
+            flow_mod_table_id: false,
+            packet_in_format: PacketInFormat::default(),
+            controller_id: 0,
+            input: Vec::new(),
+            output: Vec::new(),
+            closed: None,
+            last_input: now,
+            next_xid: 1,
+        };
+        let highest = Version::highest(allowed).unwrap_or(Version::Of10);
+        s.send(highest, 0, false, Body::Hello(allowed));
+        s
+    }
+
+    /// The bridge it is about.
+    pub fn bridge(&self) -> BridgeId {
+        self.bridge
+    }
+
+    /// The version agreed on.
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// Why it ended, if it did: send what is left of the output and close the connection.
+    pub fn closed(&self) -> Option<&Closed> {
+        self.closed.as_ref()
+    }
+
+    /// Bytes to send.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.output)
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// When something last came.
+    pub fn last_input(&self) -> Instant {
+        self.last_input
+    }
+
+    /// `other`, `master` or `slave`, as the Controller table's `role` column says.
+    pub fn role(&self) -> &'static str {
+        match self.role {
+            RoleKind::Equal => "other",
+            RoleKind::Master => "master",
+            RoleKind::Slave => "slave",
+        }
+    }
+
+    /// Whether packets that match no flow concern it: it speaks 1.2 or older, where a miss goes to
+    /// the controller, and takes them ([`Bridge::set_miss_to_controller`]).
+    pub fn wants_misses(&self) -> bool {
+        let old = self.version.is_none_or(|v| v < Version::Of13);
+        let listens = self.kind == SessionKind::Controller || self.miss_send_len > 0;
+        old && listens && self.controller_id == 0 && self.closed.is_none()
+    }
+
+    /// Asks whether the peer lives; it answers with an echo reply, which counts as input.
+    pub fn send_echo(&mut self) {
+        let version = self.version.unwrap_or(Version::Of10);
+        let xid = self.xid();
+        self.send(version, xid, false, Body::EchoRequest(Vec::new()));
+    }
+
+    /// Takes bytes that came.
+    pub fn input(&mut self, sw: &mut Switch, env: &dyn Environment, now: Instant, bytes: &[u8]) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.last_input = now;
+        self.input.extend_from_slice(bytes);
+        let input = core::mem::take(&mut self.input);
+        let mut rest = &input[..];
+        while self.closed.is_none() {
+            match openflow::message::frame_len(rest) {
+                Ok(Some(n)) if n <= rest.len() => {
+                    let (frame, tail) = rest.split_at(n);
+                    rest = tail;
+                    self.frame(sw, env, now, frame);
+                }
+                Ok(_) => break,
+                Err(e) => self.close(Closed::Nonsense(alloc::format!("{e}"))),
+            }
+        }
+        if self.closed.is_none() {
+            self.input = rest.to_vec();
+        }
+    }
+
+    fn close(&mut self, why: Closed) {
+        self.closed = Some(why);
+    }
+
+    fn xid(&mut self) -> u32 {
+        self.next_xid = self.next_xid.wrapping_add(1);
+        self.next_xid
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a request is refused, and the error that says so.
+
+use openflow::error::OfError;
+
+use crate::table::FlowModError;
+
+/// Why a request was refused. One row per error of OpenFlow that the switch itself finds; what is wrong
+/// with a message's form is the codec's.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `OFPBRC_BAD_TYPE`
+    #[error("the message is not supported")]
+    BadType,
+    /// `OFPBRC_BAD_STAT`
+    #[error("the statistics are not supported")]
+    BadStat,
+    /// `OFPBRC_IS_SLAVE`
+    #[error("a slave may not change the switch")]
+    IsSlave,
+    /// `OFPBRC_BUFFER_UNKNOWN`
+    #[error("no such buffer")]
+    BufferUnknown,
+    /// `OFPBRC_BAD_PORT`
+    #[error("no such port")]
+    BadPort,
+    /// `OFPBRC_BAD_TABLE_ID`
+    #[error("no such table")]
+    BadTable,
+    /// `OFPPMFC_BAD_PORT`
+    #[error("no such port")]
+    PortModBadPort,
+    /// `OFPPMFC_BAD_HW_ADDR`
+    #[error("the port has another address")]
+    PortModBadAddress,
+    /// `OFPTMFC_BAD_TABLE`
+    #[error("no such table")]
+    TableModBadTable,
+    /// `OFPQOFC_BAD_PORT`
+    #[error("no such port")]
+    QueueBadPort,
+    /// `OFPQOFC_BAD_QUEUE`
+    #[error("no such queue")]
+    QueueBadQueue,
+    /// `OFPRRFC_STALE`
+    #[error("the generation is older than one seen before")]
+    RoleStale,
+    /// `OFPRRFC_BAD_ROLE`
+    #[error("no such role")]
+    RoleBad,
+    /// Of a flow mod or its actions.
+    #[error(transparent)]
+    Flow(#[from] FlowModError),
+}
+
+impl Refusal {
+    /// The error on the wire.
+    pub fn error(self) -> OfError {
+        use OfError as E;
+        match self {
+            Refusal::BadType => E::OFPBRC_BAD_TYPE,
+            Refusal::BadStat => E::OFPBRC_BAD_STAT,
+            Refusal::IsSlave => E::OFPBRC_IS_SECONDARY,
+            Refusal::BufferUnknown => E::OFPBRC_BUFFER_UNKNOWN,
+            Refusal::BadPort => E::OFPBRC_BAD_PORT,
+            Refusal::BadTable => E::OFPBRC_BAD_TABLE_ID,
+            Refusal::PortModBadPort => E::OFPPMFC_BAD_PORT,
+            Refusal::PortModBadAddress => E::OFPPMFC_BAD_HW_ADDR,
+            Refusal::TableModBadTable => E::OFPTMFC_BAD_TABLE,
+            Refusal::QueueBadPort => E::OFPQOFC_BAD_PORT,
+            Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
+            Refusal::RoleStale => E::OFPRRFC_STALE,
+            Refusal::RoleBad => E::OFPRRFC_BAD_ROLE,
+            Refusal::Flow(e) => match e {
+                FlowModError::Overlap => E::OFPFMFC_OVERLAP,
+                FlowModError::BadTable(_) => E::OFPBRC_BAD_TABLE_ID,
+                FlowModError::Permission => E::OFPBRC_EPERM,
+                FlowModError::BadOutPort(_) => E::OFPBAC_BAD_OUT_PORT,
+                FlowModError::BadOutGroup(_) => E::OFPBAC_BAD_OUT_GROUP,
+                FlowModError::BadMeter(_) => E::OFPMMFC_INVALID_METER,
+                FlowModError::BadGoto(..) => E::OFPBIC_BAD_TABLE_ID,
+                FlowModError::BadAction => E::OFPBAC_BAD_TYPE,
+            },
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Requests and what is done about them.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use base::{DpPort, Instant, OfPort};
+use dpif::FlowStats;
+use flow::FlowKey;
+use openflow::message::{Body, Features, Message, PacketOut, Role, SwitchConfig, capability};
+use openflow::version::Version;
+use packet::PacketBuf;
+
+use super::{Closed, Environment, Refusal, RoleKind, Session, SessionKind};
+use crate::bridge::Execute;
+use crate::event::Event;
+use crate::switch::Switch;
+use crate::table::check_actions;
+use crate::xlate::Effect;
+
+/// Actions that 1.0's features reply names: all of them.
+const OF10_ACTIONS: u32 = 0xfff;
+/// Tables that controllers see.
+const N_VISIBLE: u8 = crate::table::INTERNAL_TABLE.0;
+
+impl Session {
+    /// Does what a message asks. The caller answers an `Err` with an error message.
+    pub(super) fn handle(
+        &mut self,
+        sw: &mut Switch,
+        env: &dyn Environment,
+        now: Instant,
+        m: &Message,
+    ) -> Result<(), Refusal> {
+        let Some(br) = sw.bridge_mut(self.bridge) else {
+            self.close(Closed::NoBridge);
+            return Ok(());
+        };
+        if self.role == RoleKind::Slave && changes_switch(&m.body) {
+            return Err(Refusal::IsSlave);
+        }
+        match &m.body {
+            Body::Hello(_) | Body::EchoReply(_) | Body::Error(_) => {}
+            Body::EchoRequest(data) => self.reply(m, Body::EchoReply(data.clone())),
+            Body::BarrierRequest => self.reply(m, Body::BarrierReply),
+            Body::FeaturesRequest => {
+                let mut f = Features {
+                    dpid: br.spec.dpid,
+                    n_tables: N_VISIBLE,
+                    capabilities: capability::FLOW_STATS
+                        | capability::TABLE_STATS
+                        | capability::PORT_STATS
+                        | capability::QUEUE_STATS,
+                    actions: OF10_ACTIONS,
+                    ..Features::default()
+                };
+                if m.version == Version::Of10 {
+                    f.capabilities |= capability::ARP_MATCH_IP;
+                } else {
+                    f.capabilities |= capability::GROUP_STATS;
+                }
+                if m.version < Version::Of13 {
+                    f.ports = br.ports.values().map(|p| p.desc()).collect();
+                }
+                self.reply(m, Body::FeaturesReply(Box::new(f)));
+            }
+            Body::GetConfigRequest => {
+                let invalid_ttl = matches!(m.version, Version::Of11 | Version::Of12);
+                let config = SwitchConfig {
+                    frag: br.config.frag,
+                    invalid_ttl_to_controller: invalid_ttl.then_some(self.invalid_ttl),
+                    miss_send_len: self.miss_send_len,
+                };
+                self.reply(m, Body::GetConfigReply(config));
+            }
+            Body::SetConfig(c) => {
+                // Reassembly is not possible and silently stays off.
+                if self.role != RoleKind::Slave && c.frag != 2 && c.frag != br.config.frag {
+                    br.config.frag = c.frag;
+                    br.changed();
+                }
+                if let Some(v) = c.invalid_ttl_to_controller {
+                    self.invalid_ttl = v;
+                }
+                self.miss_send_len = c.miss_send_len;
+            }
+            Body::FlowMod(fm) => {
+                br.flow_mod(fm, now)?;
+                if fm.buffer_id.is_some() {
+                    return Err(Refusal::BufferUnknown);
+                }
+            }
+            Body::PacketOut(po) => self.packet_out(sw, now, po)?,
+            Body::PortMod(pm) => match br.port_mod(pm) {
+                Ok(true) => {}
+                Ok(false) => return Err(Refusal::PortModBadPort),
+                Err(crate::WrongAddress) => return Err(Refusal::PortModBadAddress),
+            },
+            Body::TableMod(t) => {
+                if t.table.0 >= N_VISIBLE && t.table != base::TableId::ALL {
+                    return Err(Refusal::TableModBadTable);
+                }
+            }
+            Body::RoleRequest(r) => self.role_request(sw, m, r)?,
+            Body::GetAsyncRequest => {
+                let config = self.async_config();
+                self.reply(m, Body::GetAsyncReply(config));
+            }
+            Body::SetAsync(c) => self.async_config = Some(*c),
+            Body::SetControllerId(id) => self.controller_id = *id,
+            Body::SetFlowFormat(f) => self.flow_format = *f,
+            Body::FlowModTableId(on) => self.flow_mod_table_id = *on,
+            Body::SetPacketInFormat(f) => self.packet_in_format = *f,
+            body => self.stats_request(sw, env, now, m, body)?,
+        }
+        Ok(())
+    }
+
+    /// Roles (OpenFlow 1.5.1 §6.3.6). A generation older than the newest seen is refused.
+    fn role_request(&mut self, sw: &mut Switch, m: &Message, r: &Role) -> Result<(), Refusal> {
+        let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
+        if matches!(r.role, 2 | 3)
+            && let Some(id) = r.generation_id
+        {
+            if br.role_generation.is_some_and(|old| (id.wrapping_sub(old) as i64) < 0) {
+                return Err(Refusal::RoleStale);
+            }
+            br.role_generation = Some(id);
+        }
+        self.role = match r.role {
+            0 => self.role,
+            1 => RoleKind::Equal,
+            2 => {
+                if self.role != RoleKind::Master {
+                    br.role_term += 1;
+                    self.term = br.role_term;
+                    br.events.push(Event::Master { session: self.id, term: self.term });
+                }
+                RoleKind::Master
+            }
+            3 => RoleKind::Slave,
+            _ => return Err(Refusal::RoleBad),
+        };
+        let role = match self.role {
+            RoleKind::Equal => 1,
+            RoleKind::Master => 2,
+            RoleKind::Slave => 3,
+        };
+        let reply = Role { role, generation_id: br.role_generation };
+        self.reply(m, Body::RoleReply(reply));
+        Ok(())
+    }
+
+    /// Translates the actions of a packet-out and hands the packet to the datapath.
+    fn packet_out(&self, sw: &mut Switch, now: Instant, po: &PacketOut) -> Result<(), Refusal> {
+        if po.buffer_id.is_some() {
+            return Err(Refusal::BufferUnknown);
+        }
+        let in_port = OfPort(po.metadata.pkt.in_port as u16);
+        let from_nowhere = matches!(in_port, OfPort::NONE | OfPort::CONTROLLER);
+        if !in_port.is_real() && !from_nowhere {
+            return Err(Refusal::BadPort);
+        }
+        check_actions(&po.actions, None)?;
+        let mut packet = PacketBuf::from_frame(&po.packet);
+        let mut flow: FlowKey = po.metadata;
+        flow.actset_output = u32::from(OfPort::UNSET.0);
+        flow::extract(&mut packet, &mut flow.pkt);
+        let x = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
+        let n_bytes = po.packet.len() as u64;
+        x.credits.add(&FlowStats { n_packets: 1, n_bytes, used: Some(now), tcp_flags: 0 });
+        for e in &x.effects {
+            let Effect::LearnMac(id, sighting) = e;
+            if let Some(b) = sw.bridge_mut(*id) {
+                b.learn_mac(sighting, now);
+            }
+        }
+        let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
+        let mut key = flow.pkt;
+        key.in_port = br.port(in_port).map_or(DpPort::NONE, |p| p.spec.dp_port).0;
+        let actions: Arc<[dpif::DpAction]> = x.actions.into();
+        br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
+        Ok(())
+    }
+
+    /// Bytes of a packet-in for a miss.
+    pub(super) fn miss_len(&self) -> u16 {
+        self.miss_send_len
+    }
+
+    pub(super) fn is_service(&self) -> bool {
+        self.kind == SessionKind::Service
+    }
+}
+
+/// Whether only a master or equal may ask it.
+fn changes_switch(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::FlowMod(_)
+            | Body::PacketOut(_)
+            | Body::PortMod(_)
+            | Body::TableMod(_)
+            | Body::BundleCtrl(_)
+            | Body::BundleAdd(_)
+    )
+}

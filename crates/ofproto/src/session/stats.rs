@@ -1,0 +1,205 @@
+//! Statistics: flows, tables, ports.
+//!
+//! A reply longer than a message is sent in parts, all but the last with the "more" flag.
+
+use alloc::vec::Vec;
+
+use base::{Instant, OfPort, TableId};
+use openflow::message::{
+    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableDesc, TableStats,
+};
+use openflow::version::Version;
+
+use super::{Environment, Refusal, Session};
+use crate::rule::Rule;
+use crate::switch::Switch;
+use crate::table::{Criteria, INTERNAL_TABLE};
+
+/// Flows that a table holds at least, as OVS says.
+const MAX_ENTRIES: u32 = 1_000_000;
+/// Items to try in one part.
+const PART: usize = 256;
+
+impl Session {
+    pub(super) fn stats_request(
+        &mut self,
+        sw: &mut Switch,
+        env: &dyn Environment,
+        now: Instant,
+        m: &Message,
+        body: &Body,
+    ) -> Result<(), Refusal> {
+        let id = self.bridge;
+        let Some(br) = sw.bridge(id) else { return Ok(()) };
+        match body {
+            Body::DescRequest => {
+                self.reply(m, Body::DescReply(alloc::boxed::Box::new(br.spec.desc.clone())));
+            }
+            Body::FlowStatsRequest(r) => {
+                let c = criteria(r)?;
+                env.pull_flow_stats();
+                let flows = br.tables.select(&c).map(|r| flow_stats(r, now));
+                self.reply_parts(m, flows, Body::FlowStatsReply);
+            }
+            Body::AggregateRequest(r) => {
+                let c = criteria(r)?;
+                env.pull_flow_stats();
+                let mut sum = AggregateStats::default();
+                for r in br.tables.select(&c) {
+                    sum.n_packets = sum.n_packets.saturating_add(r.stats.n_packets());
+                    sum.n_bytes = sum.n_bytes.saturating_add(r.stats.n_bytes());
+                    sum.n_flows += 1;
+                }
+                self.reply(m, Body::AggregateReply(sum));
+            }
+            Body::TableStatsRequest => {
+                env.pull_flow_stats();
+                let rows = br.tables.visible().map(|(table, t)| TableStats {
+                    table,
+                    max_entries: MAX_ENTRIES,
+                    active: u32::try_from(t.len()).unwrap_or(u32::MAX),
+                    lookup: t.stats.n_lookup(),
+                    matched: t.stats.n_matched(),
+                    ..TableStats::default()
+                });
+                self.reply_parts(m, rows, Body::TableStatsReply);
+            }
+            Body::TableDescRequest => {
+                let rows = br
+                    .tables
+                    .visible()
+                    .map(|(table, _)| TableDesc { table, ..TableDesc::default() });
+                self.reply_parts(m, rows, Body::TableDescReply);
+            }
+            Body::PortStatsRequest(port) => {
+                if *port != OfPort::NONE && br.port(*port).is_none() {
+                    return Err(Refusal::BadPort);
+                }
+                let rows =
+                    br.ports.values().filter(|p| *port == OfPort::NONE || *port == p.ofport).map(
+                        |p| PortStats {
+                            port: p.ofport,
+                            duration: Some(now.since(p.created)),
+                            ..env.port_stats(id, p)
+                        },
+                    );
+                self.reply_parts(m, rows, Body::PortStatsReply);
+            }
+            Body::PortDescRequest(port) => {
+                let all = *port == OfPort::NONE || m.version < Version::Of15;
+                if !all && br.port(*port).is_none() {
+                    return Err(Refusal::BadPort);
+                }
+                let rows = br.ports.values().filter(|p| all || *port == p.ofport).map(|p| p.desc());
+                self.reply_parts(m, rows, Body::PortDescReply);
+            }
+            Body::QueueStatsRequest(port, queue) => {
+                let all = matches!(*port, OfPort::NONE | OfPort::ALL);
+                if !all && br.port(*port).is_none() {
+                    return Err(Refusal::QueueBadPort);
+                }
+                let rows: Vec<_> = br
+                    .ports
+                    .values()
+                    .filter(|p| all || *port == p.ofport)
+                    .flat_map(|p| env.queue_stats(id, p))
+                    .filter(|q| *queue == u32::MAX || *queue == q.queue)
+                    .collect();
+                if rows.is_empty() && *queue != u32::MAX {
+                    return Err(Refusal::QueueBadQueue);
+                }
+                self.reply_parts(m, rows.into_iter(), Body::QueueStatsReply);
+            }
+            body if is_multipart(body) => return Err(Refusal::BadStat),
+            _ => return Err(Refusal::BadType),
+        }
+        Ok(())
+    }
+
+    /// Sends items in as many messages as needed, at least one.
+    fn reply_parts<T: Clone>(
+        &mut self,
+        m: &Message,
+        items: impl Iterator<Item = T>,
+        make: fn(Vec<T>) -> Body,
+    ) {
+        let mut items = items.peekable();
+        loop {
+            let part: Vec<T> = items.by_ref().take(PART).collect();
+            let last = items.peek().is_none();
+            self.reply_halves(m, part, last, make);
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Sends items in one message, or in two halves if they are too long for one.
+    fn reply_halves<T: Clone>(
+        &mut self,
+        m: &Message,
+        mut part: Vec<T>,
+        last: bool,
+        make: fn(Vec<T>) -> Body,
+    ) {
+        let second = part.split_off(part.len().div_ceil(2));
+        if !second.is_empty() {
+            let whole: Vec<T> = part.iter().chain(&second).cloned().collect();
+            if self.try_part(m, !last, make(whole)) {
+                return;
+            }
+            self.reply_halves(m, part, false, make);
+            self.reply_halves(m, second, last, make);
+        } else {
+            self.try_part(m, !last, make(part));
+        }
+    }
+
+    /// Sends a part if it fits a message.
+    fn try_part(&mut self, to: &Message, more: bool, body: Body) -> bool {
+        self.try_push(&Message { version: to.version, xid: to.xid, nicira: to.nicira, more, body })
+    }
+}
+
+fn criteria(r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
+    if r.table == INTERNAL_TABLE {
+        return Err(Refusal::BadTable);
+    }
+    Ok(Criteria {
+        match_: r.match_,
+        strict: None,
+        table: (r.table != TableId::ALL).then_some(r.table),
+        cookie: (r.cookie, r.cookie_mask),
+        out_port: r.out_port,
+        out_group: r.out_group,
+    })
+}
+
+fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
+    let secs = |t: Instant| u32::try_from(now.since(t).as_secs()).unwrap_or(u32::MAX);
+    FlowStats {
+        match_: r.match_.expand(),
+        cookie: r.cookie.0,
+        table: r.table,
+        priority: r.priority,
+        duration: now.since(r.created),
+        idle_timeout: r.idle_timeout,
+        hard_timeout: r.hard_timeout,
+        idle_age: Some(secs(r.stats.used())),
+        hard_age: Some(secs(r.modified)),
+        n_packets: r.stats.n_packets(),
+        n_bytes: r.stats.n_bytes(),
+        importance: r.importance,
+        flags: r.flags,
+        actions: r.actions.to_vec(),
+    }
+}
+
+/// Whether a body is a multipart ("stats") request that is not known here.
+fn is_multipart(body: &Body) -> bool {
+    match body {
+        Body::TableFeaturesRequest(_) => true,
+        Body::Raw(kind, _) => kind.name().contains("ST_") || kind.name().contains("OFPMP"),
+        _ => false,
+    }
+}

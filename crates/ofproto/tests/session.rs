@@ -1,0 +1,465 @@
+//! OpenFlow connections: conversations in bytes.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use base::{MacAddr, OfPort, TableId};
+use common::{NORMAL, World, flow_mod, output};
+use ofproto::{BridgeId, Closed, Environment, Event, Port, Session, SessionKind};
+use openflow::action::Action;
+use openflow::error::OfError;
+use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
+use openflow::message::*;
+use openflow::version::Version;
+use proptest::prelude::*;
+
+struct Env;
+
+impl Environment for Env {
+    fn port_stats(&self, _: BridgeId, p: &Port) -> PortStats {
+        PortStats { rx_packets: u64::from(p.ofport.0), ..PortStats::default() }
+    }
+    fn pull_flow_stats(&self) {}
+}
+
+fn session(w: &mut World, kind: SessionKind, version: Version) -> Session {
+    let now = w.now;
+    let mut s = Session::new(w.bridge(), kind, 0, now);
+    let hello = received(&mut s);
+    assert!(matches!(hello[..], [Message { body: Body::Hello(_), .. }]));
+    send(w, &mut s, version, Body::Hello(version.bit()));
+    assert_eq!(s.version(), Some(version));
+    assert!(received(&mut s).is_empty());
+    s
+}
+
+fn message(version: Version, xid: u32, body: Body) -> Message {
+    Message { version, xid, nicira: false, more: false, body }
+}
+
+fn send(w: &mut World, s: &mut Session, version: Version, body: Body) {
+    let bytes = message(version, 77, body).encode(Default::default()).unwrap();
+    let now = w.now;
+    s.input(&mut w.sw, &Env, now, &bytes);
+}
+
+/// What the peer would read.
+fn received(s: &mut Session) -> Vec<Message> {
+    let bytes = s.take_output();
+    let (mut rest, mut out) = (&bytes[..], Vec::new());
+    while !rest.is_empty() {
+        let n = openflow::message::frame_len(rest).unwrap().unwrap();
+        let (frame, tail) = rest.split_at(n);
+        out.push(Message::decode(frame, Default::default()).unwrap());
+        rest = tail;
+    }
+    out
+}
+
+fn ask(w: &mut World, s: &mut Session, body: Body) -> Vec<Message> {
+    let version = s.version().unwrap();
+    send(w, s, version, body);
+    received(s)
+}
+
+fn one(w: &mut World, s: &mut Session, body: Body) -> Body {
+    let mut got = ask(w, s, body);
+    assert_eq!(got.len(), 1, "{got:?}");
+    let m = got.remove(0);
+    assert_eq!(m.xid, 77);
+    m.body
+}
+
+fn refused(w: &mut World, s: &mut Session, body: Body) -> OfError {
+    let version = s.version().unwrap();
+    let bytes = message(version, 77, body.clone()).encode(Default::default()).unwrap();
+    let Body::Error(e) = one(w, s, body) else { panic!() };
+    assert_eq!(e.data, bytes[..bytes.len().min(64)], "the offending message's first bytes");
+    e.error.unwrap()
+}
+
+fn all_flows() -> FlowStatsRequest {
+    FlowStatsRequest {
+        match_: flow::Match::ANY,
+        cookie: 0,
+        cookie_mask: 0,
+        out_port: OfPort::NONE,
+        out_group: GROUP_ANY,
+        table: TableId::ALL,
+    }
+}
+
+const ALL: [Version; 4] = [Version::Of10, Version::Of13, Version::Of14, Version::Of15];
+
+#[test]
+fn the_highest_common_version_is_spoken() {
+    for v in ALL {
+        session(&mut World::new(), SessionKind::Service, v);
+    }
+    let mut w = World::new();
+    let now = w.now;
+    let mut s = Session::new(w.bridge(), SessionKind::Service, Version::Of13.bit(), now);
+    received(&mut s);
+    send(&mut w, &mut s, Version::Of10, Body::Hello(Version::Of10.bit()));
+    let got = received(&mut s);
+    assert!(matches!(got[..], [Message { body: Body::Error(_), .. }]), "{got:?}");
+    assert_eq!(s.closed(), Some(&Closed::NoCommonVersion));
+}
+
+#[test]
+fn answers_come_in_order_and_bytes_may_come_in_any_pieces() {
+    for v in ALL {
+        let mut w = World::story();
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let mut bytes = Vec::new();
+        for (xid, body) in [
+            (1, Body::EchoRequest(vec![1, 2, 3])),
+            (2, Body::FlowMod(Box::new(flow_mod("priority=7,tcp", &[output(2)])))),
+            (3, Body::BarrierRequest),
+            (4, Body::FeaturesRequest),
+            (5, Body::FlowStatsRequest(all_flows())),
+            (6, Body::GetConfigRequest),
+        ] {
+            bytes.extend(message(v, xid, body).encode(Default::default()).unwrap());
+        }
+        let now = w.now;
+        for b in bytes {
+            s.input(&mut w.sw, &Env, now, &[b]);
+        }
+        let got = received(&mut s);
+        let xids: Vec<u32> = got.iter().map(|m| m.xid).collect();
+        assert_eq!(xids, [1, 3, 4, 5, 6]);
+        assert_eq!(got[0].body, Body::EchoReply(vec![1, 2, 3]));
+        let Body::FeaturesReply(f) = &got[2].body else { panic!() };
+        assert_eq!((f.n_tables, f.n_buffers), (254, 0));
+        assert_eq!(f.ports.len(), if v < Version::Of13 { 3 } else { 0 });
+        let Body::FlowStatsReply(flows) = &got[3].body else { panic!() };
+        assert_eq!(flows.len(), 8);
+        assert_eq!(flows[3].actions, [output(2)]);
+        let Body::GetConfigReply(c) = &got[4].body else { panic!() };
+        assert_eq!((c.frag, c.miss_send_len), (0, 0));
+    }
+}
+
+#[test]
+fn statistics_tell_what_was_counted() {
+    for v in ALL {
+        let mut w = World::new();
+        w.add("cookie=5,priority=3,udp", &[output(3)]);
+        w.add("table=7,priority=3,arp", &[NORMAL]);
+        w.pass(2);
+        w.run("in_port=2,udp");
+        w.run("in_port=2,arp");
+        w.pass(3);
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let Body::FlowStatsReply(f) = one(&mut w, &mut s, Body::FlowStatsRequest(all_flows()))
+        else {
+            panic!()
+        };
+        let f0 = &f[0];
+        assert_eq!((f.len(), f0.cookie, f0.priority, f0.n_packets, f0.n_bytes), (2, 5, 3, 1, 60));
+        assert_eq!(f0.duration.as_secs(), 5);
+        let only = FlowStatsRequest { out_port: OfPort(3), ..all_flows() };
+        let Body::AggregateReply(a) = one(&mut w, &mut s, Body::AggregateRequest(only)) else {
+            panic!()
+        };
+        assert_eq!((a.n_flows, a.n_packets, a.n_bytes), (1, 1, 60));
+        let tables: Vec<TableStats> = ask(&mut w, &mut s, Body::TableStatsRequest)
+            .into_iter()
+            .flat_map(|m| match m.body {
+                Body::TableStatsReply(t) => t,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(tables.len(), 254);
+        assert_eq!((tables[0].active, tables[0].lookup, tables[0].matched), (1, 2, 1));
+        let Body::PortStatsReply(p) = one(&mut w, &mut s, Body::PortStatsRequest(OfPort::NONE))
+        else {
+            panic!()
+        };
+        let ports: Vec<(u16, u64)> = p.iter().map(|p| (p.port.0, p.rx_packets)).collect();
+        assert_eq!(ports, [(2, 2), (3, 3), (0xfffe, 0xfffe)]);
+        let Body::PortStatsReply(p) = one(&mut w, &mut s, Body::PortStatsRequest(OfPort(3))) else {
+            panic!()
+        };
+        assert_eq!(p.len(), 1);
+        let Body::PortDescReply(p) = one(&mut w, &mut s, Body::PortDescRequest(OfPort::NONE))
+        else {
+            panic!()
+        };
+        assert_eq!((p[0].name.as_str(), p.len()), ("vm1p", 3));
+        let Body::QueueStatsReply(q) =
+            one(&mut w, &mut s, Body::QueueStatsRequest(OfPort::ALL, u32::MAX))
+        else {
+            panic!()
+        };
+        assert!(q.is_empty());
+        assert_eq!(
+            refused(&mut w, &mut s, Body::PortStatsRequest(OfPort(9))),
+            OfError::OFPBRC_BAD_PORT
+        );
+    }
+}
+
+#[test]
+fn a_long_dump_comes_in_parts_none_too_long() {
+    let mut w = World::new();
+    for i in 0..3000u32 {
+        let ip = std::net::Ipv4Addr::from(0x0a00_0000 + i);
+        w.add(&format!("ip,nw_src={ip}"), &[output(3), output(2), NORMAL]);
+    }
+    for v in ALL {
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let parts = ask(&mut w, &mut s, Body::FlowStatsRequest(all_flows()));
+        let n: usize = parts
+            .iter()
+            .map(|m| {
+                assert!(m.encode(Default::default()).unwrap().len() <= 65535);
+                let Body::FlowStatsReply(f) = &m.body else { panic!() };
+                f.len()
+            })
+            .sum();
+        assert_eq!(n, 3000);
+        let more: Vec<bool> = parts.iter().map(|m| m.more).collect();
+        assert!(more[..more.len() - 1].iter().all(|&m| m) && !more[more.len() - 1], "{v}");
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_done_are_refused_by_name() {
+    for v in ALL {
+        let mut w = World::new();
+        w.add("priority=5,ip", &[]);
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let mut no = |body, e: OfError| assert_eq!(refused(&mut w, &mut s, body), e, "{e}");
+        let fm = |text: &str, actions: &[Action]| {
+            let mut fm = flow_mod(text, actions);
+            fm.table.get_or_insert(TableId(0));
+            fm
+        };
+        let over = fm("priority=5,tcp,check_overlap", &[]);
+        no(Body::FlowMod(Box::new(over)), OfError::OFPFMFC_OVERLAP);
+        if v >= Version::Of13 {
+            let own = fm("table=254", &[]);
+            no(Body::FlowMod(Box::new(own)), OfError::OFPBRC_EPERM);
+            let group = fm("", &[Action::Group(3)]);
+            no(Body::FlowMod(Box::new(group)), OfError::OFPBAC_BAD_OUT_GROUP);
+        }
+        let po = PacketOut {
+            buffer_id: Some(4),
+            metadata: flow::FlowKey::from(flow::PacketKey { in_port: 2, ..Default::default() }),
+            actions: vec![output(3)],
+            packet: Vec::new(),
+        };
+        no(Body::PacketOut(Box::new(po)), OfError::OFPBRC_BUFFER_UNKNOWN);
+        let pm = |port, hw_addr| {
+            Body::PortMod(PortMod { port: OfPort(port), hw_addr, ..PortMod::default() })
+        };
+        no(pm(9, MacAddr::ZERO), OfError::OFPPMFC_BAD_PORT);
+        no(pm(2, MacAddr::ZERO), OfError::OFPPMFC_BAD_HW_ADDR);
+    }
+}
+
+#[test]
+fn a_packet_out_is_translated_and_handed_to_the_datapath() {
+    for v in ALL {
+        let mut w = World::new();
+        w.add("in_port=2", &[output(3)]);
+        w.bridge().take_events();
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let table = Action::Output { port: OfPort::TABLE, max_len: 0 };
+        let po = PacketOut {
+            buffer_id: None,
+            metadata: flow::FlowKey::from(flow::PacketKey { in_port: 2, ..Default::default() }),
+            actions: vec![Action::SetEthDst(MacAddr([9; 6])), table],
+            packet: vec![1; 60],
+        };
+        assert!(ask(&mut w, &mut s, Body::PacketOut(Box::new(po))).is_empty());
+        let events = w.bridge().take_events();
+        let [Event::Execute(e)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((e.packet.frame(), e.key.in_port), (&[1; 60][..], 2));
+        let text = dpif::text::format_actions(&e.actions, dpif::text::NO_NAMES).to_string();
+        assert_eq!(text, "set(eth(dst=09:09:09:09:09:09)),3");
+        let rule = w.bridge().tables().select(&Default::default()).next().unwrap().clone();
+        assert_eq!(rule.stats.n_packets(), 1);
+    }
+}
+
+fn deliver(w: &mut World, sessions: &mut [&mut Session]) {
+    for e in w.bridge().take_events() {
+        for s in sessions.iter_mut() {
+            s.notify(&e);
+        }
+    }
+}
+
+#[test]
+fn a_controller_hears_what_a_tool_does_not() {
+    for v in ALL {
+        let mut w = World::new();
+        w.bridge().take_events();
+        let mut c = session(&mut w, SessionKind::Controller, v);
+        let mut t = session(&mut w, SessionKind::Service, v);
+        w.add("in_port=2,hard_timeout=3,send_flow_rem,cookie=6", &[]);
+        w.pass(3);
+        let now = w.now;
+        w.bridge().expire(now);
+        w.port(7, 7, "new", Default::default());
+        deliver(&mut w, &mut [&mut c, &mut t]);
+        let got = received(&mut c);
+        let [
+            Message { body: Body::FlowRemoved(r), .. },
+            Message { body: Body::PortStatus(PortReason::Add, p), .. },
+        ] = &got[..]
+        else {
+            panic!("{got:?}")
+        };
+        assert_eq!((r.cookie, r.duration.as_secs(), p.port), (6, 3, OfPort(7)));
+        assert!(received(&mut t).is_empty());
+        let config = SwitchConfig { miss_send_len: 20, ..SwitchConfig::default() };
+        send(&mut w, &mut t, v, Body::SetConfig(config));
+        let (br, now) = (w.br, w.now);
+        w.sw.remove_port(br, OfPort(7));
+        w.pass(1);
+        let _ = now;
+        deliver(&mut w, &mut [&mut c, &mut t]);
+        assert_eq!((received(&mut c).len(), received(&mut t).len()), (1, 1));
+    }
+}
+
+#[test]
+fn packet_ins_are_cut_to_what_was_asked() {
+    for v in ALL {
+        let mut w = World::new();
+        let mut c = session(&mut w, SessionKind::Controller, v);
+        assert_eq!(c.wants_misses(), v < Version::Of13);
+        w.bridge().set_miss_to_controller(c.wants_misses());
+        let to = Action::Output { port: OfPort::CONTROLLER, max_len: 10 };
+        w.add("udp,cookie=3", &[to]);
+        w.bridge().take_events();
+        for packet in ["in_port=2,udp", "in_port=2,tcp"] {
+            let key = w.dp_key(packet);
+            for a in w.run_key(&key).actions {
+                let dpif::DpAction::Userspace(u) = a else { panic!() };
+                let dpif::UserspaceCookie::Controller(u) = *u else { panic!() };
+                let (_, e) = w.sw.packet_in(&u, &[5; 300], &key).unwrap();
+                w.bridge().push_event(e);
+            }
+        }
+        deliver(&mut w, &mut [&mut c]);
+        let lens: Vec<(usize, u32)> = received(&mut c)
+            .into_iter()
+            .map(|m| match m.body {
+                Body::PacketIn(p) => {
+                    assert_eq!(p.metadata.key.pkt.in_port, 2);
+                    (p.packet.len(), p.total_len)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let miss = [(10, 300), (128, 300)];
+        assert_eq!(lens, miss[..if v < Version::Of13 { 2 } else { 1 }]);
+    }
+}
+
+#[test]
+fn one_master_at_a_time_and_slaves_only_look() {
+    let mut w = World::new();
+    let v = Version::Of13;
+    w.bridge().take_events();
+    let mut a = session(&mut w, SessionKind::Controller, v);
+    let mut b = session(&mut w, SessionKind::Controller, v);
+    let role = |role, id| Body::RoleRequest(Role { role, generation_id: Some(id) });
+    let reply = one(&mut w, &mut a, role(2, 5));
+    assert_eq!(reply, Body::RoleReply(Role { role: 2, generation_id: Some(5) }));
+    one(&mut w, &mut b, role(2, 6));
+    deliver(&mut w, &mut [&mut a, &mut b]);
+    assert_eq!((a.role(), b.role()), ("slave", "master"));
+    let fm = Body::FlowMod(Box::new(FlowMod { table: Some(TableId(0)), ..FlowMod::default() }));
+    assert_eq!(refused(&mut w, &mut a, fm.clone()), OfError::OFPBRC_IS_SECONDARY);
+    assert!(ask(&mut w, &mut b, fm).is_empty());
+    assert_eq!(refused(&mut w, &mut a, role(2, 4)), OfError::OFPRRFC_STALE);
+    assert_eq!(w.bridge().tables().n_visible(), 1);
+}
+
+#[test]
+fn nonsense_ends_the_session_alone() {
+    let mut w = World::new();
+    let (mut good, mut bad) = (
+        session(&mut w, SessionKind::Controller, Version::Of13),
+        session(&mut w, SessionKind::Controller, Version::Of13),
+    );
+    let now = w.now;
+    bad.input(&mut w.sw, &Env, now, &[4, 0, 0, 3, 0, 0, 0, 0]);
+    assert!(matches!(bad.closed(), Some(Closed::Nonsense(_))), "{:?}", bad.closed());
+    bad.input(&mut w.sw, &Env, now, b"GET / HTTP/1.1\r\n");
+    let echo = one(&mut w, &mut good, Body::EchoRequest(Vec::new()));
+    assert_eq!(echo, Body::EchoReply(Vec::new()));
+    let mut early = Session::new(w.bridge(), SessionKind::Service, 0, now);
+    early.input(&mut w.sw, &Env, now, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(early.closed().is_some() || early.version().is_none());
+}
+
+#[test]
+fn flow_mods_of_all_kinds_arrive() {
+    for v in ALL {
+        let mut w = World::new();
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let mut send = |command, text: &str, actions: &[Action]| {
+            let mut fm = FlowMod { command, ..flow_mod(text, actions) };
+            fm.flags.remove(FlowModFlags::CHECK_OVERLAP);
+            if v != Version::Of10 {
+                fm.table.get_or_insert(TableId(0));
+            }
+            let got = ask(&mut w, &mut s, Body::FlowMod(Box::new(fm)));
+            assert!(got.is_empty(), "{got:?}");
+            w.bridge().tables().n_visible()
+        };
+        assert_eq!(send(FlowModCommand::Add, "priority=3,tcp,tp_dst=80", &[output(2)]), 1);
+        assert_eq!(send(FlowModCommand::Add, "priority=3,udp", &[NORMAL]), 2);
+        assert_eq!(send(FlowModCommand::Modify, "tcp", &[output(3)]), 2);
+        assert_eq!(send(FlowModCommand::DeleteStrict, "priority=3,udp", &[]), 1);
+        assert_eq!(send(FlowModCommand::Delete, "", &[]), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Any bytes, and any damage to good messages, are survived.
+    #[test]
+    fn random_bytes_never_panic(
+        junk in prop::collection::vec(any::<u8>(), 0..400),
+        version in 0usize..4,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let v = ALL[version];
+        let mut w = World::story();
+        let mut s = session(&mut w, SessionKind::Controller, v);
+        let mut bytes = Vec::new();
+        for body in [
+            Body::FlowMod(Box::new(flow_mod("priority=7,tcp,tp_dst=5", &[output(2), NORMAL]))),
+            Body::FlowStatsRequest(all_flows()),
+            Body::PortStatsRequest(OfPort::NONE),
+            Body::BarrierRequest,
+        ] {
+            let mut m = message(v, 9, body).encode(Default::default()).unwrap();
+            for (at, x) in &damage {
+                // Leave the length, so that what follows is still seen as messages.
+                let at = 4 + at.index(m.len() - 4);
+                m[at] ^= x;
+            }
+            bytes.extend(m);
+        }
+        bytes.extend(&junk);
+        let now = w.now;
+        s.input(&mut w.sw, &Env, now, &bytes);
+        let mut framed = vec![v as u8, junk.first().copied().unwrap_or(0) % 36];
+        framed.extend((8 + junk.len() as u16).to_be_bytes());
+        framed.extend([0, 0, 0, 1]);
+        framed.extend(&junk);
+        let mut s = session(&mut w, SessionKind::Controller, v);
+        s.input(&mut w.sw, &Env, now, &framed);
+        w.run("in_port=2,tcp");
+    }
+}
