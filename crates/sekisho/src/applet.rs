@@ -26,6 +26,7 @@ pub struct Applet {
 
 /// Every tool there is, in the order of `sekisho help`.
 pub const APPLETS: &[Applet] = &[
+    Applet { name: "run", aliases: &[], help: "run the switch", run: crate::run::run },
     Applet {
         name: "vsctl",
         aliases: &["ovs-vsctl"],

@@ -13,6 +13,7 @@ mod dpctl;
 mod getopt;
 mod links;
 mod ovsdb_client;
+mod run;
 mod table;
 mod vsctl;
 

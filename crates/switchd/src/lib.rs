@@ -1,9 +1,22 @@
 //! The daemon: threads, clock, sockets, OVSDB rows to running bridges.
 
 pub mod clock;
+mod commands;
 pub mod config;
+pub mod connlog;
 pub mod control;
 pub mod ctl;
+pub mod daemon;
+pub mod dbhost;
+pub mod device;
+pub mod ofconn;
 pub mod pidfile;
+pub mod reconcile;
+pub mod status;
 pub mod unixctl;
 pub mod vlog;
+pub mod world;
+pub mod writeback;
+
+/// The release of Open vSwitch whose behaviour, schema and texts this daemon has.
+pub const OVS_VERSION: &str = "3.1.0";

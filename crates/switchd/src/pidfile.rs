@@ -2,11 +2,14 @@
 //!
 //! The file is written under a temporary name, locked, and moved into place, so that a reader never
 //! sees half a number; the lock lives as long as the process and is what tells a live daemon from the
-//! leftovers of a killed one.
+//! leftovers of a killed one. It is a record lock (`fcntl`), which is what the stock tools look for
+//! when they read the number.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 /// A pid file held by this process; removed when dropped.
 #[derive(Debug)]
@@ -31,6 +34,12 @@ pub enum Error {
     Io(String, io::Error),
 }
 
+/// Whether a live process other than this one holds the file.
+fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::options().write(true).open(path) else { return false };
+    fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
 impl PidFile {
     /// Writes this process's id into `path`.
     ///
@@ -38,15 +47,13 @@ impl PidFile {
     /// Another live process holds the file, or it cannot be written.
     pub fn create(path: &Path) -> Result<PidFile, Error> {
         let io = |e| Error::Io(path.display().to_string(), e);
-        if let Ok(old) = File::open(path)
-            && matches!(old.try_lock(), Err(TryLockError::WouldBlock))
-        {
+        if is_held(path) {
             let pid = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
             return Err(Error::Running { path: path.display().to_string(), pid });
         }
         let tmp = path.with_extension(format!("pid.tmp{}", std::process::id()));
         let mut file = File::create(&tmp).map_err(io)?;
-        file.lock().map_err(io)?;
+        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| io(e.into()))?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
         fs::rename(&tmp, path).map_err(io)?;
         Ok(PidFile { path: path.to_owned(), _lock: file })
@@ -71,7 +78,12 @@ mod tests {
         fs::write(&path, "99999\n").unwrap();
         let held = PidFile::create(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-        assert!(matches!(PidFile::create(&path), Err(Error::Running { .. })));
+        // A process cannot meet its own record locks, but the kernel lists them.
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let ours = |l: &&str| l.contains("POSIX") && l.contains(&format!(":{inode} "));
+        let line = locks.lines().find(ours).expect("a record lock on the file");
+        assert!(line.contains(&format!(" {} ", std::process::id())), "{line}");
         drop(held);
         assert!(!path.exists());
         fs::remove_dir_all(&dir).unwrap();

@@ -5,16 +5,15 @@
 //! [`Config::complaints`] for the log. Nothing here touches a device or a table; [`crate::reconcile`]
 //! compares a [`Config`] with what runs.
 
-mod rows;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::MacAddr;
+use ofproto::FailMode;
+use ofproto::port::{PriorityTags, VlanConfig, VlanMode};
 use openflow::Version;
+use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
-
-pub use rows::{Row, Rows};
 
 /// All bridges that there should be.
 #[derive(Clone, Debug, Default)]
@@ -29,16 +28,6 @@ pub struct Config {
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// What was asked for and cannot be.
     pub complaints: Vec<String>,
-}
-
-/// What a bridge does when its controllers are gone.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
-pub enum FailMode {
-    /// Works as a learning switch.
-    #[default]
-    Standalone,
-    /// Keeps its flows and adds none.
-    Secure,
 }
 
 /// A row of Bridge.
@@ -72,49 +61,13 @@ pub struct BridgeConfig {
     pub ports: BTreeMap<String, PortConfig>,
 }
 
-/// How a port treats VLANs (Port `vlan_mode`).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
-pub enum VlanMode {
-    /// Untagged frames of one VLAN.
-    Access,
-    /// Tagged frames of some VLANs.
-    #[default]
-    Trunk,
-    /// A trunk whose native VLAN is tagged on output.
-    NativeTagged,
-    /// A trunk whose native VLAN is untagged on output.
-    NativeUntagged,
-    /// 802.1ad tunnel.
-    Dot1qTunnel,
-}
-
-/// Whether priority-tagged frames are sent (Port `other_config:priority-tags`).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
-pub enum PriorityTags {
-    /// Never.
-    #[default]
-    No,
-    /// Frames of VLAN 0 with a priority.
-    IfNonzero,
-    /// All frames of VLAN 0.
-    Always,
-}
-
 /// A row of Port.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
     /// Row.
     pub uuid: Uuid,
-    /// VLAN mode, with the default that the other columns give.
-    pub vlan_mode: VlanMode,
-    /// Access or native VLAN.
-    pub tag: Option<u16>,
-    /// Trunked VLANs; empty for all.
-    pub trunks: BTreeSet<u16>,
-    /// Customer VLANs of a dot1q-tunnel; empty for all.
-    pub cvlans: BTreeSet<u16>,
-    /// `other_config:priority-tags`.
-    pub priority_tags: PriorityTags,
+    /// VLANs, with the defaults that the columns give each other.
+    pub vlan: VlanConfig,
     /// Protected ports do not talk to each other.
     pub protected: bool,
     /// Interfaces by name: one, or the members of a bond.
@@ -139,29 +92,56 @@ pub struct InterfaceConfig {
 }
 
 /// Reads the whole configuration.
-pub fn read(db: &dyn Rows) -> Config {
+pub fn read(db: &Data) -> Config {
     let mut config = Config::default();
-    let Some(root) = db.uuids("Open_vSwitch").into_iter().next() else { return config };
-    let row = Row::new(db, "Open_vSwitch", root);
-    config.root = Some(root);
-    config.next_cfg = row.integer("next_cfg").unwrap_or(0);
-    config.other_config = row.strings("other_config");
-    for uuid in row.refs("bridges") {
-        let row = Row::new(db, "Bridge", uuid);
-        let name = row.string("name");
-        let bridge = read_bridge(db, &row, &name, &mut config.complaints);
+    let Some(root) = db.table("Open_vSwitch").and_then(|t| t.first()) else { return config };
+    config.root = Some(root.uuid());
+    config.next_cfg = root.integer("next_cfg").unwrap_or(0);
+    config.other_config = strings(root, "other_config");
+    for row in refs(db, root, "bridges", "Bridge") {
+        let name = string(row, "name");
+        let bridge = read_bridge(db, row, &name, &mut config.complaints);
         config.bridges.insert(name, bridge);
     }
     config
 }
 
+/// The rows of `table` that a column refers to.
+fn refs<'a>(
+    db: &'a Data,
+    row: RowRef<'a>,
+    column: &'static str,
+    table: &'static str,
+) -> impl Iterator<Item = RowRef<'a>> {
+    let table = db.table(table);
+    row.uuids(column).filter_map(move |u| table?.row(u))
+}
+
+fn string(row: RowRef<'_>, column: &str) -> String {
+    row.str(column).unwrap_or_default().to_owned()
+}
+
+fn strings(row: RowRef<'_>, column: &str) -> BTreeMap<String, String> {
+    let pairs = row.get(column).map(|d| d.pairs()).unwrap_or_default().iter();
+    pairs.filter_map(|(k, v)| Some((k.as_str()?.to_owned(), v.as_str()?.to_owned()))).collect()
+}
+
+fn vlans(row: RowRef<'_>, column: &str) -> BTreeSet<u16> {
+    let atoms = row.get(column).into_iter().flat_map(|d| d.keys());
+    atoms.filter_map(|a| a.as_integer()).filter_map(vlan).collect()
+}
+
+fn vlan(v: i64) -> Option<u16> {
+    u16::try_from(v).ok().filter(|v| *v < 4096)
+}
+
 fn read_bridge(
-    db: &dyn Rows,
-    row: &Row<'_>,
+    db: &Data,
+    row: RowRef<'_>,
     name: &str,
     complaints: &mut Vec<String>,
 ) -> BridgeConfig {
-    let other = row.strings("other_config");
+    let other = strings(row, "other_config");
     let seconds = other.get("mac-aging-time").and_then(|s| s.parse().ok()).filter(|s| *s >= 15);
     let size = other.get("mac-table-size").and_then(|s| s.parse::<usize>().ok());
     let hwaddr = other.get("hwaddr").and_then(|s| match s.parse::<MacAddr>() {
@@ -179,88 +159,69 @@ fn read_bridge(
         }
         id
     });
-    let controllers = row.refs("controller").into_iter();
-    let protocols: Vec<Version> =
-        row.set("protocols").iter().filter_map(|s| Version::from_name(s)).collect();
+    let protocols: Vec<Version> = row.strs("protocols").filter_map(Version::from_name).collect();
     BridgeConfig {
-        uuid: row.uuid,
-        datapath_type: row.string("datapath_type"),
+        uuid: row.uuid(),
+        datapath_type: string(row, "datapath_type"),
         datapath_id,
         hwaddr,
         dp_desc: other.get("dp-desc").cloned(),
-        fail_mode: match row.string("fail_mode").as_str() {
-            "secure" => FailMode::Secure,
+        fail_mode: match row.str("fail_mode") {
+            Some("secure") => FailMode::Secure,
             _ => FailMode::Standalone,
         },
-        controllers: controllers
-            .map(|u| (Row::new(db, "Controller", u).string("target"), u))
+        controllers: refs(db, row, "controller", "Controller")
+            .map(|c| (string(c, "target"), c.uuid()))
             .collect(),
         protocols: if protocols.is_empty() { Version::ALL.to_vec() } else { protocols },
         mac_aging: Duration::from_secs(seconds.unwrap_or(300)),
         mac_table_size: size.unwrap_or(8192).clamp(10, 1_000_000),
         forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
-        flood_vlans: row.integers("flood_vlans").into_iter().filter_map(vlan).collect(),
-        ports: row
-            .refs("ports")
-            .into_iter()
-            .map(|u| {
-                let row = Row::new(db, "Port", u);
-                let port = read_port(db, &row);
-                (row.string("name"), port)
-            })
+        flood_vlans: vlans(row, "flood_vlans"),
+        ports: refs(db, row, "ports", "Port")
+            .map(|p| (string(p, "name"), read_port(db, p)))
             .collect(),
     }
 }
 
-fn vlan(v: i64) -> Option<u16> {
-    u16::try_from(v).ok().filter(|v| *v < 4096)
-}
-
-fn read_port(db: &dyn Rows, row: &Row<'_>) -> PortConfig {
+fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
     let tag = row.integer("tag").and_then(vlan);
-    let trunks: BTreeSet<u16> = row.integers("trunks").into_iter().filter_map(vlan).collect();
-    // Without a mode: trunks make a trunk, a tag alone an access port.
-    let vlan_mode = match row.string("vlan_mode").as_str() {
-        "access" => VlanMode::Access,
-        "native-tagged" => VlanMode::NativeTagged,
-        "native-untagged" => VlanMode::NativeUntagged,
-        "dot1q-tunnel" => VlanMode::Dot1qTunnel,
-        "trunk" => VlanMode::Trunk,
+    // Without a mode: a tag makes an access port.
+    let mode = match row.str("vlan_mode") {
+        Some("access") => VlanMode::Access,
+        Some("native-tagged") => VlanMode::NativeTagged,
+        Some("native-untagged") => VlanMode::NativeUntagged,
+        Some("trunk") => VlanMode::Trunk,
         _ if tag.is_some() => VlanMode::Access,
         _ => VlanMode::Trunk,
     };
-    let other = row.strings("other_config");
     PortConfig {
-        uuid: row.uuid,
-        vlan_mode,
-        tag,
-        trunks,
-        cvlans: row.integers("cvlans").into_iter().filter_map(vlan).collect(),
-        priority_tags: match other.get("priority-tags").map(String::as_str) {
-            Some("true" | "if-nonzero") => PriorityTags::IfNonzero,
-            Some("always") => PriorityTags::Always,
-            _ => PriorityTags::No,
+        uuid: row.uuid(),
+        vlan: VlanConfig {
+            mode,
+            tag: tag.unwrap_or(0),
+            trunks: vlans(row, "trunks").into_iter().collect(),
+            priority_tags: match row.map_str("other_config", "priority-tags") {
+                Some("true" | "if-nonzero") => PriorityTags::IfNonzero,
+                Some("always") => PriorityTags::Always,
+                _ => PriorityTags::Never,
+            },
         },
-        protected: row.boolean("protected"),
-        interfaces: row
-            .refs("interfaces")
-            .into_iter()
-            .map(|u| {
-                let row = Row::new(db, "Interface", u);
-                (row.string("name"), read_interface(&row))
-            })
+        protected: row.bool("protected").unwrap_or(false),
+        interfaces: refs(db, row, "interfaces", "Interface")
+            .map(|i| (string(i, "name"), read_interface(i)))
             .collect(),
     }
 }
 
-fn read_interface(row: &Row<'_>) -> InterfaceConfig {
-    let kind = row.string("type");
+fn read_interface(row: RowRef<'_>) -> InterfaceConfig {
+    let kind = string(row, "type");
     InterfaceConfig {
-        uuid: row.uuid,
+        uuid: row.uuid(),
         kind: if kind == "system" { String::new() } else { kind },
         ofport_request: row.integer("ofport_request").and_then(|v| u16::try_from(v).ok()),
-        mac: row.string("mac").parse().ok(),
+        mac: row.str("mac").and_then(|m| m.parse().ok()),
         mtu_request: row.integer("mtu_request").and_then(|v| u32::try_from(v).ok()),
-        options: row.strings("options"),
+        options: strings(row, "options"),
     }
 }

@@ -1,0 +1,62 @@
+//! `sekisho run`: the daemon.
+
+use std::path::PathBuf;
+
+use switchd::daemon::{self, Options};
+
+use crate::applet::{Failure, Outcome, Session};
+use crate::control::{logdir, rundir};
+use crate::getopt::{Arg, Opt, Order, parse};
+
+const OPTIONS: &[Opt<char>] = &[
+    Opt { long: "rundir", short: None, arg: Arg::Required, id: 'r' },
+    Opt { long: "db", short: None, arg: Arg::Required, id: 'd' },
+    Opt { long: "log-file", short: None, arg: Arg::Optional, id: 'l' },
+    Opt { long: "verbose", short: Some('v'), arg: Arg::Optional, id: 'v' },
+    Opt { long: "help", short: Some('h'), arg: Arg::None, id: 'h' },
+];
+
+const HELP: &str = "\
+usage: sekisho run [OPTION]...
+Runs the switch: database server, OpenFlow and datapath in one process.
+
+Options:
+      --rundir=DIR      sockets and pid files (default: $OVS_RUNDIR, else /var/run/openvswitch)
+      --db=FILE         database, created if absent (default: $OVS_DBDIR/conf.db,
+                        else /etc/openvswitch/conf.db)
+      --log-file[=FILE] also log to FILE (default: $OVS_LOGDIR/ovs-vswitchd.log)
+  -v, --verbose[=SPEC]  log levels, as \"sekisho appctl vlog/set SPEC\"
+  -h, --help            print this
+
+The stock tools find a daemon that was started with --rundir=DIR by OVS_RUNDIR=DIR.
+It ends on SIGTERM, SIGINT, or \"sekisho appctl exit\".
+";
+
+/// Runs the daemon until it ends.
+pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
+    let parsed = parse(session, OPTIONS, Order::Permute, args)?;
+    if let Some(extra) = parsed.rest.first() {
+        return Err(Failure::fatal(format!(
+            "unexpected argument \"{extra}\"; use --help for help"
+        )));
+    }
+    if parsed.has('h') {
+        write!(session.out, "{HELP}")?;
+        return Ok(0);
+    }
+    let value = |id| parsed.options.iter().rev().find(|o| o.id == id).and_then(|o| o.value.clone());
+    let dbdir = std::env::var_os("OVS_DBDIR").filter(|v| !v.is_empty());
+    let dbdir = dbdir.map_or_else(|| PathBuf::from("/etc/openvswitch"), PathBuf::from);
+    let log_file = parsed
+        .has('l')
+        .then(|| value('l').map_or_else(|| logdir().join("ovs-vswitchd.log"), PathBuf::from));
+    let verbose = parsed.options.iter().filter(|o| o.id == 'v');
+    let options = Options {
+        rundir: value('r').map_or_else(rundir, PathBuf::from),
+        db: value('d').map_or_else(|| dbdir.join("conf.db"), PathBuf::from),
+        log_file,
+        verbose: verbose.map(|o| o.value.clone().unwrap_or_else(|| "dbg".to_owned())).collect(),
+    };
+    daemon::run(&options).map_err(|e| Failure::fatal(e.to_string()))?;
+    Ok(0)
+}

@@ -1,0 +1,298 @@
+//! `dpctl/*conntrack*`, `dpctl/ct-*`, and the words of [`crate::ctl::conntrack`]: connections.
+
+use std::fmt::Write;
+
+use base::Zone;
+use conntrack::text::{DumpLine, DumpOptions, StatsText};
+use conntrack::{ConnFilter as TableFilter, ConnSnapshot, CtConfig, Tuple, TupleFilter};
+
+use super::{PROGRAM, options, take_datapath};
+use crate::connlog::record;
+use crate::control::{Answer, Command, Text};
+use crate::ctl::conntrack::{ConnEvents, ConnFilter, ConnRecord, ConnStats};
+use crate::daemon::Daemon;
+
+/// What OVS has.
+pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
+    Command {
+        name: "dpctl/dump-conntrack",
+        usage: "[-m] [-s] [dp] [zone=N]",
+        arity: (0, 4),
+        run: |d, a| dump(d, a).into(),
+    },
+    Command {
+        name: "dpctl/flush-conntrack",
+        usage: "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]",
+        arity: (0, 4),
+        run: |d, a| flush(d, a).into(),
+    },
+    Command {
+        name: "dpctl/ct-stats-show",
+        usage: "[dp] [zone=N]",
+        arity: (0, 3),
+        run: |d, a| stats_show(d, a).into(),
+    },
+    Command { name: "dpctl/ct-get-nconns", usage: "[dp]", arity: (0, 1), run: get_nconns },
+    Command { name: "dpctl/ct-get-maxconns", usage: "[dp]", arity: (0, 1), run: get_maxconns },
+    Command {
+        name: "dpctl/ct-set-maxconns",
+        usage: "[dp] maxconns",
+        arity: (1, 2),
+        run: |d, a| set_maxconns(d, a).into(),
+    },
+    Command { name: "dpctl/ct-get-tcp-seq-chk", usage: "[dp]", arity: (0, 1), run: get_seq_chk },
+    Command {
+        name: "dpctl/ct-enable-tcp-seq-chk",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, a| set_seq_chk(d, a, true).into(),
+    },
+    Command {
+        name: "dpctl/ct-disable-tcp-seq-chk",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, a| set_seq_chk(d, a, false).into(),
+    },
+];
+
+/// What the `conntrack` tool asks.
+pub(super) const COMMANDS: &[Command<Daemon>] = &[
+    Command {
+        name: "conntrack/list",
+        usage: "[FILTER]",
+        arity: (0, 1),
+        run: |d, a| list(d, a).into(),
+    },
+    Command {
+        name: "conntrack/delete",
+        usage: "FILTER",
+        arity: (1, 1),
+        run: |d, a| delete(d, a).into(),
+    },
+    Command { name: "conntrack/flush", usage: "", arity: (0, 0), run: flush_all },
+    Command { name: "conntrack/count", usage: "", arity: (0, 0), run: count },
+    Command { name: "conntrack/stats", usage: "", arity: (0, 0), run: stats },
+    Command { name: "conntrack/events", usage: "[SEQ [FILTER]]", arity: (0, 2), run: events },
+];
+
+fn parse_zone(text: &str) -> Result<Zone, String> {
+    text.parse()
+        .map(Zone)
+        .map_err(|_| format!("{PROGRAM}: failed to parse zone (Invalid argument)"))
+}
+
+fn dump(d: &mut Daemon, args: &[String]) -> Text {
+    let (opts, mut rest) = options(args);
+    let has = |names: [&str; 2]| opts.iter().any(|o| names.contains(o));
+    let shown =
+        DumpOptions { more: has(["-m", "--more"]), statistics: has(["-s", "--statistics"]) };
+    // As OVS reads it: what is no zone must be a datapath.
+    let is_zone = |a: &str| a.strip_prefix("zone=").is_some_and(|z| z.parse::<u16>().is_ok());
+    take_datapath(&mut rest, is_zone)?;
+    let mut filter = TableFilter::default();
+    for arg in rest {
+        let zone = arg.strip_prefix("zone=");
+        let zone =
+            zone.ok_or_else(|| format!("{PROGRAM}: invalid argument {arg} (Invalid argument)"))?;
+        filter.zone = Some(parse_zone(zone)?);
+    }
+    let now = d.clock.now();
+    let mut s = String::new();
+    d.dp.conntrack().dump(now, &filter, |c| {
+        let _ = writeln!(s, "{}", DumpLine(c, shown));
+    });
+    Ok(s)
+}
+
+fn flush(d: &mut Daemon, args: &[String]) -> Text {
+    let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
+    take_datapath(&mut rest, |a| a.contains('='))?;
+    let mut filter = TableFilter::default();
+    let mut tuples = 0;
+    for arg in rest {
+        if let Some(zone) = arg.strip_prefix("zone=") {
+            filter.zone = Some(parse_zone(zone)?);
+            continue;
+        }
+        let tuple = if tuples == 0 { &mut filter.orig } else { &mut filter.reply };
+        parse_tuple(arg, tuple).map_err(|e| format!("{PROGRAM}: {e} (Invalid argument)"))?;
+        tuples += 1;
+    }
+    let now = d.clock.now();
+    d.dp.conntrack().delete(now, &filter);
+    Ok(String::new())
+}
+
+/// `ct_nw_src=10.1.1.1,ct_nw_proto=17,ct_tp_dst=2`.
+fn parse_tuple(text: &str, t: &mut TupleFilter) -> Result<(), String> {
+    for pair in text.trim_matches(['\'', '"']).split(',').filter(|p| !p.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let bad = || format!("failed to parse field {key}");
+        match key {
+            "ct_nw_src" | "ct_ipv6_src" => t.src = Some(value.parse().map_err(|_| bad())?),
+            "ct_nw_dst" | "ct_ipv6_dst" => t.dst = Some(value.parse().map_err(|_| bad())?),
+            "ct_nw_proto" => t.proto = Some(value.parse().map_err(|_| bad())?),
+            "ct_tp_src" => t.sport = Some(value.parse().map_err(|_| bad())?),
+            "ct_tp_dst" => t.dport = Some(value.parse().map_err(|_| bad())?),
+            "icmp_type" => t.icmp_type = Some(value.parse().map_err(|_| bad())?),
+            "icmp_code" => t.icmp_code = Some(value.parse().map_err(|_| bad())?),
+            "icmp_id" => t.icmp_id = Some(value.parse().map_err(|_| bad())?),
+            _ => return Err(format!("invalid conntrack tuple field: {key}")),
+        }
+    }
+    Ok(())
+}
+
+fn stats_show(d: &mut Daemon, args: &[String]) -> Text {
+    let (opts, mut rest) = options(args);
+    let mut more = opts.iter().any(|o| ["-m", "--more"].contains(o));
+    take_datapath(&mut rest, |a| a.starts_with("zone=") || a == "verbose")?;
+    let mut filter = TableFilter::default();
+    for arg in rest {
+        match arg.strip_prefix("zone=") {
+            Some(zone) => filter.zone = Some(parse_zone(zone)?),
+            None if arg == "verbose" => more = true,
+            None => return Err(format!("{PROGRAM}: invalid argument {arg} (Invalid argument)")),
+        }
+    }
+    let now = d.clock.now();
+    let stats = d.dp.conntrack().stats(now, &filter);
+    Ok(StatsText { stats: &stats, more }.to_string())
+}
+
+fn get_nconns(d: &mut Daemon, _: &[String]) -> Answer {
+    Ok(format!("{}\n", d.dp.conntrack().len())).into()
+}
+
+fn get_maxconns(d: &mut Daemon, _: &[String]) -> Answer {
+    Ok(format!("{}\n", d.dp.conntrack().config().max_conns)).into()
+}
+
+fn set_maxconns(d: &mut Daemon, args: &[String]) -> Text {
+    let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
+    if rest.len() > 1 {
+        take_datapath(&mut rest, |_| false)?;
+    }
+    let max_conns = rest[0].parse().map_err(|_| {
+        format!("{PROGRAM}: maxconns missing or malformed: {} (Invalid argument)", rest[0])
+    })?;
+    let ct = d.dp.conntrack();
+    ct.set_config(CtConfig { max_conns, ..ct.config() });
+    Ok("setting maxconns successful\n".to_owned())
+}
+
+fn get_seq_chk(d: &mut Daemon, _: &[String]) -> Answer {
+    let on = if d.dp.conntrack().config().tcp_seq_chk { "enabled" } else { "disabled" };
+    Ok(format!("TCP sequence checking: {on}\n")).into()
+}
+
+fn set_seq_chk(d: &mut Daemon, args: &[String], on: bool) -> Text {
+    let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
+    take_datapath(&mut rest, |_| false)?;
+    let ct = d.dp.conntrack();
+    ct.set_config(CtConfig { tcp_seq_chk: on, ..ct.config() });
+    Ok(format!("{} TCP sequence checking successful\n", if on { "enabling" } else { "disabling" }))
+}
+
+// ---- the conntrack tool ------------------------------------------------------------------------
+
+fn parse_filter(text: Option<&String>) -> Result<ConnFilter, String> {
+    match text {
+        None => Ok(ConnFilter::default()),
+        Some(text) => serde_json::from_str(text).map_err(|e| format!("bad filter: {e}")),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Text {
+    serde_json::to_string(value).map_err(|e| e.to_string())
+}
+
+/// The connections that a filter means.
+fn select(d: &Daemon, filter: &ConnFilter) -> Vec<(ConnSnapshot, ConnRecord)> {
+    let now = d.clock.now();
+    let coarse = TableFilter { zone: filter.zone.map(Zone), ..TableFilter::default() };
+    let mut found = Vec::new();
+    d.dp.conntrack().dump(now, &coarse, |c| {
+        let record = record(c);
+        if filter.matches(&record) {
+            found.push((*c, record));
+        }
+    });
+    found
+}
+
+fn list(d: &mut Daemon, args: &[String]) -> Text {
+    let filter = parse_filter(args.first())?;
+    let records: Vec<ConnRecord> = select(d, &filter).into_iter().map(|(_, r)| r).collect();
+    json(&records)
+}
+
+/// The filter that only this tuple passes.
+fn exactly(t: &Tuple) -> TupleFilter {
+    let mut f = TupleFilter {
+        src: Some(t.src),
+        dst: Some(t.dst),
+        proto: Some(t.proto),
+        ..TupleFilter::default()
+    };
+    match t.icmp_parts() {
+        Some((id, ty, code)) => {
+            (f.icmp_id, f.icmp_type, f.icmp_code) = (Some(id), Some(ty), Some(code));
+        }
+        None => (f.sport, f.dport) = (Some(t.src_id), Some(t.dst_id)),
+    }
+    f
+}
+
+fn delete(d: &mut Daemon, args: &[String]) -> Text {
+    let filter = parse_filter(args.first())?;
+    let now = d.clock.now();
+    let mut deleted = Vec::new();
+    for (snapshot, record) in select(d, &filter) {
+        let orig = exactly(&snapshot.orig);
+        let one = TableFilter { zone: Some(snapshot.zone), orig, ..TableFilter::default() };
+        if d.dp.conntrack().delete(now, &one) > 0 {
+            deleted.push(record);
+        }
+    }
+    json(&deleted)
+}
+
+fn flush_all(d: &mut Daemon, _: &[String]) -> Answer {
+    let now = d.clock.now();
+    d.dp.conntrack().delete(now, &TableFilter::default());
+    Ok("{}".to_owned()).into()
+}
+
+fn count(d: &mut Daemon, _: &[String]) -> Answer {
+    Ok(d.dp.conntrack().len().to_string()).into()
+}
+
+fn stats(d: &mut Daemon, _: &[String]) -> Answer {
+    let c = d.dp.conntrack().counters();
+    json(&[ConnStats {
+        found: c.found,
+        invalid: c.invalid,
+        insert: c.insert,
+        insert_failed: c.insert_failed,
+        drop: c.drop,
+        early_drop: c.early_drop,
+        error: c.error,
+        ..ConnStats::default()
+    }])
+    .into()
+}
+
+fn events(d: &mut Daemon, args: &[String]) -> Answer {
+    d.want_connection_events();
+    let now = d.clock.now();
+    let Some(seq) = args.first() else {
+        let seq = d.connlog.seq(now);
+        return json(&ConnEvents { seq, ..ConnEvents::default() }).into();
+    };
+    let Ok(seq) = seq.parse() else { return Err(format!("{seq}: not a number")).into() };
+    match parse_filter(args.get(1)) {
+        Ok(filter) => Answer::Later(d.connlog.wait(now, seq, filter)),
+        Err(text) => Err(text).into(),
+    }
+}

@@ -1,0 +1,160 @@
+//! Commands about the process itself: version, log, clock, end.
+
+use std::time::Duration;
+
+use crate::control::{Answer, Command};
+use crate::daemon::Daemon;
+use crate::vlog;
+
+/// Both daemons have these.
+pub(super) const COMMANDS: &[Command<Daemon>] = &[
+    Command { name: "exit", usage: "[--cleanup]", arity: (0, 1), run: exit },
+    Command { name: "version", usage: "", arity: (0, 0), run: version },
+    Command {
+        name: "vlog/set",
+        usage: "{spec | PATTERN:destination:pattern}",
+        arity: (1, usize::MAX),
+        run: vlog_set,
+    },
+    Command { name: "vlog/list", usage: "", arity: (0, 0), run: |_, _| Ok(vlog::list()).into() },
+    Command { name: "vlog/list-pattern", usage: "", arity: (0, 0), run: vlog_list_pattern },
+    Command {
+        name: "vlog/reopen",
+        usage: "",
+        arity: (0, 0),
+        run: |_, _| vlog::reopen().map(|()| String::new()).into(),
+    },
+    Command { name: "vlog/close", usage: "", arity: (0, 0), run: vlog_close },
+    Command {
+        name: "vlog/disable-rate-limit",
+        usage: "[module]...",
+        arity: (0, usize::MAX),
+        run: nothing,
+    },
+    Command {
+        name: "vlog/enable-rate-limit",
+        usage: "[module]...",
+        arity: (0, usize::MAX),
+        run: nothing,
+    },
+    Command { name: "memory/show", usage: "", arity: (0, 0), run: memory },
+    Command { name: "coverage/show", usage: "", arity: (0, 0), run: coverage_show },
+    Command { name: "coverage/read-counter", usage: "COUNTER", arity: (1, 1), run: coverage_read },
+];
+
+/// The switch alone has these.
+pub(super) const SWITCH_COMMANDS: &[Command<Daemon>] = &[
+    Command { name: "time/stop", usage: "", arity: (0, 0), run: time_stop },
+    Command { name: "time/warp", usage: "[large_msecs] msecs", arity: (1, 2), run: time_warp },
+];
+
+/// Rate limits have no switch of their own yet that could be turned: nothing is lost by that.
+fn nothing(_: &mut Daemon, _: &[String]) -> Answer {
+    Ok(String::new()).into()
+}
+
+fn exit(d: &mut Daemon, args: &[String]) -> Answer {
+    match args.first().map(String::as_str) {
+        None | Some("--cleanup") => {}
+        // OVS ends whatever else is said.
+        Some(_) => {}
+    }
+    d.quit.notify_one();
+    Ok(String::new()).into()
+}
+
+fn version(_: &mut Daemon, _: &[String]) -> Answer {
+    Ok(format!("ovs-vswitchd (Open vSwitch) {}\n", crate::OVS_VERSION)).into()
+}
+
+fn vlog_set(_: &mut Daemon, args: &[String]) -> Answer {
+    for spec in args {
+        if let Err(text) = vlog::set(spec) {
+            return Err(text).into();
+        }
+    }
+    Ok(String::new()).into()
+}
+
+fn vlog_list_pattern(_: &mut Daemon, _: &[String]) -> Answer {
+    let pattern = "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m";
+    Ok(["console", "syslog", "file"].map(|d| format!("{d:<10} {pattern}\n")).concat()).into()
+}
+
+fn vlog_close(_: &mut Daemon, _: &[String]) -> Answer {
+    vlog::close_file();
+    Ok(String::new()).into()
+}
+
+fn memory(d: &mut Daemon, _: &[String]) -> Answer {
+    let rules: usize = {
+        let switch = d.world.switch.read();
+        switch.bridges().map(|b| b.tables().visible().map(|(_, t)| t.len()).sum::<usize>()).sum()
+    };
+    let ports: usize = d.rec.bridges.values().map(|b| b.ifaces.len()).sum();
+    let connections = d.dp.conntrack().len();
+    let flows = d.dp.n_flows();
+    Ok(format!("conntrack:{connections} ports:{ports} rules:{rules} udpif keys:{flows}\n")).into()
+}
+
+/// All counters of the daemon that count events.
+fn counters(d: &Daemon) -> Vec<(String, u64)> {
+    let stats = d.dp.stats();
+    let mut all: Vec<(String, u64)> =
+        stats.rows().map(|(name, n)| (format!("datapath_{name}"), n)).collect();
+    for (reason, name, _) in dpif::DropReason::ALL {
+        all.push(((*name).to_owned(), stats.dropped(*reason)));
+    }
+    let ct = d.dp.conntrack().counters();
+    all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
+    for reason in conntrack::InvalidReason::ALL {
+        let n = ct.invalid_by(*reason);
+        all.push((format!("conntrack_invalid_{}", reason.name().replace([' ', '-'], "_")), n));
+    }
+    all
+}
+
+fn coverage_show(d: &mut Daemon, _: &[String]) -> Answer {
+    let all = counters(d);
+    let mut text = String::from("Event coverage:\n");
+    let (hit, never): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, n)| *n > 0);
+    for (name, n) in hit {
+        text += &format!("{name:<40} total: {n}\n");
+    }
+    text += &format!("{} events never hit\n", never.len());
+    Ok(text).into()
+}
+
+fn coverage_read(d: &mut Daemon, args: &[String]) -> Answer {
+    let found = counters(d).into_iter().find(|(name, _)| *name == args[0]);
+    found.map(|(_, n)| format!("{n}\n")).ok_or_else(|| "No such counter".to_owned()).into()
+}
+
+fn time_stop(d: &mut Daemon, _: &[String]) -> Answer {
+    d.clock.stop();
+    Ok(String::new()).into()
+}
+
+fn time_warp(d: &mut Daemon, args: &[String]) -> Answer {
+    let mut numbers = Vec::new();
+    for arg in args {
+        match arg.parse::<u64>() {
+            Ok(n) if n > 0 => numbers.push(n),
+            _ => return Err("invalid MSECS".to_owned()).into(),
+        }
+    }
+    let (total, step) = match numbers[..] {
+        [total, step] => (total, step),
+        [step] => (step, step),
+        _ => return Err("invalid MSECS".to_owned()).into(),
+    };
+    let mut left = total;
+    while left > 0 {
+        let ms = step.min(left);
+        d.clock.warp(Duration::from_millis(ms));
+        left -= ms;
+        d.tick();
+    }
+    d.db.borrow_mut().poll();
+    Ok("warped\n".to_owned()).into()
+}

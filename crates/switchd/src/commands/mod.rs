@@ -1,0 +1,57 @@
+//! The daemon's control commands: one table for the switch, one for the database server.
+//!
+//! Each topic has a table of its own; [`SWITCH`] and [`DATABASE`] list them.
+
+mod conntrack;
+mod db;
+mod dpctl;
+mod fdb;
+mod general;
+mod ofproto;
+
+use crate::control::Command;
+use crate::daemon::Daemon;
+
+/// Commands of `ovs-vswitchd`.
+pub const SWITCH: &[&[Command<Daemon>]] = &[
+    general::COMMANDS,
+    general::SWITCH_COMMANDS,
+    fdb::COMMANDS,
+    ofproto::COMMANDS,
+    dpctl::COMMANDS,
+    conntrack::DPCTL_COMMANDS,
+    conntrack::COMMANDS,
+];
+
+/// Commands of `ovsdb-server`.
+pub const DATABASE: &[&[Command<Daemon>]] = &[general::COMMANDS, db::COMMANDS];
+
+/// The program's name as the datapath commands' errors begin.
+const PROGRAM: &str = "ovs-vswitchd";
+
+/// The name of the datapath, which is the only one.
+const DATAPATH: &str = "netdev@ovs-netdev";
+
+/// Splits options (`-m`, `--more`) from arguments.
+fn options(args: &[String]) -> (Vec<&str>, Vec<&str>) {
+    args.iter().map(String::as_str).partition(|a| a.len() > 1 && a.starts_with('-'))
+}
+
+/// Takes a datapath's name off the arguments, if the first is one.
+///
+/// # Errors
+/// A name that no datapath has.
+fn take_datapath<'a>(
+    args: &mut Vec<&'a str>,
+    is_argument: impl Fn(&'a str) -> bool,
+) -> Result<(), String> {
+    let Some(first) = args.first() else { return Ok(()) };
+    if is_argument(first) {
+        return Ok(());
+    }
+    if [DATAPATH, "ovs-netdev", "system@ovs-system", "ovs-system"].contains(first) {
+        args.remove(0);
+        return Ok(());
+    }
+    Err(format!("{PROGRAM}: datapath not found (Invalid argument)"))
+}

@@ -1,0 +1,463 @@
+//! The daemon: everything the control thread owns, and its loop.
+//!
+//! One thread runs a tokio runtime: sockets of OVSDB, OpenFlow and control are tasks on it, and
+//! [`Daemon::run`] is the task that turns: changes of the database become running bridges, links
+//! come and go, flows, addresses and connections expire, megaflows are checked, status goes back to
+//! the database. Tasks share the [`Daemon`] in a `RefCell`; no borrow is held across an await.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{DpPort, HashKey, Instant};
+use datapath::Datapath;
+use netdev::link::{LinkEvent, Monitor};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+
+use crate::clock::Clock;
+use crate::commands;
+use crate::config::{self, Config};
+use crate::connlog::ConnLog;
+use crate::control;
+use crate::dbhost::{self, DbHost};
+use crate::log;
+use crate::ofconn::{self, Connections};
+use crate::pidfile::PidFile;
+use crate::reconcile::Reconciler;
+use crate::status;
+use crate::vlog;
+use crate::world::World;
+
+/// How often timers are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often megaflows are looked through.
+const REVALIDATE: Duration = Duration::from_millis(500);
+/// How long an unused megaflow is kept (`other_config:max-idle`).
+const MAX_IDLE: Duration = Duration::from_secs(10);
+/// How often statistics go to the database (`other_config:stats-update-interval`).
+const STATISTICS: Duration = Duration::from_secs(5);
+/// Connections that one turn of the loop expires at most, for each shard.
+const CT_BUDGET: usize = 1000;
+/// Connection events kept between two turns, for each shard.
+const CT_EVENTS: usize = 4096;
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where sockets and pid files are.
+    pub rundir: PathBuf,
+    /// The database file; created if absent.
+    pub db: PathBuf,
+    /// Log file.
+    pub log_file: Option<PathBuf>,
+    /// Log levels, as `vlog/set` takes them.
+    pub verbose: Vec<String>,
+}
+
+/// Why a daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or socket could not be made.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    /// Another daemon runs here.
+    #[error(transparent)]
+    Running(#[from] crate::pidfile::Error),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(String),
+    /// The datapath could not be started.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The kernel's links cannot be asked for.
+    #[error(transparent)]
+    Netdev(#[from] netdev::Error),
+    /// A log level that is none.
+    #[error("{0}")]
+    Verbose(String),
+}
+
+/// What the control thread owns.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The clock of everything.
+    pub clock: Clock,
+    /// Tables, shared with the workers.
+    pub world: Arc<World>,
+    /// The datapath.
+    pub dp: Arc<Datapath>,
+    /// The database.
+    pub db: Rc<RefCell<DbHost>>,
+    /// What runs.
+    pub rec: Reconciler,
+    /// OpenFlow connections.
+    pub connections: Connections,
+    /// Events of connections, for those who listen.
+    pub connlog: ConnLog,
+    /// The configuration as last read.
+    pub config: Config,
+    /// Where sockets are.
+    pub rundir: PathBuf,
+    /// Notified when the daemon is to end.
+    pub quit: Rc<Notify>,
+    due: Due,
+}
+
+/// When the next of each is due.
+#[derive(Debug, Default)]
+struct Due {
+    revalidate: Instant,
+    statistics: Instant,
+    generation: u64,
+    ct_events: bool,
+}
+
+/// Runs a daemon until it is told to end.
+///
+/// # Errors
+/// It could not start.
+pub fn run(options: &Options) -> Result<(), StartError> {
+    for spec in &options.verbose {
+        vlog::set(spec).map_err(StartError::Verbose)?;
+    }
+    std::fs::create_dir_all(&options.rundir)
+        .map_err(|e| StartError::Io(options.rundir.display().to_string(), e))?;
+    if let Some(path) = &options.log_file {
+        vlog::open_file(path).map_err(|e| StartError::Io(path.display().to_string(), e))?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| StartError::Io("cannot start the control thread".into(), e))?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, start(options))
+}
+
+async fn start(options: &Options) -> Result<(), StartError> {
+    let rundir = &options.rundir;
+    let _pids = [
+        PidFile::create(&rundir.join("ovs-vswitchd.pid"))?,
+        PidFile::create(&rundir.join("ovsdb-server.pid"))?,
+    ];
+    let clock = Clock::default();
+    let db = DbHost::open(&options.db, clock.clone()).map_err(StartError::Database)?;
+    let db = Rc::new(RefCell::new(db));
+    let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
+    let world = Arc::new(World::new(secret));
+    let (failed, mut failures) = mpsc::unbounded_channel();
+    let dp_clock = clock.clone();
+    let dp = Datapath::new(
+        &datapath::Config { secret, ..datapath::Config::default() },
+        Arc::clone(&world) as Arc<dyn dpif::SlowPath>,
+        Arc::new(move || dp_clock.now()),
+        Arc::new(move |event| {
+            // The control thread is gone when nobody listens.
+            let _ = failed.send(event);
+        }),
+    )?;
+    let dp = Arc::new(dp);
+    let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), secret)?;
+    let quit = Rc::new(Notify::new());
+    let daemon = Rc::new(RefCell::new(Daemon {
+        clock,
+        world: Arc::clone(&world),
+        dp,
+        db: Rc::clone(&db),
+        rec,
+        connections: Connections::new(),
+        connlog: ConnLog::default(),
+        config: Config::default(),
+        rundir: rundir.clone(),
+        quit: Rc::clone(&quit),
+        due: Due::default(),
+    }));
+    log!(Info, Bridge, "ovs-vswitchd (Open vSwitch) {}", crate::OVS_VERSION);
+
+    // Bridges of an earlier run come up before anybody can ask about them.
+    let mut monitor = Monitor::open()?;
+    let _ = monitor.poll();
+    let monitor = AsyncFd::with_interest(monitor, Interest::READABLE)
+        .map_err(|e| StartError::Io("cannot watch the host's links".into(), e))?;
+    db.borrow_mut().take_changes();
+    reconfigure(&daemon);
+    let sockets = Sockets::open(rundir)?;
+    tokio::task::spawn_local(dbhost::serve(sockets.db, Rc::clone(&db)));
+    tokio::task::spawn_local(dbhost::timers(Rc::clone(&db)));
+    tokio::task::spawn_local(control::serve(
+        sockets.vswitchd,
+        Rc::clone(&daemon),
+        commands::SWITCH,
+    ));
+    tokio::task::spawn_local(control::serve(sockets.ovsdb, Rc::clone(&daemon), commands::DATABASE));
+
+    let end = |kind| signal(kind).map_err(|e| StartError::Io("cannot handle signals".into(), e));
+    let (mut term, mut int) = (end(SignalKind::terminate())?, end(SignalKind::interrupt())?);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let changed = db.borrow().changed();
+    let mut monitor = monitor;
+    loop {
+        tokio::select! {
+            () = changed.notified() => {
+                let news = !db.borrow_mut().take_changes().is_empty();
+                if news {
+                    reconfigure(&daemon);
+                }
+            }
+            () = world.events.notified() => daemon.borrow_mut().deliver_events(),
+            Some(event) = failures.recv() => daemon.borrow_mut().datapath_event(event),
+            ready = monitor.readable_mut() => {
+                let events = match ready {
+                    Ok(mut guard) => {
+                        let events = guard.get_inner_mut().poll();
+                        guard.clear_ready();
+                        events
+                    }
+                    Err(e) => {
+                        log!(Warn, NetdevLinux, "cannot watch links: {e}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                };
+                match events {
+                    Ok(events) => daemon.borrow_mut().links_changed(&events),
+                    Err(e) => log!(Warn, NetdevLinux, "{e}"),
+                }
+            }
+            _ = ticks.tick() => daemon.borrow_mut().tick(),
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            () = quit.notified() => break,
+        }
+    }
+    // Replies that are on their way get out before the sockets go.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    sockets.paths.iter().for_each(|p| drop(std::fs::remove_file(p)));
+    daemon.borrow_mut().shut_down();
+    Ok(())
+}
+
+struct Sockets {
+    db: UnixListener,
+    vswitchd: UnixListener,
+    ovsdb: UnixListener,
+    paths: [PathBuf; 3],
+}
+
+impl Sockets {
+    fn open(rundir: &Path) -> Result<Sockets, StartError> {
+        let pid = std::process::id();
+        let paths = [
+            rundir.join("db.sock"),
+            rundir.join(format!("ovs-vswitchd.{pid}.ctl")),
+            rundir.join(format!("ovsdb-server.{pid}.ctl")),
+        ];
+        let open = |i: usize| {
+            control::listen(&paths[i])
+                .map_err(|e| StartError::Io(paths[i].display().to_string(), e))
+        };
+        Ok(Sockets { db: open(0)?, vswitchd: open(1)?, ovsdb: open(2)?, paths: paths.clone() })
+    }
+}
+
+fn random_key() -> io::Result<HashKey> {
+    let mut bytes = [0; 16];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    let word = |i: usize| bytes[i..].first_chunk().map_or(0, |b: &[u8; 8]| u64::from_ne_bytes(*b));
+    Ok(HashKey([word(0), word(8)]))
+}
+
+/// Follows the database.
+fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
+    let mut d = daemon.borrow_mut();
+    let now = d.clock.now();
+    let config = {
+        let db = d.db.borrow();
+        db.db().map(|db| config::read(db.data())).unwrap_or_default()
+    };
+    for text in config.complaints.iter().filter(|c| !d.config.complaints.contains(c)) {
+        log!(Warn, Bridge, "{text}");
+    }
+    let done = d.rec.apply(&config, now);
+    d.config = config;
+    for name in &done.removed {
+        d.connections.close_bridge(name);
+    }
+    for name in &done.added {
+        let Some(bridge) = d.rec.bridges.get(name) else { continue };
+        let id = bridge.id;
+        let rundir = d.rundir.clone();
+        if let Err(e) = ofconn::listen(daemon, &mut d, &rundir, name, id) {
+            log!(Err, Connmgr, "{name}: cannot listen for OpenFlow: {e}");
+        }
+    }
+    d.deliver_events();
+    d.write_status();
+}
+
+impl Daemon {
+    /// Writes to the database what is news.
+    pub fn write_status(&mut self) {
+        let ops = {
+            let db = self.db.borrow();
+            let Some(db) = db.db() else { return };
+            status::operations(db.data(), &self.config, &self.rec)
+        };
+        self.write(&ops);
+    }
+
+    fn write_statistics(&mut self) {
+        let ops = {
+            let db = self.db.borrow();
+            let Some(db) = db.db() else { return };
+            status::statistics(db.data(), &mut self.rec)
+        };
+        self.write(&ops);
+    }
+
+    fn write(&self, ops: &[serde_json::Value]) {
+        if !ops.is_empty()
+            && let Err(e) = self.db.borrow_mut().transact(ops)
+        {
+            log!(Warn, Bridge, "cannot write status to the database: {e}");
+        }
+    }
+
+    fn datapath_event(&mut self, event: datapath::Event) {
+        match event {
+            datapath::Event::PortFailed(port) => {
+                let now = self.clock.now();
+                self.rec.port_failed(port, now);
+                self.write_status();
+            }
+            datapath::Event::Panicked { worker } => {
+                log!(Err, DpifNetdev, "worker {worker} survived a defect; a batch was lost");
+            }
+        }
+    }
+
+    fn links_changed(&mut self, events: &[LinkEvent]) {
+        let now = self.clock.now();
+        let mut ours = false;
+        for event in events {
+            let names = match event {
+                LinkEvent::Added(l) | LinkEvent::Removed(l) => [Some(&l.name), None],
+                LinkEvent::Changed { old, new } if old.name != new.name => {
+                    [Some(&old.name), Some(&new.name)]
+                }
+                LinkEvent::Changed { new, .. } => [Some(&new.name), None],
+            };
+            for name in names.into_iter().flatten() {
+                ours |= self.rec.link_changed(name, now);
+            }
+        }
+        if ours {
+            self.deliver_events();
+            self.write_status();
+        }
+    }
+
+    /// Takes the bridges' events to controllers, the datapath and devices.
+    pub fn deliver_events(&mut self) {
+        let now = self.clock.now();
+        loop {
+            let events: Vec<_> = {
+                let mut switch = self.world.switch.write();
+                let of = |b: &mut ofproto::Bridge| (b.id, b.take_events());
+                switch.bridges_mut().map(of).filter(|(_, e)| !e.is_empty()).collect()
+            };
+            if events.is_empty() {
+                return;
+            }
+            for (id, events) in events {
+                for event in events {
+                    match event {
+                        ofproto::Event::Execute(x) => {
+                            self.dp.execute(now, &x.packet, &x.key, &x.actions);
+                        }
+                        ofproto::Event::SetPortAdmin { port, up } => {
+                            self.rec.set_admin(id, port, up, now);
+                        }
+                        other => self.connections.notify(id, now, &other),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what is due. Also after each step of a warp of the clock.
+    pub fn tick(&mut self) {
+        let now = self.clock.now();
+        let due = self.world.switch.read().next_timeout().is_some_and(|t| t <= now);
+        if due {
+            self.dp.push_stats();
+            let mut switch = self.world.switch.write();
+            for bridge in switch.bridges_mut() {
+                bridge.expire(now);
+            }
+            drop(switch);
+            self.deliver_events();
+        }
+        let generation = self.world.switch.read().generation();
+        if now >= self.due.revalidate || generation != self.due.generation {
+            self.due.revalidate = now + REVALIDATE;
+            self.due.generation = generation;
+            self.dp.revalidate(now);
+            self.dp.expire(now, MAX_IDLE);
+        }
+        self.conntrack_tick(now);
+        self.connections.tick(now);
+        if now >= self.due.statistics {
+            self.due.statistics = now + STATISTICS;
+            self.world.collect_recircs(now);
+            self.write_statistics();
+        }
+    }
+
+    fn conntrack_tick(&mut self, now: Instant) {
+        let wanted = self.connlog.is_wanted(now);
+        let ct = self.dp.conntrack();
+        if wanted != self.due.ct_events {
+            ct.set_events(if wanted { CT_EVENTS } else { 0 });
+            self.due.ct_events = wanted;
+        }
+        ct.expire(now, CT_BUDGET);
+        if wanted {
+            ct.drain_events(|e| self.connlog.push(&e));
+            self.connlog.answer(now);
+        }
+    }
+
+    /// Collects connection events from now on.
+    pub fn want_connection_events(&mut self) {
+        let now = self.clock.now();
+        self.connlog.seq(now);
+        self.conntrack_tick(now);
+    }
+
+    /// Name of a datapath port.
+    pub fn dp_port_name(&self, port: DpPort) -> Option<String> {
+        if port == crate::reconcile::DP_LOCAL {
+            return Some("ovs-netdev".to_owned());
+        }
+        self.rec.by_dp_port(port).map(|(name, _)| name.to_owned())
+    }
+
+    /// Gives back what the host lent.
+    fn shut_down(&mut self) {
+        let names: Vec<String> = self.rec.bridges.keys().cloned().collect();
+        for name in names {
+            self.connections.close_bridge(&name);
+        }
+        let now = self.clock.now();
+        self.rec.apply(&Config::default(), now);
+    }
+}

@@ -1,0 +1,232 @@
+//! The embedded OVSDB server's sockets, timers and file.
+//!
+//! [`ovsdb::server::Server`] knows neither; here its bytes meet unix sockets on the control thread.
+//! After every call into the server, the sessions that have something to send are woken, and so is
+//! whoever waits for changes ([`DbHost::changed`]).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ovsdb::engine::Database;
+use ovsdb::log::Log;
+use ovsdb::schema::DbSchema;
+use ovsdb::server::{Now, Server, SessionId, WatchId};
+use ovsdb::types::UuidGen;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+
+use crate::clock::{self, Clock};
+use crate::log;
+
+/// Name of the database that the switch is configured by.
+pub const DATABASE: &str = "Open_vSwitch";
+
+/// The server and who is to be woken.
+#[derive(Debug)]
+pub struct DbHost {
+    server: Server,
+    clock: Clock,
+    sessions: HashMap<SessionId, Rc<Notify>>,
+    /// Notified after a change of the database, whoever made it.
+    changed: Rc<Notify>,
+    /// Notified when the next timeout may be earlier than it was.
+    timers: Rc<Notify>,
+    watch: WatchId,
+}
+
+impl DbHost {
+    /// Opens (or creates) the database file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged beyond its end, or belongs to another server.
+    pub fn open(path: &Path, clock: Clock) -> Result<DbHost, String> {
+        let uuids = UuidGen::from_system().map_err(|e| format!("no random numbers: {e}"))?;
+        let schema = DbSchema::open_vswitch();
+        let mut opened = Log::open_or_create(path, schema.clone()).map_err(|e| e.to_string())?;
+        let wall_ms = u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX);
+        if let Some(old) = opened.convert(schema, wall_ms).map_err(|e| e.to_string())? {
+            log!(Info, OvsdbServer, "converted the database; the old one is {}", old.display());
+        }
+        if let Some(text) = &opened.recovered {
+            log!(Warn, OvsdbFile, "{text}");
+        }
+        let mut server = Server::new(uuids);
+        server
+            .add_db(Database::from_data(opened.data), Some(opened.log))
+            .map_err(|e| e.to_string())?;
+        let watch = server
+            .watch(DATABASE)
+            .ok_or_else(|| format!("{}: is not a database named {DATABASE}", path.display()))?;
+        Ok(DbHost {
+            server,
+            clock,
+            sessions: HashMap::new(),
+            changed: Rc::new(Notify::new()),
+            timers: Rc::new(Notify::new()),
+            watch,
+        })
+    }
+
+    fn now(&self) -> Now {
+        let wall = clock::unix_time().as_millis();
+        Now { monotonic: self.clock.now(), wall_ms: u64::try_from(wall).unwrap_or(u64::MAX) }
+    }
+
+    /// What to wait on for changes.
+    pub fn changed(&self) -> Rc<Notify> {
+        Rc::clone(&self.changed)
+    }
+
+    /// The database of the switch.
+    pub fn db(&self) -> Option<&Database> {
+        self.server.db(DATABASE)
+    }
+
+    /// The server, to ask it things.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Changes since the last call. The rows that were there at the start come first.
+    pub fn take_changes(&mut self) -> Vec<ovsdb::data::RowChange> {
+        self.server.take_changes(self.watch)
+    }
+
+    /// Runs a transaction of the daemon's own.
+    ///
+    /// # Errors
+    /// The first error among the results.
+    pub fn transact(&mut self, ops: &[Value]) -> Result<Vec<Value>, String> {
+        let now = self.now();
+        let results = self.server.transact(DATABASE, ops, now);
+        self.wake();
+        match results.iter().find(|r| r.get("error").is_some()) {
+            Some(error) => Err(error.to_string()),
+            None => Ok(results),
+        }
+    }
+
+    /// Rewrites the file as a snapshot.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn compact(&mut self) -> Result<(), String> {
+        let now = self.now();
+        self.server.compact(DATABASE, now.wall_ms).map_err(|e| e.to_string())
+    }
+
+    /// Ends waits whose time is over (also after a warp of the clock).
+    pub fn poll(&mut self) {
+        let now = self.now();
+        self.server.poll(now);
+        self.wake();
+    }
+
+    fn input(&mut self, id: SessionId, bytes: &[u8]) {
+        let now = self.now();
+        self.server.input(id, now, bytes);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        for id in self.server.take_ready() {
+            if let Some(n) = self.sessions.get(&id) {
+                n.notify_one();
+            }
+        }
+        for text in self.server.take_trouble() {
+            log!(Err, OvsdbFile, "{text}");
+        }
+        self.changed.notify_one();
+        self.timers.notify_one();
+    }
+}
+
+/// Serves OVSDB on a listener until it fails.
+pub async fn serve(listener: UnixListener, host: Rc<RefCell<DbHost>>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(session(stream, Rc::clone(&host)));
+            }
+            Err(e) => {
+                log!(Warn, OvsdbServer, "accept failed: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn session(stream: UnixStream, host: Rc<RefCell<DbHost>>) {
+    let wake = Rc::new(Notify::new());
+    let id = {
+        let mut host = host.borrow_mut();
+        let id = host.server.open_session();
+        host.sessions.insert(id, Rc::clone(&wake));
+        id
+    };
+    if let Err(e) = converse(stream, &host, id, &wake).await {
+        log!(Dbg, Jsonrpc, "session ended: {e}");
+    }
+    let mut host = host.borrow_mut();
+    host.sessions.remove(&id);
+    host.server.close_session(id);
+    host.wake();
+}
+
+async fn converse(
+    stream: UnixStream,
+    host: &RefCell<DbHost>,
+    id: SessionId,
+    wake: &Notify,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let mut buf = vec![0; 65_536];
+    loop {
+        let output = host.borrow_mut().server.output(id);
+        if !output.is_empty() {
+            writer.write_all(&output).await?;
+            continue;
+        }
+        if let Some(why) = host.borrow().server.is_closed(id) {
+            return Err(io::Error::other(why.to_owned()));
+        }
+        tokio::select! {
+            n = reader.read(&mut buf) => {
+                let n = n?;
+                if n == 0 {
+                    return Ok(());
+                }
+                host.borrow_mut().input(id, &buf[..n]);
+            }
+            () = wake.notified() => {}
+        }
+    }
+}
+
+/// Ends `wait` operations when their time is over. Runs for ever.
+pub async fn timers(host: Rc<RefCell<DbHost>>) {
+    let (clock, wake) = {
+        let host = host.borrow();
+        (host.clock.clone(), Rc::clone(&host.timers))
+    };
+    loop {
+        let due = host.borrow().server.next_timeout();
+        match due {
+            None => wake.notified().await,
+            Some(at) => {
+                let left = at.since(clock.now()).max(Duration::from_millis(1));
+                tokio::select! {
+                    () = tokio::time::sleep(left) => host.borrow_mut().poll(),
+                    () = wake.notified() => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Interfaces and the devices behind them.
+//!
+//! [`Device`] is an open device of the host together with what the host says of it. Opening follows
+//! the Interface's `type`; the texts of failures are what the `error` column shows.
+
+use std::sync::Arc;
+
+use base::{DpPort, Instant, MacAddr};
+use netdev::link::{Driver, Ethtool, Link, Settings};
+use netdev::{Counters, Port, PortState, af_packet::AfPacket, tap::Tap};
+
+use crate::config::InterfaceConfig;
+use crate::log;
+
+/// What an Interface `type` means here.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A device that exists already.
+    System,
+    /// A tap that the switch makes: `internal` and `tap`.
+    Internal,
+    /// One end of a wire to another bridge.
+    Patch,
+}
+
+impl Kind {
+    const NAMES: [(&'static str, Kind); 5] = [
+        ("", Kind::System),
+        ("system", Kind::System),
+        ("internal", Kind::Internal),
+        ("tap", Kind::Internal),
+        ("patch", Kind::Patch),
+    ];
+
+    /// The kind that a `type` names.
+    pub fn of(name: &str) -> Option<Kind> {
+        Kind::NAMES.iter().find(|(n, _)| *n == name).map(|(_, k)| *k)
+    }
+
+    /// All types, for the database's `iface_types`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Kind::NAMES.iter().map(|(n, _)| *n).filter(|n| !n.is_empty())
+    }
+
+    /// What `dpif/show` calls it.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Kind::System => "system",
+            Kind::Internal => "tap",
+            Kind::Patch => "patch",
+        }
+    }
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Device {
+    /// Name of the interface and of the device.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its number in the datapath.
+    pub dp_port: DpPort,
+    /// Keeps the device open.
+    pub port: Box<dyn Port>,
+    /// Counters of the queues.
+    pub state: Arc<PortState>,
+    /// When it was opened.
+    pub created: Instant,
+    /// What the host says of it; `None` while it does not exist.
+    pub link: Option<Link>,
+    /// Speed and features.
+    pub settings: Settings,
+    /// Who drives it.
+    pub driver: Driver,
+    /// Times the carrier was seen to change, for `link_resets`.
+    pub link_resets: u64,
+}
+
+/// Opens the device of an interface.
+///
+/// # Errors
+/// The text for the `error` column.
+pub fn open(name: &str, config: &InterfaceConfig) -> Result<(Kind, Box<dyn Port>), String> {
+    let kind = Kind::of(&config.kind).ok_or_else(|| {
+        format!("could not open network device {name} (Address family not supported by protocol)")
+    })?;
+    let port: Box<dyn Port> = match kind {
+        Kind::System => {
+            let options = netdev::af_packet::Options::default();
+            Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
+        }
+        Kind::Internal => Box::new(Tap::open(name).map_err(|e| e.to_string())?),
+        Kind::Patch => return Err(format!("{name}: a patch port has no device")),
+    };
+    for w in port.warnings() {
+        log!(Info, NetdevLinux, "{w}");
+    }
+    Ok((kind, port))
+}
+
+impl Device {
+    /// Takes over an open port.
+    pub fn new(
+        name: &str,
+        kind: Kind,
+        dp_port: DpPort,
+        port: Box<dyn Port>,
+        now: Instant,
+    ) -> Device {
+        Device {
+            name: name.to_owned(),
+            kind,
+            dp_port,
+            state: Arc::clone(port.state()),
+            port,
+            created: now,
+            link: None,
+            settings: Settings::default(),
+            driver: Driver::default(),
+            link_resets: 0,
+        }
+    }
+
+    /// Takes in what the host says now. Returns whether it is news.
+    pub fn see(&mut self, link: Option<Link>, ethtool: Option<&Ethtool>) -> bool {
+        if let Some(tool) = ethtool
+            && link.is_some()
+        {
+            self.settings = tool.settings(&self.name).unwrap_or_default();
+            if self.driver.name.is_empty() {
+                self.driver = tool.driver(&self.name).unwrap_or_default();
+            }
+        }
+        if let Some(link) = &link {
+            self.state.set_mtu(link.mtu);
+        }
+        let up = |l: &Option<Link>| l.as_ref().is_some_and(|l| l.lower_up);
+        if up(&link) != up(&self.link) {
+            self.link_resets += 1;
+        }
+        let news = self.link != link;
+        self.link = link;
+        news
+    }
+
+    /// Administratively up.
+    pub fn admin_up(&self) -> bool {
+        self.link.as_ref().is_some_and(|l| l.up)
+    }
+
+    /// Has a link.
+    pub fn link_up(&self) -> bool {
+        self.link.as_ref().is_some_and(|l| l.up && l.lower_up)
+    }
+
+    /// Its address.
+    pub fn mac(&self) -> MacAddr {
+        self.link.as_ref().map_or(MacAddr::ZERO, |l| l.mac)
+    }
+
+    /// What went through the switch's end of it.
+    pub fn counters(&self) -> Counters {
+        self.state.counters()
+    }
+}

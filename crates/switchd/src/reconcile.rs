@@ -1,0 +1,515 @@
+//! From what the database asks for to what runs.
+//!
+//! [`Reconciler`] holds what runs: bridges, their interfaces, open devices. [`Reconciler::apply`]
+//! compares that with a [`Config`] and does the difference, removals first, so that a device or a
+//! number that moves from one bridge to another is free when the other wants it. It can be called
+//! at any time with any configuration; what failed before (a device that was not there) is tried
+//! again when [`Reconciler::link_changed`] says that something about it changed.
+//!
+//! Datapath calls that wait for workers are made without the lock on the tables, because a worker
+//! may be waiting for that lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use base::{DpPort, HashKey, Instant, MacAddr, OfPort};
+use datapath::Datapath;
+use netdev::link::{Ethtool, Link, Links};
+use ofproto::port::Peer;
+use ofproto::{BridgeId, BridgeSpec, PortSpec};
+use openflow::message::SwitchDesc;
+
+use crate::config::{BridgeConfig, Config, InterfaceConfig, PortConfig};
+use crate::device::{self, Device, Kind};
+use crate::log;
+use crate::status::PortCounters;
+use crate::world::World;
+
+/// Number in the datapath of its own port, which has no device: `ovs-netdev`.
+pub const DP_LOCAL: DpPort = DpPort(0);
+
+/// A bridge that runs.
+#[derive(Debug)]
+pub struct Bridge {
+    /// Its tables.
+    pub id: BridgeId,
+    /// What is asked of it.
+    pub config: BridgeConfig,
+    /// Address while no port lends it one.
+    default_mac: MacAddr,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its datapath id.
+    pub dpid: u64,
+    /// Interfaces by name.
+    pub ifaces: BTreeMap<String, Iface>,
+    /// Numbers that interfaces had, so that one that comes back gets its own again.
+    remembered: BTreeMap<String, OfPort>,
+}
+
+/// An interface that is asked for, running or not.
+#[derive(Debug)]
+pub struct Iface {
+    /// What is asked of it.
+    pub config: InterfaceConfig,
+    /// Its port's VLANs and the like.
+    port: PortConfig,
+    /// Its OpenFlow number while it runs.
+    pub ofport: Option<OfPort>,
+    /// Its device while it is open.
+    pub device: Option<Device>,
+    /// Why it does not run.
+    pub error: Option<String>,
+}
+
+impl Iface {
+    fn is_patch(&self) -> bool {
+        Kind::of(&self.config.kind) == Some(Kind::Patch)
+    }
+}
+
+/// What [`Reconciler::apply`] did that others must follow.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Bridges that are new.
+    pub added: Vec<String>,
+    /// Bridges that are gone.
+    pub removed: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reconciler {
+    world: Arc<World>,
+    dp: Arc<Datapath>,
+    links: Links,
+    ethtool: Option<Ethtool>,
+    /// Draws addresses for bridges without ports.
+    seed: HashKey,
+    /// What runs, by name.
+    pub bridges: BTreeMap<String, Bridge>,
+}
+
+impl Reconciler {
+    /// Nothing runs yet.
+    ///
+    /// # Errors
+    /// The kernel's links cannot be asked for.
+    pub fn new(
+        world: Arc<World>,
+        dp: Arc<Datapath>,
+        seed: HashKey,
+    ) -> Result<Reconciler, netdev::Error> {
+        Ok(Reconciler {
+            world,
+            dp,
+            links: Links::open()?,
+            ethtool: Ethtool::open().ok(),
+            seed,
+            bridges: BTreeMap::new(),
+        })
+    }
+
+    /// Makes what runs what `config` asks for.
+    pub fn apply(&mut self, config: &Config, now: Instant) -> Done {
+        let mut done = Done::default();
+        let gone: Vec<String> =
+            self.bridges.keys().filter(|n| !config.bridges.contains_key(*n)).cloned().collect();
+        for name in gone {
+            self.remove_bridge(&name);
+            done.removed.push(name);
+        }
+        for (name, wanted) in &config.bridges {
+            self.remove_interfaces(name, wanted);
+        }
+        for (name, wanted) in &config.bridges {
+            if !self.bridges.contains_key(name) {
+                self.add_bridge(name, wanted, now);
+                done.added.push(name.clone());
+            }
+            self.put_interfaces(name, wanted, now);
+            self.settle_bridge(name, wanted, now);
+        }
+        done
+    }
+
+    fn add_bridge(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
+        let bytes = name.bytes().chain(wanted.uuid.0.to_be_bytes()).map(u64::from);
+        let words: Vec<u64> = bytes.collect();
+        // Locally administered, not a group.
+        let drawn = base::hash_words(self.seed, &words) & 0xfcff_ffff_ffff | 0x0200_0000_0000;
+        let default_mac = MacAddr::from_u64(drawn);
+        let mac = wanted.hwaddr.unwrap_or(default_mac);
+        let dpid = wanted.datapath_id.unwrap_or(mac.to_u64());
+        let id = self.world.switch.write().put_bridge(name, spec(wanted, dpid), now);
+        self.bridges.insert(
+            name.to_owned(),
+            Bridge {
+                id,
+                config: wanted.clone(),
+                default_mac,
+                mac,
+                dpid,
+                ifaces: BTreeMap::new(),
+                remembered: BTreeMap::new(),
+            },
+        );
+    }
+
+    fn remove_bridge(&mut self, name: &str) {
+        let Some(bridge) = self.bridges.remove(name) else { return };
+        for iface in bridge.ifaces.values() {
+            if let Some(device) = &iface.device {
+                self.dp.remove_port(device.dp_port);
+            }
+        }
+        self.world.switch.write().remove_bridge(bridge.id);
+        log!(Info, Bridge, "bridge {name}: removed");
+    }
+
+    /// Removes the interfaces that are not wanted any more or not as they are.
+    fn remove_interfaces(&mut self, name: &str, wanted: &BridgeConfig) {
+        let Some(bridge) = self.bridges.get_mut(name) else { return };
+        let wanted = interfaces(name, wanted);
+        let gone: Vec<String> = bridge
+            .ifaces
+            .iter()
+            .filter(|(n, i)| {
+                wanted.get(n.as_str()).is_none_or(|(_, w)| {
+                    w.kind != i.config.kind
+                        || w.options != i.config.options
+                        || w.uuid != i.config.uuid
+                        || (w.ofport_request != i.config.ofport_request
+                            && w.ofport_request.is_some()
+                            && w.ofport_request != i.ofport.map(|p| p.0))
+                })
+            })
+            .map(|(n, _)| n.clone())
+            .collect();
+        for iface_name in gone {
+            if let Some(iface) = bridge.ifaces.remove(&iface_name) {
+                close(&self.world, &self.dp, bridge.id, &iface);
+                log!(Info, Bridge, "bridge {name}: deleted interface {iface_name}{}", on(&iface));
+            }
+            if !wanted.contains_key(iface_name.as_str()) {
+                bridge.remembered.remove(&iface_name);
+            }
+        }
+    }
+
+    /// Adds the interfaces that are wanted and not there, and changes the others.
+    fn put_interfaces(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
+        let wanted = interfaces(name, wanted);
+        // LOCAL first, then those that ask for a number, then the rest, each by name.
+        let mut order: Vec<&str> = wanted.keys().copied().collect();
+        order.sort_by_key(|n| (*n != name, wanted[n].1.ofport_request.is_none()));
+        for iface_name in order {
+            let (port, config) = &wanted[iface_name];
+            let Some(bridge) = self.bridges.get_mut(name) else { return };
+            let known = bridge.ifaces.get_mut(iface_name);
+            match known {
+                Some(iface) => {
+                    iface.port = (*port).clone();
+                    iface.config = config.clone();
+                }
+                None => {
+                    let iface = Iface {
+                        config: config.clone(),
+                        port: (*port).clone(),
+                        ofport: None,
+                        device: None,
+                        error: None,
+                    };
+                    bridge.ifaces.insert(iface_name.to_owned(), iface);
+                    self.start(name, iface_name, now);
+                }
+            }
+            self.put_port(name, iface_name, now);
+        }
+    }
+
+    /// Opens an interface's device and gives it its numbers.
+    fn start(&mut self, bridge_name: &str, name: &str, now: Instant) {
+        let dp_port = self.free_dp_port();
+        let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
+        let ofport = match free_ofport(bridge, bridge_name, name) {
+            Some(p) => p,
+            None => {
+                let text = format!("no free OpenFlow port number for {name}");
+                fail(bridge, bridge_name, name, text);
+                return;
+            }
+        };
+        let Some(iface) = bridge.ifaces.get_mut(name) else { return };
+        if !iface.is_patch() {
+            let opened = device::open(name, &iface.config).and_then(|(kind, mut port)| {
+                self.dp.add_port(dp_port, &mut *port).map_err(|e| e.to_string())?;
+                Ok(Device::new(name, kind, dp_port, port, now))
+            });
+            match opened {
+                Ok(mut device) => {
+                    let link = self.links.by_name(name).ok().flatten();
+                    device.see(link, self.ethtool.as_ref());
+                    iface.device = Some(device);
+                }
+                Err(text) => {
+                    fail(bridge, bridge_name, name, text);
+                    return;
+                }
+            }
+        }
+        iface.error = None;
+        iface.ofport = Some(ofport);
+        bridge.remembered.insert(name.to_owned(), ofport);
+        log!(Info, Bridge, "bridge {bridge_name}: added interface {name} on port {}", ofport.0);
+        configure_device(&mut self.links, bridge, name);
+    }
+
+    fn free_dp_port(&self) -> DpPort {
+        let devices = self.bridges.values().flat_map(|b| b.ifaces.values());
+        let used: BTreeSet<u32> =
+            devices.filter_map(|i| i.device.as_ref()).map(|d| d.dp_port.0).collect();
+        DpPort((DP_LOCAL.0 + 1..).find(|n| !used.contains(n)).unwrap_or(u32::MAX))
+    }
+
+    /// Tells the tables what there is to know of a port.
+    fn put_port(&self, bridge_name: &str, name: &str, now: Instant) {
+        let Some(bridge) = self.bridges.get(bridge_name) else { return };
+        let Some(iface) = bridge.ifaces.get(name) else { return };
+        let Some(ofport) = iface.ofport else { return };
+        let device = iface.device.as_ref();
+        let peer = iface
+            .is_patch()
+            .then(|| Peer { port: iface.config.options.get("peer").cloned().unwrap_or_default() });
+        let is_patch = peer.is_some();
+        let settings = device.map(|d| d.settings).unwrap_or_default();
+        let spec = PortSpec {
+            name: name.to_owned(),
+            dp_port: device.map_or(DpPort::NONE, |d| d.dp_port),
+            mac: device.map_or(bridge.mac, Device::mac),
+            vlan: iface.port.vlan.clone(),
+            protected: iface.port.protected,
+            peer,
+            admin_up: is_patch || device.is_some_and(Device::admin_up),
+            link_up: is_patch || device.is_some_and(Device::link_up),
+            current: settings.current.bits(),
+            curr_speed: settings.speed.unwrap_or(0).saturating_mul(1000),
+            max_speed: settings.supported.max_mbps().saturating_mul(1000),
+        };
+        self.world.switch.write().put_port(bridge.id, ofport, spec, now);
+    }
+
+    /// Gives a bridge its address and datapath id, and its other settings.
+    fn settle_bridge(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
+        let Some(bridge) = self.bridges.get_mut(name) else { return };
+        bridge.config = wanted.clone();
+        let lent = bridge.ifaces.iter().filter(|(n, _)| n.as_str() != name);
+        let lent = lent.filter_map(|(_, i)| i.device.as_ref());
+        let lent = lent.filter(|d| d.kind == Kind::System).map(Device::mac);
+        let lowest = lent.filter(|m| *m != MacAddr::ZERO && !m.is_multicast()).min();
+        let mac = wanted.hwaddr.or(lowest).unwrap_or(bridge.default_mac);
+        let dpid = wanted.datapath_id.unwrap_or(mac.to_u64());
+        let local = bridge.ifaces.get_mut(name).and_then(|i| i.device.as_mut());
+        let mut changed = false;
+        if let Some(local) = local
+            && local.mac() != mac
+            && self.links.set_mac(name, mac).is_ok()
+        {
+            changed = local.see(self.links.by_name(name).ok().flatten(), None);
+        }
+        if dpid != bridge.dpid || bridge.mac != mac {
+            log!(Info, Bridge, "bridge {name}: using datapath ID {dpid:016x}");
+        }
+        (bridge.mac, bridge.dpid) = (mac, dpid);
+        self.world.switch.write().put_bridge(name, spec(wanted, dpid), now);
+        if changed {
+            self.put_port(name, name, now);
+        }
+    }
+
+    /// The host's link of this name changed, came or went. Returns whether an interface of ours
+    /// is concerned.
+    pub fn link_changed(&mut self, name: &str, now: Instant) -> bool {
+        let link = self.links.by_name(name).ok().flatten();
+        let owner = self.bridges.iter().find(|(_, b)| b.ifaces.contains_key(name));
+        let Some(bridge_name) = owner.map(|(n, _)| n.clone()) else { return false };
+        self.follow(&bridge_name, name, link, now);
+        true
+    }
+
+    fn follow(&mut self, bridge_name: &str, name: &str, link: Option<Link>, now: Instant) {
+        let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
+        let Some(iface) = bridge.ifaces.get_mut(name) else { return };
+        if let Some(device) = &mut iface.device {
+            let same = link.as_ref().map(|l| l.ifindex) == device.port.ifindex();
+            if same {
+                if device.see(link, self.ethtool.as_ref()) {
+                    self.put_port(bridge_name, name, now);
+                }
+                return;
+            }
+            // It went, or another one has its name now.
+            close(&self.world, &self.dp, bridge.id, iface);
+            iface.device = None;
+            iface.ofport = None;
+            fail(
+                bridge,
+                bridge_name,
+                name,
+                format!("could not open network device {name} (No such device)"),
+            );
+        }
+        if link.is_some() {
+            self.start(bridge_name, name, now);
+            self.put_port(bridge_name, name, now);
+            if let Some(wanted) = self.bridges.get(bridge_name).map(|b| b.config.clone()) {
+                self.settle_bridge(bridge_name, &wanted, now);
+            }
+        }
+    }
+
+    /// A worker found that a port's device failed.
+    pub fn port_failed(&mut self, dp_port: DpPort, now: Instant) {
+        let name = self
+            .bridges
+            .values()
+            .flat_map(|b| &b.ifaces)
+            .find_map(|(n, i)| (i.device.as_ref()?.dp_port == dp_port).then(|| n.clone()));
+        if let Some(name) = name {
+            self.link_changed(&name, now);
+        }
+    }
+
+    /// A controller wants a device up or down.
+    pub fn set_admin(&mut self, id: BridgeId, ofport: OfPort, up: bool, now: Instant) {
+        let bridge = self.bridges.values().find(|b| b.id == id);
+        let name = bridge.and_then(|b| {
+            b.ifaces.iter().find(|(_, i)| i.ofport == Some(ofport)).map(|(n, _)| n.clone())
+        });
+        let Some(name) = name else { return };
+        if let Err(e) = self.links.set_up(&name, up) {
+            log!(Warn, Bridge, "{e}");
+        }
+        self.link_changed(&name, now);
+    }
+
+    /// Counters of the port of this name, if it has a device.
+    pub fn port_counters(&mut self, name: &str) -> Option<PortCounters> {
+        let link = self.links.by_name(name).ok().flatten().map(|l| l.stats);
+        let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
+        let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
+        Some(PortCounters::of(device, link))
+    }
+
+    /// The interface that has this number in the datapath.
+    pub fn by_dp_port(&self, dp_port: DpPort) -> Option<(&str, &Device)> {
+        let all = self.bridges.values().flat_map(|b| &b.ifaces);
+        all.filter_map(|(n, i)| Some((n.as_str(), i.device.as_ref()?)))
+            .find(|(_, d)| d.dp_port == dp_port)
+    }
+}
+
+/// The interfaces a bridge is to have, with their ports. Its own is internal whatever the row says.
+fn interfaces<'a>(
+    bridge: &str,
+    config: &'a BridgeConfig,
+) -> BTreeMap<&'a str, (&'a PortConfig, InterfaceConfig)> {
+    let mut all = BTreeMap::new();
+    for port in config.ports.values() {
+        for (name, iface) in &port.interfaces {
+            let mut iface = iface.clone();
+            if name == bridge {
+                iface.kind = "internal".to_owned();
+            }
+            all.insert(name.as_str(), (port, iface));
+        }
+    }
+    all
+}
+
+fn on(iface: &Iface) -> String {
+    iface.ofport.map_or_else(String::new, |p| format!(" on port {}", p.0))
+}
+
+fn fail(bridge: &mut Bridge, bridge_name: &str, name: &str, text: String) {
+    if let Some(iface) = bridge.ifaces.get_mut(name) {
+        if iface.error.as_ref() != Some(&text) {
+            log!(Warn, Bridge, "bridge {bridge_name}: {text}");
+        }
+        iface.error = Some(text);
+    }
+}
+
+/// Takes an interface off the datapath and the tables.
+fn close(world: &World, dp: &Datapath, bridge: BridgeId, iface: &Iface) {
+    if let Some(device) = &iface.device {
+        dp.remove_port(device.dp_port);
+    }
+    if let Some(ofport) = iface.ofport {
+        world.switch.write().remove_port(bridge, ofport);
+    }
+}
+
+/// The number an interface gets: LOCAL for the bridge's own, the requested one if it is free, the one
+/// it had, else the lowest that nobody has or asks for.
+fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str) -> Option<OfPort> {
+    if name == bridge_name {
+        return Some(OfPort::LOCAL);
+    }
+    let others = || bridge.ifaces.iter().filter(|(n, _)| n.as_str() != name);
+    let used: BTreeSet<u16> = others().filter_map(|(_, i)| Some(i.ofport?.0)).collect();
+    let asked: BTreeSet<u16> = others().filter_map(|(_, i)| i.config.ofport_request).collect();
+    let kept: BTreeSet<u16> =
+        bridge.remembered.iter().filter(|(n, _)| n.as_str() != name).map(|(_, p)| p.0).collect();
+    let requested = bridge.ifaces.get(name).and_then(|i| i.config.ofport_request);
+    let had = bridge.remembered.get(name).map(|p| p.0);
+    if let Some(n) = requested.filter(|n| !used.contains(n) && OfPort(*n).is_real()) {
+        return Some(OfPort(n));
+    }
+    if let Some(n) = had.filter(|n| !used.contains(n) && !asked.contains(n)) {
+        return Some(OfPort(n));
+    }
+    let mut free = (1..OfPort::MAX.0).filter(|n| !used.contains(n));
+    free.clone()
+        .find(|n| !asked.contains(n) && !kept.contains(n))
+        .or_else(|| free.next())
+        .map(OfPort)
+}
+
+/// Sets what the interface's row asks of the device itself.
+fn configure_device(links: &mut Links, bridge: &mut Bridge, name: &str) {
+    let Some(iface) = bridge.ifaces.get_mut(name) else { return };
+    let Some(device) = &mut iface.device else { return };
+    let internal = device.kind == Kind::Internal;
+    let mut result = Ok(());
+    if let Some(mac) = iface.config.mac.filter(|m| internal && *m != device.mac()) {
+        result = links.set_mac(name, mac);
+    }
+    if let Some(mtu) = iface.config.mtu_request {
+        result = result.and(links.set_mtu(name, mtu));
+    }
+    match result {
+        Ok(()) => {
+            device.see(links.by_name(name).ok().flatten(), None);
+        }
+        Err(e) => log!(Warn, Bridge, "{e}"),
+    }
+}
+
+fn spec(config: &BridgeConfig, dpid: u64) -> BridgeSpec {
+    BridgeSpec {
+        dpid,
+        fail_mode: config.fail_mode,
+        has_controllers: !config.controllers.is_empty(),
+        forward_bpdu: config.forward_bpdu,
+        mac_idle: Some(config.mac_aging),
+        mac_max: Some(config.mac_table_size),
+        desc: SwitchDesc {
+            mfr_desc: "Nicira, Inc.".to_owned(),
+            hw_desc: "Open vSwitch".to_owned(),
+            sw_desc: crate::OVS_VERSION.to_owned(),
+            serial_num: "None".to_owned(),
+            dp_desc: config.dp_desc.clone().unwrap_or_else(|| "None".to_owned()),
+        },
+    }
+}

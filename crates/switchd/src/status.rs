@@ -1,0 +1,202 @@
+//! What the daemon tells the database of what runs.
+
+use ovsdb::data::Data;
+use ovsdb::types::{Datum, Uuid};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::device::{Device, Kind};
+use crate::reconcile::{Iface, Reconciler};
+use crate::writeback::WriteBack;
+
+/// The operations that bring the status columns up to date, and `cur_cfg` when `config` says so.
+pub fn operations(db: &Data, config: &Config, rec: &Reconciler) -> Vec<Value> {
+    let mut w = WriteBack::new(db);
+    if let Some(root) = config.root {
+        w.set("Open_vSwitch", root, "cur_cfg", &Datum::scalar(config.next_cfg));
+        let types = ["netdev".to_owned(), "system".to_owned()];
+        w.set("Open_vSwitch", root, "datapath_types", &Datum::set(types));
+        let kinds = Kind::names().map(str::to_owned);
+        w.set("Open_vSwitch", root, "iface_types", &Datum::set(kinds));
+        w.set("Open_vSwitch", root, "dpdk_initialized", &Datum::scalar(false));
+    }
+    for (name, bridge) in &rec.bridges {
+        let uuid = bridge.config.uuid;
+        w.string("Bridge", uuid, "datapath_id", Some(&format!("{:016x}", bridge.dpid)));
+        w.string_scalar("Bridge", uuid, "datapath_version", "<built-in>");
+        for (iface_name, iface) in &bridge.ifaces {
+            interface(&mut w, iface, iface_name == name);
+        }
+    }
+    w.into_ops()
+}
+
+fn interface(w: &mut WriteBack<'_>, iface: &Iface, is_local: bool) {
+    const TABLE: &str = "Interface";
+    let uuid = iface.config.uuid;
+    w.string(TABLE, uuid, "error", iface.error.as_deref());
+    let ofport = match iface.ofport {
+        Some(p) => i64::from(p.0),
+        None => -1,
+    };
+    w.integer(TABLE, uuid, "ofport", Some(ofport));
+    let Some(device) = &iface.device else {
+        no_device(w, uuid, iface);
+        return;
+    };
+    let state = |up: bool| Some(if up { "up" } else { "down" });
+    w.string(TABLE, uuid, "admin_state", state(device.admin_up()));
+    w.string(TABLE, uuid, "link_state", state(device.link_up()));
+    w.integer(TABLE, uuid, "link_resets", i64::try_from(device.link_resets).ok());
+    w.string(TABLE, uuid, "mac_in_use", Some(&device.mac().to_string()));
+    let link = device.link.as_ref();
+    w.integer(TABLE, uuid, "mtu", link.map(|l| i64::from(l.mtu)));
+    w.integer(TABLE, uuid, "ifindex", link.map(|l| i64::from(l.ifindex)));
+    let settings = device.settings;
+    let speed = settings.speed.map(|mbps| i64::from(mbps) * 1_000_000);
+    w.integer(TABLE, uuid, "link_speed", speed);
+    let duplex = settings.full_duplex.map(|full| if full { "full" } else { "half" });
+    w.string(TABLE, uuid, "duplex", duplex);
+    let driver = &device.driver;
+    let name = if is_local && driver.name.is_empty() { "tun" } else { &driver.name };
+    if name.is_empty() {
+        w.set(TABLE, uuid, "status", &Datum::map::<String, String>([]));
+    } else {
+        let rows = [
+            ("driver_name", name),
+            ("driver_version", driver.version.as_str()),
+            ("firmware_version", driver.firmware.as_str()),
+        ];
+        w.set(TABLE, uuid, "status", &Datum::map(rows.map(|(k, v)| (k.to_owned(), v.to_owned()))));
+    }
+}
+
+/// An interface without a device: a patch port, which is always up, or one that failed.
+fn no_device(w: &mut WriteBack<'_>, uuid: Uuid, iface: &Iface) {
+    const TABLE: &str = "Interface";
+    let state = if iface.ofport.is_some() { Some("up") } else { None };
+    for column in ["admin_state", "link_state"] {
+        w.string(TABLE, uuid, column, state);
+    }
+    for column in ["mac_in_use", "duplex"] {
+        w.string(TABLE, uuid, column, None);
+    }
+    for column in ["mtu", "ifindex", "link_speed", "link_resets"] {
+        w.integer(TABLE, uuid, column, None);
+    }
+    w.set(TABLE, uuid, "status", &Datum::map::<String, String>([]));
+    w.set(TABLE, uuid, "statistics", &Datum::map::<String, i64>([]));
+}
+
+/// The operations that bring the `statistics` columns up to date.
+pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
+    let mut devices = Vec::new();
+    for bridge in rec.bridges.values() {
+        for (name, iface) in &bridge.ifaces {
+            if iface.device.is_some() {
+                devices.push((iface.config.uuid, name.clone()));
+            }
+        }
+    }
+    let mut w = WriteBack::new(db);
+    for (uuid, name) in devices {
+        let Some(counters) = rec.port_counters(&name) else { continue };
+        let rows =
+            counters.columns().map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
+        w.set("Interface", uuid, "statistics", &Datum::map(rows));
+    }
+    w.into_ops()
+}
+
+/// Counters of a port as OpenFlow and the database name them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortCounters {
+    /// Packets the switch received.
+    pub rx_packets: u64,
+    /// Bytes the switch received.
+    pub rx_bytes: u64,
+    /// Lost on the way in.
+    pub rx_dropped: u64,
+    /// Bad frames.
+    pub rx_errors: u64,
+    /// Alignment errors.
+    pub rx_frame_err: u64,
+    /// Overruns.
+    pub rx_over_err: u64,
+    /// Frame checksum errors.
+    pub rx_crc_err: u64,
+    /// Missed by the device.
+    pub rx_missed: u64,
+    /// Multicast packets.
+    pub rx_multicast: u64,
+    /// Packets the switch sent.
+    pub tx_packets: u64,
+    /// Bytes the switch sent.
+    pub tx_bytes: u64,
+    /// Lost on the way out.
+    pub tx_dropped: u64,
+    /// Failed transmissions.
+    pub tx_errors: u64,
+    /// Collisions.
+    pub collisions: u64,
+}
+
+impl PortCounters {
+    /// From what the switch counted and what the kernel says of the device.
+    ///
+    /// Packets and bytes are the device's own, since the device is the port: a frame that the
+    /// host's end sent and the switch was too slow to take was still received.
+    pub fn of(device: &Device, link: Option<netdev::link::LinkStats>) -> PortCounters {
+        let own = device.counters();
+        let lost_in: u64 = own.rx_drops.iter().sum();
+        let lost_out: u64 = own.tx_drops.iter().sum();
+        let Some(link) = link else {
+            return PortCounters {
+                rx_packets: own.rx_packets,
+                rx_bytes: own.rx_bytes,
+                rx_dropped: lost_in,
+                tx_packets: own.tx_packets,
+                tx_bytes: own.tx_bytes,
+                tx_dropped: lost_out,
+                ..PortCounters::default()
+            };
+        };
+        let link = if device.kind == Kind::Internal { link.inverted() } else { link };
+        PortCounters {
+            rx_packets: link.rx_packets,
+            rx_bytes: link.rx_bytes,
+            rx_dropped: own.rx_drops.iter().sum(),
+            rx_errors: link.rx_errors,
+            rx_frame_err: link.rx_frame_errors,
+            rx_over_err: link.rx_over_errors,
+            rx_crc_err: link.rx_crc_errors,
+            rx_missed: link.rx_missed_errors,
+            rx_multicast: link.rx_multicast,
+            tx_packets: link.tx_packets,
+            tx_bytes: link.tx_bytes,
+            tx_dropped: lost_out,
+            tx_errors: link.tx_errors,
+            collisions: link.collisions,
+        }
+    }
+
+    /// As the Interface table's `statistics`.
+    pub fn columns(&self) -> [(&'static str, u64); 14] {
+        [
+            ("collisions", self.collisions),
+            ("rx_bytes", self.rx_bytes),
+            ("rx_crc_err", self.rx_crc_err),
+            ("rx_dropped", self.rx_dropped),
+            ("rx_errors", self.rx_errors),
+            ("rx_frame_err", self.rx_frame_err),
+            ("rx_missed_errors", self.rx_missed),
+            ("rx_multicast_packets", self.rx_multicast),
+            ("rx_over_err", self.rx_over_err),
+            ("rx_packets", self.rx_packets),
+            ("tx_bytes", self.tx_bytes),
+            ("tx_dropped", self.tx_dropped),
+            ("tx_errors", self.tx_errors),
+            ("tx_packets", self.tx_packets),
+        ]
+    }
+}
