@@ -89,7 +89,7 @@ impl Event {
             cookie: rule.cookie.0,
             reason: r.reason,
             table: rule.table,
-            duration: now.since(rule.created),
+            duration: crate::session::stats::whole_millis(now.since(rule.created)),
             idle_timeout: rule.idle_timeout,
             hard_timeout: rule.hard_timeout,
             n_packets: rule.stats.n_packets(),

@@ -158,7 +158,7 @@ fn statistics_tell_what_was_counted() {
         };
         let f0 = &f[0];
         assert_eq!((f.len(), f0.cookie, f0.priority, f0.n_packets, f0.n_bytes), (2, 5, 3, 1, 60));
-        assert_eq!(f0.duration.as_secs(), 5);
+        assert_eq!(f0.duration.as_millis(), 5000);
         let only = FlowStatsRequest { out_port: OfPort(3), ..all_flows() };
         let Body::AggregateReply(a) = one(&mut w, &mut s, Body::AggregateRequest(only)) else {
             panic!()
@@ -198,6 +198,33 @@ fn statistics_tell_what_was_counted() {
             refused(&mut w, &mut s, Body::PortStatsRequest(OfPort(9))),
             OfError::OFPBRC_BAD_PORT
         );
+    }
+}
+
+#[test]
+fn table_features_name_what_is_supported() {
+    for v in [Version::Of13, Version::Of14, Version::Of15] {
+        let mut w = World::new();
+        let mut s = session(&mut w, SessionKind::Service, v);
+        let parts = ask(&mut w, &mut s, Body::TableFeaturesRequest(Vec::new()));
+        let tables: Vec<TableFeatures> = parts
+            .into_iter()
+            .flat_map(|m| match m.body {
+                Body::TableFeaturesReply(t) => t,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(tables.len(), 254);
+        let prop = |t: &TableFeatures, id| {
+            t.properties.iter().find(|p| p.0 == id).map(|p| p.1.clone()).unwrap()
+        };
+        assert_eq!(prop(&tables[251], 2), [252, 253], "next tables");
+        assert!(prop(&tables[253], 2).is_empty());
+        // OXM_OF_ETH_DST with mask.
+        assert!(prop(&tables[0], 8).windows(4).any(|w| w == [0x80, 0, 3 << 1 | 1, 12]));
+        let change = TableFeatures { table: TableId(0), ..TableFeatures::default() };
+        let no = refused(&mut w, &mut s, Body::TableFeaturesRequest(vec![change]));
+        assert_eq!(no, OfError::OFPTFFC_EPERM);
     }
 }
 

@@ -8,10 +8,11 @@
 //! Source: OpenFlow 1.5.1 §6 and §7; `ovs-vswitchd(8)` and OVS's "Asynchronous Messages" design
 //! for what service connections get.
 
+mod features;
 mod notify;
 mod refuse;
 mod requests;
-mod stats;
+pub(crate) mod stats;
 mod wire;
 
 use alloc::string::String;

@@ -35,6 +35,9 @@ pub enum Refusal {
     /// `OFPTMFC_BAD_TABLE`
     #[error("no such table")]
     TableModBadTable,
+    /// `OFPTFFC_EPERM`
+    #[error("tables cannot be changed")]
+    TableFeatures,
     /// `OFPQOFC_BAD_PORT`
     #[error("no such port")]
     QueueBadPort,
@@ -66,6 +69,7 @@ impl Refusal {
             Refusal::PortModBadPort => E::OFPPMFC_BAD_PORT,
             Refusal::PortModBadAddress => E::OFPPMFC_BAD_HW_ADDR,
             Refusal::TableModBadTable => E::OFPTMFC_BAD_TABLE,
+            Refusal::TableFeatures => E::OFPTFFC_EPERM,
             Refusal::QueueBadPort => E::OFPQOFC_BAD_PORT,
             Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
             Refusal::RoleStale => E::OFPRRFC_STALE,

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use base::{Instant, OfPort, TableId};
+use base::{Duration, Instant, OfPort, TableId};
 use openflow::message::{
     AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableDesc, TableStats,
 };
@@ -16,7 +16,9 @@ use crate::switch::Switch;
 use crate::table::{Criteria, INTERNAL_TABLE};
 
 /// Flows that a table holds at least, as OVS says.
-const MAX_ENTRIES: u32 = 1_000_000;
+pub(super) const MAX_ENTRIES: u32 = 1_000_000;
+/// `OFPFW_ALL`: 1.0's name for "matches anything on anything".
+const OF10_ALL_WILDCARDS: u32 = (1 << 22) - 1;
 /// Items to try in one part.
 const PART: usize = 256;
 
@@ -56,6 +58,7 @@ impl Session {
                 env.pull_flow_stats();
                 let rows = br.tables.visible().map(|(table, t)| TableStats {
                     table,
+                    wildcards: OF10_ALL_WILDCARDS,
                     max_entries: MAX_ENTRIES,
                     active: u32::try_from(t.len()).unwrap_or(u32::MAX),
                     lookup: t.stats.n_lookup(),
@@ -64,6 +67,12 @@ impl Session {
                 });
                 self.reply_parts(m, rows, Body::TableStatsReply);
             }
+            Body::TableFeaturesRequest(list) if list.is_empty() => {
+                let rows = super::features::all(m.version);
+                self.reply_parts(m, rows.into_iter(), Body::TableFeaturesReply);
+            }
+            // Tables cannot be made to do less.
+            Body::TableFeaturesRequest(_) => return Err(Refusal::TableFeatures),
             Body::TableDescRequest => {
                 let rows = br
                     .tables
@@ -79,7 +88,7 @@ impl Session {
                     br.ports.values().filter(|p| *port == OfPort::NONE || *port == p.ofport).map(
                         |p| PortStats {
                             port: p.ofport,
-                            duration: Some(now.since(p.created)),
+                            duration: Some(whole_millis(now.since(p.created))),
                             ..env.port_stats(id, p)
                         },
                     );
@@ -175,6 +184,11 @@ fn criteria(r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
     })
 }
 
+/// Ages are told in milliseconds, as OVS keeps them.
+pub(crate) fn whole_millis(d: Duration) -> Duration {
+    Duration::new(d.as_secs(), d.subsec_millis() * 1_000_000)
+}
+
 fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
     let secs = |t: Instant| u32::try_from(now.since(t).as_secs()).unwrap_or(u32::MAX);
     FlowStats {
@@ -182,7 +196,7 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
         cookie: r.cookie.0,
         table: r.table,
         priority: r.priority,
-        duration: now.since(r.created),
+        duration: whole_millis(now.since(r.created)),
         idle_timeout: r.idle_timeout,
         hard_timeout: r.hard_timeout,
         idle_age: Some(secs(r.stats.used())),
@@ -198,7 +212,6 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
 /// Whether a body is a multipart ("stats") request that is not known here.
 fn is_multipart(body: &Body) -> bool {
     match body {
-        Body::TableFeaturesRequest(_) => true,
         Body::Raw(kind, _) => kind.name().contains("ST_") || kind.name().contains("OFPMP"),
         _ => false,
     }
