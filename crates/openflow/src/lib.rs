@@ -22,6 +22,7 @@ pub mod message;
 pub mod oxm;
 pub mod print;
 pub mod subfield;
+pub mod text;
 pub mod version;
 pub mod wire;
 
