@@ -18,9 +18,13 @@ const CAPACITY: usize = 16_384;
 /// How long after the last request events are still collected.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// A connection for the control socket.
-pub fn record(c: &ConnSnapshot) -> ConnRecord {
-    let [orig, reply] = c.traffic.map(|t| ConnCounters { packets: t.packets, bytes: t.bytes });
+/// A connection for the control socket, with its traffic if `accounting` is wanted.
+///
+/// As with the kernel's tracker, traffic is shown only where the operator asked for it
+/// (Open_vSwitch `other_config:ct-acct`), so that listings keep the form that scripts know.
+pub fn record(c: &ConnSnapshot, accounting: bool) -> ConnRecord {
+    let counters = |t: conntrack::Traffic| ConnCounters { packets: t.packets, bytes: t.bytes };
+    let [orig, reply] = c.traffic.map(|t| accounting.then(|| counters(t)));
     let states = c.tcp.map(|t| t.states.map(|s| s.name().to_owned()));
     let [state_orig, state_reply] = states.map_or([None, None], |s| s.map(Some));
     ConnRecord {
@@ -31,8 +35,8 @@ pub fn record(c: &ConnSnapshot) -> ConnRecord {
         state_orig,
         state_reply,
         timeout: u32::try_from(c.timeout.as_secs()).unwrap_or(u32::MAX),
-        orig_counters: Some(orig),
-        reply_counters: Some(reply),
+        orig_counters: orig,
+        reply_counters: reply,
         mark: c.mark,
         labels: c.label,
         zone: c.zone.0,
@@ -83,7 +87,7 @@ impl ConnLog {
     }
 
     /// Adds an event.
-    pub fn push(&mut self, event: &CtEvent) {
+    pub fn push(&mut self, event: &CtEvent, accounting: bool) {
         let kind = match event.kind {
             EventKind::New => ConnEventKind::New,
             EventKind::Update => ConnEventKind::Update,
@@ -93,7 +97,7 @@ impl ConnLog {
         if self.events.len() == CAPACITY {
             self.events.pop_front();
         }
-        self.events.push_back(ConnEvent { kind, time_us, record: record(&event.conn) });
+        self.events.push_back(ConnEvent { kind, time_us, record: record(&event.conn, accounting) });
         self.seq += 1;
     }
 

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +16,7 @@ use std::time::Duration;
 use base::{DpPort, HashKey, Instant};
 use datapath::Datapath;
 use netdev::link::{LinkEvent, Monitor};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use netdev::poll::Poller;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -182,10 +182,7 @@ async fn start(options: &Options) -> Result<(), StartError> {
     log!(Info, Bridge, "ovs-vswitchd (Open vSwitch) {}", crate::OVS_VERSION);
 
     // Bridges of an earlier run come up before anybody can ask about them.
-    let mut monitor = Monitor::open()?;
-    let _ = monitor.poll();
-    let monitor = AsyncFd::with_interest(monitor, Interest::READABLE)
-        .map_err(|e| StartError::Io("cannot watch the host's links".into(), e))?;
+    let mut links = watch_links()?;
     db.borrow_mut().take_changes();
     reconfigure(&daemon);
     let sockets = Sockets::open(rundir)?;
@@ -203,7 +200,6 @@ async fn start(options: &Options) -> Result<(), StartError> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let changed = db.borrow().changed();
-    let mut monitor = monitor;
     loop {
         tokio::select! {
             () = changed.notified() => {
@@ -214,24 +210,7 @@ async fn start(options: &Options) -> Result<(), StartError> {
             }
             () = world.events.notified() => daemon.borrow_mut().deliver_events(),
             Some(event) = failures.recv() => daemon.borrow_mut().datapath_event(event),
-            ready = monitor.readable_mut() => {
-                let events = match ready {
-                    Ok(mut guard) => {
-                        let events = guard.get_inner_mut().poll();
-                        guard.clear_ready();
-                        events
-                    }
-                    Err(e) => {
-                        log!(Warn, NetdevLinux, "cannot watch links: {e}");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                        continue;
-                    }
-                };
-                match events {
-                    Ok(events) => daemon.borrow_mut().links_changed(&events),
-                    Err(e) => log!(Warn, NetdevLinux, "{e}"),
-                }
-            }
+            Some(events) = links.recv() => daemon.borrow_mut().links_changed(&events),
             _ = ticks.tick() => daemon.borrow_mut().tick(),
             _ = term.recv() => break,
             _ = int.recv() => break,
@@ -243,6 +222,40 @@ async fn start(options: &Options) -> Result<(), StartError> {
     sockets.paths.iter().for_each(|p| drop(std::fs::remove_file(p)));
     daemon.borrow_mut().shut_down();
     Ok(())
+}
+
+/// Reports changes of the host's links. A thread of its own waits for them, and ends with the process.
+fn watch_links() -> Result<mpsc::UnboundedReceiver<Vec<LinkEvent>>, StartError> {
+    let cannot = |e| StartError::Io("cannot watch the host's links".into(), e);
+    let mut monitor = Monitor::open()?;
+    // What is there already is found when it is opened.
+    let _ = monitor.poll();
+    let poller = Poller::new().map_err(|e| cannot(io::Error::from_raw_os_error(e.0)))?;
+    poller.add(monitor.as_fd(), 0).map_err(|e| cannot(io::Error::from_raw_os_error(e.0)))?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let watch = move || {
+        let mut ready = Vec::new();
+        loop {
+            let events = match poller.wait(None, &mut ready) {
+                Ok(()) => monitor.poll(),
+                Err(_) => Ok(Vec::new()),
+            };
+            match events {
+                Ok(events) if events.is_empty() => {}
+                Ok(events) => {
+                    if sender.send(events).is_err() {
+                        return;
+                    }
+                }
+                Err(e) => {
+                    log!(Warn, NetdevLinux, "{e}");
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("links".into()).spawn(watch).map_err(cannot)?;
+    Ok(receiver)
 }
 
 struct Sockets {
@@ -431,9 +444,15 @@ impl Daemon {
         }
         ct.expire(now, CT_BUDGET);
         if wanted {
-            ct.drain_events(|e| self.connlog.push(&e));
+            let accounting = self.ct_accounting();
+            ct.drain_events(|e| self.connlog.push(&e, accounting));
             self.connlog.answer(now);
         }
+    }
+
+    /// Whether listings of connections show their traffic.
+    pub fn ct_accounting(&self) -> bool {
+        self.config.other_config.get("ct-acct").is_some_and(|v| v == "true")
     }
 
     /// Collects connection events from now on.

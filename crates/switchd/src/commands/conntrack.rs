@@ -212,8 +212,9 @@ fn select(d: &Daemon, filter: &ConnFilter) -> Vec<(ConnSnapshot, ConnRecord)> {
     let now = d.clock.now();
     let coarse = TableFilter { zone: filter.zone.map(Zone), ..TableFilter::default() };
     let mut found = Vec::new();
+    let accounting = d.ct_accounting();
     d.dp.conntrack().dump(now, &coarse, |c| {
-        let record = record(c);
+        let record = record(c, accounting);
         if filter.matches(&record) {
             found.push((*c, record));
         }
