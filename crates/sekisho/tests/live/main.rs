@@ -34,9 +34,13 @@ pub fn switch() -> Whose {
     }
 }
 
-/// The tools to set things up with where a test is not about tools: those of the switch.
+/// The tools to set things up with where a test is not about tools: those of the switch, or the
+/// stock ones with `SEKISHO_TOOLS=stock`.
 pub fn tools() -> Whose {
-    switch()
+    match std::env::var("SEKISHO_TOOLS") {
+        Ok(name) if name == "stock" => Whose::Stock,
+        _ => switch(),
+    }
 }
 
 /// Starts the switch under test in `ns`.
@@ -49,18 +53,5 @@ pub fn can_run(switch: Whose, tools: Whose) -> bool {
     if switch == Whose::Stock && !need::programs(&["ethtool"]).unwrap() {
         return false;
     }
-    if switch == Whose::Ours && !daemon_is_there() {
-        return false;
-    }
     (switch == Whose::Ours && tools == Whose::Ours) || have_stock().unwrap()
-}
-
-/// Whether `sekisho run` is there at all. Goes when it is.
-fn daemon_is_there() -> bool {
-    static THERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *THERE.get_or_init(|| {
-        let ns = Netns::new("probe").unwrap();
-        Sut::start(Whose::Ours, BINARY, &ns).is_ok()
-            || need::absent("a `sekisho run` that starts").unwrap()
-    })
 }

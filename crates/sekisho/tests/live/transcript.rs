@@ -160,6 +160,7 @@ fn transcript(switch: Whose, tools: Whose) -> String {
 fn database_transcript(switch: Whose, tools: Whose) -> String {
     let ns = Netns::new("db").unwrap();
     let sut = Sut::start(switch, BINARY, &ns).unwrap();
+    sut.ok(tools, "ovs-vsctl --no-wait init").unwrap();
     let mut rec = Recorder { sut: &sut, tools, text: String::new() };
     let volatile = Scrub::volatile();
     for line in [
