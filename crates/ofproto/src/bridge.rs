@@ -12,6 +12,7 @@ use openflow::flow_mod::FlowMod;
 use openflow::message::{
     FlowRemovedReason, PortDesc, PortMod, PortReason, SwitchConfig, SwitchDesc, port_config,
 };
+use openflow::version::Version;
 use packet::PacketBuf;
 use services::mac::{MacTable, Sighting};
 
@@ -152,7 +153,7 @@ impl Bridge {
                 ..FlowMod::default()
             };
             // The table is empty and the action is always possible.
-            let _ = self.tables.apply(&fm, now, true);
+            let _ = self.tables.apply(&fm, Version::Of10, now, true);
         }
         self.after_flows(now);
     }
@@ -162,9 +163,19 @@ impl Bridge {
         &self.tables
     }
 
-    /// Applies a flow mod of a controller.
+    /// Applies a flow mod of a controller that speaks 1.0, or of the daemon.
     pub fn flow_mod(&mut self, fm: &FlowMod, now: Instant) -> Result<FlowModDone, FlowModError> {
-        let done = self.tables.apply(fm, now, false)?;
+        self.flow_mod_in(fm, Version::Of10, now)
+    }
+
+    /// Applies a flow mod of a controller.
+    pub fn flow_mod_in(
+        &mut self,
+        fm: &FlowMod,
+        version: Version,
+        now: Instant,
+    ) -> Result<FlowModDone, FlowModError> {
+        let done = self.tables.apply(fm, version, now, false)?;
         self.after_flows(now);
         Ok(done)
     }

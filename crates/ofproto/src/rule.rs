@@ -14,6 +14,7 @@ use classifier::MiniMatch;
 use dpif::FlowStats;
 use openflow::action::Action;
 use openflow::flow_mod::FlowModFlags;
+use openflow::version::Version;
 
 /// What was counted for a rule.
 #[derive(Debug, Default)]
@@ -97,6 +98,8 @@ pub struct Rule {
     pub importance: u16,
     /// Flags it was added with.
     pub flags: FlowModFlags,
+    /// The version of OpenFlow that its actions were said in, which traces repeat.
+    pub version: Version,
     /// Its actions and instructions, as `ovs-ofctl` writes them.
     pub actions: Box<[Action]>,
     /// When it was added.

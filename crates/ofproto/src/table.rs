@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
 use openflow::message::FlowRemovedReason;
+use openflow::version::Version;
 
 use crate::rule::{Rule, RuleStats, TableStats};
 
@@ -207,10 +208,11 @@ impl FlowTables {
         core::mem::take(&mut self.removed)
     }
 
-    /// Applies a flow mod. `internal` allows the internal table.
+    /// Applies a flow mod that was said in `version`. `internal` allows the internal table.
     pub fn apply(
         &mut self,
         fm: &FlowMod,
+        version: Version,
         now: Instant,
         internal: bool,
     ) -> Result<FlowModDone, FlowModError> {
@@ -232,9 +234,9 @@ impl FlowTables {
             ..Criteria::default()
         };
         match fm.command {
-            FlowModCommand::Add => self.add(fm, now),
+            FlowModCommand::Add => self.add(fm, version, now),
             FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
-                self.modify(fm, &criteria, now)
+                self.modify(fm, &criteria, version, now)
             }
             FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
                 (criteria.out_port, criteria.out_group) = (fm.out_port, fm.out_group);
@@ -246,7 +248,12 @@ impl FlowTables {
         }
     }
 
-    fn add(&mut self, fm: &FlowMod, now: Instant) -> Result<FlowModDone, FlowModError> {
+    fn add(
+        &mut self,
+        fm: &FlowMod,
+        version: Version,
+        now: Instant,
+    ) -> Result<FlowModDone, FlowModError> {
         let table = fm.table.unwrap_or(TableId(0));
         check_actions(&fm.actions, Some(table))?;
         let t = &self.tables[usize::from(table.0)];
@@ -278,6 +285,7 @@ impl FlowTables {
             hard_timeout: fm.hard_timeout,
             importance: fm.importance,
             flags: fm.flags,
+            version,
             actions: fm.actions.clone().into_boxed_slice(),
             created: now,
             modified: now,
@@ -297,6 +305,7 @@ impl FlowTables {
         &mut self,
         fm: &FlowMod,
         c: &Criteria,
+        version: Version,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
         let olds: Vec<Arc<Rule>> = self.select(c).cloned().collect();
@@ -306,7 +315,7 @@ impl FlowTables {
         if olds.is_empty() {
             // OpenFlow 1.0: a modification that finds nothing adds.
             return match fm.new_cookie {
-                Some(_) if fm.cookie_mask == 0 => self.add(fm, now),
+                Some(_) if fm.cookie_mask == 0 => self.add(fm, version, now),
                 _ => Ok(FlowModDone::default()),
             };
         }
@@ -314,6 +323,7 @@ impl FlowTables {
         for old in &olds {
             self.unqueue(old);
             let rule = Rule {
+                version,
                 actions: fm.actions.clone().into_boxed_slice(),
                 cookie: fm.new_cookie.map_or(old.cookie, Cookie),
                 modified: now,

@@ -16,6 +16,8 @@ use flow::text::{FlowText, MatchText, NoPorts, value};
 use flow::{CT_STATE_FLAGS, FlowKey, Match, ct_state};
 use openflow::Subfield;
 use openflow::action::Action;
+use openflow::text::ActionsText;
+use openflow::version::Version;
 
 use crate::bridge::BridgeId;
 use crate::switch::Switch;
@@ -147,23 +149,14 @@ pub(crate) fn table_line(table: TableId, found: &Found<'_>) -> String {
 }
 
 /// An action as `ovs-ofctl` writes it.
-pub(crate) fn action_text(a: &Action) -> String {
-    format!("{a:?}")
+pub(crate) fn action_text(a: &Action, version: Version) -> String {
+    ActionsText { actions: core::slice::from_ref(a), ports: &NoPorts, version }.to_string()
 }
 
 /// The value that a part of a field got.
 pub(crate) fn subfield_line(sf: Subfield, v: u128) -> String {
     let row = sf.row();
-    let name = row.oxms.first().map_or(row.name, |o| o.name);
-    let mut s = String::from(name);
-    let _ = if sf.is_whole() {
-        write!(s, "[]")
-    } else if sf.n_bits == 1 {
-        write!(s, "[{}]", sf.ofs)
-    } else {
-        write!(s, "[{}..{}]", sf.ofs, u16::from(sf.ofs) + u16::from(sf.n_bits) - 1)
-    };
-    s.push_str(" is now ");
+    let mut s = format!("{sf} is now ");
     if sf.is_whole() {
         s.push_str(&value::to_text(row, v, row.all_ones(), &NoPorts));
     } else {

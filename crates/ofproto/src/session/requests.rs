@@ -84,7 +84,7 @@ impl Session {
                 self.miss_send_len = c.miss_send_len;
             }
             Body::FlowMod(fm) => {
-                br.flow_mod(fm, now)?;
+                br.flow_mod_in(fm, m.version, now)?;
                 if fm.buffer_id.is_some() {
                     return Err(Refusal::BufferUnknown);
                 }

@@ -29,7 +29,8 @@ impl Ctx<'_> {
             if self.error.is_some() || self.exit {
                 return;
             }
-            self.report(NodeKind::Action, || action_text(a));
+            let version = self.version;
+            self.report(NodeKind::Action, || action_text(a, version));
             let last = last && i + 1 == actions.len() && self.action_set.is_empty();
             if !self.action(a, last) {
                 return;
@@ -319,6 +320,7 @@ impl Ctx<'_> {
             self.action_set.retain(|b| set_order(b) != kind);
         }
         self.action_set.push(a.clone());
+        self.set_version = self.version;
     }
 
     /// The action set as it is done (OpenFlow 1.5.1 §5.6): in order, with one way out of the
@@ -335,7 +337,7 @@ impl Ctx<'_> {
     fn report_action_set(&mut self, verb: &str) {
         if self.is_trace() {
             let set = self.ordered_action_set();
-            let text: Vec<_> = set.iter().map(action_text).collect();
+            let text: Vec<_> = set.iter().map(|a| action_text(a, self.version)).collect();
             self.report(NodeKind::Detail, || match text.is_empty() {
                 true => format!("action set {verb} empty"),
                 false => format!("action set {verb}: {}", text.join(",")),
@@ -352,10 +354,12 @@ impl Ctx<'_> {
         self.action_set.clear();
         if !set.is_empty() {
             self.in_action_set = true;
+            let version = core::mem::replace(&mut self.version, self.set_version);
             let place = self.report_enter(NodeKind::Table, || "--. Executing action set:".into());
             self.actions(&set, true);
             self.report_leave(place);
             self.in_action_set = false;
+            self.version = version;
         }
     }
 

@@ -1,44 +1,47 @@
 //! From a changed key to actions that change the packet.
 //!
 //! Headers are compared group by group with what the packet has become by the actions so far. A
-//! set action overwrites the bits of its group that were looked at or set: those are the same for
-//! all packets of the megaflow, so it does not matter that some keep their value.
+//! set action overwrites, of each field that differs, the bits that were looked at or set: those
+//! are the same for all packets of the megaflow.
 
 use dpif::{DpAction, SetGroup, SetMasked};
-use flow::{PacketKey, VLAN_PRESENT, nw_frag};
+use flow::{FieldId, FlowKey, PacketKey, VLAN_PRESENT, nw_frag};
 use packet::header::{ethertype, ipproto};
 
 use super::Ctx;
 
-/// All bits of the fields that a set action of `group` can change.
-fn group_mask(group: SetGroup) -> PacketKey {
-    let mut m = PacketKey::ZERO;
+/// The fields that a set action of a group can change.
+fn group_fields(group: SetGroup) -> &'static [FieldId] {
+    use FieldId as F;
     match group {
-        SetGroup::SkbPriority => m.skb_priority = u32::MAX,
-        SetGroup::SkbMark => m.pkt_mark = u32::MAX,
-        SetGroup::Tunnel => {}
-        SetGroup::Eth => (m.dl_src, m.dl_dst) = ([0xff; 6], [0xff; 6]),
-        SetGroup::Mpls => m.mpls_lse[0] = u32::MAX,
-        SetGroup::Ipv4 => {
-            (m.nw_src, m.nw_dst) = (u32::MAX, u32::MAX);
-            (m.nw_tos, m.nw_ttl) = (0xff, 0xff);
-        }
-        SetGroup::Ipv6 => {
-            (m.ipv6_src, m.ipv6_dst) = ([0xff; 16], [0xff; 16]);
-            (m.nw_tos, m.nw_ttl, m.ipv6_label) = (0xff, 0xff, 0xf_ffff);
-        }
-        SetGroup::Arp => {
-            (m.nw_src, m.nw_dst, m.nw_proto) = (u32::MAX, u32::MAX, 0xff);
-            (m.arp_sha, m.arp_tha) = ([0xff; 6], [0xff; 6]);
-        }
-        SetGroup::Nd => {
-            (m.nd_target, m.arp_sha, m.arp_tha) = ([0xff; 16], [0xff; 6], [0xff; 6]);
-        }
-        SetGroup::NdExtensions => (m.nd_reserved, m.nd_options_type) = (u32::MAX, 0xff),
-        SetGroup::Tcp | SetGroup::Udp | SetGroup::Sctp => (m.tp_src, m.tp_dst) = (0xffff, 0xffff),
-        SetGroup::Icmp => (m.tp_src, m.tp_dst) = (0xff, 0xff),
+        SetGroup::SkbPriority => &[F::SkbPriority],
+        SetGroup::SkbMark => &[F::PktMark],
+        SetGroup::Tunnel => &[],
+        SetGroup::Eth => &[F::EthSrc, F::EthDst],
+        SetGroup::Mpls => &[F::MplsLabel, F::MplsTc, F::MplsBos, F::MplsTtl],
+        SetGroup::Ipv4 => &[F::IpSrc, F::IpDst, F::NwTos, F::IpTtl],
+        SetGroup::Ipv6 => &[F::Ipv6Src, F::Ipv6Dst, F::Ipv6Label, F::NwTos, F::IpTtl],
+        SetGroup::Arp => &[F::ArpOp, F::ArpSpa, F::ArpTpa, F::ArpSha, F::ArpTha],
+        SetGroup::Nd => &[F::NdTarget, F::NdSll, F::NdTll],
+        SetGroup::NdExtensions => &[F::NdReserved, F::NdOptionsType],
+        SetGroup::Tcp | SetGroup::Udp | SetGroup::Sctp => &[F::TcpSrc, F::TcpDst],
+        SetGroup::Icmp => &[F::IcmpType, F::IcmpCode],
     }
-    m
+}
+
+/// The bits of a field in a packet's key.
+fn field_bits(field: FieldId) -> PacketKey {
+    let mut k = FlowKey::ZERO;
+    field.row().set(&mut k, u128::MAX);
+    k.pkt
+}
+
+/// All bits that a set action of a group can change.
+fn group_mask(group: SetGroup) -> PacketKey {
+    group_fields(group).iter().fold(PacketKey::ZERO, |mut m, f| {
+        m |= &field_bits(*f);
+        m
+    })
 }
 
 impl Ctx<'_> {
@@ -88,22 +91,29 @@ impl Ctx<'_> {
     }
 
     fn commit_group(&mut self, group: SetGroup) {
-        let all = group_mask(group);
-        if self.flow.pkt.eq_masked(&self.base, &all) {
+        if self.flow.pkt.eq_masked(&self.base, &group_mask(group)) {
             return;
         }
-        let mut mask = &self.wc.pkt & &all;
-        let (now, was) = (self.flow.pkt.words(), self.base.words());
-        // A bit that changed was marked when it was set; make sure of it all the same.
-        for ((m, (a, b)), all) in
-            mask.words_mut().iter_mut().zip(now.iter().zip(was)).zip(all.words())
-        {
-            *m |= (a ^ b) & all;
+        let mut mask = PacketKey::ZERO;
+        for &field in group_fields(group) {
+            let bits = field_bits(field);
+            if self.flow.pkt.eq_masked(&self.base, &bits) {
+                continue; // not set at all
+            }
+            mask |= &(&self.wc.pkt & &bits);
+            let (now, was) = (self.flow.pkt.words(), self.base.words());
+            // A bit that changed was marked when it was set; make sure of it all the same.
+            for (((m, a), b), f) in mask.words_mut().iter_mut().zip(now).zip(was).zip(bits.words())
+            {
+                *m |= (a ^ b) & f;
+            }
         }
         let value = &self.flow.pkt & &mask;
         self.wc.pkt |= &mask;
-        for ((b, a), all) in self.base.words_mut().iter_mut().zip(now).zip(all.words()) {
-            *b = (*b & !all) | (a & all);
+        for ((b, a), m) in
+            self.base.words_mut().iter_mut().zip(self.flow.pkt.words()).zip(mask.words())
+        {
+            *b = (*b & !m) | (a & m);
         }
         self.out.push(DpAction::Set(alloc::boxed::Box::new(SetMasked { group, value, mask })));
     }

@@ -32,6 +32,7 @@ use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason};
 use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::Action;
+use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
 
@@ -208,7 +209,11 @@ struct Ctx<'a> {
     stack: Vec<StackValue>,
     action_set: Vec<Action>,
     in_action_set: bool,
+    /// The version that the action set was said in.
+    set_version: Version,
     packet_out: bool,
+    /// The version that the present actions were said in.
+    version: Version,
     trace: Option<&'a mut Trace>,
 }
 
@@ -244,7 +249,9 @@ impl<'a> Ctx<'a> {
             stack: Vec::new(),
             action_set: Vec::new(),
             in_action_set: false,
+            set_version: Version::Of10,
             packet_out: false,
+            version: Version::Of10,
             trace,
         }
     }
@@ -303,8 +310,8 @@ impl<'a> Ctx<'a> {
         self.table = table;
         let old = self.report_table(table, &found);
         self.process(found);
-        self.report_leave(old);
         self.execute_action_set();
+        self.report_leave(old);
     }
 
     /// What a table says of the packet. With `from_table`, a miss may go to a controller.
@@ -348,8 +355,10 @@ impl<'a> Ctx<'a> {
         match found {
             Found::Rule(r) => {
                 let old = self.rule.replace(r);
+                let version = core::mem::replace(&mut self.version, r.version);
                 self.actions(&r.actions, true);
                 self.rule = old;
+                self.version = version;
             }
             Found::MissToController => {
                 let old = self.rule.take();
