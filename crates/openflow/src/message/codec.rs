@@ -112,7 +112,7 @@ impl Message {
 }
 
 /// Reads the rest of the headers: which kind it is, and whether more parts follow.
-fn read_kind(r: &mut Reader<'_>, v: Version, typ: u8) -> Result<(Kind, bool)> {
+pub(crate) fn read_kind(r: &mut Reader<'_>, v: Version, typ: u8) -> Result<(Kind, bool)> {
     let here = *r;
     let request = if v == Version::Of10 { 16 } else { 18 };
     let mut more = false;

@@ -25,6 +25,7 @@ mod packets;
 mod ports;
 mod stats;
 
+pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len, hello};
 pub use kind::Kind;
 

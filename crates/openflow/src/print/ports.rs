@@ -6,7 +6,8 @@ use base::OfPort;
 use flow::text::{PortMap, PortText};
 
 use super::{Bits, Seconds};
-use crate::message::{PortDesc, PortStats, QueueStats, port_feature};
+use crate::message::{PortDesc, PortMod, PortReason, PortStats, QueueStats, port_feature};
+use crate::version::Version;
 
 /// Names of [`crate::message::port_config`] bits.
 pub const CONFIG_NAMES: [&str; 7] =
@@ -16,8 +17,54 @@ pub const CONFIG_NAMES: [&str; 7] =
 pub const STATE_NAMES: [&str; 10] =
     ["LINK_DOWN", "BLOCKED", "LIVE", "", "", "", "", "", "STP_LEARN", "STP_FORWARD"];
 
+/// Mb/s of [`port_feature`] bits 0 to 9; the highest set bit counts.
+const SPEEDS: [u32; 10] = [10, 10, 100, 100, 1000, 1000, 10_000, 40_000, 100_000, 1_000_000];
+
+/// The speed in Mb/s that features tell, for versions that have no number for it.
+fn speed_of(features: u32) -> u32 {
+    (0..10).rev().find(|b| features & 1 << b != 0).map_or(0, |b: usize| SPEEDS[b])
+}
+
+/// Writes descriptions of ports in the order of their numbers.
+pub fn write_descs(out: &mut impl Write, list: &[PortDesc], v: Version) -> fmt::Result {
+    let mut sorted: alloc::vec::Vec<&PortDesc> = list.iter().collect();
+    sorted.sort_by_key(|p| p.port.0);
+    sorted.into_iter().try_for_each(|p| write_desc(out, p, v))
+}
+
+/// Writes what happened to a port.
+pub(super) fn write_status(
+    out: &mut impl Write,
+    reason: PortReason,
+    p: &PortDesc,
+    v: Version,
+) -> fmt::Result {
+    let what = match reason {
+        PortReason::Add => "ADD",
+        PortReason::Delete => "DEL",
+        PortReason::Modify => "MOD",
+    };
+    write!(out, " {what}:")?;
+    write_desc(out, p, v)
+}
+
+/// Writes a change to a port.
+pub(super) fn write_mod(out: &mut impl Write, m: &PortMod, ports: &dyn PortMap) -> fmt::Result {
+    let config = |bits| Bits { bits, names: &CONFIG_NAMES, separator: ' ' };
+    writeln!(out, " port: {}: addr:{}", PortText(m.port, ports), m.hw_addr)?;
+    writeln!(out, "     config: {}", config(m.config))?;
+    writeln!(out, "     mask:   {}", config(m.mask))?;
+    match m.advertise {
+        0 => writeln!(out, "     advertise: UNCHANGED"),
+        bits => {
+            let names = &port_feature::NAMES;
+            writeln!(out, "     advertise: {}", Bits { bits, names, separator: ' ' })
+        }
+    }
+}
+
 /// Writes a port's description: its heading and indented lines.
-pub fn write_desc(out: &mut impl Write, p: &PortDesc) -> fmt::Result {
+pub fn write_desc(out: &mut impl Write, p: &PortDesc, v: Version) -> fmt::Result {
     let bits = |bits, names| Bits { bits, names, separator: ' ' };
     writeln!(out, " {}({}): addr:{}", p.port, p.name, p.hw_addr)?;
     writeln!(out, "     config:     {}", bits(p.config, &CONFIG_NAMES))?;
@@ -31,7 +78,10 @@ pub fn write_desc(out: &mut impl Write, p: &PortDesc) -> fmt::Result {
     for (what, value) in features.into_iter().filter(|f| f.1 != 0) {
         writeln!(out, "     {what} {}", bits(value, &port_feature::NAMES))?;
     }
-    let (now, max) = (p.curr_speed / 1000, p.max_speed / 1000);
+    let (now, max) = match v {
+        Version::Of10 => (speed_of(p.current), speed_of(p.supported)),
+        _ => (p.curr_speed / 1000, p.max_speed / 1000),
+    };
     writeln!(out, "     speed: {now} Mbps now, {max} Mbps max")
 }
 
@@ -120,7 +170,8 @@ pub fn write_stats(out: &mut impl Write, list: &[PortStats], ports: &dyn PortMap
                 if i % 3 == 0 {
                     write!(out, "\n                      ")?;
                 }
-                write!(out, "{name}={value}, ")?;
+                let space = if i % 3 == 0 { "" } else { " " };
+                write!(out, "{space}{name}={value},")?;
             }
             writeln!(out)?;
         }
@@ -159,7 +210,10 @@ pub fn write_queue_id(out: &mut impl Write, queue: u32) -> fmt::Result {
 
 /// Writes a port in a request, where [`OfPort::NONE`] says `ANY`.
 pub fn write_any_port(out: &mut impl Write, port: OfPort, ports: &dyn PortMap) -> fmt::Result {
-    write!(out, "{}", PortText(port, ports))
+    match port {
+        OfPort::NONE => out.write_str("ANY"),
+        port => write!(out, "{}", PortText(port, ports)),
+    }
 }
 
 #[cfg(test)]
@@ -179,11 +233,10 @@ mod tests {
             config: 1,
             state: 1,
             current: port_feature::FD_10GB | port_feature::COPPER,
-            curr_speed: 10_000_000,
             ..PortDesc::default()
         };
         let mut text = String::new();
-        write_desc(&mut text, &port).unwrap();
+        write_desc(&mut text, &port, Version::Of10).unwrap();
         let want = " 2(vm1p): addr:76:a4:36:d4:4b:5b\n     config:     PORT_DOWN\n     state:      LINK_DOWN\n     \
                     current:    10GB-FD COPPER\n     speed: 10000 Mbps now, 0 Mbps max\n";
         assert_eq!(text, want);

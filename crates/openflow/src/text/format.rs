@@ -472,19 +472,21 @@ fn flags(f: &mut fmt::Formatter<'_>, x: FlowModFlags) -> fmt::Result {
 }
 
 /// A flow mod in text, as in logs and errors: `ADD table:1 ip actions=drop`.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct FlowModText<'a> {
     /// The flow mod.
     pub f: &'a FlowMod,
     /// The version it was said in.
     pub version: Version,
     /// Names of ports.
-    pub ports: &'a dyn PortMapDebug,
+    pub ports: &'a dyn PortMap,
 }
 
-/// [`PortMap`] that can be shown in `{:?}`.
-pub trait PortMapDebug: PortMap + fmt::Debug {}
-impl<T: PortMap + fmt::Debug> PortMapDebug for T {}
+impl fmt::Debug for FlowModText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for FlowModText<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

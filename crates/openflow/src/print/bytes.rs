@@ -1,0 +1,118 @@
+//! Bytes that should be a message, and dumps of bytes.
+
+use core::fmt::{self, Write};
+
+use super::{MessageText, Style, write_decode_error};
+use crate::message::Message;
+use crate::version::Version;
+use crate::wire::Reader;
+
+/// Bytes as lines of sixteen, in hexadecimal and in ASCII.
+#[derive(Clone, Copy, Debug)]
+pub struct HexDump<'a>(pub &'a [u8]);
+
+impl fmt::Display for HexDump<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, line) in self.0.chunks(16).enumerate() {
+            write!(f, "{:08x} ", i * 16)?;
+            for j in 0..16 {
+                let sep = if j == 8 { '-' } else { ' ' };
+                match line.get(j) {
+                    Some(b) => write!(f, "{sep}{b:02x}")?,
+                    None if j == 8 && line.len() == 8 => f.write_str("-  ")?,
+                    None => f.write_str("   ")?,
+                }
+            }
+            f.write_str(" |")?;
+            for j in 0..16 {
+                f.write_char(match line.get(j) {
+                    Some(&b) if b == b' ' || b.is_ascii_graphic() => b.into(),
+                    Some(_) => '.',
+                    None => ' ',
+                })?;
+            }
+            f.write_str("|\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes in the text of the message they are, or of why they are none.
+#[derive(Clone, Copy)]
+pub struct BytesText<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// How.
+    pub style: Style<'a>,
+}
+
+impl fmt::Debug for BytesText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes `NAME (OF1.x) (xid=0x…):`; the version only above 1.0.
+pub(super) fn heading(out: &mut impl Write, name: &str, v: Version, xid: u32) -> fmt::Result {
+    out.write_str(name)?;
+    if v != Version::Of10 {
+        write!(out, " ({v})")?;
+    }
+    write!(out, " (xid={xid:#x}):")
+}
+
+impl fmt::Display for BytesText<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(h) = self.bytes.first_chunk::<8>() else {
+            writeln!(out, "OpenFlow packet too short (only {} bytes):", self.bytes.len())?;
+            return write!(out, "{}", HexDump(self.bytes));
+        };
+        let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
+        let (have, name) = (self.bytes.len(), Message::peek_kind(self.bytes));
+        if len > have {
+            if let Some((kind, v, xid)) = name {
+                heading(out, kind.name(), v, xid)?;
+                writeln!(out)?;
+            }
+            writeln!(out, "(***truncated to {have} bytes from {len}***)")?;
+            return write!(out, "{}", HexDump(self.bytes));
+        }
+        if len < have {
+            writeln!(out, "(***only uses {len} bytes out of {have}***)")?;
+            return write!(out, "{}", HexDump(self.bytes));
+        }
+        match Message::decode(self.bytes, self.style.session) {
+            Ok(message) => {
+                write!(out, "{}", MessageText { message: &message, style: self.style })?;
+                match self.style.verbosity {
+                    0..=2 => Ok(()),
+                    _ => write!(out, "{}", HexDump(self.bytes)),
+                }
+            }
+            Err(e) => match name {
+                Some((kind, v, xid)) => {
+                    heading(out, kind.name(), v, xid)?;
+                    write_decode_error(out, &e, self.bytes)
+                }
+                None => {
+                    writeln!(out, "***decode error: {}***", e.error)?;
+                    write!(out, "{}", HexDump(self.bytes))
+                }
+            },
+        }
+    }
+}
+
+impl Message {
+    /// What the headers of a message, which may be cut off behind them, say: kind, version and
+    /// transaction.
+    pub fn peek_kind(bytes: &[u8]) -> Option<(crate::message::Kind, Version, u32)> {
+        let mut r = Reader::new(bytes, 0);
+        let (v, typ) = (r.u8().ok()?, r.u8().ok()?);
+        r.skip(2).ok()?;
+        let xid = r.u32().ok()?;
+        let version = Version::from_wire(v)?;
+        let (kind, _) = crate::message::read_kind(&mut r, version, typ).ok()?;
+        Some((kind, version, xid))
+    }
+}

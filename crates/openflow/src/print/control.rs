@@ -1,0 +1,144 @@
+//! Errors, roles, asynchronous messages, bundles.
+
+use core::fmt::{self, Write};
+
+use super::{Bits, BytesText, HexDump, MessageText, Style};
+use crate::message::{AsyncConfig, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role};
+
+/// Writes an error and the message it is about.
+pub(super) fn write_error(out: &mut impl Write, e: &ErrorMsg, style: Style<'_>) -> fmt::Result {
+    let Some(error) = e.error else {
+        writeln!(out, " ***unknown error type {} code {}***", e.raw.0, e.raw.1)?;
+        return write!(out, "{}", HexDump(&e.data));
+    };
+    writeln!(out, " {error}")?;
+    if error.name().starts_with("OFPHFC_") {
+        for &b in &e.data {
+            match b {
+                b' '..=b'~' => out.write_char(b.into())?,
+                _ => write!(out, "\\{b:03o}")?,
+            }
+        }
+        return writeln!(out);
+    }
+    write!(out, "{}", BytesText { bytes: &e.data, style: Style { verbosity: 1, ..style } })
+}
+
+/// The name of a role.
+pub fn role_name(role: u32) -> &'static str {
+    match role {
+        0 => "nochange",
+        1 => "equal",
+        2 => "primary",
+        3 => "secondary",
+        _ => "unknown",
+    }
+}
+
+/// Writes a role.
+pub(super) fn write_role(out: &mut impl Write, x: &Role, m: &Message) -> fmt::Result {
+    write!(out, " role={}", role_name(x.role))?;
+    match x.generation_id {
+        Some(id) if id != u64::MAX && m.kind().is_some_and(|k| k.name().starts_with('O')) => {
+            writeln!(out, " generation_id={id}")
+        }
+        _ => writeln!(out),
+    }
+}
+
+/// Writes that a role was taken away.
+pub(super) fn write_role_status(out: &mut impl Write, x: &Role, reason: u8) -> fmt::Result {
+    write!(out, " role={}", role_name(x.role))?;
+    if let Some(id) = x.generation_id.filter(|&id| id != u64::MAX) {
+        write!(out, " generation_id={id}")?;
+    }
+    let reason = match reason {
+        0 => "primary_request",
+        1 => "configuration_changed",
+        2 => "experimenter_data_changed",
+        _ => "(unknown)",
+    };
+    writeln!(out, " reason={reason}")
+}
+
+/// Reasons of each kind of asynchronous message, by bit.
+const REASONS: [(&str, &[&str]); 6] = [
+    (
+        "PACKET_IN",
+        &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out", "", ""],
+    ),
+    ("PORT_STATUS", &["add", "delete", "modify"]),
+    ("FLOW_REMOVED", &["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"]),
+    ("ROLE_STATUS", &["primary_request", "configuration_changed", "experimenter_data_changed"]),
+    ("TABLE_STATUS", &["", "", "", "vacancy_down", "vacancy_up"]),
+    ("REQUESTFORWARD", &["group_mod_request", "meter_mod_request"]),
+];
+
+/// Writes which asynchronous messages are wanted.
+pub(super) fn write_async(out: &mut impl Write, a: &AsyncConfig) -> fmt::Result {
+    let sets = [
+        a.packet_in,
+        a.port_status,
+        a.flow_removed,
+        a.role_status,
+        a.table_status,
+        a.requestforward,
+    ];
+    for (i, role) in ["primary", "secondary"].into_iter().enumerate() {
+        writeln!(out, "\n {role}:")?;
+        for ((name, reasons), set) in REASONS.iter().zip(sets) {
+            write!(out, "{name:>16}:")?;
+            match set[i] {
+                0 => writeln!(out, " (off)")?,
+                bits => writeln!(out, " {}", Bits { bits, names: reasons, separator: ' ' })?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes a form of flows.
+pub(super) fn write_flow_format(out: &mut impl Write, x: FlowFormat) -> fmt::Result {
+    writeln!(
+        out,
+        " format={}",
+        match x {
+            FlowFormat::OpenFlow10 => "openflow10",
+            FlowFormat::Nxm => "nxm",
+        }
+    )
+}
+
+fn write_flags(out: &mut impl Write, flags: u16) -> fmt::Result {
+    let names = &["atomic", "ordered"];
+    write!(out, " flags={}", Bits { bits: flags.into(), names, separator: ' ' })
+}
+
+/// Writes bundle control.
+pub(super) fn write_bundle(out: &mut impl Write, x: &BundleCtrl) -> fmt::Result {
+    let kinds = [
+        "OPEN_REQUEST",
+        "OPEN_REPLY",
+        "CLOSE_REQUEST",
+        "CLOSE_REPLY",
+        "COMMIT_REQUEST",
+        "COMMIT_REPLY",
+        "DISCARD_REQUEST",
+        "DISCARD_REPLY",
+    ];
+    let kind = kinds.get(usize::from(x.kind)).copied().unwrap_or("UNKNOWN");
+    write!(out, "\n bundle_id={:#x} type={kind}", x.id)?;
+    write_flags(out, x.flags)?;
+    writeln!(out)
+}
+
+/// Writes a message for a bundle.
+pub(super) fn write_bundle_add(
+    out: &mut impl Write,
+    x: &BundleAdd,
+    style: Style<'_>,
+) -> fmt::Result {
+    write!(out, "\n bundle_id={:#x}", x.id)?;
+    write_flags(out, x.flags)?;
+    write!(out, "\n{}", MessageText { message: &x.message, style })
+}

@@ -1,0 +1,99 @@
+//! Flows: mods, removals, counters and their requests.
+
+use core::fmt::{self, Write};
+
+use base::{OfPort, TableId};
+use flow::Match;
+use flow::text::{MatchText, PortMap, PortText};
+
+use super::{Seconds, Style};
+use crate::flow_mod::{FlowMod, GROUP_ANY};
+use crate::message::{
+    AggregateStats, FlowRemoved, FlowRemovedReason, FlowStats, FlowStatsRequest, Message,
+};
+use crate::text::{FlowModText, FlowStatsText};
+use crate::version::Version;
+
+/// Writes a flow mod.
+pub(super) fn write_mod(
+    out: &mut impl Write,
+    f: &FlowMod,
+    version: Version,
+    style: Style<'_>,
+) -> fmt::Result {
+    writeln!(out, " {}", FlowModText { f, version, ports: style.ports })
+}
+
+/// The name of a reason.
+fn reason_name(reason: FlowRemovedReason) -> &'static str {
+    match reason {
+        FlowRemovedReason::IdleTimeout => "idle",
+        FlowRemovedReason::HardTimeout => "hard",
+        FlowRemovedReason::Delete => "delete",
+        FlowRemovedReason::GroupDelete => "group_delete",
+        FlowRemovedReason::MeterDelete => "meter_delete",
+        FlowRemovedReason::Eviction => "eviction",
+    }
+}
+
+/// Writes a removal. 1.0's standard form tells no table.
+pub(super) fn write_removed(
+    out: &mut impl Write,
+    x: &FlowRemoved,
+    m: &Message,
+    style: Style<'_>,
+) -> fmt::Result {
+    let text = MatchText { m: &x.match_, priority: Some(x.priority), ports: style.ports };
+    write!(out, " {text} reason={}", reason_name(x.reason))?;
+    if x.table != TableId::ALL && (m.version > Version::Of10 || m.nicira) {
+        write!(out, " table_id={}", x.table.0)?;
+    }
+    if x.cookie != 0 {
+        write!(out, " cookie:{:#x}", x.cookie)?;
+    }
+    write!(out, " duration{} idle{}", Seconds(x.duration), x.idle_timeout)?;
+    if m.version > Version::Of10 && x.hard_timeout != 0 {
+        write!(out, " hard{}", x.hard_timeout)?;
+    }
+    writeln!(out, " pkts{} bytes{}", x.n_packets, x.n_bytes)
+}
+
+/// Writes which flows a request asks for.
+pub(super) fn write_request(
+    out: &mut impl Write,
+    x: &FlowStatsRequest,
+    ports: &dyn PortMap,
+) -> fmt::Result {
+    if x.table != TableId::ALL {
+        write!(out, " table={}", x.table.0)?;
+    }
+    if x.out_port != OfPort::NONE {
+        write!(out, " out_port={}", PortText(x.out_port, ports))?;
+    }
+    if x.out_group != GROUP_ANY {
+        write!(out, " out_group={}", x.out_group)?;
+    }
+    if x.match_ != Match::ANY {
+        write!(out, " {}", MatchText { m: &x.match_, priority: None, ports })?;
+    }
+    writeln!(out)
+}
+
+/// Writes flows with their counters.
+pub(super) fn write_stats(
+    out: &mut impl Write,
+    list: &[FlowStats],
+    version: Version,
+    ports: &dyn PortMap,
+) -> fmt::Result {
+    for f in list {
+        write!(out, "\n {}", FlowStatsText { f, stats: true, version, ports })?;
+    }
+    writeln!(out)
+}
+
+/// Writes sums over flows.
+pub(super) fn write_aggregate(out: &mut impl Write, x: &AggregateStats) -> fmt::Result {
+    let (packets, bytes) = (x.n_packets, x.n_bytes);
+    writeln!(out, " packet_count={packets} byte_count={bytes} flow_count={}", x.n_flows)
+}
