@@ -45,6 +45,7 @@ pub mod af_packet;
 pub mod dummy;
 mod error;
 pub mod exclusive;
+pub mod internal;
 pub mod link;
 mod netlink;
 pub mod poll;

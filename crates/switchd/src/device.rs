@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base::{DpPort, Instant, MacAddr};
 use netdev::link::{Driver, Ethtool, Link, Settings};
-use netdev::{Counters, Port, PortState, af_packet::AfPacket, tap::Tap};
+use netdev::{Counters, Port, PortState, af_packet::AfPacket, internal};
 
 use crate::config::InterfaceConfig;
 use crate::log;
@@ -90,7 +90,7 @@ pub fn open(name: &str, config: &InterfaceConfig) -> Result<(Kind, Box<dyn Port>
             let options = netdev::af_packet::Options::default();
             Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
         }
-        Kind::Internal => Box::new(Tap::open(name).map_err(|e| e.to_string())?),
+        Kind::Internal => internal::open(name).map_err(|e| e.to_string())?,
         Kind::Patch => return Err(format!("{name}: a patch port has no device")),
     };
     for w in port.warnings() {
@@ -161,6 +161,6 @@ impl Device {
 
     /// What went through the switch's end of it.
     pub fn counters(&self) -> Counters {
-        self.state.counters()
+        self.port.counters()
     }
 }

@@ -14,7 +14,10 @@ use base::MacAddr;
 pub use ethtool::{Driver, Ethtool, Features, Settings};
 pub use monitor::{LinkEvent, Monitor};
 
-use crate::netlink::{self, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Socket, Writer, attrs, u32_of};
+use crate::netlink::{
+    self, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, Socket, Writer, attrs,
+    u32_of,
+};
 use crate::{Errno, Error};
 
 const RTM_NEWLINK: u16 = 16;
@@ -37,6 +40,8 @@ mod ifla {
     pub(super) const LINK_NETNSID: u16 = 37;
     pub(super) const MAX_MTU: u16 = 51;
     pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const VETH_INFO_PEER: u16 = 1;
 }
 
 /// Device flags (`linux/if.h`).
@@ -307,6 +312,44 @@ impl Links {
     pub fn set_up(&mut self, name: &str, up: bool) -> Result<(), Error> {
         let action = if up { "setting the link up" } else { "setting the link down" };
         self.change(name, action, (if up { iff::UP } else { 0 }, iff::UP), None)
+    }
+
+    /// Makes a pair of links that are each other's far end. Both start down.
+    pub fn add_veth(&mut self, name: &str, far: &str) -> Result<(), Error> {
+        let fail =
+            |errno| Error::Change { device: name.to_owned(), action: "making a veth pair", errno };
+        for name in [name, far] {
+            crate::sys::Ifreq::new(name).map_err(fail)?;
+        }
+        let seq = self.socket.next_seq();
+        let mut w = Writer::default();
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        w.message(RTM_NEWLINK, flags, seq, &ifinfo(0, 0, 0));
+        w.attr_str(ifla::IFNAME, name);
+        let info = w.nest(ifla::LINKINFO);
+        w.attr_str(ifla::INFO_KIND, "veth");
+        let data = w.nest(ifla::INFO_DATA);
+        // The peer's description: a message's fixed part and its one attribute.
+        let mut peer = ifinfo(0, 0, 0).to_vec();
+        peer.extend_from_slice(&((4 + far.len() + 1) as u16).to_ne_bytes());
+        peer.extend_from_slice(&ifla::IFNAME.to_ne_bytes());
+        peer.extend_from_slice(far.as_bytes());
+        peer.push(0);
+        w.attr(ifla::VETH_INFO_PEER, &peer);
+        w.end(data);
+        w.end(info);
+        self.socket.transact(&w, (seq, seq), |_| ()).map_err(fail)
+    }
+
+    /// Deletes a link, and a veth's other end with it.
+    pub fn delete(&mut self, name: &str) -> Result<(), Error> {
+        let fail = |errno| Error::Change { device: name.to_owned(), action: "deleting", errno };
+        crate::sys::Ifreq::new(name).map_err(fail)?;
+        let seq = self.socket.next_seq();
+        let mut w = Writer::default();
+        w.message(RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, seq, &ifinfo(0, 0, 0));
+        w.attr_str(ifla::IFNAME, name);
+        self.socket.transact(&w, (seq, seq), |_| ()).map_err(fail)
     }
 
     /// Sets the Ethernet address.
