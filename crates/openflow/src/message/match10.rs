@@ -79,7 +79,7 @@ pub fn read(r: &mut Reader<'_>) -> Result<Match> {
     Ok(m)
 }
 
-/// Writes a match; what 1.0 cannot say is left out ([`is_sayable`]).
+/// Writes a match; what 1.0 cannot say is left out.
 pub fn write(out: &mut Vec<u8>, m: &Match) {
     let (k, x) = (&m.key.pkt, &m.mask.pkt);
     let mut w = 0;
@@ -123,11 +123,4 @@ pub fn write(out: &mut Vec<u8>, m: &Match) {
     out.put32(k.nw_dst);
     out.put16(k.tp_src);
     out.put16(k.tp_dst);
-}
-
-/// Whether 1.0's match can say it.
-pub fn is_sayable(m: &Match) -> bool {
-    let mut out = Vec::new();
-    write(&mut out, m);
-    read(&mut Reader::new(&out, 0)).is_ok_and(|x| x == *m)
 }

@@ -755,7 +755,7 @@ fn same_width(src: Subfield, dst: Subfield, at: Tok<'_>) -> Result<Subfield> {
 
 fn hex_bytes(v: Tok<'_>) -> Result<Vec<u8>> {
     let digits: String = v.text.chars().filter(|c| *c != '.').collect();
-    let ok = digits.len() % 2 == 0 && digits.bytes().all(|c| c.is_ascii_hexdigit());
+    let ok = digits.len().is_multiple_of(2) && digits.bytes().all(|c| c.is_ascii_hexdigit());
     if !ok {
         return Err(
             TextError::new(v, "bad hex digit in argument").hint("pairs of hex digits, like 01.ab")
