@@ -15,6 +15,7 @@ use crate::subfield::Subfield;
 
 pub mod decode;
 pub mod encode;
+mod encode_long;
 pub mod table;
 
 /// An action or an instruction.

@@ -21,6 +21,7 @@ mod codec;
 mod flows;
 pub mod kind;
 mod match10;
+mod oxs;
 mod packets;
 mod ports;
 mod stats;

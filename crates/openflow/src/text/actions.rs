@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv4Addr;
 
 use base::{MacAddr, OfPort, TableId};
 use flow::text::parse::nearest;
@@ -13,16 +13,18 @@ use flow::text::value::{self, parse_number};
 use flow::text::{Mode, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
 use flow::{Field, FieldId, Match};
 
+use super::encap::{decap, encap};
 use super::table::NAMES;
 use crate::action::*;
 use crate::subfield::Subfield;
 
-type Result<T> = core::result::Result<T, TextError>;
+pub(super) type Result<T> = core::result::Result<T, TextError>;
 
-struct Parser<'p> {
+/// What reading an action needs to know.
+pub(super) struct Parser<'p> {
     m: &'p Match,
-    ports: &'p dyn PortMap,
-    mode: Mode,
+    pub(super) ports: &'p dyn PortMap,
+    pub(super) mode: Mode,
 }
 
 /// Reads a list of actions for packets of a match. `drop`, alone, and nothing are the empty list.
@@ -49,7 +51,7 @@ fn rank(a: &Action) -> Option<(u8, &'static str)> {
     })
 }
 
-fn number(tok: Tok<'_>, what: &str, max: u64) -> Result<u64> {
+pub(super) fn number(tok: Tok<'_>, what: &str, max: u64) -> Result<u64> {
     let n = parse_number(tok.text).flatten().and_then(|n| u64::try_from(n).ok());
     n.filter(|n| *n <= max).ok_or_else(|| {
         TextError::new(tok, format!("invalid {what} \"{}\"", tok.text))
@@ -94,7 +96,7 @@ pub fn parse_subfield(tok: Tok<'_>) -> Result<Subfield> {
     Ok(Subfield { field: row.id, ofs: a as u8, n_bits: (b - a + 1) as u8 })
 }
 
-fn arrow<'a>(tok: Tok<'a>, what: &str) -> Result<(Tok<'a>, Tok<'a>)> {
+pub(super) fn arrow<'a>(tok: Tok<'a>, what: &str) -> Result<(Tok<'a>, Tok<'a>)> {
     let parts = tok.split_once("->");
     parts
         .map(|(a, b)| (a.trim(), b.trim()))
@@ -102,7 +104,7 @@ fn arrow<'a>(tok: Tok<'a>, what: &str) -> Result<(Tok<'a>, Tok<'a>)> {
 }
 
 impl Parser<'_> {
-    fn list(&self, text: Tok<'_>, nested: bool) -> Result<Vec<Action>> {
+    pub(super) fn list(&self, text: Tok<'_>, nested: bool) -> Result<Vec<Action>> {
         let mut out: Vec<Action> = Vec::new();
         let mut drop_at = None;
         let mut last = (1, "apply_actions");
@@ -151,7 +153,7 @@ impl Parser<'_> {
         )
     }
 
-    fn port(&self, tok: Tok<'_>) -> Result<OfPort> {
+    pub(super) fn port(&self, tok: Tok<'_>) -> Result<OfPort> {
         parse_port(tok.text, self.ports).ok_or_else(|| {
             TextError::new(tok, format!("{}: output to unknown port", tok.text)).hint(
                 "a port's number or name, or one of in_port, normal, flood, all, local, controller",
@@ -159,7 +161,7 @@ impl Parser<'_> {
         })
     }
 
-    fn table(&self, tok: Tok<'_>, text: String) -> Result<TableId> {
+    pub(super) fn table(&self, tok: Tok<'_>, text: String) -> Result<TableId> {
         match number(tok, "table", 255) {
             Ok(255) | Err(_) => Err(TextError::new(tok, text).hint("tables are numbered 0 to 254")),
             Ok(t) => Ok(TableId(t as u8)),
@@ -371,9 +373,10 @@ impl Parser<'_> {
             "goto_table" => {
                 Action::GotoTable(self.table(v, format!("unknown table \"{}\"", v.text))?)
             }
-            "bundle" | "bundle_load" | "encap" | "decap" => {
-                return Err(TextError::new(pair.key, format!("action {name} cannot be read yet")));
-            }
+            "bundle" => return self.bundle(v, false),
+            "bundle_load" => return self.bundle(v, true),
+            "encap" => return encap(v),
+            "decap" => return decap(v),
             _ => match parse_port(name, self.ports) {
                 Some(OfPort::CONTROLLER) => {
                     Action::Output { port: OfPort::CONTROLLER, max_len: u16::MAX }
@@ -516,202 +519,6 @@ impl Parser<'_> {
         Ok(Action::Resubmit { port: port.filter(|p| *p != OfPort::IN_PORT), table, with_ct })
     }
 
-    fn ct(&self, v: Tok<'_>) -> Result<Action> {
-        let mut c = CtAction::default();
-        for p in Pairs::new(v) {
-            match p.key.text {
-                "commit" => c.commit = true,
-                "force" => c.force = true,
-                "table" => {
-                    let text = format!("unknown table {}", p.value.text);
-                    c.recirc_table = Some(self.table(p.value, text)?);
-                }
-                "zone" => {
-                    c.zone = match parse_number(p.value.text).flatten() {
-                        Some(z) if z <= 0xffff => CtZone::Imm(z as u16),
-                        _ => {
-                            let sf = parse_subfield(p.value)?;
-                            if sf.n_bits != 16 {
-                                let text = format!("{}: not 16 bits wide", p.value.text);
-                                return Err(TextError::new(p.value, text)
-                                    .hint("a zone is a number from 0 to 65535 or a field of 16 bits, like NXM_NX_REG0[0..15]"));
-                            }
-                            CtZone::Field(sf)
-                        }
-                    };
-                }
-                "alg" => {
-                    c.alg = Some(match p.value.text {
-                        "ftp" => CtAlg::Ftp,
-                        "tftp" => CtAlg::Tftp,
-                        x => {
-                            let text = format!("invalid conntrack helper \"{x}\"");
-                            return Err(TextError::new(p.value, text).hint("ftp or tftp"));
-                        }
-                    });
-                }
-                "nat" => c.nat = Some(self.nat(p.value)?),
-                "exec" => {
-                    for a in self.list(p.value, true)? {
-                        let ok = match &a {
-                            Action::SetField { field, .. } => ct_field(*field),
-                            Action::Load { dst, .. } | Action::Move { dst, .. } => {
-                                ct_field(dst.field)
-                            }
-                            _ => false,
-                        };
-                        if !ok {
-                            let text = "ct action doesn't support nested actions that set other fields than ct_mark and ct_label";
-                            return Err(TextError::new(p.value, text));
-                        }
-                        c.exec.push(a);
-                    }
-                }
-                k => {
-                    let text = format!("invalid argument to \"ct\" action: `{k}'");
-                    return Err(TextError::new(p.key, text)
-                        .hint("commit, force, table=N, zone=N, nat(...), exec(...) or alg=NAME"));
-                }
-            }
-        }
-        if c.force && !c.commit {
-            let text = "\"force\" flag requires \"commit\" flag.";
-            return Err(TextError::new(v, text));
-        }
-        let plain_nat = c.nat.as_ref().is_none_or(|n| n.kind.is_none());
-        if self.mode == Mode::Strict && !c.commit && (!c.exec.is_empty() || !plain_nat) {
-            return Err(TextError::new(v, "CT action requires commit flag if actions other than NAT without arguments are specified.")
-                .hint("add commit"));
-        }
-        Ok(Action::Ct(Box::new(c)))
-    }
-
-    fn nat(&self, v: Tok<'_>) -> Result<NatAction> {
-        let mut n = NatAction::default();
-        for p in Pairs::new(v) {
-            match p.key.text {
-                "src" | "dst" => {
-                    if n.kind.is_some() {
-                        return Err(TextError::new(
-                            p.key,
-                            "May only specify one of \"src\" or \"dst\".",
-                        ));
-                    }
-                    n.kind = Some(if p.key.text == "src" { NatKind::Src } else { NatKind::Dst });
-                    if !p.value.text.is_empty() {
-                        nat_range(p.value, &mut n)?;
-                    }
-                }
-                "persistent" => n.persistent = true,
-                "hash" => n.hash = true,
-                "random" => n.random = true,
-                k => {
-                    let text = format!("invalid key \"{k}\" in \"nat\" argument");
-                    return Err(TextError::new(p.key, text));
-                }
-            }
-        }
-        if n.kind.is_none() && (n.persistent || n.hash || n.random) {
-            return Err(TextError::new(v, "Flags allowed only with \"src\" or \"dst\"."));
-        }
-        if n.hash && n.random {
-            let text = "Both \"hash\" and \"random\" are not allowed.";
-            return Err(TextError::new(v, text));
-        }
-        Ok(n)
-    }
-
-    fn learn(&self, v: Tok<'_>) -> Result<Action> {
-        let mut l = LearnAction::default();
-        for p in Pairs::new(v) {
-            let x = p.value;
-            let small = || Ok(number(x, p.key.text, 0xffff)? as u16);
-            match p.key.text {
-                "table" => l.table = self.table(x, format!("unknown table \"{}\"", x.text))?,
-                "priority" => l.priority = small()?,
-                "idle_timeout" => l.idle_timeout = small()?,
-                "hard_timeout" => l.hard_timeout = small()?,
-                "fin_idle_timeout" => l.fin_idle_timeout = small()?,
-                "fin_hard_timeout" => l.fin_hard_timeout = small()?,
-                "cookie" => l.cookie = number(x, "cookie", u64::MAX)?,
-                "send_flow_rem" => l.send_flow_rem = true,
-                "delete_learned" => l.delete_learned = true,
-                "limit" => l.limit = number(x, "limit", u32::MAX.into())? as u32,
-                "result_dst" => l.result_dst = Some(parse_subfield(x)?),
-                "load" => {
-                    let (a, b) = arrow(x, "value")?;
-                    let dst = parse_subfield(b)?;
-                    let src = match parse_number(a.text).flatten() {
-                        Some(n) => LearnSrc::Value(n),
-                        None => LearnSrc::Field(same_width(parse_subfield(a)?, dst, a)?),
-                    };
-                    let n_bits = dst.n_bits.into();
-                    l.specs.push(LearnSpec { n_bits, src, dst: LearnDst::Load(dst) });
-                }
-                "output" => {
-                    let src = parse_subfield(x)?;
-                    l.specs.push(LearnSpec {
-                        n_bits: src.n_bits.into(),
-                        src: LearnSrc::Field(src),
-                        dst: LearnDst::Output,
-                    });
-                }
-                _ => l.specs.push(self.learn_match(&p)?),
-            }
-        }
-        Ok(Action::Learn(Box::new(l)))
-    }
-
-    fn learn_match(&self, p: &Pair<'_>) -> Result<LearnSpec> {
-        let dst = parse_subfield(p.key)?;
-        let n_bits = dst.n_bits.into();
-        let spec = |src| LearnSpec { n_bits, src, dst: LearnDst::Match(dst) };
-        if p.value.text.is_empty() {
-            return Ok(spec(LearnSrc::Field(dst)));
-        }
-        if !p.key.text.contains('[')
-            && let Ok((v, m)) = value::parse(dst.row(), p.value, self.ports, self.mode)
-            && m & dst.row().all_ones() == dst.row().all_ones()
-        {
-            return Ok(spec(LearnSrc::Value(v)));
-        }
-        if let Some(n) = parse_number(p.value.text).flatten() {
-            return Ok(spec(LearnSrc::Value(n & dst.max())));
-        }
-        let src = same_width(parse_subfield(p.value)?, dst, p.value)?;
-        Ok(spec(LearnSrc::Field(src)))
-    }
-
-    fn multipath(&self, v: Tok<'_>) -> Result<Action> {
-        let parts: Vec<Tok<'_>> = v.split(',').map(Tok::trim).collect();
-        let [fields, basis, alg, n, arg, dst] = parts.as_slice() else {
-            return Err(TextError::new(
-                v,
-                format!("{}: not enough arguments to multipath action", v.text),
-            ));
-        };
-        let algs = ["modulo_n", "hash_threshold", "hrw", "iter_hash"];
-        let hash = HashFields::ALL.into_iter().find(|h| h.name() == fields.text);
-        let links = number(*n, "number of links", 65536)?;
-        Ok(Action::Multipath(Box::new(MultipathAction {
-            fields: hash.ok_or_else(|| {
-                TextError::new(*fields, format!("{}: unknown fields `{}'", v.text, fields.text))
-            })?,
-            basis: number(*basis, "basis", 0xffff)? as u16,
-            algorithm: algs.iter().position(|a| *a == alg.text).ok_or_else(|| {
-                TextError::new(*alg, format!("{}: unknown algorithm `{}'", v.text, alg.text))
-            })? as u16,
-            max_link: links.checked_sub(1).ok_or_else(|| {
-                TextError::new(
-                    *n,
-                    format!("{}: n_links {links} is not in valid range 1 to 65536", v.text),
-                )
-            })? as u16,
-            arg: number(*arg, "argument", u32::MAX.into())? as u32,
-            dst: parse_subfield(*dst)?,
-        })))
-    }
-
     fn sample(&self, v: Tok<'_>) -> Result<Action> {
         let mut s = SampleAction { sampling_port: OfPort::NONE, ..Default::default() };
         let all = u64::from(u32::MAX);
@@ -738,22 +545,7 @@ impl Parser<'_> {
     }
 }
 
-fn ct_field(id: FieldId) -> bool {
-    matches!(id, FieldId::CtMark | FieldId::CtLabel)
-}
-
-fn same_width(src: Subfield, dst: Subfield, at: Tok<'_>) -> Result<Subfield> {
-    if src.n_bits == dst.n_bits {
-        return Ok(src);
-    }
-    let text = format!(
-        "{}: bit widths of source ({}) and destination ({}) differ",
-        at.text, src.n_bits, dst.n_bits
-    );
-    Err(TextError::new(at, text))
-}
-
-fn hex_bytes(v: Tok<'_>) -> Result<Vec<u8>> {
+pub(super) fn hex_bytes(v: Tok<'_>) -> Result<Vec<u8>> {
     let digits: String = v.text.chars().filter(|c| *c != '.').collect();
     let ok = digits.len().is_multiple_of(2) && digits.bytes().all(|c| c.is_ascii_hexdigit());
     if !ok {
@@ -764,57 +556,4 @@ fn hex_bytes(v: Tok<'_>) -> Result<Vec<u8>> {
     Ok((0..digits.len() / 2)
         .filter_map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok())
         .collect())
-}
-
-/// Reads `ADDR[-ADDR][:PORT[-PORT]]`; IPv6 addresses with ports stand in brackets.
-fn nat_range(v: Tok<'_>, n: &mut NatAction) -> Result<()> {
-    let bad = || {
-        TextError::new(v, format!("garbage ({}) in NAT range", v.text))
-            .hint("ADDR[-ADDR][:PORT[-PORT]], like 10.0.0.1-10.0.0.9:1000-2000 or [fe80::1]:80")
-    };
-    let mut rest = v.text;
-    let v6 =
-        rest.starts_with('[') || rest.split('-').next().is_some_and(|a| a.matches(':').count() > 1);
-    let first = take_addr(&mut rest, !v6).ok_or_else(bad)?;
-    let second = if rest_starts(&mut rest, '-') {
-        Some(take_addr(&mut rest, !v6).ok_or_else(bad)?)
-    } else {
-        None
-    };
-    if v6 {
-        let p = |s: &str| s.parse::<Ipv6Addr>().map_err(|_| bad());
-        n.addr = NatAddr::V6(p(first)?, second.map(p).transpose()?);
-    } else {
-        let p = |s: &str| s.parse::<Ipv4Addr>().map_err(|_| bad());
-        n.addr = NatAddr::V4(p(first)?, second.map(p).transpose()?);
-    }
-    if rest_starts(&mut rest, ':') {
-        let (a, b) = rest.split_once('-').map_or((rest, None), |(a, b)| (a, Some(b)));
-        let p = |s: &str| s.parse::<u16>().map_err(|_| bad());
-        n.ports = Some((p(a)?, b.map(p).transpose()?));
-        rest = "";
-    }
-    if rest.is_empty() { Ok(()) } else { Err(bad()) }
-}
-
-fn rest_starts(rest: &mut &str, c: char) -> bool {
-    match rest.strip_prefix(c) {
-        Some(r) => {
-            *rest = r;
-            true
-        }
-        None => false,
-    }
-}
-
-fn take_addr<'a>(rest: &mut &'a str, stop_at_colon: bool) -> Option<&'a str> {
-    if let Some(inner) = rest.strip_prefix('[') {
-        let (a, r) = inner.split_once(']')?;
-        *rest = r;
-        return Some(a);
-    }
-    let end = rest.find(|c: char| c == '-' || stop_at_colon && c == ':').unwrap_or(rest.len());
-    let (a, r) = rest.split_at(end);
-    *rest = r;
-    Some(a)
 }
