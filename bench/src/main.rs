@@ -94,6 +94,11 @@ fn whose(system: System) -> Option<Whose> {
     }
 }
 
+/// The tools that set up all systems alike: the stock ones where they are installed.
+fn tools() -> Whose {
+    if need::find("ovs-ofctl").is_some() { Whose::Stock } else { Whose::Ours }
+}
+
 /// The machines of a system, with its bridge if it is a kernel one.
 fn story(system: System) -> Result<Story> {
     let story = if system == System::Direct { Story::direct()? } else { Story::new()? };
@@ -117,7 +122,7 @@ fn story(system: System) -> Result<Story> {
 fn start<'a>(system: System, story: &'a Story) -> Result<Option<Sut<'a>>> {
     let Some(whose) = whose(system) else { return Ok(None) };
     let sut = Sut::start(whose, &binary()?, &story.sw)?;
-    sut.add_bridge(whose, &["vm1p", "vm2p"])?;
+    sut.add_bridge(tools(), &["vm1p", "vm2p"])?;
     Ok(Some(sut))
 }
 
@@ -141,7 +146,7 @@ fn measure_rest(system: System, options: &Options, report: &mut Report) -> Resul
         let took = Duration::from_micros(answered).saturating_sub(began);
         report.add(system, Metric::Start, took.as_secs_f64() * 1e3);
     }
-    sut.load_policy(sut.whose(), POLICY_IP)?;
+    sut.load_policy(tools(), POLICY_IP)?;
     std::thread::sleep(Duration::from_secs(1));
     let memory: u64 = sut.pids().map(resident_bytes).sum::<Result<_>>()?;
     report.add(system, Metric::Memory, memory as f64 / f64::from(1 << 20));
@@ -169,7 +174,7 @@ impl<'a> Rig<'a> {
     fn new(system: System, story: &'a Story) -> Result<Rig<'a>> {
         let sut = start(system, story)?;
         if let Some(sut) = &sut {
-            sut.load_policy(sut.whose(), POLICY_IP)?;
+            sut.load_policy(tools(), POLICY_IP)?;
         }
         let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
         let mut drain = two.spawn(&[&peer::path()?, "drain", "7000"])?;

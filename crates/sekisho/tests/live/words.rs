@@ -1,7 +1,7 @@
 //! The words of `ovs-appctl` and of `conntrack`, spoken to a switch at work.
 
 use testkit::process::{DEADLINE, eventually};
-use testkit::story::{POLICY, Story, Vm};
+use testkit::story::{POLICY_IP, Story, Vm};
 use testkit::sut::{Sut, Whose};
 
 use crate::{can_run, start, switch, tools};
@@ -9,8 +9,8 @@ use crate::{can_run, start, switch, tools};
 /// A switch of ours with the story's policy.
 fn under_policy(story: &Story) -> Sut<'_> {
     let sut = start(&story.sw);
-    sut.add_bridge(Whose::Ours, &["vm1p", "vm2p"]).unwrap();
-    sut.load_policy(Whose::Ours, POLICY).unwrap();
+    sut.add_bridge(tools(), &["vm1p", "vm2p"]).unwrap();
+    sut.load_policy(tools(), POLICY_IP).unwrap();
     sut
 }
 
@@ -81,7 +81,7 @@ fn a_stopped_clock_goes_where_it_is_told() {
     }
     let story = Story::new().unwrap();
     let sut = under_policy(&story);
-    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    let ok = |line: &str| sut.ok(tools(), line).unwrap();
     ok("ovs-appctl time/stop");
     ok("ovs-ofctl add-flow br0 table=5,idle_timeout=10,actions=drop");
     ok("ovs-ofctl add-flow br0 table=6,hard_timeout=50,actions=drop");
