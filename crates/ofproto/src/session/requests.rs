@@ -6,7 +6,10 @@ use alloc::sync::Arc;
 use base::{DpPort, Instant, OfPort};
 use dpif::FlowStats;
 use flow::FlowKey;
-use openflow::message::{Body, Features, Message, PacketOut, Role, SwitchConfig, capability};
+use openflow::action::PacketInReason;
+use openflow::message::{
+    AsyncConfig, Body, Features, Message, PacketOut, Role, SwitchConfig, capability,
+};
 use openflow::version::Version;
 use packet::PacketBuf;
 
@@ -105,7 +108,7 @@ impl Session {
                 let config = self.async_config();
                 self.reply(m, Body::GetAsyncReply(config));
             }
-            Body::SetAsync(c) => self.async_config = Some(*c),
+            Body::SetAsync(c) => self.async_config = Some(with_misses(*c, m.version)),
             Body::SetControllerId(id) => self.controller_id = *id,
             Body::SetFlowFormat(f) => self.flow_format = *f,
             Body::FlowModTableId(on) => self.flow_mod_table_id = *on,
@@ -190,6 +193,21 @@ impl Session {
     pub(super) fn is_service(&self) -> bool {
         self.kind == SessionKind::Service
     }
+}
+
+/// What a controller wants, with the kinds of "no match" told apart as they are inside: versions
+/// before 1.4 have one bit for them, and since 1.3 a miss without a table-miss flow tells nobody.
+fn with_misses(mut c: AsyncConfig, version: Version) -> AsyncConfig {
+    let bit = |r: PacketInReason| 1u32 << (r as u32);
+    for wanted in &mut c.packet_in {
+        if *wanted & bit(PacketInReason::NoMatch) != 0 {
+            *wanted |= bit(PacketInReason::ExplicitMiss);
+            if version < Version::Of13 {
+                *wanted |= bit(PacketInReason::ImplicitMiss);
+            }
+        }
+    }
+    c
 }
 
 /// Whether only a master or equal may ask it.

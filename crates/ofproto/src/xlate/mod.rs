@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason};
 use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
-use openflow::action::Action;
+use openflow::action::{Action, ControllerAction, PacketInReason};
 use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
@@ -362,23 +362,14 @@ impl<'a> Ctx<'a> {
             }
             Found::MissToController => {
                 let old = self.rule.take();
-                let a = [Action::Controller(alloc::boxed::Box::new(
-                    openflow::action::ControllerAction {
-                        reason: openflow::action::PacketInReason::NoMatch,
-                        ..Default::default()
-                    },
-                ))];
                 self.report(NodeKind::Action, || "CONTROLLER:65535".into());
-                self.one_controller_miss(&a);
+                self.controller(&ControllerAction {
+                    reason: PacketInReason::ImplicitMiss,
+                    ..ControllerAction::default()
+                });
                 self.rule = old;
             }
             Found::Miss | Found::DropFrags => self.actions(&[], true),
-        }
-    }
-
-    fn one_controller_miss(&mut self, a: &[Action]) {
-        if let [Action::Controller(c)] = a {
-            self.controller(c);
         }
     }
 
