@@ -20,10 +20,18 @@ pub fn open(name: &str) -> Result<Box<dyn Port>, Error> {
         Ok(tap) => Ok(Box::new(tap)),
         Err(e) if matches!(e.errno().0, libc::EACCES | libc::EPERM | libc::ENOENT) => {
             // The tap's reason is the one to tell if this does not work either.
-            VethEnd::open(name).map(|p| Box::new(p) as Box<dyn Port>).map_err(|_| e)
+            open_veth(name).map_err(|_| e)
         }
         Err(e) => Err(e),
     }
+}
+
+/// Opens the internal port `name` as a veth pair, whether taps can be had or not.
+///
+/// # Errors
+/// The links cannot be made, or `name` is taken.
+pub fn open_veth(name: &str) -> Result<Box<dyn Port>, Error> {
+    Ok(Box::new(VethEnd::open(name)?))
 }
 
 /// Longest device name (`IFNAMSIZ` less its NUL).

@@ -53,7 +53,10 @@ pub struct End {
 
 impl End {
     pub fn of(port: impl Port + 'static) -> End {
-        let mut port: Box<dyn Port> = Box::new(port);
+        End::of_boxed(Box::new(port))
+    }
+
+    pub fn of_boxed(mut port: Box<dyn Port>) -> End {
         let rx = port.take_rx().expect("first taker");
         let tx = port.open_tx().expect("a sending half");
         let poller = Poller::new().expect("epoll");
