@@ -27,6 +27,7 @@ use crate::commands;
 use crate::config::{self, Config};
 use crate::connlog::ConnLog;
 use crate::control;
+use crate::coverage::{Counter, Coverage};
 use crate::dbhost::{self, DbHost};
 use crate::log;
 use crate::ofconn::{self, Connections};
@@ -100,6 +101,8 @@ pub struct Daemon {
     pub rec: Reconciler,
     /// OpenFlow connections.
     pub connections: Connections,
+    /// Rates of what is counted.
+    pub coverage: Coverage,
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
     /// The configuration as last read.
@@ -173,6 +176,7 @@ async fn start(options: &Options) -> Result<(), StartError> {
         db: Rc::clone(&db),
         rec,
         connections: Connections::new(),
+        coverage: Coverage::default(),
         connlog: ConnLog::default(),
         config: Config::default(),
         rundir: rundir.clone(),
@@ -428,6 +432,10 @@ impl Daemon {
         }
         self.conntrack_tick(now);
         self.connections.tick(now);
+        if self.coverage.is_due(now) {
+            let counters = self.counters();
+            self.coverage.sample(now, &counters);
+        }
         if now >= self.due.statistics {
             self.due.statistics = now + STATISTICS;
             self.world.collect_recircs(now);
@@ -448,6 +456,23 @@ impl Daemon {
             ct.drain_events(|e| self.connlog.push(&e, accounting));
             self.connlog.answer(now);
         }
+    }
+
+    /// All counters of the daemon that count events, in a fixed order.
+    pub fn counters(&self) -> Vec<Counter> {
+        let stats = self.dp.stats();
+        let mut all: Vec<Counter> =
+            stats.rows().map(|(name, n)| (format!("datapath_{name}"), n)).collect();
+        for (reason, name, _) in dpif::DropReason::ALL {
+            all.push(((*name).to_owned(), stats.dropped(*reason)));
+        }
+        let ct = self.dp.conntrack().counters();
+        all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
+        for reason in conntrack::InvalidReason::ALL {
+            let n = ct.invalid_by(*reason);
+            all.push((format!("conntrack_invalid_{}", reason.name().replace([' ', '-'], "_")), n));
+        }
+        all
     }
 
     /// Whether listings of connections show their traffic.

@@ -5,6 +5,7 @@ mod commands;
 pub mod config;
 pub mod connlog;
 pub mod control;
+pub mod coverage;
 pub mod ctl;
 pub mod daemon;
 pub mod dbhost;

@@ -3,7 +3,8 @@
 //! The file is written under a temporary name, locked, and moved into place, so that a reader never
 //! sees half a number; the lock lives as long as the process and is what tells a live daemon from the
 //! leftovers of a killed one. It is a record lock (`fcntl`), which is what the stock tools look for
-//! when they read the number.
+//! when they read the number. The kernel lets go of such a lock when the process closes *any*
+//! descriptor of the file, so nothing here opens it again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -77,13 +78,13 @@ mod tests {
         let path = dir.join("x.pid");
         fs::write(&path, "99999\n").unwrap();
         let held = PidFile::create(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         // A process cannot meet its own record locks, but the kernel lists them.
         let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
         let locks = fs::read_to_string("/proc/locks").unwrap();
         let ours = |l: &&str| l.contains("POSIX") && l.contains(&format!(":{inode} "));
         let line = locks.lines().find(ours).expect("a record lock on the file");
         assert!(line.contains(&format!(" {} ", std::process::id())), "{line}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         drop(held);
         assert!(!path.exists());
         fs::remove_dir_all(&dir).unwrap();

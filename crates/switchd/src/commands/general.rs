@@ -97,36 +97,12 @@ fn memory(d: &mut Daemon, _: &[String]) -> Answer {
     Ok(format!("conntrack:{connections} ports:{ports} rules:{rules} udpif keys:{flows}\n")).into()
 }
 
-/// All counters of the daemon that count events.
-fn counters(d: &Daemon) -> Vec<(String, u64)> {
-    let stats = d.dp.stats();
-    let mut all: Vec<(String, u64)> =
-        stats.rows().map(|(name, n)| (format!("datapath_{name}"), n)).collect();
-    for (reason, name, _) in dpif::DropReason::ALL {
-        all.push(((*name).to_owned(), stats.dropped(*reason)));
-    }
-    let ct = d.dp.conntrack().counters();
-    all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
-    for reason in conntrack::InvalidReason::ALL {
-        let n = ct.invalid_by(*reason);
-        all.push((format!("conntrack_invalid_{}", reason.name().replace([' ', '-'], "_")), n));
-    }
-    all
-}
-
 fn coverage_show(d: &mut Daemon, _: &[String]) -> Answer {
-    let all = counters(d);
-    let mut text = String::from("Event coverage:\n");
-    let (hit, never): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, n)| *n > 0);
-    for (name, n) in hit {
-        text += &format!("{name:<40} total: {n}\n");
-    }
-    text += &format!("{} events never hit\n", never.len());
-    Ok(text).into()
+    Ok(d.coverage.show(&d.counters())).into()
 }
 
 fn coverage_read(d: &mut Daemon, args: &[String]) -> Answer {
-    let found = counters(d).into_iter().find(|(name, _)| *name == args[0]);
+    let found = d.counters().into_iter().find(|(name, _)| *name == args[0]);
     found.map(|(_, n)| format!("{n}\n")).ok_or_else(|| "No such counter".to_owned()).into()
 }
 
