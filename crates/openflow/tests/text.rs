@@ -1,5 +1,7 @@
 //! Flows in text: what `ovs-ofctl` 3.1 sends for them and how it prints them.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 use flow::text::{Mode, NoPorts};
 use openflow::message::{Body, Message, Session};
 use openflow::text::{FlowModText, parse_flow};

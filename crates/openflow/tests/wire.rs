@@ -1,5 +1,7 @@
 //! Messages as `ovs-ofctl` 3.1 and `ovs-vswitchd` 3.1 wrote them: decode, encode, compare.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 use openflow::message::{Body, Message, Session};
 
 fn hex(s: &str) -> Vec<u8> {

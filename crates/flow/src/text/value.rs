@@ -76,7 +76,7 @@ fn integer(
         let max = f.all_ones();
         TextError::new(
             tok,
-            format!("{}: value too large for {}-byte field {}", tok.text, f.n_bytes, f.name),
+            format!("{}: value too large for {}-byte field {}", whole.text, f.n_bytes, f.name),
         )
         .hint(format!("{} holds 0 to {max} ({max:#x})", f.name))
     };

@@ -90,7 +90,8 @@ pub fn parse_subfield(tok: Tok<'_>) -> Result<Subfield> {
         return Err(bad(&format!("starting bit {a} is after ending bit {b}")));
     }
     if b >= row.bits {
-        let why = format!("starting bit {a} and ending bit {b} exceed the width {}", row.bits);
+        let (w, n) = if a >= row.bits { ("starting", a) } else { ("ending", b) };
+        let why = format!("{w} bit {n} is not valid because field is only {} bits wide", row.bits);
         return Err(bad(&why));
     }
     Ok(Subfield { field: row.id, ofs: a as u8, n_bits: (b - a + 1) as u8 })
@@ -321,15 +322,20 @@ impl Parser<'_> {
             "conjunction" => {
                 let parts = v.split_once(",").and_then(|(id, kn)| Some((id, kn.split_once("/")?)));
                 let (id, (k, n)) = parts.ok_or_else(|| {
-                    TextError::new(
-                        whole,
-                        format!("conjunction syntax is conjunction(id,k/n): {}", whole.text),
-                    )
+                    TextError::new(whole, "\"conjunction\" syntax is \"conjunction(id,i/n)\"")
                 })?;
                 let (k, n) = (k.trim(), n.trim());
                 let (ck, cn) = (number(k, "clause", 64)?, number(n, "clauses", 64)?);
                 if ck < 1 || ck > cn || cn < 2 {
-                    return Err(bad(v).hint("k is 1 to n, n is 2 to 64"));
+                    return Err(TextError::new(
+                        v,
+                        if ck > cn {
+                            "clause index must be less than or equal to number of clauses"
+                        } else {
+                            "conjunction must have at least 2 clauses, numbered from 1"
+                        },
+                    )
+                    .hint("k is 1 to n, n is 2 to 64"));
                 }
                 Action::Conjunction {
                     id: number(id.trim(), "conjunction id", u32::MAX.into())? as u32,
@@ -549,9 +555,8 @@ pub(super) fn hex_bytes(v: Tok<'_>) -> Result<Vec<u8>> {
     let digits: String = v.text.chars().filter(|c| *c != '.').collect();
     let ok = digits.len().is_multiple_of(2) && digits.bytes().all(|c| c.is_ascii_hexdigit());
     if !ok {
-        return Err(
-            TextError::new(v, "bad hex digit in argument").hint("pairs of hex digits, like 01.ab")
-        );
+        return Err(TextError::new(v, "bad hex digit in `note' argument")
+            .hint("pairs of hex digits, like 01.ab"));
     }
     Ok((0..digits.len() / 2)
         .filter_map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok())

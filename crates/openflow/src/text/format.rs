@@ -217,7 +217,6 @@ impl ActionsText<'_> {
                 bytes(f, b)
             }
             Action::Exit => f.write_str("exit"),
-            Action::Clone(list) if list.is_empty() => f.write_str("clone()"),
             Action::Clone(list) => write!(f, "clone({})", self.nested(list)),
             Action::Sample(s) => {
                 write!(
@@ -310,9 +309,6 @@ impl ActionsText<'_> {
     }
 
     fn ct(&self, f: &mut fmt::Formatter<'_>, c: &CtAction) -> fmt::Result {
-        if *c == CtAction::default() {
-            return f.write_str("ct");
-        }
         f.write_str("ct(")?;
         let mut args = Args { f, any: false };
         args.flag(c.commit, "commit")?;
@@ -579,7 +575,7 @@ impl fmt::Display for FlowStatsText<'_> {
             if d.subsec_nanos() == 0 {
                 write!(out, "duration={}s, ", d.as_secs())?;
             } else {
-                let ms = (d.subsec_nanos() / 1_000_000).max(1);
+                let ms = d.subsec_millis().max(1);
                 write!(out, "duration={}.{ms:03}s, ", d.as_secs())?;
             }
         }
