@@ -332,7 +332,14 @@ impl Reconciler {
     pub fn link_changed(&mut self, name: &str, now: Instant) -> bool {
         let link = self.links.by_name(name).ok().flatten();
         let owner = self.bridges.iter().find(|(_, b)| b.ifaces.contains_key(name));
-        let Some(bridge_name) = owner.map(|(n, _)| n.clone()) else { return false };
+        let Some((bridge_name, bridge)) = owner else { return false };
+        let kind = bridge.ifaces[name].device.as_ref().map(|d| d.kind);
+        if link.is_none() && kind == Some(Kind::Internal) {
+            // Moved into another namespace, a container's: still a port of ours. Had it been
+            // deleted, its descriptor would have failed.
+            return false;
+        }
+        let bridge_name = bridge_name.clone();
         self.follow(&bridge_name, name, link, now);
         true
     }
@@ -370,13 +377,15 @@ impl Reconciler {
 
     /// A worker found that a port's device failed.
     pub fn port_failed(&mut self, dp_port: DpPort, now: Instant) {
-        let name = self
-            .bridges
-            .values()
-            .flat_map(|b| &b.ifaces)
-            .find_map(|(n, i)| (i.device.as_ref()?.dp_port == dp_port).then(|| n.clone()));
-        if let Some(name) = name {
-            self.link_changed(&name, now);
+        let failed = self.bridges.iter().find_map(|(bridge, b)| {
+            let mut ifaces = b.ifaces.iter();
+            let name =
+                ifaces.find(|(_, i)| i.device.as_ref().is_some_and(|d| d.dp_port == dp_port));
+            name.map(|(name, _)| (bridge.clone(), name.clone()))
+        });
+        if let Some((bridge, name)) = failed {
+            let link = self.links.by_name(&name).ok().flatten();
+            self.follow(&bridge, &name, link, now);
         }
     }
 

@@ -81,9 +81,7 @@ impl Session {
                 self.reply_parts(m, rows, Body::TableDescReply);
             }
             Body::PortStatsRequest(port) => {
-                if *port != OfPort::NONE && br.port(*port).is_none() {
-                    return Err(Refusal::BadPort);
-                }
+                // A port that does not exist has no counters: an empty answer, as Open vSwitch's.
                 let rows =
                     br.ports.values().filter(|p| *port == OfPort::NONE || *port == p.ofport).map(
                         |p| PortStats {

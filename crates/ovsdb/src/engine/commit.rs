@@ -253,7 +253,7 @@ impl Transaction<'_> {
                         return Err(self.duplicate(table, columns, &key, other, uuid));
                     }
                     if let Some(&other) = index.get(&key).filter(untouched) {
-                        return Err(self.duplicate(table, columns, &key, uuid, other));
+                        return Err(self.duplicate(table, columns, &key, other, uuid));
                     }
                     seen.insert(key, uuid);
                 }
