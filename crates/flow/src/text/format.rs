@@ -558,8 +558,9 @@ fn l4(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
     let icmp6 = dl_type == ethertype::IPV6 && k.nw_proto == ipproto::ICMPV6;
     let ip = dl_type == ethertype::IPV4 || dl_type == ethertype::IPV6;
     if icmp || icmp6 {
-        // Type and code have 8 bits of the 16.
-        let wide = |m: u16| if m & 0xff == 0xff { 0xffff } else { u32::from(m) };
+        // Type and code have 8 bits of the 16, which a megaflow's mask shows.
+        let megaflow = m.recirc_id != 0;
+        let wide = |m: u16| if m & 0xff == 0xff && !megaflow { 0xffff } else { u32::from(m) };
         o.dec("icmp_type", k.tp_src.into(), wide(m.tp_src), 0xffff)?;
         o.dec("icmp_code", k.tp_dst.into(), wide(m.tp_dst), 0xffff)?;
         if icmp6 {
@@ -605,6 +606,16 @@ mod tests {
             let key = parse_exact(input, &NoPorts).unwrap();
             assert_eq!(FlowText { key: &key, ports: &NoPorts }.to_string(), want, "{input}");
         }
+    }
+
+    #[test]
+    fn megaflows_show_how_wide_icmp_is() {
+        let mut m = parse_match("icmp,icmp_type=8", &NoPorts, Mode::Ovs).unwrap();
+        let text = |m: &Match| MatchText { m, priority: None, ports: &NoPorts }.to_string();
+        assert_eq!(text(&m), "icmp,icmp_type=8");
+        m.mask.pkt.recirc_id = u32::MAX;
+        m.mask.pkt.tp_src = 0xff;
+        assert_eq!(text(&m), "recirc_id=0,eth,icmp,icmp_type=0x8/0xff");
     }
 
     #[test]

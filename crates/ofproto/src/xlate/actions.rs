@@ -256,7 +256,7 @@ impl Ctx<'_> {
             ethertype::IPV6 => true,
             _ => return true,
         };
-        self.wc.pkt.nw_ttl = 0xff;
+        (self.wc.pkt.nw_ttl, self.wc.pkt.nw_proto) = (0xff, 0xff);
         if self.flow.pkt.nw_ttl > 1 {
             self.flow.pkt.nw_ttl -= 1;
             return true;

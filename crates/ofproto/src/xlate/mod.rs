@@ -375,6 +375,11 @@ impl<'a> Ctx<'a> {
 
     /// The result; `key` is the packet's key as it came.
     fn finish(mut self, key: &PacketKey) -> XlateOut {
+        // Nothing comes behind a copy made last: it may as well be the packet itself.
+        if let Some(DpAction::Clone(nested)) = self.out.pop_if(|a| matches!(a, DpAction::Clone(_)))
+        {
+            self.out.extend(nested);
+        }
         let mut drop = self.error;
         if drop.is_some() {
             self.out.clear();

@@ -64,6 +64,9 @@ impl Ctx<'_> {
         if matches!(row.id, FieldId::CtMark | FieldId::CtLabel) {
             mark(row, mask, &mut self.ct_set);
         }
+        if matches!(row.prereq, Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip) {
+            self.wc.pkt.nw_proto = 0xff; // whether there is a header to change
+        }
         row.set_masked(&mut self.flow, value, mask);
         if is_vlan(row.id) {
             self.tidy_vlan(row.id);
@@ -109,8 +112,8 @@ impl Ctx<'_> {
         let ip = Prereq::Ip.holds(k);
         let v4 = k.dl_type == ethertype::IPV4;
         match a {
-            Action::SetEthSrc(m) => (k.dl_src, w.dl_src) = (m.0, [0xff; 6]),
-            Action::SetEthDst(m) => (k.dl_dst, w.dl_dst) = (m.0, [0xff; 6]),
+            Action::SetEthSrc(m) => return (k.dl_src, w.dl_src) = (m.0, [0xff; 6]),
+            Action::SetEthDst(m) => return (k.dl_dst, w.dl_dst) = (m.0, [0xff; 6]),
             Action::SetIpv4Src(ip) if v4 => (k.nw_src, w.nw_src) = (ip.to_bits(), u32::MAX),
             Action::SetIpv4Dst(ip) if v4 => (k.nw_dst, w.nw_dst) = (ip.to_bits(), u32::MAX),
             Action::SetNwTos(tos) if ip => {
@@ -135,8 +138,9 @@ impl Ctx<'_> {
                     (k.tp_dst, w.tp_dst) = (*port, 0xffff);
                 }
             }
-            _ => {}
+            _ => return,
         }
+        w.nw_proto = 0xff; // whether there is a header to change
     }
 }
 
