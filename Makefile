@@ -13,7 +13,9 @@ help:
 build:
 	cargo build --release -p sekisho
 
-demo: build
+demo:
+	scripts/deps demo
+	$(MAKE) build
 	"$${CARGO_TARGET_DIR:-target}/release/sekisho" demo
 
 deps:
