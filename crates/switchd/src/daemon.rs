@@ -1,7 +1,7 @@
 //! The daemon: everything the control thread owns, and its loop.
 //!
 //! One thread runs a tokio runtime: sockets of OVSDB, OpenFlow and control are tasks on it, and
-//! [`Daemon::run`] is the task that turns: changes of the database become running bridges, links
+//! the loop in [`run`] turns: changes of the database become running bridges, links
 //! come and go, flows, addresses and connections expire, megaflows are checked, status goes back to
 //! the database. Tasks share the [`Daemon`] in a `RefCell`; no borrow is held across an await.
 

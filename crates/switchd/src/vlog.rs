@@ -149,7 +149,7 @@ pub fn enabled(module: Module, level: Level) -> bool {
     takes(Destination::Console) || (takes(Destination::File) && FILE.lock().is_some())
 }
 
-/// Writes a line. Prefer the macros [`crate::info`], [`crate::warn`], ….
+/// Writes a line. Prefer the macro [`crate::log`].
 pub fn write(module: Module, level: Level, text: fmt::Arguments<'_>) {
     if !enabled(module, level) {
         return;
