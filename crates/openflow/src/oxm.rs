@@ -145,7 +145,7 @@ pub struct NxMatch {
 }
 
 /// `NXM_NX_COOKIE`, a pseudo-field of flow mods and statistics requests.
-const COOKIE: (u16, u8) = (class::NXM_NX, 15);
+const COOKIE: (u16, u8) = (class::NXM_NX, 30);
 
 /// Reads entries until the reader is empty. `lenient` steps over fields that are not known
 /// (packet-in metadata).

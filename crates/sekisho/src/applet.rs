@@ -34,6 +34,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::vsctl::run,
     },
     Applet {
+        name: "ofctl",
+        aliases: &["ovs-ofctl"],
+        help: "show and change flows and ports over OpenFlow",
+        run: crate::ofctl::run,
+    },
+    Applet {
         name: "appctl",
         aliases: &["ovs-appctl"],
         help: "ask a running daemon, or tell it something",

@@ -12,6 +12,7 @@ mod demo;
 mod dpctl;
 mod getopt;
 mod links;
+mod ofctl;
 mod ovsdb_client;
 mod run;
 mod table;

@@ -242,7 +242,7 @@ fn line_command(line: &str) -> (FlowModCommand, usize) {
         ("delete", Delete),
     ] {
         if let Some(rest) = line[start..].strip_prefix(word)
-            && rest.starts_with([' ', '\t'])
+            && (rest.is_empty() || rest.starts_with([' ', '\t']))
         {
             return (c, start + word.len());
         }

@@ -1,0 +1,245 @@
+//! A connection that speaks OpenFlow: hello, requests and their replies, one after the other.
+//!
+//! Transaction ids count up over all connections of the process, as they do in OVS's tool.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use flow::text::{NoPorts, PortMap};
+use openflow::message::{Body, Kind, Message, Session as Agreed, frame_len, hello};
+use openflow::print::{BytesText, Style};
+use openflow::version::Version;
+
+use super::Tool;
+use super::target::{Stream, Target};
+use crate::applet::Failure;
+use crate::control::{log_warn, strerror};
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    stream: Stream,
+    /// What the connection is called in errors: `unix:PATH` or `tcp:HOST:PORT`.
+    pub name: String,
+    /// The negotiated version.
+    pub version: Version,
+    /// How flow mods are read and written.
+    pub agreed: Agreed,
+    unread: Vec<u8>,
+    queue: VecDeque<Vec<u8>>,
+}
+
+/// How a target was connected to: a flow of messages, or a snoop on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// `.mgmt`
+    Management,
+    /// `.snoop`
+    Snoop,
+}
+
+impl Conn {
+    /// Connects to what `text` names and agrees on one of the tool's versions.
+    ///
+    /// # Errors
+    /// Nobody there, or no version in common.
+    pub fn open(tool: &mut Tool<'_, '_>, text: &str, socket: Socket) -> Result<Self, Failure> {
+        let suffix = if socket == Socket::Snoop { "snoop" } else { "mgmt" };
+        let target = Target::find(text, suffix)?;
+        let stream = target.connect().map_err(|e| {
+            let why = strerror(&e);
+            match text.contains(':') {
+                true => Failure::fatal(format!("connecting to {text} ({why})")),
+                false => Failure::fatal(format!("{text}: failed to connect to socket ({why})")),
+            }
+        })?;
+        let mut conn = Self {
+            stream,
+            name: target.to_string(),
+            version: Version::Of10,
+            agreed: Agreed::default(),
+            unread: Vec::new(),
+            queue: VecDeque::new(),
+        };
+        conn.negotiate(tool).map_err(|e| {
+            let why = match e.kind() {
+                io::ErrorKind::InvalidData => "Protocol error".to_owned(),
+                io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
+                _ => strerror(&e),
+            };
+            match text.contains(':') {
+                true => Failure::fatal(format!("connecting to {text} ({why})")),
+                false => Failure::fatal(format!("{text}: failed to connect to socket ({why})")),
+            }
+        })?;
+        Ok(conn)
+    }
+
+    fn negotiate(&mut self, tool: &mut Tool<'_, '_>) -> io::Result<()> {
+        let ours = tool.settings.versions;
+        let mine = hello(tool.next_xid(), ours).encode(self.agreed).map_err(invalid)?;
+        self.stream.write_all(&mine)?;
+        let Message { body: Body::Hello(theirs), .. } =
+            Message::decode(&self.recv()?, self.agreed).map_err(invalid)?
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        match Version::highest(ours & theirs) {
+            Some(version) => {
+                self.version = version;
+                Ok(())
+            }
+            None => {
+                let text = format!(
+                    "{}: version negotiation failed (we support {}, peer supports {})",
+                    self.name,
+                    versions_text(ours),
+                    versions_text(theirs)
+                );
+                let n = tool.next_log();
+                log_warn(tool.session.err, n, "vconn", &text);
+                Err(io::ErrorKind::InvalidData.into())
+            }
+        }
+    }
+
+    /// A message of this connection's version.
+    pub fn message(&self, xid: u32, body: Body) -> Message {
+        Message::new(self.version, xid, body)
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The version cannot say it, or the connection broke.
+    pub fn send(&mut self, message: &Message) -> Result<(), Failure> {
+        let bytes = message.encode(self.agreed).map_err(|e| Failure::fatal(e.to_string()))?;
+        self.stream.write_all(&bytes).map_err(|e| self.broke(&e))
+    }
+
+    /// The connection broke.
+    pub fn broke(&self, e: &io::Error) -> Failure {
+        let why = match e.kind() {
+            io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
+            io::ErrorKind::InvalidData => "Protocol error".to_owned(),
+            _ => strerror(e),
+        };
+        Failure::fatal(format!("talking to {} ({why})", self.name))
+    }
+
+    /// The next message, as bytes.
+    fn recv(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(message) = self.queue.pop_front() {
+                return Ok(message);
+            }
+            let mut buf = vec![0; 64 << 10];
+            let n = match self.stream.read(&mut buf) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            self.unread.extend_from_slice(&buf[..n]);
+            let mut at = 0;
+            while let Some(len) = frame_len(&self.unread[at..]).map_err(invalid)? {
+                let Some(frame) = self.unread.get(at..at + len) else { break };
+                self.queue.push_back(frame.to_vec());
+                at += len;
+            }
+            self.unread.drain(..at);
+        }
+    }
+
+    /// The next message, as bytes; a question whether we are there is answered first.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn next(&mut self, answer: bool) -> Result<Vec<u8>, Failure> {
+        let bytes = self.recv().map_err(|e| self.broke(&e))?;
+        if answer && Message::peek_kind(&bytes).is_some_and(|k| k.0 == Kind::EchoRequest) {
+            let (version, xid) = (self.version, xid_of(&bytes));
+            let reply = Body::EchoReply(bytes[8..].to_vec());
+            self.send(&Message::new(version, xid, reply))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Sends a request and waits for its reply; what else comes meanwhile is dropped.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn transact(&mut self, request: &Message) -> Result<Vec<u8>, Failure> {
+        self.send(request)?;
+        loop {
+            let bytes = self.next(true)?;
+            if xid_of(&bytes) == request.xid {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// The decoded reply to a request.
+    ///
+    /// # Errors
+    /// The connection broke, or the reply is none.
+    pub fn ask(&mut self, xid: u32, body: Body) -> Result<Message, Failure> {
+        let request = self.message(xid, body);
+        let bytes = self.transact(&request)?;
+        self.decode(&bytes)
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Message, Failure> {
+        Message::decode(bytes, self.agreed)
+            .map_err(|e| Failure::fatal(format!("talking to {}: {e}", self.name)))
+    }
+
+    /// Sends a request that is answered only if it fails, and a barrier; gives the error if there is one.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn change(
+        &mut self,
+        request: &Message,
+        barrier_xid: u32,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        self.send(request)?;
+        self.send(&Message::new(self.version, barrier_xid, Body::BarrierRequest))?;
+        let mut answer = None;
+        loop {
+            let bytes = self.next(true)?;
+            match xid_of(&bytes) {
+                x if x == barrier_xid => return Ok(answer),
+                x if x == request.xid => answer = Some(bytes),
+                _ => {}
+            }
+        }
+    }
+
+    /// Bytes of this connection as text.
+    pub fn text(&self, bytes: &[u8], ports: Option<&dyn PortMap>, verbosity: u8) -> String {
+        let style = Style { ports: ports.unwrap_or(&NoPorts), verbosity, session: self.agreed };
+        BytesText { bytes, style }.to_string()
+    }
+}
+
+fn invalid(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e)
+}
+
+/// The transaction id in a header.
+pub fn xid_of(bytes: &[u8]) -> u32 {
+    bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// `version 0x01`, or `versions 0x01, 0x04`.
+fn versions_text(bitmap: u32) -> String {
+    let list: Vec<String> =
+        (0..32).filter(|b| bitmap & 1 << b != 0).map(|b| format!("0x{b:02x}")).collect();
+    let plural = if list.len() == 1 { "" } else { "s" };
+    format!("version{plural} {}", list.join(", "))
+}

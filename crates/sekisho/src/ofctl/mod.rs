@@ -1,0 +1,458 @@
+//! `sekisho ofctl` (`ovs-ofctl`): reads and changes flow tables and ports over OpenFlow.
+//!
+//! [`target`] finds the socket that a bridge's name or a connection method means, [`conn`] speaks
+//! OpenFlow on it, [`protocols`] chooses the flow format. The commands stand in [`COMMANDS`]:
+//! [`query`] asks and prints, [`change`] changes flows, [`compare`] compares and replaces them,
+//! [`ports`] changes ports and sends packets, [`watch`] prints what comes.
+//!
+//! Flows are read in the strict way, which refuses what OVS takes although it cannot mean it, and
+//! errors show the place with a hint; with `--lenient` flows and errors are OVS's.
+
+mod change;
+mod compare;
+mod conn;
+mod ports;
+mod protocols;
+mod query;
+mod target;
+mod watch;
+
+use std::io::{IsTerminal, Write};
+
+use flow::text::{Mode, TextError};
+use openflow::message::{Body, Message, PacketInFormat};
+use openflow::version::Version;
+
+use crate::applet::{Failure, Outcome, Session, version_of};
+use crate::control::{arm_timeout, parse_timeout};
+use crate::getopt::{Arg, Opt, Order, parse};
+use conn::Conn;
+use ports::Names;
+use protocols::Set;
+
+/// One command.
+struct Command {
+    name: &'static str,
+    /// Its arguments, for `--help`.
+    usage: &'static str,
+    min: usize,
+    max: usize,
+    help: &'static str,
+    run: fn(&mut Tool<'_, '_>, &[String]) -> Outcome,
+}
+
+const fn command(
+    name: &'static str,
+    usage: &'static str,
+    counts: (usize, usize),
+    help: &'static str,
+    run: fn(&mut Tool<'_, '_>, &[String]) -> Outcome,
+) -> Command {
+    Command { name, usage, min: counts.0, max: counts.1, help, run }
+}
+
+/// Every command, in the order of `--help`.
+const COMMANDS: &[Command] = &[
+    command("show", "SWITCH", (1, 1), "show OpenFlow information", query::show),
+    command("dump-desc", "SWITCH", (1, 1), "print switch description", query::dump_desc),
+    command("dump-tables", "SWITCH", (1, 1), "print table counters", query::dump_tables),
+    command(
+        "dump-table-desc",
+        "SWITCH",
+        (1, 1),
+        "print table configuration",
+        query::dump_table_desc,
+    ),
+    command("dump-ports", "SWITCH [PORT]", (1, 2), "print port counters", query::dump_ports),
+    command(
+        "dump-ports-desc",
+        "SWITCH [PORT]",
+        (1, 2),
+        "print port descriptions",
+        query::dump_ports_desc,
+    ),
+    command("dump-flows", "SWITCH [FLOW]", (1, 2), "print flows", query::dump_flows),
+    command(
+        "dump-aggregate",
+        "SWITCH [FLOW]",
+        (1, 2),
+        "print sums over flows",
+        query::dump_aggregate,
+    ),
+    command(
+        "queue-stats",
+        "SWITCH [PORT [QUEUE]]",
+        (1, 3),
+        "print queue counters",
+        query::queue_stats,
+    ),
+    command("get-frags", "SWITCH", (1, 1), "print how fragments are treated", query::get_frags),
+    command("set-frags", "SWITCH MODE", (2, 2), "set how fragments are treated", query::set_frags),
+    command(
+        "add-flow",
+        "SWITCH FLOW",
+        (2, 2),
+        "add a flow (\"-\": flows from stdin)",
+        change::add_flow,
+    ),
+    command("add-flows", "SWITCH FILE", (2, 2), "add flows from a file", change::add_flows),
+    command("mod-flows", "SWITCH FLOW", (2, 2), "change actions of flows", change::mod_flows),
+    command("del-flows", "SWITCH [FLOW]", (1, 2), "delete flows", change::del_flows),
+    command(
+        "replace-flows",
+        "SWITCH FILE",
+        (2, 2),
+        "make a switch's flows those of a file",
+        compare::replace_flows,
+    ),
+    command(
+        "diff-flows",
+        "SOURCE1 SOURCE2",
+        (2, 2),
+        "compare the flows of two switches or files",
+        compare::diff_flows,
+    ),
+    command("mod-port", "SWITCH PORT ACTION", (3, 3), "change a port", ports::mod_port),
+    command(
+        "packet-out",
+        "SWITCH IN_PORT ACTIONS PACKET... | SWITCH PACKET-OUT",
+        (2, usize::MAX),
+        "process a packet",
+        ports::packet_out,
+    ),
+    command(
+        "monitor",
+        "SWITCH [MISSLEN] [invalid_ttl]",
+        (1, 3),
+        "print the messages a switch sends",
+        watch::monitor,
+    ),
+    command(
+        "snoop",
+        "SWITCH",
+        (1, 1),
+        "print what a switch and its controller say to each other",
+        watch::snoop,
+    ),
+    command("probe", "TARGET", (1, 1), "ask whether TARGET is there", query::probe),
+    command("ping", "TARGET [N]", (1, 2), "time echos of N bytes", query::ping),
+    command(
+        "parse-flow",
+        "FLOW",
+        (1, 1),
+        "print a flow as it would be sent",
+        change::parse_flow_command,
+    ),
+    command("parse-flows", "FILE", (1, 1), "print a file's flows as sent", change::parse_flows),
+    command("ofp-print", "HEX [VERBOSITY]", (1, 2), "print a message", query::ofp_print),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Id {
+    Protocols,
+    FlowFormat,
+    PacketInFormat,
+    Strict,
+    Readd,
+    Bundle,
+    ReadOnly,
+    Names,
+    NoNames,
+    Stats,
+    NoStats,
+    Sort,
+    Rsort,
+    More,
+    Timeout,
+    Timestamp,
+    Lenient,
+    Help,
+    Version,
+    Commands,
+    /// Accepted, and without effect here: logging, colours, TLS files.
+    Ignored,
+}
+
+const fn opt(long: &'static str, short: Option<char>, arg: Arg, id: Id) -> Opt<Id> {
+    Opt { long, short, arg, id }
+}
+
+const OPTIONS: &[Opt<Id>] = &[
+    opt("protocols", Some('O'), Arg::Required, Id::Protocols),
+    opt("flow-format", Some('F'), Arg::Required, Id::FlowFormat),
+    opt("packet-in-format", Some('P'), Arg::Required, Id::PacketInFormat),
+    opt("strict", None, Arg::None, Id::Strict),
+    opt("readd", None, Arg::None, Id::Readd),
+    opt("bundle", None, Arg::None, Id::Bundle),
+    opt("read-only", None, Arg::None, Id::ReadOnly),
+    opt("names", None, Arg::None, Id::Names),
+    opt("no-names", None, Arg::None, Id::NoNames),
+    opt("stats", None, Arg::None, Id::Stats),
+    opt("no-stats", None, Arg::None, Id::NoStats),
+    opt("sort", None, Arg::Optional, Id::Sort),
+    opt("rsort", None, Arg::Optional, Id::Rsort),
+    opt("more", Some('m'), Arg::None, Id::More),
+    opt("timeout", Some('t'), Arg::Required, Id::Timeout),
+    opt("timestamp", None, Arg::None, Id::Timestamp),
+    opt("lenient", None, Arg::None, Id::Lenient),
+    opt("help", Some('h'), Arg::None, Id::Help),
+    opt("version", Some('V'), Arg::None, Id::Version),
+    opt("commands", None, Arg::None, Id::Commands),
+    opt("color", None, Arg::Optional, Id::Ignored),
+    opt("verbose", Some('v'), Arg::Optional, Id::Ignored),
+    opt("log-file", None, Arg::Optional, Id::Ignored),
+    opt("syslog-method", None, Arg::Required, Id::Ignored),
+    opt("syslog-target", None, Arg::Required, Id::Ignored),
+    opt("private-key", Some('p'), Arg::Required, Id::Ignored),
+    opt("certificate", Some('c'), Arg::Required, Id::Ignored),
+    opt("ca-cert", Some('C'), Arg::Required, Id::Ignored),
+];
+
+/// What the options say.
+struct Settings {
+    /// Versions that may be agreed on.
+    versions: u32,
+    /// Formats that may be used for flows.
+    protocols: Set,
+    packet_in: Option<PacketInFormat>,
+    strict: bool,
+    readd: bool,
+    bundle: bool,
+    read_only: bool,
+    /// Whether names of ports are understood, and whether they are printed.
+    names: (bool, bool),
+    stats: bool,
+    /// Fields to sort by, and whether downward.
+    sort: Vec<(String, bool)>,
+    verbosity: u8,
+    timestamp: bool,
+    mode: Mode,
+}
+
+/// What a command works with.
+struct Tool<'a, 's> {
+    session: &'a mut Session<'s>,
+    settings: Settings,
+    xid: u32,
+    logged: u32,
+}
+
+impl Tool<'_, '_> {
+    /// A transaction id that has not been used.
+    fn next_xid(&mut self) -> u32 {
+        self.xid += 1;
+        self.xid
+    }
+
+    /// The number of the next log line.
+    fn next_log(&mut self) -> u32 {
+        self.logged += 1;
+        self.logged
+    }
+
+    /// Connects.
+    fn open(&mut self, target: &str) -> Result<Conn, Failure> {
+        Conn::open(self, target, conn::Socket::Management)
+    }
+
+    /// Sends what is answered only if it fails, and waits until it is done. An error of the switch is
+    /// shown and ends the tool.
+    fn change(&mut self, conn: &mut Conn, body: Body, nicira: bool) -> Result<(), Failure> {
+        if self.settings.read_only {
+            return Ok(());
+        }
+        let mut message = Message::new(conn.version, self.next_xid(), body);
+        message.nicira = nicira;
+        let barrier = self.next_xid();
+        match conn.change(&message, barrier)? {
+            None => Ok(()),
+            Some(bytes) => {
+                let text = conn.text(&bytes, None, self.settings.verbosity + 2);
+                self.session.out.flush()?;
+                write!(self.session.err, "{text}")?;
+                Err(Failure::Silent(1))
+            }
+        }
+    }
+
+    /// Prints a message on standard output.
+    fn print(&mut self, conn: &Conn, bytes: &[u8], names: Option<&Names>) -> Result<(), Failure> {
+        let names = names.map(|n| n as &dyn flow::text::PortMap);
+        let text = conn.text(bytes, names, self.settings.verbosity + 1);
+        Ok(self.session.out.write_all(text.as_bytes())?)
+    }
+
+    /// Names of a switch's ports, if they are understood; the request is made on a connection of its own.
+    fn names_in(&mut self, target: &str) -> Result<Names, Failure> {
+        match self.settings.names.0 {
+            true => Names::of(self, target),
+            false => Ok(Names::default()),
+        }
+    }
+
+    /// A flow that could not be read: OVS's text, and in strict mode the place and a hint.
+    fn bad_text(&self, place: Option<(&str, usize)>, line: &str, e: &TextError) -> Failure {
+        let strict = self.settings.mode == Mode::Strict;
+        let column = line.get(..e.span.start).map_or(0, |s| s.chars().count());
+        let mut text = match place {
+            Some((file, n)) if strict => format!("{file}:{n}:{}: {}", column + 1, e.message),
+            Some((file, n)) => format!("{file}:{n}: {}", e.message),
+            None => e.message.clone(),
+        };
+        if strict {
+            let width = line.get(e.span.clone()).map_or(1, |s| s.chars().count().max(1));
+            text += &format!("\n  {line}\n  {:column$}{}", "", "^".repeat(width));
+            if let Some(hint) = &e.hint {
+                text += &format!("\n  hint: {hint}");
+            }
+        }
+        Failure::fatal(text)
+    }
+}
+
+/// The versions of `-O`.
+fn parse_versions(text: &str) -> Result<u32, Failure> {
+    let mut bitmap = 0;
+    for name in text.split([',', ' ', '\t']).filter(|n| !n.is_empty()) {
+        let version = Version::from_name(name)
+            .ok_or_else(|| Failure::fatal(format!("Unknown OpenFlow version: \"{name}\"")))?;
+        bitmap |= version.bit();
+    }
+    Ok(bitmap)
+}
+
+/// Runs the tool.
+pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
+    let parsed = parse(session, OPTIONS, Order::Permute, args)?;
+    let mut timeout = None;
+    let mut format = Set::ALL;
+    let mut settings = Settings {
+        versions: Version::Of10.bit(),
+        protocols: Set::ALL,
+        packet_in: None,
+        strict: false,
+        readd: false,
+        bundle: false,
+        read_only: false,
+        names: (true, std::io::stdout().is_terminal()),
+        stats: true,
+        sort: Vec::new(),
+        verbosity: 0,
+        timestamp: false,
+        mode: Mode::Strict,
+    };
+    for option in &parsed.options {
+        let value = option.value.as_deref().unwrap_or_default();
+        match option.id {
+            Id::Protocols => settings.versions = parse_versions(value)?,
+            Id::FlowFormat => format = Set::parse(value)?,
+            Id::PacketInFormat => {
+                let format = openflow::print::packets::format_from_name(value);
+                settings.packet_in = Some(format.ok_or_else(|| {
+                    Failure::fatal(format!("unknown packet-in format `{value}'"))
+                })?);
+            }
+            Id::Strict => settings.strict = true,
+            Id::Readd => settings.readd = true,
+            Id::Bundle => settings.bundle = true,
+            Id::ReadOnly => settings.read_only = true,
+            Id::Names => settings.names = (true, true),
+            Id::NoNames => settings.names = (false, false),
+            Id::Stats => settings.stats = true,
+            Id::NoStats => settings.stats = false,
+            Id::Sort | Id::Rsort => {
+                let field = option.value.clone().unwrap_or_else(|| "priority".to_owned());
+                query::check_sort_field(&field)?;
+                settings.sort.push((field, option.id == Id::Rsort));
+            }
+            Id::More => settings.verbosity = settings.verbosity.saturating_add(1).min(9),
+            Id::Timeout => timeout = Some(parse_timeout("-t or --timeout", value)?),
+            Id::Timestamp => settings.timestamp = true,
+            Id::Lenient => settings.mode = Mode::Ovs,
+            Id::Help => return help(session),
+            Id::Version => {
+                let text = version_of(&session.program);
+                let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+                write!(session.out, "{first}\nOpenFlow versions 0x1:0x6\n{rest}")?;
+                return Ok(0);
+            }
+            Id::Commands => {
+                for c in COMMANDS {
+                    writeln!(session.out, ",{},{}", c.name, c.usage)?;
+                }
+                return Ok(0);
+            }
+            Id::Ignored => {}
+        }
+    }
+    if settings.bundle {
+        let capable = Version::Of14.bit() | Version::Of15.bit();
+        settings.versions &= capable;
+        if settings.versions == 0 {
+            settings.versions = Version::Of14.bit();
+        }
+    }
+    settings.protocols = format.and(Set::of_versions(settings.versions));
+    if settings.protocols.is_empty() {
+        let names: Vec<&str> = Version::ALL
+            .into_iter()
+            .filter(|v| v.bit() & settings.versions != 0)
+            .map(Version::name)
+            .collect();
+        return Err(Failure::fatal(format!(
+            "None of the enabled OpenFlow versions ({}) supports any of the enabled flow formats ({format}).  \
+             (Use -O to enable additional OpenFlow versions or -F to enable additional flow formats.)",
+            names.join(", ")
+        )));
+    }
+    let Some((name, args)) = parsed.rest.split_first() else {
+        return Err(Failure::fatal("missing command name; use --help for help"));
+    };
+    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+        return Err(Failure::fatal(format!("unknown command '{name}'; use --help for help")));
+    };
+    if args.len() < command.min {
+        let text = format!("'{name}' command requires at least {} arguments", command.min);
+        return Err(Failure::fatal(text));
+    }
+    if args.len() > command.max {
+        let text = format!("'{name}' command takes at most {} arguments", command.max);
+        return Err(Failure::fatal(text));
+    }
+    arm_timeout(timeout);
+    (command.run)(&mut Tool { session, settings, xid: 0, logged: 0 }, args)
+}
+
+fn help(session: &mut Session<'_>) -> Outcome {
+    let program = session.program.clone();
+    let out = &mut session.out;
+    writeln!(out, "{program}: reads and changes OpenFlow switches")?;
+    writeln!(out, "usage: {program} [OPTIONS] COMMAND [ARG...]\n\nCommands:")?;
+    for c in COMMANDS {
+        writeln!(out, "  {} {}\n      {}", c.name, c.usage, c.help)?;
+    }
+    writeln!(
+        out,
+        "
+SWITCH and TARGET are the name of a bridge, unix:PATH or tcp:HOST[:PORT].
+
+Options:
+  -O, --protocols=VERSION,...    OpenFlow versions to offer (default: OpenFlow10)
+  -F, --flow-format=FORMAT,...   flow formats to use
+  -P, --packet-in-format=FORMAT  standard, nxt_packet_in or nxt_packet_in2
+  --strict                       mod-flows, del-flows: only flows with just this match and priority
+  --bundle                       all changes or none, in one transaction (OpenFlow 1.4+)
+  --readd                        replace-flows: also flows that have not changed
+  --read-only                    do not change anything
+  --names, --no-names            print names of ports; take no names for numbers
+  --stats, --no-stats            dump-flows: print counters, or only what is not usual
+  --sort[=FIELD], --rsort[=FIELD]  dump-flows: in order of a field (default: priority)
+  -m, --more                     print more of messages
+  -t, --timeout=SECS             give up after SECS seconds
+  --timestamp                    monitor, snoop: print the time before each message
+  --lenient                      read flows as ovs-ofctl of Open vSwitch does, with its messages
+  -h, --help                     print this
+  -V, --version                  print the version"
+    )?;
+    Ok(0)
+}

@@ -1,0 +1,226 @@
+//! Ports: their names, `mod-port`; and packets that are sent in through one.
+
+use std::collections::HashMap;
+
+use base::OfPort;
+use flow::text::scan::Delim;
+use flow::text::{MatchParser, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
+use openflow::Match;
+use openflow::message::{Body, PacketOut, PortDesc, PortMod, port_config};
+use openflow::text::parse_actions;
+use openflow::version::Version;
+
+use super::Tool;
+use super::query::hex_bytes;
+use crate::applet::{Failure, Outcome};
+
+/// Names of a switch's ports. A name that two ports have is none.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    by_name: HashMap<String, Option<OfPort>>,
+    by_port: HashMap<OfPort, String>,
+}
+
+impl Names {
+    /// Asks a switch, on a connection of its own.
+    ///
+    /// # Errors
+    /// No connection.
+    pub fn of(tool: &mut Tool<'_, '_>, target: &str) -> Result<Self, Failure> {
+        let mut names = Self::default();
+        for p in descriptions(tool, target)? {
+            names
+                .by_name
+                .entry(p.name.clone())
+                .and_modify(|other| *other = None)
+                .or_insert(Some(p.port));
+            names.by_port.insert(p.port, p.name);
+        }
+        let unique = |n: &String| names.by_name.get(n).is_some_and(Option::is_some);
+        names.by_port.retain(|_, n| unique(n));
+        Ok(names)
+    }
+}
+
+impl PortMap for Names {
+    fn number(&self, name: &str) -> Option<OfPort> {
+        self.by_name.get(name).copied().flatten()
+    }
+
+    fn name(&self, port: OfPort) -> Option<&str> {
+        self.by_port.get(&port).map(String::as_str)
+    }
+}
+
+/// All ports of a switch.
+fn descriptions(tool: &mut Tool<'_, '_>, target: &str) -> Result<Vec<PortDesc>, Failure> {
+    let mut conn = tool.open(target)?;
+    if conn.version < Version::Of13 {
+        return match conn.ask(tool.next_xid(), Body::FeaturesRequest)?.body {
+            Body::FeaturesReply(f) => Ok(f.ports),
+            _ => Err(Failure::fatal(format!("{target}: received bad features reply"))),
+        };
+    }
+    let xid = tool.next_xid();
+    let request = conn.message(xid, Body::PortDescRequest(OfPort::NONE));
+    let mut bytes = conn.transact(&request)?;
+    let mut list = Vec::new();
+    loop {
+        let reply = conn.decode(&bytes)?;
+        let Body::PortDescReply(part) = reply.body else {
+            return Err(Failure::fatal(format!("{target}: received bad port descriptions")));
+        };
+        list.extend(part);
+        if !reply.more {
+            return Ok(list);
+        }
+        bytes = loop {
+            let bytes = conn.next(true)?;
+            if super::conn::xid_of(&bytes) == xid {
+                break bytes;
+            }
+        };
+    }
+}
+
+/// What `mod-port` can do: word, bit, and whether the bit is set. `no-X` also reads `noX`.
+const ACTIONS: [(&str, u32, bool); 14] = [
+    ("up", port_config::PORT_DOWN, false),
+    ("down", port_config::PORT_DOWN, true),
+    ("stp", port_config::NO_STP, false),
+    ("no-stp", port_config::NO_STP, true),
+    ("receive", port_config::NO_RECV, false),
+    ("no-receive", port_config::NO_RECV, true),
+    ("receive-stp", port_config::NO_RECV_STP, false),
+    ("no-receive-stp", port_config::NO_RECV_STP, true),
+    ("flood", port_config::NO_FLOOD, false),
+    ("no-flood", port_config::NO_FLOOD, true),
+    ("forward", port_config::NO_FWD, false),
+    ("no-forward", port_config::NO_FWD, true),
+    ("packet-in", port_config::NO_PACKET_IN, false),
+    ("no-packet-in", port_config::NO_PACKET_IN, true),
+];
+
+pub(super) fn mod_port(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let (target, port, word) = (&args[0], &args[1], &args[2]);
+    let number = parse_port(port, &NoPorts);
+    let all = descriptions(tool, target)?;
+    let found = match number {
+        Some(n) => all.iter().find(|p| p.port == n),
+        None => all.iter().find(|p| p.name == *port),
+    };
+    let desc =
+        found.ok_or_else(|| Failure::fatal(format!("{target}: couldn't find port `{port}'")))?;
+    let plain = |s: &str| s.to_ascii_lowercase().replacen("no-", "no", 1);
+    let action = ACTIONS.iter().find(|a| plain(a.0) == plain(word));
+    let (_, bit, set) =
+        action.ok_or_else(|| Failure::fatal(format!("unknown mod-port command '{word}'")))?;
+    let change = PortMod {
+        port: desc.port,
+        hw_addr: desc.hw_addr,
+        config: if *set { *bit } else { 0 },
+        mask: *bit,
+        advertise: 0,
+    };
+    let mut conn = tool.open(target)?;
+    tool.change(&mut conn, Body::PortMod(change), false)?;
+    Ok(0)
+}
+
+/// Bytes of an Ethernet header.
+const ETH_HEADER: usize = 14;
+
+/// Reads a frame in hexadecimal.
+fn frame(text: &str) -> Result<Vec<u8>, &'static str> {
+    let bytes = hex_bytes(text).ok_or("Trailing garbage in packet data")?;
+    match bytes.len() {
+        0..ETH_HEADER => Err("Packet data too short for Ethernet"),
+        _ => Ok(bytes),
+    }
+}
+
+/// Reads `in_port=1,packet=…,actions=…`.
+fn parse_packet_out(
+    text: &str,
+    names: &Names,
+    mode: flow::text::Mode,
+) -> Result<PacketOut, TextError> {
+    let whole = Tok::line(text);
+    let end = whole.slice(text.len()..text.len());
+    let (head, actions) = match text.find("action") {
+        Some(at) => {
+            let rest = whole.slice(at..text.len());
+            (whole.slice(0..at), rest.split_once("=").map(|(_, b)| b))
+        }
+        None => (whole, None),
+    };
+    let mut m = MatchParser::new(names, mode);
+    let mut packet = None;
+    for pair in Pairs::new(head) {
+        match pair.key.text {
+            "packet" => {
+                let bytes = frame(pair.value.text)
+                    .map_err(|e| TextError::new(pair.value, format!("packet: {e}")))?;
+                packet = Some(bytes);
+            }
+            key => {
+                if !m.take(&pair)? {
+                    let text = match pair.delim {
+                        Delim::None => format!("field {key} missing value"),
+                        _ => format!("unknown keyword {key}"),
+                    };
+                    return Err(TextError::new(pair.key, text).hint(
+                        "in_port, packet, metadata, registers, tunnel fields, then actions",
+                    ));
+                }
+            }
+        }
+    }
+    let packet = packet.ok_or_else(|| {
+        TextError::new(end, "must specify packet").hint("packet=HEX before actions=")
+    })?;
+    let actions = actions.ok_or_else(|| TextError::new(end, "must specify an action"))?;
+    let (m, _) = m.finish()?;
+    let actions = parse_actions(actions, &Match::ANY, names, mode)?;
+    let mut metadata = m.key;
+    if m.mask.pkt.in_port == 0 {
+        metadata.pkt.in_port = OfPort::CONTROLLER.0.into();
+    }
+    Ok(PacketOut { buffer_id: None, metadata, actions, packet })
+}
+
+pub(super) fn packet_out(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let target = &args[0];
+    let mut all = Vec::new();
+    match args {
+        [_, text] => {
+            let names = tool.names_in(target)?;
+            tool.xid += 2;
+            all.push(
+                parse_packet_out(text, &names, tool.settings.mode)
+                    .map_err(|e| tool.bad_text(None, text, &e))?,
+            );
+        }
+        [_, _, _] => return Err(Failure::fatal("Too many arguments (4)")),
+        [_, port, actions, packets @ ..] => {
+            let names = tool.names_in(target)?;
+            tool.xid += 2;
+            let list = parse_actions(Tok::line(actions), &Match::ANY, &names, tool.settings.mode)
+                .map_err(|e| tool.bad_text(None, actions, &e))?;
+            let in_port = parse_port(port, &names)
+                .ok_or_else(|| Failure::fatal(format!("{target}: unknown port `{port}'")))?;
+            for text in packets {
+                let packet = frame(text).map_err(Failure::fatal)?;
+                let mut metadata = flow::FlowKey::default();
+                metadata.pkt.in_port = in_port.0.into();
+                all.push(PacketOut { buffer_id: None, metadata, actions: list.clone(), packet });
+            }
+        }
+        _ => {}
+    }
+    let mut conn = tool.open(target)?;
+    for out in all {
+        tool.change(&mut conn, Body::PacketOut(Box::new(out)), false)?;
+    }
+    Ok(0)
+}

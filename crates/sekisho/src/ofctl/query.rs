@@ -1,0 +1,365 @@
+//! Commands that ask and print.
+
+use std::cmp::Ordering;
+use std::time::Instant;
+
+use base::OfPort;
+use flow::field::Field;
+use flow::text::{NoPorts, PortMap, parse_port};
+use openflow::message::{
+    Body, FlowStats, FlowStatsRequest, Message, Session as Agreed, SwitchConfig,
+};
+use openflow::print::{BytesText, Style, frag_from_name, frag_name};
+use openflow::text::{FlowStatsText, parse_flow};
+use openflow::version::Version;
+use openflow::{FlowModCommand, Match};
+
+use super::conn::Conn;
+use super::ports::Names;
+use super::{Tool, protocols};
+use crate::applet::{Failure, Outcome};
+
+/// Asks one thing and prints all parts of the answer; an error of the switch is printed as well, and is
+/// the exit status.
+fn dump(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+    request: &Message,
+    names: Option<&Names>,
+) -> Outcome {
+    let mut bytes = conn.transact(request)?;
+    loop {
+        tool.print(conn, &bytes, names)?;
+        let Ok(reply) = Message::decode(&bytes, conn.agreed) else { return Ok(1) };
+        if matches!(reply.body, Body::Error(_)) {
+            // OVS's tool prints the error and calls it a success.
+            return Ok(u8::from(tool.settings.mode == flow::text::Mode::Strict));
+        }
+        if !reply.more {
+            return Ok(0);
+        }
+        bytes = loop {
+            let bytes = conn.next(true)?;
+            if super::conn::xid_of(&bytes) == request.xid {
+                break bytes;
+            }
+        };
+    }
+}
+
+/// Connects, asks and prints.
+fn dump_one(tool: &mut Tool<'_, '_>, target: &str, body: Body) -> Outcome {
+    let names = tool.names_out(target)?;
+    let mut conn = tool.open(target)?;
+    let request = conn.message(tool.next_xid(), body);
+    dump(tool, &mut conn, &request, names.as_ref())
+}
+
+impl Tool<'_, '_> {
+    /// Names to print instead of the numbers of ports.
+    pub(super) fn names_out(&mut self, target: &str) -> Result<Option<Names>, Failure> {
+        match self.settings.names.1 {
+            true => Names::of(self, target).map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
+pub(super) fn show(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let mut conn = tool.open(&args[0])?;
+    let request = conn.message(tool.next_xid(), Body::FeaturesRequest);
+    dump(tool, &mut conn, &request, None)?;
+    if conn.version >= Version::Of13 {
+        let request = conn.message(tool.next_xid(), Body::PortDescRequest(OfPort::NONE));
+        dump(tool, &mut conn, &request, None)?;
+    }
+    dump_one(tool, &args[0], Body::GetConfigRequest)
+}
+
+pub(super) fn dump_desc(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::DescRequest)
+}
+
+pub(super) fn dump_tables(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::TableStatsRequest)
+}
+
+pub(super) fn dump_table_desc(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::TableDescRequest)
+}
+
+pub(super) fn dump_ports(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let port = match args.get(1) {
+        Some(name) => tool.port(&args[0], name)?,
+        None => OfPort::NONE,
+    };
+    dump_one(tool, &args[0], Body::PortStatsRequest(port))
+}
+
+pub(super) fn dump_ports_desc(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let port = match args.get(1) {
+        Some(name) => tool.port(&args[0], name)?,
+        None => OfPort::NONE,
+    };
+    dump_one(tool, &args[0], Body::PortDescRequest(port))
+}
+
+pub(super) fn queue_stats(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let any = |s: &String| s.eq_ignore_ascii_case("all");
+    let port = match args.get(1).filter(|s| !any(s)) {
+        Some(name) => tool.port(&args[0], name)?,
+        None => OfPort::NONE,
+    };
+    let queue = match args.get(2).filter(|s| !any(s)) {
+        Some(text) => match text.parse() {
+            Ok(n) => n,
+            Err(_) if tool.settings.mode == flow::text::Mode::Ovs => u32::MAX,
+            Err(_) => {
+                let text = format!("{text}: not a queue number (a number, or ALL)");
+                return Err(Failure::fatal(text));
+            }
+        },
+        None => u32::MAX,
+    };
+    dump_one(tool, &args[0], Body::QueueStatsRequest(port, queue))
+}
+
+impl Tool<'_, '_> {
+    /// The port that `text` names: a number, a reserved name, or a name of the switch's.
+    pub(super) fn port(&mut self, target: &str, text: &str) -> Result<OfPort, Failure> {
+        if text.eq_ignore_ascii_case("any") {
+            return Ok(OfPort::NONE);
+        }
+        if let Some(port) = parse_port(text, &NoPorts) {
+            return Ok(port);
+        }
+        let names = Names::of(self, target)?;
+        let unknown = || Failure::fatal(format!("{target}: unknown port `{text}'"));
+        names.number(text).ok_or_else(unknown)
+    }
+}
+
+/// Reads which flows are meant, behind a connection that tells the names of ports.
+fn flow_request(tool: &mut Tool<'_, '_>, args: &[String]) -> Result<FlowStatsRequest, Failure> {
+    let mut request = FlowStatsRequest {
+        match_: Match::ANY,
+        cookie: 0,
+        cookie_mask: 0,
+        out_port: OfPort::NONE,
+        out_group: openflow::flow_mod::GROUP_ANY,
+        table: base::TableId::ALL,
+    };
+    if let Some(text) = args.get(1) {
+        let names = tool.names_in(&args[0])?;
+        // Names of tables, which OVS's tool asks for on a connection of its own.
+        tool.xid += 2;
+        let parsed = parse_flow(text, FlowModCommand::Delete, &names, tool.settings.mode)
+            .map_err(|e| tool.bad_text(None, text, &e))?;
+        let f = parsed.flow;
+        request = FlowStatsRequest {
+            match_: f.match_,
+            cookie: f.cookie,
+            cookie_mask: f.cookie_mask,
+            out_port: f.out_port,
+            out_group: f.out_group,
+            table: f.table.unwrap_or(base::TableId::ALL),
+        };
+    }
+    Ok(request)
+}
+
+pub(super) fn dump_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let request = flow_request(tool, args)?;
+    if tool.settings.sort.is_empty() && tool.settings.stats && !tool.settings.names.1 {
+        let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+        let mut message = conn.message(tool.next_xid(), Body::FlowStatsRequest(request));
+        message.nicira = nicira;
+        return dump(tool, &mut conn, &message, None);
+    }
+    let names = tool.names_out(&args[0])?;
+    let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+    let mut flows = fetch_flows(tool, &mut conn, nicira, request)?;
+    if !tool.settings.sort.is_empty() {
+        flows.sort_by(|a, b| compare(&tool.settings.sort, a, b));
+    }
+    let ports: &dyn PortMap = match &names {
+        Some(names) => names,
+        None => &NoPorts,
+    };
+    for f in &mut flows {
+        // Ages are told only where nothing is added to what the switch says.
+        f.idle_age = None;
+        f.hard_age = None;
+        let stats = tool.settings.stats;
+        let text = FlowStatsText { f, stats, version: conn.version, ports };
+        writeln!(tool.session.out, " {text}")?;
+    }
+    Ok(0)
+}
+
+/// All flows of a switch that a request asks for.
+///
+/// # Errors
+/// The connection broke; the switch answers with an error.
+pub(super) fn fetch_flows(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+    nicira: bool,
+    request: FlowStatsRequest,
+) -> Result<Vec<FlowStats>, Failure> {
+    let mut message = conn.message(tool.next_xid(), Body::FlowStatsRequest(request));
+    message.nicira = nicira;
+    let mut bytes = conn.transact(&message)?;
+    let mut flows = Vec::new();
+    loop {
+        let reply = conn.decode(&bytes)?;
+        match reply.body {
+            Body::FlowStatsReply(list) => flows.extend(list),
+            _ => {
+                let text = conn.text(&bytes, None, tool.settings.verbosity + 2);
+                tool.session.out.flush()?;
+                write!(tool.session.err, "{text}")?;
+                return Err(Failure::Silent(1));
+            }
+        }
+        if !reply.more {
+            return Ok(flows);
+        }
+        bytes = loop {
+            let bytes = conn.next(true)?;
+            if super::conn::xid_of(&bytes) == message.xid {
+                break bytes;
+            }
+        };
+    }
+}
+
+/// Whether flows can be sorted by a field.
+pub(super) fn check_sort_field(name: &str) -> Result<(), Failure> {
+    let known = name == "priority" || Field::by_name(name).is_some();
+    match known {
+        true => Ok(()),
+        false => Err(Failure::fatal(format!("{name}: unknown field name"))),
+    }
+}
+
+/// The order of two flows: a flow that says nothing of a field comes last, whichever the direction.
+fn compare(sort: &[(String, bool)], a: &FlowStats, b: &FlowStats) -> Ordering {
+    for (name, down) in sort {
+        let order = if name == "priority" {
+            a.priority.cmp(&b.priority)
+        } else {
+            let Some(row) = Field::by_name(name) else { continue };
+            let of = |f: &FlowStats| {
+                let set = row.get(&f.match_.mask) != 0;
+                set.then(|| row.get(&f.match_.key))
+            };
+            match (of(a), of(b)) {
+                (None, None) => continue,
+                (None, Some(_)) => return Ordering::Greater,
+                (Some(_), None) => return Ordering::Less,
+                (Some(a), Some(b)) => a.cmp(&b),
+            }
+        };
+        let order = if *down { order.reverse() } else { order };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+pub(super) fn dump_aggregate(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let request = flow_request(tool, args)?;
+    let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+    let mut message = conn.message(tool.next_xid(), Body::AggregateRequest(request));
+    message.nicira = nicira;
+    dump(tool, &mut conn, &message, None)
+}
+
+/// The configuration of a switch.
+pub(super) fn config(tool: &mut Tool<'_, '_>, conn: &mut Conn) -> Result<SwitchConfig, Failure> {
+    match conn.ask(tool.next_xid(), Body::GetConfigRequest)?.body {
+        Body::GetConfigReply(config) => Ok(config),
+        _ => Err(Failure::fatal(format!("{}: bad reply to config request", conn.name))),
+    }
+}
+
+pub(super) fn get_frags(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let mut conn = tool.open(&args[0])?;
+    let config = config(tool, &mut conn)?;
+    writeln!(tool.session.out, "{}", frag_name(config.frag))?;
+    Ok(0)
+}
+
+pub(super) fn set_frags(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let unknown = || Failure::fatal(format!("{}: unknown fragment handling mode", args[1]));
+    let frag = frag_from_name(&args[1]).ok_or_else(unknown)?;
+    let mut conn = tool.open(&args[0])?;
+    let old = config(tool, &mut conn)?;
+    if old.frag == frag {
+        return Ok(0);
+    }
+    tool.change(&mut conn, Body::SetConfig(SwitchConfig { frag, ..old }), false)?;
+    if !tool.settings.read_only && config(tool, &mut conn)?.frag != frag {
+        let text = format!("{}: setting fragment handling mode failed", args[0]);
+        return Err(Failure::fatal(text));
+    }
+    Ok(0)
+}
+
+pub(super) fn probe(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let mut conn = tool.open(&args[0])?;
+    match conn.ask(tool.next_xid(), Body::EchoRequest(Vec::new()))?.body {
+        Body::EchoReply(data) if data.is_empty() => Ok(0),
+        _ => Err(Failure::fatal("reply does not match request")),
+    }
+}
+
+/// Echos of a `ping`.
+const PINGS: u32 = 10;
+/// The longest payload of an echo.
+const MAX_PAYLOAD: usize = 65_535 - 8;
+
+pub(super) fn ping(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let text = args.get(1).map_or("64", String::as_str);
+    let len: usize = text.parse().map_err(|_| Failure::fatal(format!("{text}: not a length")))?;
+    if len > MAX_PAYLOAD {
+        let text = format!("payload must be at most {MAX_PAYLOAD} bytes");
+        return Err(Failure::fatal(text));
+    }
+    let mut conn = tool.open(&args[0])?;
+    for round in 0..PINGS {
+        let data: Vec<u8> = (0..len as u32).map(|i| (i.wrapping_mul(31) ^ round) as u8).collect();
+        let xid = tool.next_xid();
+        let start = Instant::now();
+        let reply = conn.ask(xid, Body::EchoRequest(data.clone()))?;
+        let ms = start.elapsed().as_secs_f64() * 1000.0;
+        if reply.body != Body::EchoReply(data) {
+            writeln!(tool.session.out, "Reply does not match request:")?;
+        }
+        writeln!(tool.session.out, "{len} bytes from {}: xid={xid:08x} time={ms:.1} ms", args[0])?;
+    }
+    Ok(0)
+}
+
+/// Reads hexadecimal digits, white space between them allowed.
+pub(super) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let pair = |p: &[u8]| Some(digit(p[0])? << 4 | digit(*p.get(1)?)?);
+    digits.chunks(2).map(pair).collect()
+}
+
+pub(super) fn ofp_print(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let bytes = hex_bytes(&args[0])
+        .ok_or_else(|| Failure::fatal("trailing garbage following hex bytes"))?;
+    let more: u8 = match args.get(1) {
+        Some(text) => text.parse().map_err(|_| Failure::fatal(format!("{text}: not a number")))?,
+        None => 2,
+    };
+    let style =
+        Style { ports: &NoPorts, verbosity: more, session: Agreed { flow_mod_table_id: true } };
+    write!(tool.session.out, "{}", BytesText { bytes: &bytes, style })?;
+    Ok(0)
+}
