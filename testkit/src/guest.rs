@@ -1,7 +1,7 @@
 //! Small virtual machines: QEMU guests on taps that QEMU itself opens.
 //!
 //! A guest is Debian's cloud kernel with an initramfs of busybox, the network program
-//! [`peer`](crate::peer) and the virtio modules; it boots in a few seconds without KVM. Its serial
+//! [`crate::peer`] and the virtio modules; it boots in a few seconds without KVM. Its serial
 //! console reads command lines and answers each with its output and exit status, see [`Guest::sh`].
 //! Kernel and busybox are taken from the machine, or else fetched as packages with
 //! `apt-get download` and unpacked beside the build; nothing is installed.
