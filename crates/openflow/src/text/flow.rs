@@ -119,6 +119,11 @@ fn keyword(
     if name == "no_readonly_table" || name == "allow_hidden_fields" {
         return Ok(true);
     }
+    // They say nothing of what is to be deleted.
+    let of_new = matches!(name, "idle_timeout" | "hard_timeout" | "importance");
+    if of_new && matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict) {
+        return Ok(false);
+    }
     if !KEYWORDS.contains(&name)
         && !matches!(name, "n_packets" | "n_bytes" | "idle_age" | "hard_age")
     {

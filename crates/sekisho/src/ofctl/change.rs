@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
+use flow::field::Prereq;
 use flow::text::{Mode, NoPorts, PortMap};
 use openflow::message::{Body, BundleAdd, BundleCtrl, Kind, Message};
 use openflow::text::flow::{FlowFile, LineError, Parsed};
 use openflow::text::parse_flow;
 use openflow::version::Version;
-use openflow::{FlowMod, FlowModCommand};
+use openflow::{Action, FlowMod, FlowModCommand};
 
 use super::Tool;
 use super::conn::Conn;
@@ -45,11 +46,13 @@ pub(super) fn parse_file(
     let text = read_file(name, failed)?;
     let shown = if name == "-" { "stdin" } else { name };
     let place = if tool.settings.mode == Mode::Ovs { name } else { shown };
-    FlowFile::parse(&text, command, ports, tool.settings.mode)
-        .map(|file| file.flows.into_iter().map(|f| f.1).collect())
-        .map_err(|LineError { line, text, error }| {
-            tool.bad_text(Some((place, line)), &text, &error)
-        })
+    let file = FlowFile::parse(&text, command, ports, tool.settings.mode).map_err(
+        |LineError { line, text, error }| tool.bad_text(Some((place, line)), &text, &error),
+    )?;
+    for (line, parsed) in &file.flows {
+        check(tool, Some(&format!("{place}:{line}")), &parsed.flow)?;
+    }
+    Ok(file.flows.into_iter().map(|f| f.1).collect())
 }
 
 /// Says in OVS's log that parts of matches were dropped.
@@ -70,6 +73,33 @@ fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed)
         let n = tool.next_log();
         let _ = writeln!(tool.session.err, "{}|{n:05}|ofp_match|INFO|{text}", utc(secs));
     }
+}
+
+/// Whether the packets of a flow have what its actions work on. OVS's tool insists on it; a `ct` of ours
+/// leaves other packets than IP untracked.
+fn consistent(f: &FlowMod) -> bool {
+    let changes_kind = |a: &Action| {
+        matches!(a, Action::PushMpls(_) | Action::PopMpls(_) | Action::Encap(_) | Action::Decap(_))
+            || matches!(
+                a,
+                Action::PushVlan(_) | Action::SetVlanVid { .. } | Action::SetVlanPcp { .. }
+            )
+    };
+    f.actions.iter().take_while(|a| !changes_kind(a)).all(|a| match a {
+        Action::Ct(_) => f.match_.has_prereq(Prereq::Ip),
+        Action::SetField { field, .. } => f.match_.has_prereq(field.row().prereq),
+        _ => true,
+    })
+}
+
+/// In lenient mode, refuses what OVS's tool refuses before it asks a switch.
+fn check(tool: &Tool<'_, '_>, place: Option<&str>, flow: &FlowMod) -> Result<(), Failure> {
+    if tool.settings.mode == Mode::Strict || consistent(flow) {
+        return Ok(());
+    }
+    let place = place.map_or_else(String::new, |p| format!("{p}:"));
+    let why = "actions are invalid with specified match (OFPBAC_MATCH_INCONSISTENT)";
+    Err(Failure::fatal(format!("{place}{}{why}", if place.is_empty() { "" } else { " " })))
 }
 
 /// Formats that can say all of the flows.
@@ -183,6 +213,7 @@ fn one_flow(tool: &mut Tool<'_, '_>, args: &[String], command: FlowModCommand) -
     let parsed = parse_flow(text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, text, &e))?;
     tell_normalized(tool, before_actions(text), &parsed);
+    check(tool, None, &parsed.flow)?;
     apply(tool, &args[0], vec![parsed])
 }
 

@@ -1,0 +1,188 @@
+//! Our `ofctl` against Open vSwitch's, command line by command line on two equal stock switches.
+//!
+//! The switches are stock `ovs-vswitchd`s with its dummy datapath, so neither a privilege nor a
+//! network device is needed. Where Open vSwitch 3.1 is not installed the test says so.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A stock switch with bridge `br0` and ports `p1`, `p2` in a directory of its own.
+struct Switch {
+    dir: PathBuf,
+    daemons: Vec<Child>,
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        for child in &mut self.daemons {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Files that the lines name.
+const FILES: [(&str, &str); 3] = [
+    ("f1", "actions=drop\n\n# x\n  priority=3,tcp actions=normal"),
+    ("f2", "actions=normal\nip,actions=drop\n"),
+    (
+        "f3",
+        "delete\nadd table=1,actions=drop\nmodify table=1,actions=normal\ndelete_strict table=1\n",
+    ),
+];
+
+impl Switch {
+    fn start(name: &str) -> Switch {
+        let dir = std::env::temp_dir().join(format!("sekisho-ofctl-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a directory for the switch");
+        for (file, text) in FILES {
+            std::fs::write(dir.join(file), text).expect("a file for the lines");
+        }
+        let mut switch = Switch { dir, daemons: Vec::new() };
+        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../ovsdb/schemas/vswitch.ovsschema");
+        switch.ok("ovsdb-tool", &["create", "conf.db", schema]);
+        let socket = format!("unix:{}/db.sock", switch.dir.display());
+        switch.daemon("ovsdb-server", &["conf.db", &format!("--remote=p{socket}")]);
+        switch.wait_for("db.sock");
+        let db = format!("--db={socket}");
+        switch.ok("ovs-vsctl", &[&db, "--no-wait", "init"]);
+        switch.daemon("ovs-vswitchd", &[&socket, "--enable-dummy=override", "--disable-system"]);
+        let line = "--timeout=10 add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
+                    other-config:hwaddr=5a:00:00:00:00:b0 \
+                    protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15 \
+                    -- add-port br0 p1 -- set int p1 type=dummy ofport_request=1 \
+                    -- add-port br0 p2 -- set int p2 type=dummy ofport_request=2";
+        let mut args = vec![db.as_str()];
+        args.extend(line.split_whitespace());
+        switch.ok("ovs-vsctl", &args);
+        switch.wait_for("br0.mgmt");
+        switch
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.dir).env_remove("OVS_CTL_TIMEOUT");
+        for name in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR"] {
+            command.env(name, &self.dir);
+        }
+        command
+    }
+
+    fn daemon(&mut self, program: &str, args: &[&str]) {
+        let child = self
+            .command(program)
+            .args(args)
+            .args(["-vconsole:off", "--pidfile"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a daemon");
+        self.daemons.push(child);
+    }
+
+    fn ok(&self, program: &str, args: &[&str]) {
+        let output = self.command(program).args(args).output().expect("a tool");
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {args:?}: {why}");
+    }
+
+    fn wait_for(&self, file: &str) {
+        for _ in 0..1000 {
+            if self.dir.join(file).exists() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("{file} did not come");
+    }
+}
+
+/// Splits a line at spaces outside double quotes, which are taken away.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut any, mut quoted) = (Vec::new(), String::new(), false, false);
+    for c in line.chars() {
+        match c {
+            '"' => (any, quoted) = (true, !quoted),
+            ' ' if !quoted => {
+                if any {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            c => {
+                word.push(c);
+                any = true;
+            }
+        }
+    }
+    if any {
+        words.push(word);
+    }
+    words
+}
+
+/// Puts `T` for what differs from run to run: times behind these keys, dates of logs, the directory.
+fn normal(text: &[u8], dir: &Path) -> Vec<String> {
+    let text = String::from_utf8_lossy(text).replace(&dir.display().to_string(), "DIR");
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let mut line = line.to_owned();
+        for key in ["duration=", "idle_age=", "hard_age=", "time="] {
+            if let Some(at) = line.find(&format!(" {key}")) {
+                let from = at + 1 + key.len();
+                let len = line[from..].find([',', ' ']).unwrap_or(line.len() - from);
+                line.replace_range(from..from + len, "T");
+            }
+        }
+        lines.push(match line.split_once("Z|") {
+            Some((time, rest)) if time.len() == 19 => format!("T|{rest}"),
+            _ => line,
+        });
+    }
+    lines
+}
+
+/// Status, output and error text of a call. Flows come in the order of a hash: lines are sorted. What
+/// OVS's libraries log beside the tool's own message does not count, nor do bytes they dump.
+fn said(output: &Output, dir: &Path) -> (Option<i32>, Vec<String>, Vec<String>) {
+    let mut out = normal(&output.stdout, dir);
+    out.sort();
+    let mut err = normal(&output.stderr, dir);
+    err.retain(|line| !line.starts_with("T|") && !line.starts_with("000000"));
+    (output.status.code(), out, err)
+}
+
+#[test]
+fn every_line_says_what_ovs_ofctl_says() {
+    use std::os::unix::process::CommandExt;
+    let installed = Command::new("ovs-ofctl").arg("--version").output();
+    let is_3_1 =
+        installed.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("(Open vSwitch) 3.1."));
+    if !is_3_1 {
+        eprintln!("skipped: Open vSwitch 3.1 is not installed");
+        return;
+    }
+    let (a, b) = (Switch::start("ours"), Switch::start("theirs"));
+    let link = a.dir.join("ovs-ofctl");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sekisho"), &link).expect("a link");
+    let mut differences = String::new();
+    let mut n = 0;
+    for line in include_str!("commands/ofctl.txt").lines().filter(|l| !l.starts_with('#')) {
+        n += 1;
+        let args = words(line);
+        let mut ours = a.command(&link);
+        ours.arg0("ovs-ofctl").args(["--lenient", "--timeout=10"]).args(&args);
+        let mut theirs = b.command("ovs-ofctl");
+        theirs.arg("--timeout=10").args(&args);
+        let ours = said(&ours.output().expect("our tool runs"), &a.dir);
+        let theirs = said(&theirs.output().expect("their tool runs"), &b.dir);
+        if ours != theirs {
+            let _ = writeln!(differences, "{line}\n  ours   {ours:?}\n  theirs {theirs:?}");
+        }
+    }
+    assert!(n >= 80, "the table has shrunk to {n} lines");
+    assert!(differences.is_empty(), "\n{differences}");
+}
