@@ -158,6 +158,20 @@ impl Bridge {
         self.after_flows(now);
     }
 
+    /// Whether it acts as a learning switch in place of controllers that cannot be reached. Its
+    /// flows stay, and count again once the controllers are back.
+    pub fn is_fail_open(&self) -> bool {
+        self.tables.get(base::TableId(0)).is_some_and(|t| t.over.is_some())
+    }
+
+    /// See [`Bridge::is_fail_open`]. When to say so is the daemon's to know.
+    pub fn set_fail_open(&mut self, on: bool, now: Instant) {
+        if on != self.is_fail_open() {
+            self.tables.set_fail_open(on, now);
+            self.changed();
+        }
+    }
+
     /// The flow tables.
     pub fn tables(&self) -> &FlowTables {
         &self.tables

@@ -80,6 +80,8 @@ pub struct Removed {
 #[derive(Debug)]
 pub struct FlowTable {
     pub(crate) rules: Classifier<Arc<Rule>>,
+    /// The switch's own rule, which goes before all others and matches everything.
+    pub(crate) over: Option<Arc<Rule>>,
     pub(crate) stats: Arc<TableStats>,
 }
 
@@ -101,6 +103,9 @@ impl FlowTable {
 
     /// The rule for a packet; adds to `wc` what was looked at.
     pub fn lookup(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&Arc<Rule>> {
+        if self.over.is_some() {
+            return self.over.as_ref();
+        }
         if self.rules.is_empty() { None } else { self.rules.lookup(key, Some(wc)) }
     }
 }
@@ -163,8 +168,11 @@ fn identity(r: &Rule) -> usize {
 
 impl FlowTables {
     pub(crate) fn new(hash: HashKey) -> FlowTables {
-        let table =
-            || FlowTable { rules: Classifier::new(hash), stats: Arc::new(TableStats::default()) };
+        let table = || FlowTable {
+            rules: Classifier::new(hash),
+            over: None,
+            stats: Arc::new(TableStats::default()),
+        };
         FlowTables {
             tables: (0..N_TABLES).map(|_| table()).collect(),
             queue: BTreeMap::new(),
@@ -293,6 +301,28 @@ impl FlowTables {
         });
         self.insert(&fm.match_, rule);
         Ok(FlowModDone { added: 1, ..FlowModDone::default() })
+    }
+
+    /// Puts `NORMAL` before all flows of table 0, or takes it away. Nobody sees this flow in a
+    /// dump, and no flow mod reaches it.
+    pub(crate) fn set_fail_open(&mut self, on: bool, now: Instant) {
+        self.tables[0].over = on.then(|| {
+            Arc::new(Rule {
+                match_: MiniMatch::from(&Match::ANY),
+                priority: u16::MAX,
+                table: TableId(0),
+                cookie: Cookie(0),
+                idle_timeout: 0,
+                hard_timeout: 0,
+                importance: 0,
+                flags: FlowModFlags::default(),
+                version: Version::Of10,
+                actions: [Action::Output { port: OfPort::NORMAL, max_len: 0 }].into(),
+                created: now,
+                modified: now,
+                stats: Arc::new(RuleStats::new(now)),
+            })
+        });
     }
 
     fn insert(&mut self, m: &Match, rule: Arc<Rule>) {

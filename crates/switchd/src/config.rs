@@ -6,6 +6,7 @@
 //! compares a [`Config`] with what runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use base::MacAddr;
@@ -14,6 +15,13 @@ use ofproto::port::{PriorityTags, VlanConfig, VlanMode};
 use openflow::Version;
 use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
+
+use crate::remote::{self, Remote};
+
+/// Longest wait between attempts to connect when the row says nothing.
+const MAX_BACKOFF: Duration = Duration::from_secs(8);
+/// `inactivity_probe` when the row says nothing.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// All bridges that there should be.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +34,8 @@ pub struct Config {
     pub other_config: BTreeMap<String, String>,
     /// Bridges by name.
     pub bridges: BTreeMap<String, BridgeConfig>,
+    /// OVSDB clients to serve besides those of `db.sock`, by target.
+    pub managers: BTreeMap<String, ManagerConfig>,
     /// What was asked for and cannot be.
     pub complaints: Vec<String>,
 }
@@ -45,8 +55,8 @@ pub struct BridgeConfig {
     pub dp_desc: Option<String>,
     /// `fail_mode`.
     pub fail_mode: FailMode,
-    /// Targets of its controllers.
-    pub controllers: BTreeMap<String, Uuid>,
+    /// Its controllers, by target.
+    pub controllers: BTreeMap<String, ControllerConfig>,
     /// OpenFlow versions allowed; all that exist when the column is empty.
     pub protocols: Vec<Version>,
     /// `other_config:mac-aging-time`.
@@ -59,6 +69,36 @@ pub struct BridgeConfig {
     pub flood_vlans: BTreeSet<u16>,
     /// Ports by name.
     pub ports: BTreeMap<String, PortConfig>,
+}
+
+/// A row of Controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Row.
+    pub uuid: Uuid,
+    /// Where it is.
+    pub remote: Remote,
+    /// It rules the bridge and `fail_mode` is about it; otherwise it is of service now and then.
+    pub primary: bool,
+    /// Longest wait between attempts.
+    pub max_backoff: Duration,
+    /// Silence after which it is asked whether it lives; zero for never.
+    pub probe: Duration,
+    /// It hears asynchronous messages without asking for them.
+    pub enable_async: bool,
+}
+
+/// A row of Manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerConfig {
+    /// Row.
+    pub uuid: Uuid,
+    /// Where it is.
+    pub remote: Remote,
+    /// Longest wait between attempts.
+    pub max_backoff: Duration,
+    /// Silence after which it is asked whether it lives; zero for never.
+    pub probe: Duration,
 }
 
 /// A row of Port.
@@ -91,6 +131,44 @@ pub struct InterfaceConfig {
     pub options: BTreeMap<String, String>,
 }
 
+impl Config {
+    /// Drops controllers on unix sockets outside `rundir`: who may write to the database from afar
+    /// shall not make the daemon talk to, or replace, just any socket of the host.
+    pub fn forbid_sockets(&mut self, rundir: &Path) {
+        let complaints = &mut self.complaints;
+        for (name, bridge) in &mut self.bridges {
+            bridge.controllers.retain(|target, c| {
+                let dir = rundir.display();
+                let advice = format!(
+                    "or connect to \"unix:{dir}/{name}.mgmt\" (which is always available without \
+                     special configuration)."
+                );
+                match &c.remote {
+                    Remote::Unix(path) if !lies_in(path, rundir) => complaints.push(format!(
+                        "bridge {name}: Not connecting to socket controller \"{target}\" due to \
+                         possibility for remote exploit.  Instead, specify socket in permitted \
+                         directory \"unix:{dir}/\" {advice}"
+                    )),
+                    Remote::Punix(path) if *path != rundir.join(format!("{name}.controller")) => {
+                        complaints.push(format!(
+                            "bridge {name}: Not adding Unix domain socket controller \"{target}\" \
+                             due to possibility of overwriting local files.  Instead, specify \
+                             permitted \"punix:{dir}/{name}.controller\" {advice}"
+                        ));
+                    }
+                    _ => return true,
+                }
+                false
+            });
+        }
+    }
+}
+
+/// Whether a path names something below `dir`, without a way out.
+fn lies_in(path: &Path, dir: &Path) -> bool {
+    path.starts_with(dir) && path.components().all(|c| !matches!(c, Component::ParentDir))
+}
+
 /// Reads the whole configuration.
 pub fn read(db: &Data) -> Config {
     let mut config = Config::default();
@@ -102,6 +180,9 @@ pub fn read(db: &Data) -> Config {
         let name = string(row, "name");
         let bridge = read_bridge(db, row, &name, &mut config.complaints);
         config.bridges.insert(name, bridge);
+    }
+    for row in refs(db, root, "manager_options", "Manager") {
+        config.managers.extend(read_manager(row, &mut config.complaints));
     }
     config
 }
@@ -171,7 +252,7 @@ fn read_bridge(
             _ => FailMode::Standalone,
         },
         controllers: refs(db, row, "controller", "Controller")
-            .map(|c| (string(c, "target"), c.uuid()))
+            .filter_map(|c| read_controller(c, name, complaints))
             .collect(),
         protocols: if protocols.is_empty() { Version::ALL.to_vec() } else { protocols },
         mac_aging: Duration::from_secs(seconds.unwrap_or(300)),
@@ -181,6 +262,65 @@ fn read_bridge(
         ports: refs(db, row, "ports", "Port")
             .map(|p| (string(p, "name"), read_port(db, p)))
             .collect(),
+    }
+}
+
+fn read_controller(
+    row: RowRef<'_>,
+    bridge: &str,
+    complaints: &mut Vec<String>,
+) -> Option<(String, ControllerConfig)> {
+    let target = string(row, "target");
+    let remote = match Remote::parse(&target, remote::OPENFLOW_PORT) {
+        Ok(remote) => remote,
+        Err(e) => {
+            complaints.push(format!("bridge {bridge}: controller {e}"));
+            return None;
+        }
+    };
+    let primary = match row.str("type") {
+        Some("primary") => true,
+        Some("service") => false,
+        _ => !remote.is_passive(),
+    };
+    let controller = ControllerConfig {
+        uuid: row.uuid(),
+        remote,
+        primary,
+        max_backoff: millis(row, "max_backoff").unwrap_or(MAX_BACKOFF),
+        probe: probe(row),
+        enable_async: row.bool("enable_async_messages").unwrap_or(true),
+    };
+    Some((target, controller))
+}
+
+fn read_manager(row: RowRef<'_>, complaints: &mut Vec<String>) -> Option<(String, ManagerConfig)> {
+    let target = string(row, "target");
+    let remote = match Remote::parse(&target, remote::OVSDB_PORT) {
+        Ok(remote) => remote,
+        Err(e) => {
+            complaints.push(format!("manager {e}"));
+            return None;
+        }
+    };
+    let manager = ManagerConfig {
+        uuid: row.uuid(),
+        remote,
+        max_backoff: millis(row, "max_backoff").unwrap_or(MAX_BACKOFF),
+        probe: probe(row),
+    };
+    Some((target, manager))
+}
+
+fn millis(row: RowRef<'_>, column: &str) -> Option<Duration> {
+    row.integer(column).and_then(|v| u64::try_from(v).ok()).map(Duration::from_millis)
+}
+
+/// `inactivity_probe`: zero for never, and no less than the default, as OVS has it.
+fn probe(row: RowRef<'_>) -> Duration {
+    match millis(row, "inactivity_probe") {
+        Some(Duration::ZERO) => Duration::ZERO,
+        asked => asked.unwrap_or(PROBE).max(PROBE),
     }
 }
 

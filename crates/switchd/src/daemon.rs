@@ -30,7 +30,7 @@ use crate::control;
 use crate::coverage::{Counter, Coverage};
 use crate::dbhost::{self, DbHost};
 use crate::log;
-use crate::ofconn::{self, Connections};
+use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
 use crate::status;
@@ -169,20 +169,22 @@ async fn start(options: &Options) -> Result<(), StartError> {
     let dp = Arc::new(dp);
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), secret)?;
     let quit = Rc::new(Notify::new());
-    let daemon = Rc::new(RefCell::new(Daemon {
-        clock,
-        world: Arc::clone(&world),
-        dp,
-        db: Rc::clone(&db),
-        rec,
-        connections: Connections::new(),
-        coverage: Coverage::default(),
-        connlog: ConnLog::default(),
-        config: Config::default(),
-        rundir: rundir.clone(),
-        quit: Rc::clone(&quit),
-        due: Due::default(),
-    }));
+    let daemon = Rc::new_cyclic(|me| {
+        RefCell::new(Daemon {
+            clock,
+            world: Arc::clone(&world),
+            dp,
+            db: Rc::clone(&db),
+            rec,
+            connections: Connections::new(me.clone()),
+            coverage: Coverage::default(),
+            connlog: ConnLog::default(),
+            config: Config::default(),
+            rundir: rundir.clone(),
+            quit: Rc::clone(&quit),
+            due: Due::default(),
+        })
+    });
     log!(Info, Bridge, "ovs-vswitchd (Open vSwitch) {}", crate::OVS_VERSION);
 
     // Bridges of an earlier run come up before anybody can ask about them.
@@ -296,10 +298,11 @@ fn random_key() -> io::Result<HashKey> {
 fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     let mut d = daemon.borrow_mut();
     let now = d.clock.now();
-    let config = {
+    let mut config = {
         let db = d.db.borrow();
         db.db().map(|db| config::read(db.data())).unwrap_or_default()
     };
+    config.forbid_sockets(&d.rundir);
     for text in config.complaints.iter().filter(|c| !d.config.complaints.contains(c)) {
         log!(Warn, Bridge, "{text}");
     }
@@ -312,10 +315,15 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
         let Some(bridge) = d.rec.bridges.get(name) else { continue };
         let id = bridge.id;
         let rundir = d.rundir.clone();
-        if let Err(e) = ofconn::listen(daemon, &mut d, &rundir, name, id) {
+        if let Err(e) = d.connections.open_bridge(&rundir, name, id) {
             log!(Err, Connmgr, "{name}: cannot listen for OpenFlow: {e}");
         }
     }
+    let d = &mut *d;
+    for (name, bridge) in &d.config.bridges {
+        d.connections.configure(name, bridge, now);
+    }
+    d.openflow_tick(now);
     d.deliver_events();
     d.write_status();
 }
@@ -327,6 +335,16 @@ impl Daemon {
             let db = self.db.borrow();
             let Some(db) = db.db() else { return };
             status::operations(db.data(), &self.config, &self.rec)
+        };
+        self.write(&ops);
+    }
+
+    /// Tells the Controller table how its controllers are.
+    pub(crate) fn write_controllers(&self, now: Instant) {
+        let ops = {
+            let db = self.db.borrow();
+            let Some(db) = db.db() else { return };
+            status::controllers(db.data(), self.connections.controllers(now))
         };
         self.write(&ops);
     }
@@ -403,7 +421,7 @@ impl Daemon {
                         ofproto::Event::SetPortAdmin { port, up } => {
                             self.rec.set_admin(id, port, up, now);
                         }
-                        other => self.connections.notify(id, now, &other),
+                        other => self.connections.notify(id, &other),
                     }
                 }
             }
@@ -431,7 +449,7 @@ impl Daemon {
             self.dp.expire(now, MAX_IDLE);
         }
         self.conntrack_tick(now);
-        self.connections.tick(now);
+        self.openflow_tick(now);
         if self.coverage.is_due(now) {
             let counters = self.counters();
             self.coverage.sample(now, &counters);
@@ -440,6 +458,7 @@ impl Daemon {
             self.due.statistics = now + STATISTICS;
             self.world.collect_recircs(now);
             self.write_statistics();
+            self.write_controllers(now);
         }
     }
 

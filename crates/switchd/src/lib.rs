@@ -13,6 +13,8 @@ pub mod device;
 pub mod ofconn;
 pub mod pidfile;
 pub mod reconcile;
+pub mod reconnect;
+pub mod remote;
 pub mod status;
 pub mod unixctl;
 pub mod vlog;

@@ -509,7 +509,7 @@ fn spec(config: &BridgeConfig, dpid: u64) -> BridgeSpec {
     BridgeSpec {
         dpid,
         fail_mode: config.fail_mode,
-        has_controllers: !config.controllers.is_empty(),
+        has_controllers: config.controllers.values().any(|c| c.primary),
         forward_bpdu: config.forward_bpdu,
         mac_idle: Some(config.mac_aging),
         mac_max: Some(config.mac_table_size),

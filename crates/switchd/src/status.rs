@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::device::{Device, Kind};
+use crate::ofconn::Status as Controller;
 use crate::reconcile::{Iface, Reconciler};
 use crate::writeback::WriteBack;
 
@@ -86,6 +87,18 @@ fn no_device(w: &mut WriteBack<'_>, uuid: Uuid, iface: &Iface) {
     }
     w.set(TABLE, uuid, "status", &Datum::map::<String, String>([]));
     w.set(TABLE, uuid, "statistics", &Datum::map::<String, i64>([]));
+}
+
+/// The operations that bring the status columns of the Controller table up to date.
+pub fn controllers(db: &Data, rows: impl Iterator<Item = (Uuid, Controller)>) -> Vec<Value> {
+    const TABLE: &str = "Controller";
+    let mut w = WriteBack::new(db);
+    for (uuid, status) in rows {
+        w.set(TABLE, uuid, "is_connected", &Datum::scalar(status.is_connected));
+        w.string(TABLE, uuid, "role", status.role);
+        w.set(TABLE, uuid, "status", &Datum::map(status.pairs));
+    }
+    w.into_ops()
 }
 
 /// The operations that bring the `statistics` columns up to date.

@@ -100,6 +100,7 @@ modules! {
     Dpif "dpif"
     DpifNetdev "dpif_netdev"
     Dummy "dummy"
+    FailOpen "fail_open"
     FatalSignal "fatal_signal"
     Jsonrpc "jsonrpc"
     MacLearning "mac_learning"

@@ -185,6 +185,11 @@ impl Session {
         old && listens && self.controller_id == 0 && self.closed.is_none()
     }
 
+    /// The peer is to hear no asynchronous messages until it asks for some.
+    pub fn disable_async(&mut self) {
+        self.async_config = Some(AsyncConfig::default());
+    }
+
     /// Asks whether the peer lives; it answers with an echo reply, which counts as input.
     pub fn send_echo(&mut self) {
         let version = self.version.unwrap_or(Version::Of10);

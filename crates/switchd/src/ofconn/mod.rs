@@ -1,0 +1,375 @@
+//! OpenFlow connections: the sockets of bridges, and the sessions on them.
+//!
+//! A bridge listens on `BRIDGE.mgmt` for tools, and on `BRIDGE.snoop` for who wants to hear what is
+//! said between it and its controllers ([`snoop`]); to or for its controllers it connects or listens
+//! as the Controller table says ([`controller`]). [`ofproto::Session`] speaks the protocol; here its
+//! bytes meet sockets. Input of a session is handled under the tables' write lock, one chunk of a
+//! socket read at a time, so that a flood of flow mods is a few short locks and traffic goes on
+//! between them.
+
+mod controller;
+mod env;
+mod snoop;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use base::Instant;
+use ofproto::{BridgeId, Event, Session, SessionKind};
+use openflow::Version;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::daemon::Daemon;
+use crate::log;
+use crate::reconnect::{Liveness, Pulse};
+use crate::remote::{Listener, Stream};
+
+pub use controller::Status;
+
+use controller::Controller;
+use env::Env;
+use snoop::{Cutter, Snooper};
+
+/// Bytes that may wait for a peer that does not read; beyond it the connection is closed.
+const MAX_OUTPUT: usize = 64 << 20;
+/// Bytes that may wait for a peer before it gets no more packets: packet-ins are the one kind of
+/// message that strangers can cause and that may be lost.
+const MAX_PACKET_INS: usize = 1 << 20;
+/// Bytes handled under one lock.
+const CHUNK: usize = 65_536;
+
+/// An open connection.
+#[derive(Debug)]
+struct Connection {
+    session: Session,
+    /// What the socket is called in the log.
+    peer: String,
+    /// Its controller's target; `None` on the management socket.
+    target: Option<String>,
+    /// What it says is copied to snoopers.
+    cutter: Option<Cutter>,
+    live: Liveness,
+    /// There is something to send.
+    wake: Rc<Notify>,
+    /// Ends it, with the reason.
+    end: Option<oneshot::Sender<String>>,
+}
+
+impl Connection {
+    fn end(&mut self, why: &str) {
+        if let Some(end) = self.end.take() {
+            // Nobody listens if it is ending already.
+            let _ = end.send(why.to_owned());
+        }
+    }
+
+    fn wake_if_output(&self) {
+        if self.session.output_len() > 0 {
+            self.wake.notify_one();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BridgeConnections {
+    id: BridgeId,
+    /// `fail_mode` is standalone.
+    standalone: bool,
+    /// Of the management and snoop sockets.
+    listeners: Vec<AbortHandle>,
+    connections: BTreeMap<u64, Connection>,
+    controllers: BTreeMap<String, Controller>,
+    snoopers: BTreeMap<u64, Snooper>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// All OpenFlow connections, by bridge.
+#[derive(Debug)]
+pub struct Connections {
+    daemon: Weak<RefCell<Daemon>>,
+    bridges: BTreeMap<String, BridgeConnections>,
+    /// Tells controllers and snoopers from those that had their place before.
+    next_serial: u64,
+    /// What the Controller table is told changed.
+    news: bool,
+}
+
+impl Connections {
+    /// None yet.
+    pub fn new(daemon: Weak<RefCell<Daemon>>) -> Connections {
+        Connections { daemon, bridges: BTreeMap::new(), next_serial: 0, news: false }
+    }
+
+    fn serial(&mut self) -> u64 {
+        self.next_serial += 1;
+        self.next_serial
+    }
+
+    /// Tells a bridge's sessions what happened.
+    pub fn notify(&mut self, id: BridgeId, event: &Event) {
+        let role = matches!(event, Event::Master { .. });
+        let droppable = matches!(event, Event::PacketIn(_));
+        for bridge in self.bridges.values_mut().filter(|b| b.id == id) {
+            for c in bridge.connections.values_mut() {
+                if droppable && c.session.output_len() > MAX_PACKET_INS {
+                    continue;
+                }
+                c.session.notify(event);
+                c.wake_if_output();
+            }
+        }
+        self.news |= role;
+    }
+
+    /// Looks after timers of connections.
+    fn check_liveness(&mut self, now: Instant) {
+        for bridge in self.bridges.values_mut() {
+            bridge.tasks.retain(|t| !t.is_finished());
+            for c in bridge.connections.values_mut() {
+                match c.live.poll(now) {
+                    Pulse::Fine => {}
+                    Pulse::Ask => {
+                        log!(Dbg, Rconn, "{}: idle, sending inactivity probe", c.peer);
+                        c.session.send_echo();
+                        c.wake_if_output();
+                    }
+                    Pulse::Dead => c.end("no response to inactivity probe"),
+                }
+            }
+        }
+    }
+
+    /// Opens the sockets of a new bridge.
+    ///
+    /// # Errors
+    /// A socket cannot be made.
+    pub fn open_bridge(
+        &mut self,
+        rundir: &std::path::Path,
+        name: &str,
+        id: BridgeId,
+    ) -> io::Result<()> {
+        let Some(daemon) = self.daemon.upgrade() else { return Ok(()) };
+        let path = rundir.join(format!("{name}.mgmt"));
+        let listener = Listener::unix(&path)?;
+        let snoop = Listener::unix(&rundir.join(format!("{name}.snoop")))?;
+        log!(Info, Connmgr, "{name}: added service controller \"punix:{}\"", path.display());
+        let who = Who { name: name.to_owned(), target: None, primary: false };
+        let tasks = [
+            tokio::task::spawn_local(accept(listener, Rc::clone(&daemon), who)),
+            tokio::task::spawn_local(snoop::accept(snoop, daemon, name.to_owned())),
+        ];
+        let bridge = BridgeConnections {
+            id,
+            standalone: false,
+            listeners: tasks.map(|t| t.abort_handle()).into(),
+            connections: BTreeMap::new(),
+            controllers: BTreeMap::new(),
+            snoopers: BTreeMap::new(),
+            tasks: Vec::new(),
+        };
+        self.bridges.insert(name.to_owned(), bridge);
+        Ok(())
+    }
+
+    /// Closes the sockets and connections of a bridge.
+    pub fn close_bridge(&mut self, name: &str) {
+        let Some(bridge) = self.bridges.remove(name) else { return };
+        bridge.controllers.values().for_each(Controller::stop);
+        bridge.listeners.iter().chain(&bridge.tasks).for_each(AbortHandle::abort);
+    }
+}
+
+/// Whose connection it is.
+#[derive(Clone, Debug)]
+struct Who {
+    /// The bridge.
+    name: String,
+    /// The controller's target; `None` on the management socket.
+    target: Option<String>,
+    primary: bool,
+}
+
+/// Serves a listener until its task is aborted.
+async fn accept(listener: Listener, daemon: Rc<RefCell<Daemon>>, who: Who) {
+    let mut n = 0;
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                let kind = if matches!(stream, Stream::Unix(_)) { "unix" } else { "tcp" };
+                let peer = format!("{}<->{kind}#{n}", who.name);
+                n += 1;
+                let (daemon_of, who_of) = (Rc::clone(&daemon), who.clone());
+                let task = tokio::task::spawn_local(async move {
+                    let ended = serve(stream, &daemon_of, &who_of, &peer).await;
+                    match ended {
+                        Ok(()) => log!(Dbg, Rconn, "{peer}: connection closed by peer"),
+                        Err(e) => log!(Dbg, Rconn, "{peer}: connection dropped ({e})"),
+                    }
+                });
+                let handle = task.abort_handle();
+                if let Some(b) = daemon.borrow_mut().connections.bridges.get_mut(&who.name) {
+                    b.tasks.push(handle);
+                }
+            }
+            Err(e) => {
+                log!(Warn, Vconn, "{}: accept failed: {e}", who.name);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Holds the conversation on a connection to its end: `Ok` if the peer closed it.
+async fn serve(
+    stream: Stream,
+    daemon: &RefCell<Daemon>,
+    who: &Who,
+    peer: &str,
+) -> Result<(), String> {
+    let wake = Rc::new(Notify::new());
+    let (end, ended) = oneshot::channel();
+    let id = daemon.borrow_mut().open_session(who, peer, Rc::clone(&wake), end);
+    let Some(id) = id else { return Err("the bridge is gone".into()) };
+    let result = tokio::select! {
+        r = converse(stream, daemon, &who.name, id, &wake) => {
+            r.map_err(|e| crate::remote::reason(&e))
+        }
+        Ok(why) = ended => Err(why),
+    };
+    let mut d = daemon.borrow_mut();
+    if let Some(b) = d.connections.bridges.get_mut(&who.name) {
+        b.connections.remove(&id);
+        d.update_misses(&who.name);
+    }
+    result
+}
+
+async fn converse(
+    stream: Stream,
+    daemon: &RefCell<Daemon>,
+    name: &str,
+    id: u64,
+    wake: &Notify,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut buf = vec![0; CHUNK];
+    loop {
+        let (output, closed) = {
+            let mut d = daemon.borrow_mut();
+            let Some(bridge) = d.connections.bridges.get_mut(name) else { return Ok(()) };
+            let Some(c) = bridge.connections.get_mut(&id) else { return Ok(()) };
+            let output = c.session.take_output();
+            let closed = c.session.closed().map(|c| format!("{c:?}"));
+            if let (Some(target), Some(_)) = (&c.target, &c.cutter) {
+                snoop::copy(&mut bridge.snoopers, target, &output);
+            }
+            (output, closed)
+        };
+        if !output.is_empty() {
+            writer.write_all(&output).await?;
+            continue;
+        }
+        if let Some(why) = closed {
+            return Err(io::Error::other(why));
+        }
+        tokio::select! {
+            n = reader.read(&mut buf) => {
+                let n = n?;
+                if n == 0 {
+                    return Ok(());
+                }
+                daemon.borrow_mut().openflow_input(name, id, &buf[..n]);
+            }
+            () = wake.notified() => {}
+        }
+    }
+}
+
+impl Daemon {
+    fn open_session(
+        &mut self,
+        who: &Who,
+        peer: &str,
+        wake: Rc<Notify>,
+        end: oneshot::Sender<String>,
+    ) -> Option<u64> {
+        let now = self.clock.now();
+        let allowed = self.rec.bridges.get(&who.name)?.config.protocols.iter();
+        let allowed = allowed.fold(0, |m: u32, v: &Version| m | v.bit());
+        let bridge = self.connections.bridges.get_mut(&who.name)?;
+        let controller = match &who.target {
+            Some(target) => Some(&bridge.controllers.get(target)?.config),
+            None => None,
+        };
+        let kind = if who.primary { SessionKind::Controller } else { SessionKind::Service };
+        let mut session = {
+            let mut switch = self.world.switch.write();
+            Session::new(switch.bridge_mut(bridge.id)?, kind, allowed, now)
+        };
+        if controller.is_some_and(|c| !c.enable_async) {
+            session.disable_async();
+        }
+        let id = session.id;
+        let probe = controller.map_or(Duration::ZERO, |c| c.probe);
+        let connection = Connection {
+            session,
+            peer: peer.to_owned(),
+            target: who.target.clone(),
+            cutter: who.primary.then(Cutter::default),
+            live: Liveness::new(probe, now),
+            wake,
+            end: Some(end),
+        };
+        bridge.connections.insert(id, connection);
+        Some(id)
+    }
+
+    fn openflow_input(&mut self, name: &str, id: u64, bytes: &[u8]) {
+        let now = self.clock.now();
+        let Some(bridge) = self.connections.bridges.get_mut(name) else { return };
+        let Some(c) = bridge.connections.get_mut(&id) else { return };
+        c.live.heard(now);
+        if let (Some(cutter), Some(target)) = (&mut c.cutter, &c.target) {
+            cutter.push(bytes, |messages| snoop::copy(&mut bridge.snoopers, target, messages));
+        }
+        let role = c.session.role();
+        let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp };
+        {
+            let mut switch = self.world.switch.write();
+            c.session.input(&mut switch, &env, now, bytes);
+        }
+        self.connections.news |= role != c.session.role();
+        if c.session.output_len() > MAX_OUTPUT {
+            log!(Warn, Vconn, "{}: the peer does not read; connection dropped", c.peer);
+            c.end("the peer does not read");
+        }
+        self.controller_spoke(name, id, now);
+        self.update_misses(name);
+        self.deliver_events();
+    }
+
+    /// Tells the bridge whether somebody wants packets that no flow matches.
+    fn update_misses(&mut self, name: &str) {
+        let Some(bridge) = self.connections.bridges.get(name) else { return };
+        let wants = bridge.connections.values().any(|c| c.session.wants_misses());
+        if let Some(b) = self.world.switch.write().bridge_mut(bridge.id) {
+            b.set_miss_to_controller(wants);
+        }
+    }
+
+    /// Does what is due about connections.
+    pub(crate) fn openflow_tick(&mut self, now: Instant) {
+        self.connections.check_liveness(now);
+        self.connections.dial(now);
+        self.check_fail_open(now);
+        if std::mem::take(&mut self.connections.news) {
+            self.write_controllers(now);
+        }
+    }
+}
