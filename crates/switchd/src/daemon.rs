@@ -30,6 +30,7 @@ use crate::control;
 use crate::coverage::{Counter, Coverage};
 use crate::dbhost::{self, DbHost};
 use crate::log;
+use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
@@ -105,6 +106,8 @@ pub struct Daemon {
     pub coverage: Coverage,
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
+    /// OVSDB clients of the Manager table.
+    pub managers: Rc<RefCell<Managers>>,
     /// The configuration as last read.
     pub config: Config,
     /// Where sockets are.
@@ -178,6 +181,7 @@ async fn start(options: &Options) -> Result<(), StartError> {
             rec,
             connections: Connections::new(me.clone()),
             coverage: Coverage::default(),
+            managers: Managers::new(Rc::clone(&db)),
             connlog: ConnLog::default(),
             config: Config::default(),
             rundir: rundir.clone(),
@@ -324,6 +328,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
         d.connections.configure(name, bridge, now);
     }
     d.openflow_tick(now);
+    d.managers.borrow_mut().configure(&d.config.managers, now);
     d.deliver_events();
     d.write_status();
 }
@@ -345,6 +350,15 @@ impl Daemon {
             let db = self.db.borrow();
             let Some(db) = db.db() else { return };
             status::controllers(db.data(), self.connections.controllers(now))
+        };
+        self.write(&ops);
+    }
+
+    fn write_managers(&self, now: Instant) {
+        let ops = {
+            let db = self.db.borrow();
+            let Some(db) = db.db() else { return };
+            status::managers(db.data(), self.managers.borrow().status(now))
         };
         self.write(&ops);
     }
@@ -450,6 +464,10 @@ impl Daemon {
         }
         self.conntrack_tick(now);
         self.openflow_tick(now);
+        let news = self.managers.borrow_mut().tick(now);
+        if news {
+            self.write_managers(now);
+        }
         if self.coverage.is_due(now) {
             let counters = self.counters();
             self.coverage.sample(now, &counters);
@@ -459,6 +477,7 @@ impl Daemon {
             self.world.collect_recircs(now);
             self.write_statistics();
             self.write_controllers(now);
+            self.write_managers(now);
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base::Instant;
 use ovsdb::engine::Database;
 use ovsdb::log::Log;
 use ovsdb::schema::DbSchema;
@@ -18,11 +19,13 @@ use ovsdb::server::{Now, Server, SessionId, WatchId};
 use ovsdb::types::UuidGen;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Clock};
 use crate::log;
+use crate::managers::Tap;
+use crate::remote::Stream;
 
 /// Name of the database that the switch is configured by.
 pub const DATABASE: &str = "Open_vSwitch";
@@ -73,7 +76,12 @@ impl DbHost {
         })
     }
 
-    fn now(&self) -> Now {
+    /// What its clock says.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn both(&self) -> Now {
         let wall = clock::unix_time().as_millis();
         Now { monotonic: self.clock.now(), wall_ms: u64::try_from(wall).unwrap_or(u64::MAX) }
     }
@@ -103,7 +111,7 @@ impl DbHost {
     /// # Errors
     /// The first error among the results.
     pub fn transact(&mut self, ops: &[Value]) -> Result<Vec<Value>, String> {
-        let now = self.now();
+        let now = self.both();
         let results = self.server.transact(DATABASE, ops, now);
         self.wake();
         match results.iter().find(|r| r.get("error").is_some()) {
@@ -117,19 +125,19 @@ impl DbHost {
     /// # Errors
     /// The disk refused.
     pub fn compact(&mut self) -> Result<(), String> {
-        let now = self.now();
+        let now = self.both();
         self.server.compact(DATABASE, now.wall_ms).map_err(|e| e.to_string())
     }
 
     /// Ends waits whose time is over (also after a warp of the clock).
     pub fn poll(&mut self) {
-        let now = self.now();
+        let now = self.both();
         self.server.poll(now);
         self.wake();
     }
 
     fn input(&mut self, id: SessionId, bytes: &[u8]) {
-        let now = self.now();
+        let now = self.both();
         self.server.input(id, now, bytes);
         self.wake();
     }
@@ -153,7 +161,12 @@ pub async fn serve(listener: UnixListener, host: Rc<RefCell<DbHost>>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::task::spawn_local(session(stream, Rc::clone(&host)));
+                let host = Rc::clone(&host);
+                tokio::task::spawn_local(async move {
+                    if let Err(e) = session(Stream::Unix(stream), host, None).await {
+                        log!(Dbg, Jsonrpc, "session ended: {e}");
+                    }
+                });
             }
             Err(e) => {
                 log!(Warn, OvsdbServer, "accept failed: {e}");
@@ -163,32 +176,56 @@ pub async fn serve(listener: UnixListener, host: Rc<RefCell<DbHost>>) {
     }
 }
 
-async fn session(stream: UnixStream, host: Rc<RefCell<DbHost>>) {
-    let wake = Rc::new(Notify::new());
+/// Serves one client to the end: `Ok` if it closed the connection. `tap` is a manager's.
+///
+/// # Errors
+/// Why the connection ended otherwise.
+pub(crate) async fn session(
+    stream: Stream,
+    host: Rc<RefCell<DbHost>>,
+    tap: Option<Rc<Tap>>,
+) -> io::Result<()> {
+    let wake = tap.as_ref().map_or_else(|| Rc::new(Notify::new()), |t| t.wake());
     let id = {
         let mut host = host.borrow_mut();
         let id = host.server.open_session();
         host.sessions.insert(id, Rc::clone(&wake));
         id
     };
-    if let Err(e) = converse(stream, &host, id, &wake).await {
-        log!(Dbg, Jsonrpc, "session ended: {e}");
-    }
+    let tap = tap.as_deref();
+    let over = async {
+        match tap {
+            Some(tap) => tap.over().await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        r = converse(stream, &host, id, &wake, tap) => r,
+        () = over => Err(io::ErrorKind::TimedOut.into()),
+    };
     let mut host = host.borrow_mut();
     host.sessions.remove(&id);
     host.server.close_session(id);
     host.wake();
+    result
 }
 
+/// Asks a client whether it lives. The server takes no notice of the reply.
+const ECHO: &[u8] = br#"{"id":"echo","method":"echo","params":[]}"#;
+
 async fn converse(
-    stream: UnixStream,
+    stream: Stream,
     host: &RefCell<DbHost>,
     id: SessionId,
     wake: &Notify,
+    tap: Option<&Tap>,
 ) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buf = vec![0; 65_536];
     loop {
+        if tap.is_some_and(Tap::take_ask) {
+            writer.write_all(ECHO).await?;
+        }
         let output = host.borrow_mut().server.output(id);
         if !output.is_empty() {
             writer.write_all(&output).await?;
@@ -203,7 +240,11 @@ async fn converse(
                 if n == 0 {
                     return Ok(());
                 }
-                host.borrow_mut().input(id, &buf[..n]);
+                let mut host = host.borrow_mut();
+                if let Some(tap) = tap {
+                    tap.heard(host.now());
+                }
+                host.input(id, &buf[..n]);
             }
             () = wake.notified() => {}
         }

@@ -10,6 +10,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod dbhost;
 pub mod device;
+pub mod managers;
 pub mod ofconn;
 pub mod pidfile;
 pub mod reconcile;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::device::{Device, Kind};
+use crate::managers::Status as Manager;
 use crate::ofconn::Status as Controller;
 use crate::reconcile::{Iface, Reconciler};
 use crate::writeback::WriteBack;
@@ -96,6 +97,17 @@ pub fn controllers(db: &Data, rows: impl Iterator<Item = (Uuid, Controller)>) ->
     for (uuid, status) in rows {
         w.set(TABLE, uuid, "is_connected", &Datum::scalar(status.is_connected));
         w.string(TABLE, uuid, "role", status.role);
+        w.set(TABLE, uuid, "status", &Datum::map(status.pairs));
+    }
+    w.into_ops()
+}
+
+/// The operations that bring the status columns of the Manager table up to date.
+pub fn managers(db: &Data, rows: impl Iterator<Item = (Uuid, Manager)>) -> Vec<Value> {
+    const TABLE: &str = "Manager";
+    let mut w = WriteBack::new(db);
+    for (uuid, status) in rows {
+        w.set(TABLE, uuid, "is_connected", &Datum::scalar(status.is_connected));
         w.set(TABLE, uuid, "status", &Datum::map(status.pairs));
     }
     w.into_ops()
