@@ -208,6 +208,11 @@ impl Link {
     }
 }
 
+/// The links that a datagram of the kernel describes.
+pub fn links_of_datagram(datagram: &[u8]) -> impl Iterator<Item = Link> {
+    netlink::messages(datagram).filter_map(|m| Link::parse(m.body))
+}
+
 /// Asks for links and changes them.
 #[derive(Debug)]
 pub struct Links {
