@@ -105,13 +105,10 @@ impl Session<'_> {
     }
 }
 
-/// The release of Open vSwitch whose tools these stand in for: their options, outputs and texts.
-pub const OVS_VERSION: &str = "3.1.0";
-
 /// What `--version` prints: the line that scripts read, then who is really speaking.
 pub fn version_of(program: &str) -> String {
     let ours = env!("CARGO_PKG_VERSION");
-    format!("{program} (Open vSwitch) {OVS_VERSION}\nSekisho {ours}\n")
+    format!("{program} (Open vSwitch) {}\nSekisho {ours}\n", switchd::OVS_VERSION)
 }
 
 /// Exit status, or why there is none.

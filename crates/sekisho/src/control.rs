@@ -51,20 +51,8 @@ pub fn log_warn(err: &mut dyn Write, seq: u32, module: &str, text: &str) {
 
 /// `2026-11-23T06:27:06Z` for seconds since 1970-01-01 UTC.
 pub fn utc(secs: u64) -> String {
-    let (days, rest) = (secs / 86_400, secs % 86_400);
-    // Civil date from a day count: years are counted from March, so a leap day is a year's last.
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let mp = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+    let with_millis = switchd::clock::iso8601(Duration::from_secs(secs));
+    with_millis.replace(".000Z", "Z")
 }
 
 /// Parses the argument of `--timeout`: whole seconds, at least 1.
