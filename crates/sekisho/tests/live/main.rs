@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_clients;
+mod controllers;
 mod demo;
 mod devices;
 mod kill_nine;
