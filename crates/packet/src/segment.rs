@@ -214,6 +214,15 @@ impl<'a> Segments<'a> {
             return Err(SegmentError::Truncated);
         }
         let payload = at.l4 + l4_len;
+        // Whoever looked at the packet before has believed its length, and not seen headers behind it.
+        // A jumbo packet says 0.
+        let said = match be16(frame, at.l3 + if at.v6 { 4 } else { 2 }).unwrap_or(0) {
+            0 => usize::MAX,
+            n => usize::from(n) + if at.v6 { IPV6_LEN } else { 0 },
+        };
+        if said < payload - at.l3 {
+            return Err(SegmentError::Truncated);
+        }
         let size = usize::from(o.gso_size);
         let n_segments = (frame.len() - payload).div_ceil(size).max(1);
         let flags = be16(l4, 12).unwrap_or(0);

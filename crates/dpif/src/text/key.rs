@@ -55,7 +55,7 @@ pub(super) fn write_group(
     write!(f, "{sep}{}(", group.name)?;
     let mut first = true;
     for item in group.items {
-        let m = (item.get)(mask);
+        let m = (item.get)(mask) & item.all_ones();
         if m == 0 && !verbose {
             continue;
         }
