@@ -22,14 +22,16 @@ pub fn read_tables(r: &mut Reader<'_>, v: Version) -> Result<Vec<TableStats>> {
             Version::Of11 => {
                 r.skip(7)?;
                 t.name = r.text(32)?;
-                r.skip(28)?;
+                // Capabilities: wildcards, match, instructions, two of actions, config.
+                r.skip(6 * 4)?;
                 t.max_entries = r.u32()?;
             }
             Version::Of12 => {
                 r.skip(7)?;
                 t.name = r.text(32)?;
-                r.skip(16 + 4 * 4 + 32)?;
-                r.skip(4 + 4)?;
+                // Capabilities: match, wildcards; two of actions, two of set-field, two of
+                // metadata; instructions, config.
+                r.skip(2 * 8 + 2 * 4 + 4 * 8 + 2 * 4)?;
                 t.max_entries = r.u32()?;
             }
             _ => r.skip(3)?,
@@ -53,13 +55,13 @@ pub fn write_table(out: &mut Vec<u8>, t: &TableStats, v: Version) {
         Version::Of11 => {
             out.zeros(7);
             out.text(&t.name, 32);
-            out.zeros(28);
+            out.zeros(6 * 4);
             out.put32(t.max_entries);
         }
         Version::Of12 => {
             out.zeros(7);
             out.text(&t.name, 32);
-            out.zeros(16 + 4 * 4 + 32 + 4 + 4);
+            out.zeros(2 * 8 + 2 * 4 + 4 * 8 + 2 * 4);
             out.put32(t.max_entries);
         }
         _ => out.zeros(3),
@@ -214,4 +216,30 @@ pub fn write_table_desc(out: &mut Vec<u8>, t: &TableDesc) {
     put_props(out, t.eviction_flags, t.vacancy);
     let len = out.len() - start;
     out.set16(start, len as u16);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of `struct ofp_table_stats` in each version's specification.
+    #[test]
+    fn table_counters_have_the_size_of_their_version() {
+        let t = TableStats {
+            table: TableId(3),
+            active: 7,
+            lookup: 8,
+            matched: 9,
+            ..TableStats::default()
+        };
+        let sizes = [64, 88, 128, 24, 24, 24];
+        for (v, size) in Version::ALL.into_iter().zip(sizes) {
+            let mut out = Vec::new();
+            write_table(&mut out, &t, v);
+            assert_eq!(out.len(), size, "{v}");
+            let read = read_tables(&mut Reader::new(&out, 0), v).unwrap();
+            let told = |t: &TableStats| (t.table, t.active, t.lookup, t.matched);
+            assert_eq!(read.iter().map(told).collect::<Vec<_>>(), [told(&t)], "{v}");
+        }
+    }
 }
