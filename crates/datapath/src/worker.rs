@@ -1,8 +1,9 @@
 //! A worker: receive queues, the engine, and the loop of its thread.
 //!
 //! The loop takes one batch from each ready queue in turn, so a flooding port gets no more than
-//! its share. After work it looks again for a while (`spin`) before it sleeps in `epoll_wait`
-//! without a limit; commands ring a bell that ends the sleep.
+//! its share. Without work it looks again for a while, up to `spin` and only if that paid lately
+//! ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring a bell that ends
+//! the sleep.
 //!
 //! A queue whose device is gone is let go and reported. One that the kernel calls readable again
 //! and again without there being anything to read is treated the same, so nothing spins for ever.
@@ -13,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use base::{DpPort, Instant};
-use netdev::poll::{Poller, Waker};
+use netdev::poll::{Poller, Spin, Waker};
 use netdev::{BATCH, PortState, RxDrop, RxQueue, TxQueue};
 
 use crate::engine::Engine;
@@ -139,8 +140,9 @@ impl Worker {
 
     /// The loop of a worker's thread.
     pub(crate) fn run(&mut self) {
-        let mut last_work = std::time::Instant::now();
-        let mut last_sweep = last_work;
+        let mut last_sweep = std::time::Instant::now();
+        let mut spin_max = self.spin.load(Relaxed);
+        let mut spin = Spin::new(Duration::from_nanos(spin_max));
         loop {
             if !self.obey() {
                 return;
@@ -149,25 +151,23 @@ impl Worker {
                 self.engine.sweep();
                 last_sweep = std::time::Instant::now();
             }
-            let spin = Duration::from_nanos(self.spin.load(Relaxed));
-            let timeout = if last_work.elapsed() < spin {
-                Some(Duration::ZERO)
-            } else {
-                self.engine.stats().sleeps.add(1);
-                match (self.n_no_fd, self.engine.sweep_is_due()) {
-                    (0, false) => None,
-                    (0, true) => Some(SWEEP_EVERY),
-                    _ => Some(NO_FD_SLEEP),
-                }
+            let wanted = self.spin.load(Relaxed);
+            if wanted != spin_max {
+                (spin_max, spin) = (wanted, Spin::new(Duration::from_nanos(wanted)));
+            }
+            let timeout = match (self.n_no_fd, self.engine.sweep_is_due()) {
+                (0, false) => None,
+                (0, true) => Some(SWEEP_EVERY),
+                _ => Some(NO_FD_SLEEP),
             };
-            if self.poller.wait(timeout, &mut self.ready).is_err() {
+            match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready) {
+                Ok(slept) => self.engine.stats().sleeps.add(u64::from(slept)),
                 // Only a broken descriptor set can fail here; do not spin on it.
-                std::thread::sleep(NO_FD_SLEEP);
+                Err(_) => std::thread::sleep(NO_FD_SLEEP),
             }
             let begin = std::time::Instant::now();
             if self.poll_guarded() > 0 {
-                last_work = std::time::Instant::now();
-                self.engine.stats().busy_ns.add((last_work - begin).as_nanos() as u64);
+                self.engine.stats().busy_ns.add(begin.elapsed().as_nanos() as u64);
             } else {
                 self.engine.stats().idle_polls.add(1);
             }

@@ -113,18 +113,18 @@ impl Poller {
         Ok(rung || !ready.is_empty())
     }
 
-    /// As [`Poller::wait`], but looks for a while before it sleeps.
+    /// As [`Poller::wait`], but looks for a while before it sleeps. Returns whether it slept.
     pub fn wait_spinning(
         &self,
         spin: &mut Spin,
         timeout: Option<Duration>,
         ready: &mut Vec<u64>,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         let start = Instant::now();
         let limit = timeout.map_or(spin.now, |t| spin.now.min(t));
         loop {
             if self.look(Some(Duration::ZERO), ready)? {
-                return Ok(());
+                return Ok(false);
             }
             if start.elapsed() >= limit {
                 break;
@@ -132,11 +132,11 @@ impl Poller {
             std::hint::spin_loop();
         }
         if timeout.is_some_and(|t| t <= limit) {
-            return Ok(());
+            return Ok(false);
         }
         self.wait(timeout, ready)?;
         spin.waited(start.elapsed());
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -175,9 +175,10 @@ mod tests {
         let mut spin = Spin { now: Duration::from_micros(50), max: Duration::from_micros(50) };
         p.waker().wake();
         let mut ready = Vec::new();
-        p.wait_spinning(&mut spin, Some(Duration::ZERO), &mut ready).unwrap();
+        assert!(!p.wait_spinning(&mut spin, Some(Duration::ZERO), &mut ready).unwrap());
         p.waker().wake();
-        p.wait_spinning(&mut spin, Some(Duration::from_secs(3600)), &mut ready).unwrap();
+        assert!(!p.wait_spinning(&mut spin, Some(Duration::from_secs(3600)), &mut ready).unwrap());
+        assert!(p.wait_spinning(&mut spin, Some(Duration::from_millis(1)), &mut ready).unwrap());
         assert!(ready.is_empty());
     }
 
