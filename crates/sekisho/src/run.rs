@@ -11,6 +11,7 @@ use crate::getopt::{Arg, Opt, Order, parse};
 const OPTIONS: &[Opt<char>] = &[
     Opt { long: "rundir", short: None, arg: Arg::Required, id: 'r' },
     Opt { long: "db", short: None, arg: Arg::Required, id: 'd' },
+    Opt { long: "ovsdb", short: None, arg: Arg::Required, id: 'o' },
     Opt { long: "log-file", short: None, arg: Arg::Optional, id: 'l' },
     Opt { long: "verbose", short: Some('v'), arg: Arg::Optional, id: 'v' },
     Opt { long: "help", short: Some('h'), arg: Arg::None, id: 'h' },
@@ -24,6 +25,7 @@ Options:
       --rundir=DIR      sockets and pid files (default: $OVS_RUNDIR, else /var/run/openvswitch)
       --db=FILE         database, created if absent (default: $OVS_DBDIR/conf.db,
                         else /etc/openvswitch/conf.db)
+      --ovsdb=REMOTE    obey the database server at unix:PATH or tcp:HOST[:PORT] and run none
       --log-file[=FILE] also log to FILE (default: $OVS_LOGDIR/ovs-vswitchd.log)
   -v, --verbose[=SPEC]  log levels, as \"sekisho appctl vlog/set SPEC\"
   -h, --help            print this
@@ -54,6 +56,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let options = Options {
         rundir: value('r').map_or_else(rundir, PathBuf::from),
         db: value('d').map_or_else(|| dbdir.join("conf.db"), PathBuf::from),
+        ovsdb: value('o'),
         log_file,
         verbose: verbose.map(|o| o.value.clone().unwrap_or_else(|| "dbg".to_owned())).collect(),
     };

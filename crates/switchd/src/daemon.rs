@@ -28,12 +28,15 @@ use crate::config::{self, Config};
 use crate::connlog::ConnLog;
 use crate::control;
 use crate::coverage::{Counter, Coverage};
+use crate::database::Db;
 use crate::dbhost::{self, DbHost};
 use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
+use crate::remote::{OVSDB_PORT, Remote};
+use crate::remotedb::{self, RemoteDb};
 use crate::status;
 use crate::vlog;
 use crate::world::World;
@@ -56,8 +59,10 @@ const CT_EVENTS: usize = 4096;
 pub struct Options {
     /// Where sockets and pid files are.
     pub rundir: PathBuf,
-    /// The database file; created if absent.
+    /// The database file of the embedded server; created if absent.
     pub db: PathBuf,
+    /// A database server elsewhere to obey instead (`unix:PATH`, `tcp:HOST[:PORT]`).
+    pub ovsdb: Option<String>,
     /// Log file.
     pub log_file: Option<PathBuf>,
     /// Log levels, as `vlog/set` takes them.
@@ -97,7 +102,7 @@ pub struct Daemon {
     /// The datapath.
     pub dp: Arc<Datapath>,
     /// The database.
-    pub db: Rc<RefCell<DbHost>>,
+    pub db: Db,
     /// What runs.
     pub rec: Reconciler,
     /// OpenFlow connections.
@@ -107,7 +112,7 @@ pub struct Daemon {
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
     /// OVSDB clients of the Manager table.
-    pub managers: Rc<RefCell<Managers>>,
+    pub managers: Option<Rc<RefCell<Managers>>>,
     /// The configuration as last read.
     pub config: Config,
     /// Where sockets are.
@@ -149,13 +154,11 @@ pub fn run(options: &Options) -> Result<(), StartError> {
 
 async fn start(options: &Options) -> Result<(), StartError> {
     let rundir = &options.rundir;
-    let _pids = [
-        PidFile::create(&rundir.join("ovs-vswitchd.pid"))?,
-        PidFile::create(&rundir.join("ovsdb-server.pid"))?,
-    ];
+    let _pid = PidFile::create(&rundir.join("ovs-vswitchd.pid"))?;
+    let server_pid = || PidFile::create(&rundir.join("ovsdb-server.pid"));
+    let _server_pid = options.ovsdb.is_none().then(server_pid).transpose()?;
     let clock = Clock::default();
-    let db = DbHost::open(&options.db, clock.clone()).map_err(StartError::Database)?;
-    let db = Rc::new(RefCell::new(db));
+    let db = open_database(options, &clock)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
     let world = Arc::new(World::new(secret));
     let (failed, mut failures) = mpsc::unbounded_channel();
@@ -177,11 +180,11 @@ async fn start(options: &Options) -> Result<(), StartError> {
             clock,
             world: Arc::clone(&world),
             dp,
-            db: Rc::clone(&db),
+            db: db.clone(),
             rec,
             connections: Connections::new(me.clone()),
             coverage: Coverage::default(),
-            managers: Managers::new(Rc::clone(&db)),
+            managers: db.host().map(|host| Managers::new(Rc::clone(host))),
             connlog: ConnLog::default(),
             config: Config::default(),
             rundir: rundir.clone(),
@@ -193,28 +196,30 @@ async fn start(options: &Options) -> Result<(), StartError> {
 
     // Bridges of an earlier run come up before anybody can ask about them.
     let mut links = watch_links()?;
-    db.borrow_mut().take_changes();
-    reconfigure(&daemon);
-    let sockets = Sockets::open(rundir)?;
-    tokio::task::spawn_local(dbhost::serve(sockets.db, Rc::clone(&db)));
-    tokio::task::spawn_local(dbhost::timers(Rc::clone(&db)));
-    tokio::task::spawn_local(control::serve(
-        sockets.vswitchd,
-        Rc::clone(&daemon),
-        commands::SWITCH,
-    ));
-    tokio::task::spawn_local(control::serve(sockets.ovsdb, Rc::clone(&daemon), commands::DATABASE));
+    if db.take_changes() {
+        reconfigure(&daemon);
+    }
+    let mut sockets = Sockets::default();
+    if let Some(host) = db.host() {
+        let listener = sockets.open(rundir.join("db.sock"))?;
+        tokio::task::spawn_local(dbhost::serve(listener, Rc::clone(host)));
+        tokio::task::spawn_local(dbhost::timers(Rc::clone(host)));
+        let listener = sockets.open(control_socket(rundir, "ovsdb-server"))?;
+        let daemon = Rc::clone(&daemon);
+        tokio::task::spawn_local(control::serve(listener, daemon, commands::DATABASE));
+    }
+    let listener = sockets.open(control_socket(rundir, "ovs-vswitchd"))?;
+    tokio::task::spawn_local(control::serve(listener, Rc::clone(&daemon), commands::SWITCH));
 
     let end = |kind| signal(kind).map_err(|e| StartError::Io("cannot handle signals".into(), e));
     let (mut term, mut int) = (end(SignalKind::terminate())?, end(SignalKind::interrupt())?);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let changed = db.borrow().changed();
+    let changed = db.changed();
     loop {
         tokio::select! {
             () = changed.notified() => {
-                let news = !db.borrow_mut().take_changes().is_empty();
-                if news {
+                if db.take_changes() {
                     reconfigure(&daemon);
                 }
             }
@@ -268,26 +273,39 @@ fn watch_links() -> Result<mpsc::UnboundedReceiver<Vec<LinkEvent>>, StartError> 
     Ok(receiver)
 }
 
+/// The database that the options name.
+fn open_database(options: &Options, clock: &Clock) -> Result<Db, StartError> {
+    let Some(target) = &options.ovsdb else {
+        let host = DbHost::open(&options.db, clock.clone()).map_err(StartError::Database)?;
+        return Ok(Db::Embedded(Rc::new(RefCell::new(host))));
+    };
+    let remote =
+        Remote::parse(target, OVSDB_PORT).map_err(|e| StartError::Database(e.to_string()))?;
+    if remote.is_passive() || matches!(remote, Remote::Tls { .. }) {
+        let text = format!("{target}: the database must be at unix:PATH or tcp:HOST[:PORT]");
+        return Err(StartError::Database(text));
+    }
+    let db = Rc::new(RefCell::new(RemoteDb::default()));
+    tokio::task::spawn_local(remotedb::follow(remote, target.clone(), Rc::clone(&db)));
+    Ok(Db::Remote(db))
+}
+
+fn control_socket(rundir: &Path, program: &str) -> PathBuf {
+    rundir.join(format!("{program}.{}.ctl", std::process::id()))
+}
+
+/// Sockets that go with the daemon.
+#[derive(Default)]
 struct Sockets {
-    db: UnixListener,
-    vswitchd: UnixListener,
-    ovsdb: UnixListener,
-    paths: [PathBuf; 3],
+    paths: Vec<PathBuf>,
 }
 
 impl Sockets {
-    fn open(rundir: &Path) -> Result<Sockets, StartError> {
-        let pid = std::process::id();
-        let paths = [
-            rundir.join("db.sock"),
-            rundir.join(format!("ovs-vswitchd.{pid}.ctl")),
-            rundir.join(format!("ovsdb-server.{pid}.ctl")),
-        ];
-        let open = |i: usize| {
-            control::listen(&paths[i])
-                .map_err(|e| StartError::Io(paths[i].display().to_string(), e))
-        };
-        Ok(Sockets { db: open(0)?, vswitchd: open(1)?, ovsdb: open(2)?, paths: paths.clone() })
+    fn open(&mut self, path: PathBuf) -> Result<UnixListener, StartError> {
+        let listener =
+            control::listen(&path).map_err(|e| StartError::Io(path.display().to_string(), e))?;
+        self.paths.push(path);
+        Ok(listener)
     }
 }
 
@@ -302,10 +320,8 @@ fn random_key() -> io::Result<HashKey> {
 fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     let mut d = daemon.borrow_mut();
     let now = d.clock.now();
-    let mut config = {
-        let db = d.db.borrow();
-        db.db().map(|db| config::read(db.data())).unwrap_or_default()
-    };
+    // Without a database what runs goes on.
+    let Some(mut config) = d.db.with(config::read) else { return };
     config.forbid_sockets(&d.rundir);
     for text in config.complaints.iter().filter(|c| !d.config.complaints.contains(c)) {
         log!(Warn, Bridge, "{text}");
@@ -328,7 +344,9 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
         d.connections.configure(name, bridge, now);
     }
     d.openflow_tick(now);
-    d.managers.borrow_mut().configure(&d.config.managers, now);
+    if let Some(managers) = &d.managers {
+        managers.borrow_mut().configure(&d.config.managers, now);
+    }
     d.deliver_events();
     d.write_status();
 }
@@ -336,45 +354,31 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
 impl Daemon {
     /// Writes to the database what is news.
     pub fn write_status(&mut self) {
-        let ops = {
-            let db = self.db.borrow();
-            let Some(db) = db.db() else { return };
-            status::operations(db.data(), &self.config, &self.rec)
-        };
-        self.write(&ops);
+        let ops = self.db.with(|data| status::operations(data, &self.config, &self.rec));
+        self.write(&ops.unwrap_or_default());
     }
 
     /// Tells the Controller table how its controllers are.
     pub(crate) fn write_controllers(&self, now: Instant) {
-        let ops = {
-            let db = self.db.borrow();
-            let Some(db) = db.db() else { return };
-            status::controllers(db.data(), self.connections.controllers(now))
-        };
-        self.write(&ops);
+        let ops = self.db.with(|data| status::controllers(data, self.connections.controllers(now)));
+        self.write(&ops.unwrap_or_default());
     }
 
     fn write_managers(&self, now: Instant) {
-        let ops = {
-            let db = self.db.borrow();
-            let Some(db) = db.db() else { return };
-            status::managers(db.data(), self.managers.borrow().status(now))
-        };
-        self.write(&ops);
+        let Some(managers) = &self.managers else { return };
+        let ops = self.db.with(|data| status::managers(data, managers.borrow().status(now)));
+        self.write(&ops.unwrap_or_default());
     }
 
     fn write_statistics(&mut self) {
-        let ops = {
-            let db = self.db.borrow();
-            let Some(db) = db.db() else { return };
-            status::statistics(db.data(), &mut self.rec)
-        };
-        self.write(&ops);
+        let rec = &mut self.rec;
+        let ops = self.db.with(|data| status::statistics(data, rec));
+        self.write(&ops.unwrap_or_default());
     }
 
     fn write(&self, ops: &[serde_json::Value]) {
         if !ops.is_empty()
-            && let Err(e) = self.db.borrow_mut().transact(ops)
+            && let Err(e) = self.db.transact(ops)
         {
             log!(Warn, Bridge, "cannot write status to the database: {e}");
         }
@@ -464,7 +468,7 @@ impl Daemon {
         }
         self.conntrack_tick(now);
         self.openflow_tick(now);
-        let news = self.managers.borrow_mut().tick(now);
+        let news = self.managers.as_ref().is_some_and(|m| m.borrow_mut().tick(now));
         if news {
             self.write_managers(now);
         }

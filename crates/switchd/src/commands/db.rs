@@ -17,11 +17,14 @@ fn compact(d: &mut Daemon, args: &[String]) -> Answer {
     {
         return Err(format!("{name}: unknown database")).into();
     }
-    d.db.borrow_mut().compact().map(|()| String::new()).into()
+    // These commands are those of the embedded server's socket.
+    let Some(host) = d.db.host() else { return Err("no database here".to_owned()).into() };
+    host.borrow_mut().compact().map(|()| String::new()).into()
 }
 
 fn list_dbs(d: &mut Daemon, _: &[String]) -> Answer {
-    let db = d.db.borrow();
+    let Some(host) = d.db.host() else { return Ok(String::new()).into() };
+    let db = host.borrow();
     Ok(db.server().db_names().map(|n| format!("{n}\n")).collect()).into()
 }
 
