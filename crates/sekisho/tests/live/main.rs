@@ -11,6 +11,7 @@ mod bad_clients;
 mod controllers;
 mod demo;
 mod devices;
+mod external_database;
 mod kill_nine;
 mod monitor;
 mod ports;
