@@ -5,6 +5,7 @@
 //! that whatever else the machine does hits all of them alike; what counts are the medians and
 //! their ratios. `bench/README.md` explains how to read them.
 
+mod connections;
 mod report;
 
 use std::time::{Duration, SystemTime};
@@ -57,6 +58,15 @@ impl Options {
 }
 
 fn main() -> Result<()> {
+    // The ends of the connection benchmark are this program again, in the machines' namespaces.
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve-connections", ip] => return connections::serve(ip),
+        ["make-connections", ip, milliseconds] => {
+            return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));
+        }
+        _ => {}
+    }
     let options = Options::parse(std::env::args().skip(1))?;
     let _turn = need::turn("cpu")?;
     let mut report = Report::default();
@@ -78,6 +88,11 @@ fn main() -> Result<()> {
     }
     println!("\n{report}");
     Ok(())
+}
+
+/// This program.
+fn own_path() -> Result<String> {
+    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
 }
 
 /// The switch's binary: `$SEKISHO`, or the one built beside this program.
@@ -177,15 +192,15 @@ impl<'a> Rig<'a> {
             sut.load_policy(tools(), POLICY_IP)?;
         }
         let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
-        let mut drain = two.spawn(&[&peer::path()?, "drain", "7000"])?;
-        drain.wait_for("listens", |out| out.contains("listening"))?;
+        let mut server = two.spawn(&[&own_path()?, "serve-connections", Vm::Two.ip()])?;
+        server.wait_for("listens", |out| out.contains("listening"))?;
         let mut iperf = two.spawn(&["iperf3", "-s", "--forceflush"])?;
         iperf.wait_for("listens", |out| out.contains("listening"))?;
         ensure!(story.ping(Vm::One, 2)?, "vm1 does not reach vm2");
         if system != System::Direct {
             ensure!(!story.ping(Vm::Two, 1)?, "the policy is not in force");
         }
-        Ok(Rig { system, one, _servers: [drain, iperf], _sut: sut })
+        Ok(Rig { system, one, _servers: [server, iperf], _sut: sut })
     }
 
     /// One sample of each metric.
@@ -206,7 +221,7 @@ impl<'a> Rig<'a> {
         report.add(self.system, Metric::Rtt, average.parse::<f64>()? * 1e3);
 
         let milliseconds = (options.seconds * 1000).to_string();
-        let argv = [&peer::path()?, "rate", to, "7000", "32", &milliseconds];
+        let argv = [&own_path()?, "make-connections", to, &milliseconds];
         let rate = self.one.run_within(&argv, within)?.ok()?;
         let (rate, failed) = rate.trim().split_once(' ').context("no rate")?;
         report.add(self.system, Metric::Connections, rate.parse()?);

@@ -1,8 +1,9 @@
 //! The network program of the tests: plays client and server in a namespace or a guest.
 //!
 //! On `std` alone, so that `rustc` makes a static program of it (`testkit/peer/main.rs`) in a second
-//! that also runs in an initramfs; `sekisho demo` carries it inside. Times are milliseconds; every client prints one line and ends with status
-//! 0 if it got its answer, 1 if not, 2 for a wrong command line.
+//! that also runs in an initramfs; `sekisho demo` carries it inside. Times are milliseconds; every
+//! client prints one line and ends with status 0 if it got its answer, 1 if not, 2 for a wrong
+//! command line.
 //!
 //! ```text
 //! peer serve ADDRESS         TCP echo on 23, UDP echo on 7, DNS on 53 (each A query -> ADDRESS)
@@ -12,18 +13,14 @@
 //! peer dns IP NAME MS        ask for NAME, print the address
 //! peer sink PORT             take one connection, read it to its end: `received BYTES HASH`
 //! peer send IP PORT BYTES    send that many pseudo-random bytes: `sent BYTES HASH`
-//! peer drain PORT            take connections for ever, read each to its end, close it
 //! peer stream IP PORT MS     send as fast as possible for MS: `BITS_PER_SECOND`
-//! peer rate IP PORT N MS     N threads connect and close for MS: `CONNECTIONS_PER_SECOND FAILED`
 //! peer first IP MS           ask UDP echo every millisecond until it answers: when it did, in
 //!                            microseconds of Unix time
 //! ```
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::exit;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,9 +35,7 @@ pub fn run(argv: &[String]) -> u8 {
         ["dns", ip, name, ms] => dns(to(ip, "53"), name, millis(ms)),
         ["sink", port] => sink(parse(port)),
         ["send", ip, port, bytes] => send(to(ip, port), parse(bytes)),
-        ["drain", port] => drain(parse(port)),
         ["stream", ip, port, ms] => stream(to(ip, port), millis(ms)),
-        ["rate", ip, port, n, ms] => rate(to(ip, port), parse(n), millis(ms)),
         ["first", ip, ms] => first(to(ip, "7"), millis(ms)),
         _ => {
             eprintln!("peer: wrong command line: {words:?}");
@@ -159,26 +154,6 @@ fn sink(port: u16) -> Result<()> {
     Ok(())
 }
 
-fn drain(port: u16) -> Result<()> {
-    let listener = Arc::new(TcpListener::bind(&any(port)[..])?);
-    println!("listening");
-    let workers: Vec<_> = (0..16)
-        .map(|_| {
-            let listener = Arc::clone(&listener);
-            thread::spawn(move || {
-                let mut chunk = vec![0; 1 << 18];
-                for mut stream in listener.incoming().flatten() {
-                    while let Ok(1..) = stream.read(&mut chunk) {}
-                }
-            })
-        })
-        .collect();
-    for worker in workers {
-        let _ = worker.join();
-    }
-    Ok(())
-}
-
 // ---- clients ----------------------------------------------------------------------------------
 
 fn tcp(to: SocketAddr, patience: Duration, hold: Duration) -> Result<()> {
@@ -276,38 +251,6 @@ fn stream(to: SocketAddr, time: Duration) -> Result<()> {
     }
     println!("{:.0}", bytes as f64 * 8.0 / begin.elapsed().as_secs_f64());
     Ok(())
-}
-
-fn rate(to: SocketAddr, threads: usize, time: Duration) -> Result<()> {
-    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-    let begin = Instant::now();
-    let workers: Vec<_> = (0..threads)
-        .map(|_| {
-            let counts = Arc::clone(&counts);
-            thread::spawn(move || {
-                while begin.elapsed() < time {
-                    let failed = open_and_close(to).is_err();
-                    counts[usize::from(failed)].fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    for worker in workers {
-        let _ = worker.join();
-    }
-    let [good, bad] = [0, 1].map(|i| counts[i].load(Ordering::Relaxed));
-    println!("{:.0} {bad}", good as f64 / begin.elapsed().as_secs_f64());
-    Ok(())
-}
-
-/// A connection from its first packet to its last. Waiting for the server's end keeps what is in
-/// flight below the backlog of its listener.
-fn open_and_close(to: SocketAddr) -> Result<()> {
-    let patience = Duration::from_secs(1);
-    let mut stream = TcpStream::connect_timeout(&to, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.shutdown(Shutdown::Write)?;
-    stream.read(&mut [0]).map(drop)
 }
 
 // ---- FNV-1a -----------------------------------------------------------------------------------
