@@ -205,6 +205,49 @@ mod tests {
     }
 
     #[test]
+    fn tcp_is_cut_to_the_mtu_of_the_port() {
+        // With metadata the device cuts it, at the size that fits here.
+        let (port, h) = Dummy::new("d0", 1000);
+        let mut tagged = large();
+        tagged.insert(12, 4);
+        tagged.frame_mut()[12..14].copy_from_slice(&[0x81, 0]);
+        tagged.offload.csum_start += 4;
+        assert_eq!(port.open_tx().unwrap().send(&[&large(), &tagged]), 2);
+        for (len, hdr_len) in [(3054, 54), (3058, 58)] {
+            let got = h.take().unwrap();
+            let o = got.offload;
+            assert_eq!((got.len(), o.gso_size, o.hdr_len, o.needs_csum), (len, 960, hdr_len, true));
+        }
+
+        // Without, or with a checksum that is complete, it is cut in software.
+        let mut jumbo = large();
+        jumbo.offload = Offload::default();
+        for dummy in [Dummy::new, Dummy::without_offloads] {
+            let (port, h) = dummy("d1", 1000);
+            assert_eq!(port.open_tx().unwrap().send(&[&jumbo]), 4);
+            assert_eq!(lengths(&h), [1014, 1014, 1014, 174]);
+            assert_eq!(port.state().counters().tx_segmented, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_tcp_is_refused_when_too_long() {
+        let (port, h) = Dummy::new("d0", 1000);
+        let mut udp = large();
+        udp.offload = Offload::default();
+        udp.frame_mut()[23] = 17;
+        let mut syn = large();
+        syn.offload = Offload::default();
+        syn.frame_mut()[47] = 2;
+        let mut fragment = large();
+        fragment.offload = Offload::default();
+        fragment.frame_mut()[20] = 0x20;
+        assert_eq!(port.open_tx().unwrap().send(&[&udp, &syn, &fragment]), 0);
+        assert!(h.take().is_none());
+        assert_eq!(port.state().counters().tx_drop(TxDrop::TooBig), 3);
+    }
+
+    #[test]
     fn losses_have_their_reasons() {
         let (port, h) = Dummy::without_offloads("d0", 1300);
         let mut tx = port.open_tx().unwrap();

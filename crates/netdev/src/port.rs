@@ -80,19 +80,19 @@ pub trait Port: Send + fmt::Debug {
     }
 }
 
-/// A frame that is too long for the MTU and will not be segmented on its way. Up to two VLAN
-/// tags are free.
+/// A frame that is too long for the MTU and will not be segmented on its way.
 pub(crate) fn exceeds_mtu(pkt: &PacketBuf, mtu: u32) -> bool {
+    mtu != 0 && !pkt.offload.is_gso() && pkt.len() > frame_limit(pkt, mtu)
+}
+
+/// Bytes that a frame like `pkt` may have on a link of `mtu`. Up to two VLAN tags are free.
+pub(crate) fn frame_limit(pkt: &PacketBuf, mtu: u32) -> usize {
     use packet::header::{ETH_LEN, VLAN_LEN, be16, ethertype};
-    let limit = mtu as usize + ETH_LEN;
-    if mtu == 0 || pkt.len() <= limit || pkt.offload.is_gso() {
-        return false;
-    }
     let is_tag = |at| matches!(be16(pkt.frame(), at), Some(ethertype::VLAN | ethertype::QINQ));
     let tags = match (is_tag(12), is_tag(16)) {
         (true, true) => 2,
         (true, false) => 1,
         _ => 0,
     };
-    pkt.len() > limit + tags * VLAN_LEN
+    mtu as usize + ETH_LEN + tags * VLAN_LEN
 }

@@ -4,16 +4,23 @@
 //! which that header cannot express); a device without takes only finished frames. Frames that
 //! are fine as they are go out untouched and uncopied, in runs as long as possible; the others
 //! are completed or cut into a pool of buffers that is reused. Order is kept.
+//!
+//! TCP whose frames would be longer than the device's MTU is cut shorter, so that it works between
+//! devices of different MTUs: nobody on the way could tell the sender. What else is too long goes
+//! to the device as it is, which refuses it.
 
 use packet::PacketBuf;
-use packet::segment::{Segments, finish_checksum, needs_crc};
+use packet::segment::{Segments, cut_to, finish_checksum, longest_frame, needs_crc};
 
+use crate::port::frame_limit;
 use crate::{BATCH, PortState, TxDrop};
 
 /// The pool of one sending half.
 #[derive(Debug, Default)]
 pub(crate) struct Softener {
     pool: Vec<PacketBuf>,
+    /// A packet with other metadata than it came with.
+    shorter: Option<PacketBuf>,
 }
 
 impl Softener {
@@ -27,8 +34,14 @@ impl Softener {
         state: &PortState,
         mut out: impl FnMut(&[&PacketBuf]),
     ) {
+        let mtu = state.mtu();
         let fine = |p: &PacketBuf| {
-            if vnet { !needs_crc(&p.offload) } else { !p.offload.needs_csum && !p.offload.is_gso() }
+            let taken = if vnet {
+                !needs_crc(&p.offload)
+            } else {
+                !p.offload.needs_csum && !p.offload.is_gso()
+            };
+            taken && fits(p, mtu)
         };
         let mut rest = pkts;
         while !rest.is_empty() {
@@ -36,17 +49,44 @@ impl Softener {
             let (whole, after) = rest.split_at(run);
             whole.chunks(BATCH).for_each(&mut out);
             let Some((odd, after)) = after.split_first() else { break };
-            self.soften(odd, state, &mut out);
+            self.soften(vnet, odd, state, &mut out);
             rest = after;
         }
     }
 
     #[cold]
-    fn soften(&mut self, pkt: &PacketBuf, state: &PortState, out: &mut impl FnMut(&[&PacketBuf])) {
+    fn soften(
+        &mut self,
+        vnet: bool,
+        pkt: &PacketBuf,
+        state: &PortState,
+        out: &mut impl FnMut(&[&PacketBuf]),
+    ) {
         if self.pool.is_empty() {
             self.pool.resize_with(BATCH, || PacketBuf::with_capacity(2048));
         }
+        let mtu = state.mtu();
+        let cut = if fits(pkt, mtu) { None } else { cut_to(pkt, frame_limit(pkt, mtu)) };
+        let pkt = match cut {
+            Some(offload) => {
+                let room = || PacketBuf::with_capacity(pkt.len());
+                let shorter = self.shorter.get_or_insert_with(room);
+                shorter.copy_from(pkt);
+                shorter.offload = offload;
+                shorter
+            }
+            None => pkt,
+        };
+        // The kernel cuts only what has its checksum left to do.
+        if vnet && !needs_crc(&pkt.offload) && (cut.is_none() || pkt.offload.needs_csum) {
+            out(&[pkt]);
+            return;
+        }
         if !pkt.offload.is_gso() {
+            if !pkt.offload.needs_csum {
+                out(&[pkt]);
+                return;
+            }
             let whole = &mut self.pool[0];
             whole.copy_from(pkt);
             match finish_checksum(whole) {
@@ -69,4 +109,12 @@ impl Softener {
             out(&refs[..n]);
         }
     }
+}
+
+/// Whether each frame that `pkt` becomes is within the MTU, which is 0 for no limit.
+#[inline]
+fn fits(pkt: &PacketBuf, mtu: u32) -> bool {
+    mtu == 0
+        || pkt.len() <= mtu as usize + packet::header::ETH_LEN
+        || longest_frame(pkt) <= frame_limit(pkt, mtu)
 }

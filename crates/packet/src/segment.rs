@@ -157,6 +157,47 @@ impl Layout {
     }
 }
 
+/// Bytes of the longest frame that a large TCP packet becomes, as far as its metadata tells;
+/// the frame's own length for any other packet.
+#[inline]
+pub fn longest_frame(pkt: &PacketBuf) -> usize {
+    let o = &pkt.offload;
+    if !matches!(o.gso_type, GsoType::TcpV4 | GsoType::TcpV6) {
+        return pkt.len();
+    }
+    let l4 = if o.needs_csum { Some(usize::from(o.csum_start)) } else { pkt.l4() };
+    let data_offset = |l4: usize| pkt.frame().get(l4 + 12).map(|b| usize::from(b >> 4) * 4);
+    match l4.and_then(|l4| Some(l4 + data_offset(l4)?)) {
+        Some(payload) => pkt.len().min(payload + usize::from(o.gso_size)),
+        None => pkt.len(),
+    }
+}
+
+/// The metadata that lets a TCP packet be cut into frames of at most `room` bytes; `None` if it
+/// cannot be: not TCP, a fragment, no payload, or headers that leave no room.
+///
+/// Cutting TCP changes no byte that an end sees, so it stands in for the fragmentation that a
+/// switch cannot ask a sender for.
+pub fn cut_to(pkt: &PacketBuf, room: usize) -> Option<Offload> {
+    let frame = pkt.frame();
+    let at = Layout::of(frame).ok()?;
+    let flags = be16(frame, at.l4 + 12)?;
+    let payload = at.l4 + usize::from(flags >> 12) * 4;
+    let unable = flags & (tcp_flag::SYN | tcp_flag::RST | tcp_flag::URG) != 0;
+    if at.proto != ipproto::TCP || at.fragment || unable || payload < at.l4 + TCP_LEN {
+        return None;
+    }
+    if payload >= room || payload >= frame.len() {
+        return None;
+    }
+    Some(Offload {
+        gso_type: if at.v6 { GsoType::TcpV6 } else { GsoType::TcpV4 },
+        gso_size: u16::try_from(room - payload).ok()?,
+        hdr_len: u16::try_from(payload).ok()?,
+        ..pkt.offload
+    })
+}
+
 /// The segments of a large packet, one by one.
 #[derive(Debug)]
 pub struct Segments<'a> {
