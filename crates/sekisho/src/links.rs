@@ -27,7 +27,9 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         return Err(Failure::fatal(format!("{}: not a directory", dir.display())));
     }
     let target = std::env::current_exe()?;
-    for name in APPLETS.iter().flat_map(|a| a.aliases) {
+    // What only this program itself calls by name is not for a PATH.
+    let names = APPLETS.iter().flat_map(|a| a.aliases).filter(|n| !n.starts_with("sekisho"));
+    for name in names {
         let link = dir.join(name);
         match std::fs::symlink_metadata(&link) {
             Ok(_) if std::fs::read_link(&link).is_ok_and(|t| t == target) => continue,
