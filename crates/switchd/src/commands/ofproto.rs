@@ -1,7 +1,7 @@
 //! `ofproto/…`, `bridge/…`: OpenFlow tables and what they would do.
 
 use base::OfPort;
-use flow::text::{NoPorts, PortMap, parse_exact};
+use flow::text::{PortMap, parse_exact};
 use flow::{CT_STATE_FLAGS, FlowKey, extract};
 use ofproto::Bridge;
 use packet::PacketBuf;
@@ -148,7 +148,6 @@ fn datapath_flow<'a>(
     let mut flow = FlowKey::from(key);
     flow.pkt.in_port = u32::from(port.0);
     let packet = packet.map(parse_packet).transpose()?;
-    let _ = &NoPorts;
     Ok((bridge, flow, packet))
 }
 
