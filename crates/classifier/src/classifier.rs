@@ -15,7 +15,7 @@ use crate::trie::{Trie, TrieMatch};
 pub(crate) const N_PREFIX_FIELDS: usize = 4;
 
 /// Words in which a prefix field lies.
-pub(crate) const PREFIX_WORDS: [u64; N_PREFIX_FIELDS] = [
+pub(crate) const PREFIX_WORDS: [u128; N_PREFIX_FIELDS] = [
     1 << word_of(offset_of!(PacketKey, nw_dst)),
     1 << word_of(offset_of!(PacketKey, nw_src)),
     3 << word_of(offset_of!(PacketKey, ipv6_dst)),

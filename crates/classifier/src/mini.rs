@@ -6,11 +6,11 @@ use core::fmt;
 use flow::{FLOW_WORDS, FlowKey, Match};
 
 /// Iterates over the positions of the 1-bits of a map.
-pub(crate) fn ones(mut map: u64) -> impl Iterator<Item = usize> + Clone {
+pub(crate) fn ones(mut map: u128) -> impl Iterator<Item = usize> + Clone {
     core::iter::from_fn(move || {
         let i = map.trailing_zeros() as usize;
         map &= map.wrapping_sub(1);
-        (i < 64).then_some(i)
+        (i < 128).then_some(i)
     })
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn ones(mut map: u64) -> impl Iterator<Item = usize> + Clone {
 /// then those of the key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct MiniMatch {
-    map: u64,
+    map: u128,
     words: Box<[u64]>,
 }
 

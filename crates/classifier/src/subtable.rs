@@ -76,7 +76,7 @@ struct Stage {
     /// Compact words up to which this stage hashes.
     to: usize,
     /// Words of the key that this and the earlier stages looked at.
-    map: u64,
+    map: u128,
     /// Hashes of all rules up to here, with the number of distinct keys that have each. The last stage
     /// needs none: the rules themselves are found by the whole hash.
     hashes: HashTable<(u64, u32)>,
@@ -121,7 +121,7 @@ impl<R> Subtable<R> {
             let to = words.partition_point(|w| w.position < end);
             let (from, before) = stages.last().map_or((0, 0), |s| (s.to, s.map));
             if to > from {
-                let map = if end >= 64 { map } else { map & ((1 << end) - 1) };
+                let map = map & ((1 << end) - 1);
                 let in_stage = |f: &usize| plens[*f] > 0 && PREFIX_WORDS[*f] & map & !before != 0;
                 let prefix_fields =
                     (0..N_PREFIX_FIELDS).filter(in_stage).fold(0, |m, f| m | 1 << f);

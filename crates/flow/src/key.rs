@@ -10,6 +10,8 @@ use core::ops::{BitAnd, BitOrAssign};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use crate::tun_metadata::TunMetadata;
+
 /// Set in [`VlanTag::tci`] when there is a tag (the CFI bit's place).
 pub const VLAN_PRESENT: u16 = 0x1000;
 
@@ -218,8 +220,8 @@ pub const PACKET_WORDS: usize = size_of::<PacketKey>() / 8;
 /// Words of a [`FlowKey`].
 pub const FLOW_WORDS: usize = size_of::<FlowKey>() / 8;
 
-// One u64 can tell which words of a key are in use.
-const _: () = assert!(FLOW_WORDS <= 64);
+// One u128 can tell which words of a key are in use.
+const _: () = assert!(FLOW_WORDS <= 128);
 
 /// What OpenFlow tables match: the packet and its pipeline state.
 #[repr(C)]
@@ -236,6 +238,8 @@ pub struct FlowKey {
     pub actset_output: u32,
     /// Registers.
     pub regs: [u32; 32],
+    /// Options of the tunnel header. The datapath's key has no room for them.
+    pub tun_metadata: TunMetadata,
     /// The packet.
     pub pkt: PacketKey,
 }
@@ -265,8 +269,8 @@ macro_rules! words {
 
             /// Bit `i` is set when word `i` is not zero.
             #[inline]
-            pub fn map(&self) -> u64 {
-                self.words().iter().enumerate().fold(0, |m, (i, &w)| m | (u64::from(w != 0) << i))
+            pub fn map(&self) -> u128 {
+                self.words().iter().enumerate().fold(0, |m, (i, &w)| m | (u128::from(w != 0) << i))
             }
 
             /// Whether no bit is set.
@@ -354,7 +358,7 @@ mod tests {
     #[test]
     fn sizes_are_what_the_caches_count_on() {
         assert_eq!(size_of::<PacketKey>(), 312);
-        assert_eq!(size_of::<FlowKey>(), 312 + 144);
+        assert_eq!(size_of::<FlowKey>(), 312 + 144 + size_of::<TunMetadata>());
         assert_eq!(align_of::<FlowKey>(), 8);
     }
 

@@ -20,6 +20,7 @@ pub mod field;
 mod key;
 mod match_set;
 pub mod text;
+pub mod tun_metadata;
 
 pub use extract::extract;
 pub use field::{Field, FieldId};
@@ -27,3 +28,4 @@ pub use key::{
     CT_STATE_FLAGS, FLOW_WORDS, FlowKey, Match, PACKET_WORDS, PacketKey, TunnelKey, VLAN_PRESENT,
     VlanTag, ct_state, nw_frag,
 };
+pub use tun_metadata::{TlvError, TlvMap, TlvTable, TunMetadata};

@@ -17,7 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{Duration, Instant, OfPort, RecircId, TableId};
-use flow::{FlowKey, TunnelKey};
+use flow::{FlowKey, TunMetadata, TunnelKey};
 use hashbrown::HashMap;
 use openflow::action::Action;
 
@@ -41,8 +41,10 @@ pub struct Frozen {
     pub metadata: u64,
     /// Registers.
     pub regs: [u32; 32],
-    /// Tunnel metadata.
+    /// The tunnel.
     pub tunnel: TunnelKey,
+    /// Options of the tunnel header.
+    pub tun_metadata: TunMetadata,
     /// The stack.
     pub stack: Vec<StackValue>,
     /// The action set.
@@ -66,6 +68,7 @@ impl Frozen {
         key.metadata = self.metadata;
         key.regs = self.regs;
         key.pkt.tunnel = self.tunnel;
+        key.tun_metadata = self.tun_metadata;
         key.pkt.in_port = u32::from(self.in_port.0);
     }
 }
@@ -162,6 +165,7 @@ mod tests {
             metadata: 0,
             regs: [0; 32],
             tunnel: TunnelKey::default(),
+            tun_metadata: TunMetadata::default(),
             stack: Vec::new(),
             action_set: HashableActions::default(),
         }

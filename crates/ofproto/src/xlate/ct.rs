@@ -86,6 +86,7 @@ impl Ctx<'_> {
             metadata: self.flow.metadata,
             regs: self.flow.regs,
             tunnel: self.flow.pkt.tunnel,
+            tun_metadata: self.flow.tun_metadata,
             stack: self.stack.clone(),
             action_set: HashableActions(self.action_set.clone().into_boxed_slice()),
         }
