@@ -20,6 +20,7 @@ use base::{Duration, Instant, OfPort, RecircId, TableId};
 use flow::{FlowKey, TunMetadata, TunnelKey};
 use hashbrown::HashMap;
 use openflow::action::Action;
+use openflow::version::Version;
 
 use crate::BridgeId;
 
@@ -33,6 +34,10 @@ pub struct Frozen {
     pub bridge: BridgeId,
     /// Table to resume in, unless `actions` say what to do.
     pub table: TableId,
+    /// What is left to do of the actions that froze; empty to look `table` up.
+    pub actions: HashableActions,
+    /// The version that `actions` and `action_set` were said in.
+    pub version: Version,
     /// The packet has been through the tracker: its `ct_*` fields stay.
     pub conntracked: bool,
     /// Port that the packet came in by.
@@ -160,6 +165,8 @@ mod tests {
         Frozen {
             bridge: BridgeId(1),
             table: TableId(table),
+            actions: HashableActions::default(),
+            version: Version::Of10,
             conntracked: true,
             in_port: OfPort(2),
             metadata: 0,

@@ -467,17 +467,9 @@ pub(crate) fn check_actions(
             | Action::Encap(_)
             | Action::Decap(_)
             | Action::DecNshTtl
-            | Action::PushMpls(_)
-            | Action::PopMpls(_)
-            | Action::SetMplsLabel(_)
-            | Action::SetMplsTc(_)
-            | Action::SetMplsTtl(_)
-            | Action::DecMplsTtl
             | Action::FinTimeout { .. }
-            | Action::CheckPktLarger { .. }
             | Action::DeleteField(_)
             | Action::Nat(_)
-            | Action::DebugRecirc
             | Action::DebugSlow
             | Action::UnrollXlate { .. } => return Err(FlowModError::BadAction),
             _ => {}

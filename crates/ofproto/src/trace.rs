@@ -265,7 +265,9 @@ fn print_pass(out: &mut String, key: &FlowKey, x: &XlateOut, trace: &Trace) {
     let mask = FlowKey { pkt: x.shown_mask, ..FlowKey::ZERO };
     let m = Match { key: key & &mask, mask };
     let m = MatchText { m: &m, priority: None, ports: &NoPorts };
-    let failed = x.drop.filter(|&r| r != DropReason::Pipeline);
+    // These drop the packet without a fault of the tables.
+    let meant = [DropReason::Pipeline, DropReason::ForwardingDisabled, DropReason::Congestion];
+    let failed = x.drop.filter(|r| !meant.contains(r));
     let actions = if failed.is_some() { &[][..] } else { &x.actions[..] };
     let actions = dpif::text::format_actions(actions, dpif::text::NO_NAMES);
     let _ = writeln!(out, "Megaflow: {m}\nDatapath actions: {actions}");

@@ -204,3 +204,8 @@ fn ct_traces_read_as_stock_ovs_prints_them() {
 fn instruction_traces_read_as_stock_ovs_prints_them() {
     compare(include_str!("testdata/of15-trace.txt"), Version::Of15);
 }
+
+#[test]
+fn mpls_and_copy_traces_read_as_stock_ovs_prints_them() {
+    compare(include_str!("testdata/mpls-trace.txt"), Version::Of13);
+}

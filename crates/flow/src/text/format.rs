@@ -83,9 +83,6 @@ impl fmt::Display for FlowText<'_> {
             mask.metadata = 0;
         }
         mask.conj_id = if k.conj_id == 0 { 0 } else { mask.conj_id };
-        if k.actset_output == u32::from(OfPort::UNSET.0) || k.actset_output == 0 {
-            mask.actset_output = 0;
-        }
         let m = Match { key: k & &mask, mask };
         MatchText { m: &m, priority: None, ports: self.ports }.fmt(f)
     }
@@ -93,13 +90,8 @@ impl fmt::Display for FlowText<'_> {
 
 /// The bits of a key that mean something in a packet of its kind.
 pub fn flow_mask(k: &FlowKey) -> FlowKey {
-    let mut w = FlowKey {
-        metadata: u64::MAX,
-        conj_id: u32::MAX,
-        actset_output: 0xffff,
-        regs: [u32::MAX; 32],
-        ..FlowKey::ZERO
-    };
+    let mut w =
+        FlowKey { metadata: u64::MAX, conj_id: u32::MAX, regs: [u32::MAX; 32], ..FlowKey::ZERO };
     let (p, k) = (&mut w.pkt, &k.pkt);
     let t = &k.tunnel;
     if t.dst != 0 || t.ipv6_dst != [0; 16] {
@@ -527,9 +519,13 @@ fn l3(o: &mut Items<'_, '_>, x: &Match, proto_named: bool) -> fmt::Result {
     ] {
         o.field(id, name, x)?;
     }
-    let all = u64::from(u32::MAX);
-    o.hex("mpls_lse1", k.mpls_lse[1].into(), m.mpls_lse[1].into(), all)?;
-    o.hex("mpls_lse2", k.mpls_lse[2].into(), m.mpls_lse[2].into(), all)?;
+    for (i, name) in [(1, "mpls_lse1"), (2, "mpls_lse2")] {
+        match (k.mpls_lse[i], m.mpls_lse[i]) {
+            (_, 0) => {}
+            (v, u32::MAX) => o.word(format_args!("{name}={v}"))?,
+            (v, mask) => o.word(format_args!("{name}={v:#010x}/{mask:#010x}"))?,
+        }
+    }
     o.field(FieldId::IpFrag, "nw_frag", x)
 }
 

@@ -10,7 +10,9 @@ use flow::VLAN_PRESENT;
 use openflow::action::{Action, ControllerAction, PacketInReason};
 use packet::header::ethertype;
 
+use super::mpls::acts_without_l3;
 use super::{Ctx, MAX_DEPTH, MAX_DP_ACTIONS, MAX_RESUBMITS, MAX_STACK};
+use crate::recirc::StackValue;
 use crate::table::INTERNAL_TABLE;
 use crate::trace::{NodeKind, action_text};
 
@@ -26,22 +28,43 @@ impl Ctx<'_> {
             return;
         }
         for (i, a) in actions.iter().enumerate() {
-            if self.error.is_some() || self.exit {
+            if self.error.is_some() {
+                return;
+            }
+            if !self.exit && self.was_mpls && !acts_without_l3(a) {
+                self.trigger_freeze();
+            }
+            if self.exit {
+                self.freeze_rest(&actions[i..]);
                 return;
             }
             let version = self.version;
             self.report(NodeKind::Action, || action_text(a, version));
-            let last = last && i + 1 == actions.len() && self.action_set.is_empty();
-            if !self.action(a, last) {
-                return;
+            let rest = &actions[i + 1..];
+            let last = last && rest.is_empty() && self.action_set.is_empty();
+            match self.action(a, rest, last) {
+                Then::Next => {
+                    // It waits itself, unless what waits is within a table that it went to.
+                    let enters = matches!(a, Action::Resubmit { .. } | Action::GotoTable(_));
+                    if self.exit && !enters && self.freezes_first() {
+                        self.freeze_rest(&actions[i..]);
+                        return;
+                    }
+                }
+                Then::Freeze => {
+                    self.trigger_freeze();
+                    self.freeze_rest(rest);
+                    return;
+                }
+                Then::Leave => return,
             }
         }
     }
 
-    /// One action. `false` ends the list.
-    fn action(&mut self, a: &Action, last: bool) -> bool {
+    /// One action. `rest` is what comes behind it in its list.
+    fn action(&mut self, a: &Action, rest: &[Action], last: bool) -> Then {
         match a {
-            Action::Output { port, max_len } => self.output(*port, *max_len),
+            Action::Output { port, max_len } => self.output(*port, *max_len, last),
             Action::OutputReg { src, max_len } => {
                 self.look_at(*src);
                 let v = src.get(&self.flow);
@@ -53,14 +76,14 @@ impl Ctx<'_> {
                 match port {
                     Some(port) => {
                         self.report(NodeKind::Detail, || format!("output port is {port}"));
-                        self.output(port, *max_len);
+                        self.output(port, *max_len, last);
                     }
                     None => self
                         .report(NodeKind::Warn, || format!("output port {v:#x} is out of range")),
                 }
             }
-            Action::OutputTrunc { port, max_len } => self.output_trunc(*port, *max_len),
-            Action::Enqueue { port, .. } => self.output(*port, 0),
+            Action::OutputTrunc { port, max_len } => self.output_trunc(*port, *max_len, last),
+            Action::Enqueue { port, .. } => self.output(*port, 0, last),
             Action::Controller(c) => self.controller(c),
 
             Action::SetVlanVid { vid, push } => self.set_vlan(vid & 0xfff, 0xfff, *push),
@@ -75,10 +98,6 @@ impl Ctx<'_> {
             }
             Action::Move { src, dst } => self.move_field(*src, *dst),
             Action::StackPush(src) => {
-                if self.stack.len() >= MAX_STACK {
-                    self.fail(DropReason::StackTooDeep, "resubmits yielded over 64 kB of stack");
-                    return false;
-                }
                 self.look_at(*src);
                 self.stack.push((src.get(&self.flow), src.n_bits));
             }
@@ -86,7 +105,8 @@ impl Ctx<'_> {
                 Some((value, _)) => self.pop_into(*dst, value),
                 None => self.report(NodeKind::Error, || "stack underflow".into()),
             },
-            Action::DecTtl(ids) => return self.dec_ttl(ids),
+            Action::DecTtl(ids) if !self.dec_ttl(ids) => return Then::Leave,
+            Action::DecTtl(_) => {}
             Action::SetEthSrc(_)
             | Action::SetEthDst(_)
             | Action::SetIpv4Src(_)
@@ -99,7 +119,11 @@ impl Ctx<'_> {
             Action::SetTunnel { id, .. } => self.flow.pkt.tunnel.tun_id = *id,
             // Queues and their priorities are the daemon's to configure; there are none yet.
             Action::SetQueue(_) | Action::PopQueue => {}
-            Action::CheckPktLarger { .. } | Action::DeleteField(_) => {}
+            Action::CheckPktLarger { len, dst } => {
+                self.check_pkt_larger(*len, *dst, rest);
+                return Then::Leave;
+            }
+            Action::DeleteField(_) => {}
 
             Action::Resubmit { port, table, with_ct } => {
                 let in_port = match port {
@@ -107,9 +131,12 @@ impl Ctx<'_> {
                     Some(p) => *p,
                 };
                 let table = table.filter(|t| *t != TableId::ALL).unwrap_or(self.table);
-                self.enter_table(in_port, table, false, *with_ct);
+                self.enter_table(Entry { in_port, with_ct: *with_ct, last, ..Entry::of(table) });
             }
-            Action::GotoTable(t) => self.enter_table(self.in_port(), *t, true, false),
+            Action::GotoTable(t) => {
+                let in_port = self.in_port();
+                self.enter_table(Entry { in_port, may_miss: true, last, ..Entry::of(*t) });
+            }
             Action::Ct(ct) => self.ct(ct),
             Action::CtClear => {
                 if self.conntracked {
@@ -122,9 +149,24 @@ impl Ctx<'_> {
             Action::Clone(nested) => self.clone_actions(nested, last),
             Action::Exit => self.exit = true,
             Action::Note(_) => {}
+            Action::DebugRecirc => return Then::Freeze,
+            Action::UnrollXlate { table, cookie } => {
+                (self.table, self.rule_cookie) = (*table, *cookie);
+                self.report(NodeKind::Thaw, || {
+                    format!("restored state: table={}, cookie={cookie:#x}", table.0)
+                });
+            }
+            Action::SetMplsLabel(label) => self.set_mpls_label(*label),
+            Action::SetMplsTc(tc) => self.set_mpls_tc(*tc),
+            Action::SetMplsTtl(ttl) => self.set_mpls_ttl(*ttl),
+            Action::DecMplsTtl if !self.dec_mpls_ttl() => return Then::Leave,
+            Action::DecMplsTtl => {}
+            Action::PushMpls(ethertype) => self.push_mpls(*ethertype),
+            Action::PopMpls(ethertype) => self.pop_mpls(*ethertype),
             Action::ClearActions => {
                 self.report_action_set("was");
                 self.action_set.clear();
+                self.note_set_output();
             }
             Action::WriteActions(set) => {
                 for a in set {
@@ -138,12 +180,6 @@ impl Ctx<'_> {
             // Refused when the flow was added.
             Action::Group(_)
             | Action::Bundle(_)
-            | Action::SetMplsLabel(_)
-            | Action::SetMplsTc(_)
-            | Action::SetMplsTtl(_)
-            | Action::DecMplsTtl
-            | Action::PushMpls(_)
-            | Action::PopMpls(_)
             | Action::Encap(_)
             | Action::Decap(_)
             | Action::DecNshTtl
@@ -153,14 +189,12 @@ impl Ctx<'_> {
             | Action::Multipath(_)
             | Action::Sample(_)
             | Action::FinTimeout { .. }
-            | Action::DebugRecirc
             | Action::DebugSlow
-            | Action::UnrollXlate { .. }
             | Action::Meter(_) => {
                 self.report(NodeKind::Warn, || "action is not supported, ignored".into());
             }
         }
-        true
+        Then::Next
     }
 
     /// Ends the translation: the packet is dropped.
@@ -176,26 +210,27 @@ impl Ctx<'_> {
         } else if self.resubmits >= MAX_RESUBMITS {
             self.fail(DropReason::TooManyResubmits, "over 4096 resubmit actions");
         } else if self.out.len() > MAX_DP_ACTIONS {
-            self.fail(DropReason::TooManyResubmits, "resubmits yielded over 64 kB of actions");
+            self.report(NodeKind::Error, || "resubmits yielded over 64 kB of actions".into());
+            self.exit = true;
+        } else if self.stack.iter().map(stack_bytes).sum::<usize>() >= MAX_STACK {
+            self.fail(DropReason::StackTooDeep, "resubmits yielded over 64 kB of stack");
         } else {
             return true;
         }
         false
     }
 
-    /// Goes on in `table` and comes back.
-    pub(super) fn enter_table(
-        &mut self,
-        in_port: OfPort,
-        table: TableId,
-        may_miss: bool,
-        with_ct: bool,
-    ) {
+    /// Goes on in another table and comes back.
+    pub(super) fn enter_table(&mut self, entry: Entry) {
+        let Entry { in_port, table, may_miss, with_ct, last, clone } = entry;
+        if self.was_mpls {
+            return self.trigger_freeze();
+        }
         if table >= INTERNAL_TABLE || !self.may_resubmit() {
             return;
         }
         if with_ct {
-            if self.flow.pkt.ct_nw_proto == 0 {
+            if self.flow.pkt.ct_nw_proto == 0 || !flow::field::Prereq::Ip.holds(&self.flow.pkt) {
                 self.report(NodeKind::Error, || {
                     "resubmit(ct) with non-tracked or non-IP packet!".into()
                 });
@@ -213,41 +248,11 @@ impl Ctx<'_> {
         self.nesting += 1;
         self.resubmits += 1;
         let place = self.report_table(table, &found);
-        self.process(found);
+        self.process(found, last, clone);
         self.report_leave(place);
         self.nesting -= 1;
         self.depth -= usize::from(deepens);
         self.table = old_table;
-    }
-
-    /// `clone`: what the nested actions do to the packet is undone behind them.
-    fn clone_actions(&mut self, nested: &[Action], last: bool) {
-        let reversible = nested
-            .iter()
-            .all(|a| !matches!(a, Action::Ct(_) | Action::OutputTrunc { .. } | Action::Meter(_)));
-        let in_place = reversible || last;
-        if !in_place {
-            self.commit();
-        }
-        let (flow, base) = (self.flow, self.base);
-        let (stack, set) = (self.stack.clone(), core::mem::take(&mut self.action_set));
-        let (exit, conntracked) = (self.exit, self.conntracked);
-        let out = if in_place { None } else { Some(core::mem::take(&mut self.out)) };
-        self.actions(nested, last);
-        self.execute_action_set();
-        if let Some(mut out) = out {
-            let cloned = core::mem::take(&mut self.out);
-            if !cloned.is_empty() {
-                out.push(DpAction::Clone(cloned.into_boxed_slice()));
-            }
-            self.out = out;
-            self.base = base;
-        }
-        // Actions in place have changed the packet itself; what differs is committed back when it
-        // matters.
-        self.flow = flow;
-        (self.stack, self.action_set) = (stack, set);
-        (self.exit, self.conntracked) = (exit, conntracked);
     }
 
     fn dec_ttl(&mut self, ids: &[u16]) -> bool {
@@ -263,11 +268,7 @@ impl Ctx<'_> {
         }
         let ids: &[u16] = if ids.is_empty() { &[0] } else { ids };
         for &controller_id in ids {
-            self.controller(&ControllerAction {
-                controller_id,
-                reason: PacketInReason::InvalidTtl,
-                ..ControllerAction::default()
-            });
+            self.ttl_exception(controller_id);
         }
         self.report(NodeKind::Warn, || {
             format!("IPv{} decrement TTL exception", if v6 { 6 } else { 4 })
@@ -314,21 +315,34 @@ impl Ctx<'_> {
     }
 
     /// Adds an action to the action set: sets of fields add up, others replace their kind.
-    fn write_action(&mut self, a: &Action) {
+    pub(super) fn write_action(&mut self, a: &Action) {
         let kind = set_order(a);
         if kind != SET_FIELDS {
             self.action_set.retain(|b| set_order(b) != kind);
         }
         self.action_set.push(a.clone());
         self.set_version = self.version;
+        self.note_set_output();
+    }
+
+    /// Tells `actset_output` what the action set outputs to; a group hides it.
+    fn note_set_output(&mut self) {
+        let output = |a: &Action| match a {
+            Action::Output { port, .. } => Some(*port),
+            _ => None,
+        };
+        let set = &self.action_set;
+        let has_group = set.iter().any(|a| matches!(a, Action::Group(_)));
+        let port = set.iter().rev().find_map(output).filter(|_| !has_group);
+        self.flow.actset_output = u32::from(port.unwrap_or(OfPort::UNSET).0);
     }
 
     /// The action set as it is done (OpenFlow 1.5.1 §5.6): in order, with one way out of the
     /// pipeline. Without any, nothing is done.
     fn ordered_action_set(&self) -> Vec<Action> {
-        let ways = self.action_set.iter().map(set_order).filter(|o| *o > SET_QUEUE);
+        let ways = self.action_set.iter().map(set_order).filter(|o| *o > SET_FIELDS);
         let Some(way) = ways.max() else { return Vec::new() };
-        let chosen = |a: &&Action| set_order(a) <= SET_QUEUE || set_order(a) == way;
+        let chosen = |a: &&Action| set_order(a) <= SET_FIELDS || set_order(a) == way;
         let mut set: Vec<Action> = self.action_set.iter().filter(chosen).cloned().collect();
         set.sort_by_key(set_order);
         set
@@ -370,11 +384,49 @@ impl Ctx<'_> {
     }
 }
 
-const SET_FIELDS: u8 = 9;
-const SET_QUEUE: u8 = 10;
+/// How to go on in another table.
+#[derive(Copy, Clone)]
+pub(super) struct Entry {
+    /// Looks the table up with this input port.
+    pub(super) in_port: OfPort,
+    pub(super) table: TableId,
+    /// A miss may go to controllers.
+    pub(super) may_miss: bool,
+    /// Looks up the tuple of the connection's original direction.
+    pub(super) with_ct: bool,
+    /// Nothing comes after it for this packet.
+    pub(super) last: bool,
+    /// What is found there is done to a copy of the packet.
+    pub(super) clone: bool,
+}
+
+impl Entry {
+    pub(super) fn of(table: TableId) -> Entry {
+        let in_port = OfPort::NONE;
+        Entry { in_port, table, may_miss: false, with_ct: false, last: false, clone: false }
+    }
+}
+
+/// What comes behind an action.
+enum Then {
+    /// The next of its list.
+    Next,
+    /// The next of its list, when the packet has been through the datapath.
+    Freeze,
+    /// Nothing: its list ends here.
+    Leave,
+}
+
+/// Bytes that a value takes on the stack, as its limit counts them.
+fn stack_bytes((_, n_bits): &StackValue) -> usize {
+    usize::from(n_bits.div_ceil(8)) + 1
+}
+
+/// Sets of fields, which add up in the order they were written.
+const SET_FIELDS: u8 = 10;
 
 /// Place of an action in the order in which an action set is done. Of those behind
-/// [`SET_QUEUE`] only the one with the highest number is done.
+/// [`SET_FIELDS`] only the one with the highest number is done.
 fn set_order(a: &Action) -> u8 {
     match a {
         Action::StripVlan => 1,
@@ -385,11 +437,12 @@ fn set_order(a: &Action) -> u8 {
         Action::PushVlan(_) => 6,
         Action::DecTtl(_) => 7,
         Action::DecMplsTtl => 8,
-        Action::SetQueue(_) => SET_QUEUE,
+        Action::DecNshTtl => 9,
         Action::Ct(_) => 11,
-        Action::Resubmit { .. } => 12,
-        Action::Output { .. } | Action::Controller(_) | Action::OutputReg { .. } => 13,
-        Action::Group(_) => 14,
+        Action::CtClear => 12,
+        Action::Resubmit { .. } => 13,
+        Action::Output { .. } | Action::Controller(_) | Action::OutputReg { .. } => 14,
+        Action::Group(_) => 15,
         _ => SET_FIELDS,
     }
 }

@@ -4,11 +4,14 @@
 //! set action overwrites, of each field that differs, the bits that were looked at or set: those
 //! are the same for all packets of the megaflow.
 
+use alloc::boxed::Box;
+
 use dpif::{DpAction, SetGroup, SetMasked};
 use flow::{FieldId, FlowKey, PacketKey, VLAN_PRESENT, nw_frag};
 use packet::header::{ethertype, ipproto};
 
 use super::Ctx;
+use super::mpls::{self, is_mpls, n_labels};
 
 /// The fields that a set action of a group can change.
 fn group_fields(group: SetGroup) -> &'static [FieldId] {
@@ -48,46 +51,99 @@ impl Ctx<'_> {
     /// Adds the actions that make the packet what the key says.
     pub(super) fn commit(&mut self) {
         self.commit_group(SetGroup::Eth);
-        let l3 = match self.flow.pkt.dl_type {
-            ethertype::IPV4 => Some(SetGroup::Ipv4),
-            ethertype::IPV6 => Some(SetGroup::Ipv6),
-            ethertype::ARP | ethertype::RARP => Some(SetGroup::Arp),
-            _ => None,
-        };
-        if l3.is_some_and(|g| !self.flow.pkt.eq_masked(&self.base, &group_mask(g))) {
-            self.wc.pkt.nw_proto = 0xff; // decides below whether there is a header to change
+        // Labels go before what is behind them is changed.
+        let unlabelled = is_mpls(self.base.dl_type) && !is_mpls(self.flow.pkt.dl_type);
+        if unlabelled {
+            self.commit_mpls();
         }
-        let k = &self.flow.pkt;
-        // What has no protocol was not understood as far as its headers.
-        let understood = k.nw_proto != 0;
-        let icmpv6 = k.dl_type == ethertype::IPV6 && k.nw_proto == ipproto::ICMPV6;
-        let icmp = k.dl_type == ethertype::IPV4 && k.nw_proto == ipproto::ICMP;
-        let l4 = k.nw_frag & nw_frag::LATER == 0;
-        let proto = k.nw_proto;
-        match k.dl_type {
-            ethertype::IPV4 if understood => self.commit_group(SetGroup::Ipv4),
-            ethertype::IPV6 if understood => {
-                self.commit_group(SetGroup::Ipv6);
-                if icmpv6 && l4 {
-                    self.commit_group(SetGroup::Nd);
-                    self.commit_group(SetGroup::NdExtensions);
-                }
-            }
-            ethertype::ARP | ethertype::RARP if understood => self.commit_group(SetGroup::Arp),
-            _ => {}
-        }
-        if matches!(self.flow.pkt.dl_type, ethertype::IPV4 | ethertype::IPV6) && l4 {
-            match proto {
-                ipproto::TCP => self.commit_group(SetGroup::Tcp),
-                ipproto::UDP => self.commit_group(SetGroup::Udp),
-                ipproto::SCTP => self.commit_group(SetGroup::Sctp),
-                _ if icmp || icmpv6 => self.commit_group(SetGroup::Icmp),
-                _ => {}
-            }
+        self.commit_l3();
+        if !unlabelled {
+            self.commit_mpls();
         }
         self.commit_vlans();
         self.commit_group(SetGroup::SkbPriority);
         self.commit_group(SetGroup::SkbMark);
+    }
+
+    /// The network header and what is behind it. Those of a labelled packet are not seen.
+    fn commit_l3(&mut self) {
+        let l3 = match self.base.dl_type {
+            ethertype::IPV4 => SetGroup::Ipv4,
+            ethertype::IPV6 => SetGroup::Ipv6,
+            ethertype::ARP | ethertype::RARP => SetGroup::Arp,
+            _ => return,
+        };
+        let k = &self.flow.pkt;
+        if is_mpls(k.dl_type) {
+            return;
+        }
+        if !k.eq_masked(&self.base, &group_mask(l3)) {
+            self.wc.pkt.nw_proto = 0xff; // decides below whether there is a header to change
+        }
+        // What has no protocol was not understood as far as its headers.
+        if k.nw_proto == 0 {
+            return;
+        }
+        let (proto, later) = (k.nw_proto, k.nw_frag & nw_frag::LATER != 0);
+        self.commit_group(l3);
+        if later || l3 == SetGroup::Arp {
+            return;
+        }
+        match (l3, proto) {
+            (_, ipproto::TCP) => self.commit_group(SetGroup::Tcp),
+            (_, ipproto::UDP) => self.commit_group(SetGroup::Udp),
+            (_, ipproto::SCTP) => self.commit_group(SetGroup::Sctp),
+            (SetGroup::Ipv4, ipproto::ICMP) => self.commit_group(SetGroup::Icmp),
+            (SetGroup::Ipv6, ipproto::ICMPV6) => {
+                self.commit_group(SetGroup::NdExtensions);
+                self.commit_group(SetGroup::Nd);
+                self.commit_group(SetGroup::Icmp);
+            }
+            _ => {}
+        }
+    }
+
+    /// Labels that both have, from the bottom, stay; those above them are popped, one is set if it
+    /// can take the place of another, and new ones are pushed.
+    fn commit_mpls(&mut self) {
+        let new = self.flow.pkt;
+        let n = n_labels(&new);
+        let mut old_n = n_labels(&self.base);
+        let same = |base: &PacketKey, old_n: usize| {
+            let below = |k: &PacketKey, n: usize, i: usize| k.mpls_lse[n - 1 - i];
+            (0..n.min(old_n)).take_while(|&i| below(&new, n, i) == below(base, old_n, i)).count()
+        };
+        let mut common = same(&self.base, old_n);
+        while old_n > common {
+            if old_n - 1 == common && n > common {
+                let lse = new.mpls_lse[n - old_n];
+                self.base.mpls_lse[0] = lse;
+                let mut set = SetMasked {
+                    group: SetGroup::Mpls,
+                    value: PacketKey::ZERO,
+                    mask: PacketKey::ZERO,
+                };
+                (set.value.mpls_lse[0], set.mask.mpls_lse[0]) = (lse, u32::MAX);
+                self.out.push(DpAction::Set(Box::new(set)));
+                common += 1;
+            } else {
+                let ethertype = match is_mpls(new.dl_type) || old_n == 1 {
+                    true => new.dl_type,
+                    false => ethertype::MPLS,
+                };
+                self.out.push(DpAction::PopMpls { ethertype });
+                mpls::pop(&mut self.base, old_n, new.dl_type);
+                old_n -= 1;
+            }
+        }
+        while old_n < n {
+            let lse = new.mpls_lse[n - old_n - 1];
+            self.out.push(DpAction::PushMpls { ethertype: new.dl_type, lse });
+            // The headers behind it stay known, for copies that have no label.
+            mpls::push(&mut self.base, old_n, new.dl_type);
+            self.base.mpls_lse[0] = lse;
+            old_n += 1;
+        }
     }
 
     fn commit_group(&mut self, group: SetGroup) {
@@ -115,7 +171,7 @@ impl Ctx<'_> {
         {
             *b = (*b & !m) | (a & m);
         }
-        self.out.push(DpAction::Set(alloc::boxed::Box::new(SetMasked { group, value, mask })));
+        self.out.push(DpAction::Set(Box::new(SetMasked { group, value, mask })));
     }
 
     fn commit_vlans(&mut self) {

@@ -31,7 +31,7 @@ impl Ctx<'_> {
             dont_send: self.is_trace(),
             continuation: false,
             recirc_id,
-            rule_cookie: self.rule.map_or(u64::MAX, |r| r.cookie.0),
+            rule_cookie: self.rule_cookie,
             controller_id: c.controller_id,
             max_len: c.max_len,
             userdata: (!c.userdata.is_empty()).then(|| Arc::from(&c.userdata[..])),

@@ -15,7 +15,6 @@ use openflow::action::{CtAction, CtZone};
 use packet::header::ethertype;
 
 use super::Ctx;
-use crate::recirc::{Frozen, HashableActions};
 use crate::trace::NodeKind;
 
 impl Ctx<'_> {
@@ -74,22 +73,6 @@ impl Ctx<'_> {
             "Sets the packet to an untracked state, and clears all the conntrack fields.".into()
         });
         self.conntracked = false;
-    }
-
-    /// What the pipeline needs to go on later in `table`.
-    pub(super) fn freeze(&self, table: base::TableId) -> Frozen {
-        Frozen {
-            bridge: self.br.id,
-            table,
-            conntracked: self.conntracked,
-            in_port: self.in_port(),
-            metadata: self.flow.metadata,
-            regs: self.flow.regs,
-            tunnel: self.flow.pkt.tunnel,
-            tun_metadata: self.flow.tun_metadata,
-            stack: self.stack.clone(),
-            action_set: HashableActions(self.action_set.clone().into_boxed_slice()),
-        }
     }
 
     /// The packet is untracked.

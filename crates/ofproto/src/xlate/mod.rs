@@ -13,13 +13,16 @@
 //! Limits are Open vSwitch's (`ovs-actions(7)`, "resubmit"): depth 64, 4,096 resubmits. Beyond
 //! them the packet is dropped with the reason.
 //!
-//! Topics: [`actions`] (the loop), [`set_field`], [`commit`], [`output`] (ports), [`normal`],
-//! [`ct`], [`controller`].
+//! Topics: [`actions`] (the loop), [`nest`] (copies), [`freeze`] (what waits for the datapath),
+//! [`set_field`], [`mpls`], [`commit`], [`output`] (ports), [`normal`], [`ct`], [`controller`].
 
 mod actions;
 mod commit;
 mod controller;
 mod ct;
+mod freeze;
+mod mpls;
+mod nest;
 mod normal;
 mod output;
 mod set_field;
@@ -31,11 +34,12 @@ use alloc::vec::Vec;
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason};
 use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
-use openflow::action::{Action, ControllerAction, PacketInReason};
+use openflow::action::{Action, PacketInReason};
 use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
 
+use self::freeze::Freezing;
 use crate::bridge::{Bridge, BridgeId};
 use crate::recirc::StackValue;
 use crate::rule::{Credits, Rule};
@@ -48,8 +52,8 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_RESUBMITS: usize = 4096;
 /// Most bytes of datapath actions that one translation may make.
 const MAX_DP_ACTIONS: usize = 4096;
-/// Most values on the stack: 64 kB.
-const MAX_STACK: usize = 65536 / 16;
+/// Most bytes on the stack.
+const MAX_STACK: usize = 65536;
 
 /// Something that a packet's passage makes happen besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,18 +133,14 @@ impl Switch {
         frozen.thaw(&mut flow);
         let mut ctx = Ctx::new(self, br, now, flow, trace);
         ctx.enter_bridge();
-        ctx.stack.clone_from(&frozen.stack);
-        ctx.action_set = frozen.action_set.0.to_vec();
-        ctx.conntracked = frozen.conntracked;
-        if !frozen.conntracked {
-            ctx.clear_ct_fields();
+        ctx.thaw(&frozen);
+        ctx.credits.frozen.push(frozen.clone());
+        if frozen.actions.0.is_empty() {
+            ctx.run(frozen.table);
+        } else {
+            ctx.actions(&frozen.actions.0, true);
+            ctx.finish_pipeline();
         }
-        let old = ctx.report_enter(NodeKind::Thaw, || "thaw".into());
-        ctx.report(NodeKind::Thaw, || format!("Resuming from table {}", frozen.table.0));
-        ctx.report_leave(old);
-        let table = frozen.table;
-        ctx.credits.frozen.push(frozen);
-        ctx.run(table);
         ctx.finish(key)
     }
 
@@ -161,7 +161,7 @@ impl Switch {
         ctx.packet_out = true;
         ctx.enter_bridge();
         ctx.actions(actions, true);
-        ctx.execute_action_set();
+        ctx.finish_pipeline();
         ctx.finish(&flow.pkt)
     }
 }
@@ -196,6 +196,8 @@ struct Ctx<'a> {
     effects: Vec<Effect>,
     table: TableId,
     rule: Option<&'a Rule>,
+    /// Cookie of `rule`, or of the rule whose frozen actions these are; all ones for none.
+    rule_cookie: u64,
     /// Nested resubmits that did not go forward.
     depth: usize,
     /// Nested calls, which use this thread's stack.
@@ -203,7 +205,10 @@ struct Ctx<'a> {
     resubmits: usize,
     exit: bool,
     error: Option<DropReason>,
+    freezing: Option<Freezing>,
     conntracked: bool,
+    /// The last label was popped: what is behind it has not been seen.
+    was_mpls: bool,
     /// Bits of `ct_mark` and `ct_label` that the `exec` of the present `ct` sets.
     ct_set: FlowKey,
     stack: Vec<StackValue>,
@@ -239,12 +244,15 @@ impl<'a> Ctx<'a> {
             effects: Vec::new(),
             table: TableId(0),
             rule: None,
+            rule_cookie: u64::MAX,
             depth: 0,
             nesting: 0,
             resubmits: 0,
             exit: false,
             error: None,
+            freezing: None,
             conntracked: false,
+            was_mpls: false,
             ct_set: FlowKey::ZERO,
             stack: Vec::new(),
             action_set: Vec::new(),
@@ -295,23 +303,25 @@ impl<'a> Ctx<'a> {
 
     /// The pipeline from `table` on.
     fn run(&mut self, table: TableId) {
-        use openflow::message::port_config::{NO_RECV, NO_RECV_STP};
         self.table = table;
-        if let Some(p) = self.br.port(self.in_port()) {
-            let stp = self.flow.pkt.dl_dst == STP_ADDRESS;
-            if p.config & (if stp { NO_RECV_STP } else { NO_RECV }) != 0 {
-                self.report(NodeKind::Warn, || "OFPPC_NO_RECV set on input port, dropping".into());
-                self.error = Some(DropReason::ForwardingDisabled);
-                return;
-            }
-        }
-        let in_port = self.in_port();
-        let (table, found) = self.lookup(table, in_port, true);
+        let (table, found) = self.lookup(table, self.in_port(), true);
         self.table = table;
         let old = self.report_table(table, &found);
-        self.process(found);
-        self.execute_action_set();
+        if self.may_receive() {
+            self.process(found, true, false);
+            self.finish_pipeline();
+        } else {
+            self.error = Some(DropReason::ForwardingDisabled);
+        }
         self.report_leave(old);
+    }
+
+    /// Whether the input port, if there is one, lets packets in.
+    fn may_receive(&self) -> bool {
+        use openflow::message::port_config::{NO_RECV, NO_RECV_STP};
+        let stp = self.flow.pkt.dl_dst == STP_ADDRESS;
+        let bit = if stp { NO_RECV_STP } else { NO_RECV };
+        self.br.port(self.in_port()).is_none_or(|p| p.config & bit == 0)
     }
 
     /// What a table says of the packet. With `from_table`, a miss may go to a controller.
@@ -351,26 +361,28 @@ impl<'a> Ctx<'a> {
         self.report_enter(kind, || crate::trace::table_line(table, found))
     }
 
-    fn process(&mut self, found: Found<'a>) {
-        match found {
-            Found::Rule(r) => {
-                let old = self.rule.replace(r);
-                let version = core::mem::replace(&mut self.version, r.version);
-                self.actions(&r.actions, true);
-                self.rule = old;
-                self.version = version;
-            }
+    /// Does what a lookup found; on a copy of the packet with `clone`.
+    fn process(&mut self, found: Found<'a>, last: bool, clone: bool) {
+        let miss;
+        let (rule, actions): (_, &[Action]) = match found {
+            Found::Rule(r) => (Some(r), &r.actions),
             Found::MissToController => {
-                let old = self.rule.take();
-                self.report(NodeKind::Action, || "CONTROLLER:65535".into());
-                self.controller(&ControllerAction {
-                    reason: PacketInReason::ImplicitMiss,
-                    ..ControllerAction::default()
-                });
-                self.rule = old;
+                let reason = PacketInReason::ImplicitMiss;
+                miss = [Action::Controller(actions::plain_controller(u16::MAX, reason))];
+                (None, &miss)
             }
-            Found::Miss | Found::DropFrags => self.actions(&[], true),
+            Found::Miss | Found::DropFrags => (None, &[]),
+        };
+        let old = (self.rule, self.rule_cookie, self.version);
+        self.rule = rule;
+        self.rule_cookie = rule.map_or(u64::MAX, |r| r.cookie.0);
+        self.version = rule.map_or(self.version, |r| r.version);
+        if clone {
+            self.clone_actions(actions, last);
+        } else {
+            self.actions(actions, last);
         }
+        (self.rule, self.rule_cookie, self.version) = old;
     }
 
     /// The result; `key` is the packet's key as it came.
@@ -389,8 +401,9 @@ impl<'a> Ctx<'a> {
         if let Some(r) = drop.filter(|&r| r != DropReason::Pipeline) {
             self.out.push(DpAction::Drop(r));
         }
-        let shown_mask = finish_mask(self.wc.pkt, key);
-        let mut mask = shown_mask;
+        let mut mask = finish_mask(self.wc.pkt, key);
+        // OVS leaves the mask of a failed translation as it is.
+        let shown_mask = if self.error.is_some() { self.wc.pkt } else { mask };
         // Tagged and untagged packets are different flows whatever the tables say, because
         // actions act on what is behind the tag.
         for tag in &mut mask.vlans {
@@ -437,6 +450,9 @@ fn finish_mask(mut m: PacketKey, key: &PacketKey) -> PacketKey {
     }
     if key.nw_frag & nw_frag::LATER != 0 {
         (m.tp_src, m.tp_dst) = (0, 0);
+    }
+    if !mpls::is_mpls(key.dl_type) {
+        m.mpls_lse = [0; 3]; // pushed and set, not looked at
     }
     for (tag, k) in m.vlans.iter_mut().zip(&key.vlans) {
         if k.tci & VLAN_PRESENT == 0 {

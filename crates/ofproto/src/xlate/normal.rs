@@ -153,7 +153,7 @@ impl<'a> Ctx<'a> {
             self.wc.pkt.vlans[0].tci |= PCP;
         }
         self.flow.pkt.vlans[0] = new;
-        self.send_to(p);
+        self.send_to(p, false);
         self.flow.pkt.vlans[0] = old;
     }
 

@@ -3,24 +3,29 @@
 use alloc::format;
 
 use base::{DpPort, OfPort, TableId};
-use dpif::{DpAction, DropReason};
+use dpif::DpAction;
+use flow::{TunMetadata, TunnelKey};
 use openflow::action::PacketInReason;
 use openflow::message::port_config;
 
+use super::Ctx;
+use super::actions::Entry;
 use super::actions::plain_controller;
-use super::{Ctx, MAX_DEPTH};
 use crate::port::Port;
 use crate::trace::NodeKind;
 
 impl<'a> Ctx<'a> {
     /// `output:port`. `max_len` counts for controllers.
-    pub(super) fn output(&mut self, port: OfPort, max_len: u16) {
+    pub(super) fn output(&mut self, port: OfPort, max_len: u16, last: bool) {
         match port {
-            OfPort::IN_PORT => self.send(self.in_port()),
-            OfPort::TABLE => self.enter_table(self.in_port(), TableId(0), true, false),
+            OfPort::IN_PORT => self.send(self.in_port(), last),
+            OfPort::TABLE => {
+                let in_port = self.in_port();
+                self.enter_table(Entry { in_port, may_miss: true, ..Entry::of(TableId(0)) });
+            }
             OfPort::NORMAL => self.normal(),
-            OfPort::FLOOD => self.flood(false),
-            OfPort::ALL => self.flood(true),
+            OfPort::FLOOD => self.flood(false, last),
+            OfPort::ALL => self.flood(true, last),
             OfPort::CONTROLLER => {
                 let reason = if self.in_action_set {
                     PacketInReason::ActionSet
@@ -35,48 +40,58 @@ impl<'a> Ctx<'a> {
             port if port == self.in_port() => {
                 self.report(NodeKind::Warn, || "skipping output to input port".into());
             }
-            port => self.send(port),
+            port => self.send(port, last),
         }
     }
 
     /// `output(port=…,max_len=…)`.
-    pub(super) fn output_trunc(&mut self, port: OfPort, max_len: u32) {
-        let before = self.out.len();
-        self.commit();
-        let at = self.out.len();
+    pub(super) fn output_trunc(&mut self, port: OfPort, max_len: u32, last: bool) {
         match port {
-            OfPort::IN_PORT => self.send(self.in_port()),
+            OfPort::TABLE
+            | OfPort::NORMAL
+            | OfPort::FLOOD
+            | OfPort::ALL
+            | OfPort::CONTROLLER
+            | OfPort::NONE => self
+                .report(NodeKind::Warn, || format!("output_trunc does not support port: {port}")),
             p if p == self.in_port() => {
                 self.report(NodeKind::Warn, || "skipping output to input port".into());
             }
-            p => self.send(p),
-        }
-        if self.out.len() > at {
-            self.out.insert(at, DpAction::Trunc(max_len));
-        } else {
-            debug_assert!(at >= before);
+            OfPort::IN_PORT => self.send_truncated(self.in_port(), max_len, last),
+            p => self.send_truncated(p, max_len, last),
         }
     }
 
+    fn send_truncated(&mut self, port: OfPort, max_len: u32, last: bool) {
+        let to = self.br.port(port).filter(|p| p.spec.dp_port != DpPort::NONE);
+        let Some(p) = to else {
+            return self.report(NodeKind::Error, || {
+                format!("output_trunc does not support patch port {port}")
+            });
+        };
+        self.out.push(DpAction::Trunc(max_len));
+        self.send_to(p, last);
+    }
+
     /// Sends to all ports but the one the packet came in by.
-    fn flood(&mut self, all: bool) {
-        let br = self.br;
-        for p in br.flood_order() {
-            if p.ofport != self.in_port() && (all || p.floodable()) {
-                self.send_to(p);
-            }
+    fn flood(&mut self, all: bool, last: bool) {
+        let (br, in_port) = (self.br, self.in_port());
+        let mut ports =
+            br.flood_order().filter(|p| p.ofport != in_port && (all || p.floodable())).peekable();
+        while let Some(p) = ports.next() {
+            self.send_to(p, last && ports.peek().is_none());
         }
     }
 
     /// Sends to one port, the input port too.
-    pub(super) fn send(&mut self, port: OfPort) {
+    pub(super) fn send(&mut self, port: OfPort, last: bool) {
         match self.br.port(port) {
-            Some(p) => self.send_to(p),
+            Some(p) => self.send_to(p, last),
             None => self.report(NodeKind::Warn, || "Nonexistent output port".into()),
         }
     }
 
-    pub(super) fn send_to(&mut self, p: &'a Port) {
+    pub(super) fn send_to(&mut self, p: &'a Port, last: bool) {
         if p.config & port_config::NO_FWD != 0 {
             self.report(NodeKind::Detail, || "OFPPC_NO_FWD set, skipping output".into());
             return;
@@ -89,7 +104,7 @@ impl<'a> Ctx<'a> {
             return;
         }
         if let Some(peer) = &p.spec.peer {
-            self.patch(&peer.port);
+            self.patch(&peer.port, last);
             return;
         }
         if p.spec.dp_port != DpPort::NONE {
@@ -98,43 +113,43 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Through a patch port: the packet enters the peer's bridge as if it came over a wire.
-    fn patch(&mut self, peer: &str) {
+    /// Through a patch port: the packet enters the peer's bridge as if it came over a wire. What
+    /// happens to it there stays there.
+    fn patch(&mut self, peer: &str, last: bool) {
         let Some((id, in_port)) = self.sw.port_of_interface(peer) else {
             self.report(NodeKind::Warn, || "Nonexistent output port".into());
             return;
         };
         let Some(br) = self.sw.bridge(id) else { return };
-        if self.depth >= MAX_DEPTH {
-            self.fail(DropReason::RecursionTooDeep, "over max translation depth 64");
-            return;
-        }
-        let (old_br, flow) = (core::mem::replace(&mut self.br, br), self.flow);
-        let (table, rule) = (self.table, self.rule.take());
-        let stack = core::mem::take(&mut self.stack);
-        let set = core::mem::take(&mut self.action_set);
-        let (exit, conntracked) = (self.exit, self.conntracked);
+        let old_br = core::mem::replace(&mut self.br, br);
+        let (exit, conntracked, was_mpls) = (self.exit, self.conntracked, self.was_mpls);
         let packet_out = core::mem::replace(&mut self.packet_out, false);
+        let tunnel_mask = core::mem::take(&mut self.wc.pkt.tunnel);
+        let kept = self.keep();
+        self.stack.clear();
         self.flow.metadata = 0;
         self.flow.regs = [0; 32];
+        self.flow.actset_output = u32::from(OfPort::UNSET.0);
+        self.flow.pkt.tunnel = TunnelKey::default();
+        self.flow.tun_metadata = TunMetadata::default();
         self.flow.pkt.in_port = u32::from(in_port.0);
         self.clear_ct_fields();
         self.conntracked = false;
-        self.exit = false;
-        self.depth += 1;
-        self.nesting += 1;
         let place = self.report_enter(NodeKind::Bridge, || format!("bridge(\"{}\")", br.name));
-        self.run(TableId(0));
-        self.report_leave(place);
-        self.nesting -= 1;
-        self.depth -= 1;
-        self.br = old_br;
-        // The other bridge's changes stay with its packet.
-        self.flow = flow;
-        (self.table, self.rule, self.stack, self.action_set) = (table, rule, stack, set);
-        (self.exit, self.conntracked, self.packet_out) = (exit, conntracked, packet_out);
-        if self.error == Some(DropReason::ForwardingDisabled) {
-            self.error = None; // dropped there, not here
+        if self.may_receive() {
+            let entry =
+                Entry { in_port, may_miss: true, last, clone: true, ..Entry::of(TableId(0)) };
+            self.enter_table(entry);
+            self.finish_pipeline();
         }
+        self.report_leave(place);
+        self.restore(kept);
+        self.br = old_br;
+        self.wc.pkt.tunnel = tunnel_mask;
+        (self.exit, self.conntracked, self.was_mpls) = (exit, conntracked, was_mpls);
+        self.packet_out = packet_out;
+        // What fails there does not fail here.
+        self.error = None;
+        self.cancel_freeze();
     }
 }

@@ -1,0 +1,122 @@
+//! Lists of actions on a copy of the packet: `clone`, and what comes behind `check_pkt_larger`.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use dpif::DpAction;
+use flow::{FlowKey, PacketKey};
+use openflow::Subfield;
+use openflow::action::Action;
+
+use super::Ctx;
+use crate::recirc::StackValue;
+
+/// What a copy does not change for the packet.
+pub(super) struct Kept {
+    flow: FlowKey,
+    stack: Vec<StackValue>,
+    action_set: Vec<Action>,
+}
+
+/// What else a copy of the datapath's does not change.
+struct KeptBelow {
+    base: PacketKey,
+    was_mpls: bool,
+    conntracked: bool,
+}
+
+impl Ctx<'_> {
+    /// Puts the packet's state aside, for a copy to begin with an empty action set.
+    pub(super) fn keep(&mut self) -> Kept {
+        Kept {
+            flow: self.flow,
+            stack: self.stack.clone(),
+            action_set: core::mem::take(&mut self.action_set),
+        }
+    }
+
+    /// Back to the packet.
+    pub(super) fn restore(&mut self, kept: Kept) {
+        self.flow = kept.flow;
+        self.stack = kept.stack;
+        self.action_set = kept.action_set;
+    }
+
+    fn keep_below(&self) -> KeptBelow {
+        let (base, was_mpls, conntracked) = (self.base, self.was_mpls, self.conntracked);
+        KeptBelow { base, was_mpls, conntracked }
+    }
+
+    fn restore_below(&mut self, kept: &KeptBelow) {
+        self.base = kept.base;
+        (self.was_mpls, self.conntracked) = (kept.was_mpls, kept.conntracked);
+    }
+
+    /// `clone`: what the nested actions do to the packet is undone behind them. That needs a copy
+    /// in the datapath only if other datapath actions cannot undo it.
+    pub(super) fn clone_actions(&mut self, nested: &[Action], last: bool) {
+        let kept = self.keep();
+        if last || nested.iter().all(is_reversible) {
+            self.actions(nested, last);
+            self.finish_pipeline();
+        } else {
+            self.commit();
+            let below = self.keep_below();
+            let copy = self.nested(|ctx| {
+                ctx.actions(nested, true);
+                ctx.finish_pipeline();
+            });
+            if !copy.is_empty() {
+                self.out.push(DpAction::Clone(copy));
+            }
+            self.restore_below(&below);
+        }
+        self.restore(kept);
+    }
+
+    /// The datapath actions that `f` makes.
+    pub(super) fn nested(&mut self, f: impl FnOnce(&mut Self)) -> Box<[DpAction]> {
+        let out = core::mem::take(&mut self.out);
+        f(self);
+        core::mem::replace(&mut self.out, out).into_boxed_slice()
+    }
+
+    /// `check_pkt_larger`: the datapath knows the length, so the rest of the list is translated for
+    /// either answer.
+    pub(super) fn check_pkt_larger(&mut self, len: u16, dst: Subfield, rest: &[Action]) {
+        let kept = self.keep();
+        self.commit();
+        let below = self.keep_below();
+        let exit = self.exit;
+        let mut branch = |answer: u128, exit: bool| {
+            self.flow = kept.flow;
+            self.stack.clone_from(&kept.stack);
+            self.restore_below(&below);
+            self.exit = exit;
+            dst.set(&mut self.flow, answer);
+            self.nested(|ctx| {
+                ctx.actions(rest, true);
+                ctx.finish_pipeline();
+            })
+        };
+        let greater = branch(1, exit);
+        let less_or_equal = branch(0, false);
+        self.restore_below(&below);
+        self.out.push(DpAction::CheckPktLen { len, greater, less_or_equal });
+        self.restore(kept);
+    }
+}
+
+/// Whether what the action does to the packet can be undone by setting fields.
+fn is_reversible(a: &Action) -> bool {
+    !matches!(
+        a,
+        Action::Ct(_)
+            | Action::Meter(_)
+            | Action::Nat(_)
+            | Action::OutputTrunc { .. }
+            | Action::Encap(_)
+            | Action::Decap(_)
+            | Action::DecNshTtl
+    )
+}
