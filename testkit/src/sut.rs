@@ -38,6 +38,8 @@ pub struct Sut<'a> {
     ns: &'a Netns,
     /// Database server first, switch last; ours is one process.
     procs: Vec<Proc>,
+    /// Options of `sekisho run` besides those of its files.
+    options: Vec<String>,
     dir: Scratch,
 }
 
@@ -45,14 +47,28 @@ impl<'a> Sut<'a> {
     /// Starts a switch with an empty database in `ns` and waits until its sockets are there.
     /// `binary` is the path of `sekisho` (the environment variable `SEKISHO` overrides it).
     pub fn start(whose: Whose, binary: &str, ns: &'a Netns) -> Result<Sut<'a>> {
-        let binary = std::env::var("SEKISHO").unwrap_or_else(|_| binary.to_owned());
-        let mut sut = Sut { whose, binary, ns, procs: Vec::new(), dir: Scratch::new()? };
+        let mut sut = Sut { whose, ..Sut::stage(binary, ns)? };
         if whose == Whose::Stock {
             let schema = "/usr/share/openvswitch/vswitch.ovsschema";
             sut.run(&["ovsdb-tool", "create", &sut.database(), schema])?.ok()?;
         }
         sut.launch()?;
         Ok(sut)
+    }
+
+    /// Starts our switch with more options.
+    pub fn start_with(binary: &str, ns: &'a Netns, options: &[&str]) -> Result<Sut<'a>> {
+        let mut sut = Sut::stage(binary, ns)?;
+        sut.options = options.iter().map(|o| (*o).to_owned()).collect();
+        sut.launch()?;
+        Ok(sut)
+    }
+
+    /// Directory and environment of a switch of ours that a test starts itself.
+    pub fn stage(binary: &str, ns: &'a Netns) -> Result<Sut<'a>> {
+        let binary = std::env::var("SEKISHO").unwrap_or_else(|_| binary.to_owned());
+        let (procs, options, dir) = (Vec::new(), Vec::new(), Scratch::new()?);
+        Ok(Sut { whose: Whose::Ours, binary, ns, procs, options, dir })
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -64,7 +80,9 @@ impl<'a> Sut<'a> {
 
     fn launch_ours(&mut self) -> Result<()> {
         let (dir, db) = (self.rundir(), self.database());
-        let proc = self.spawn(&[&self.binary, "run", "--rundir", dir, "--db", &db])?;
+        let mut argv = vec![&*self.binary, "run", "--rundir", dir, "--db", &db];
+        argv.extend(self.options.iter().map(String::as_str));
+        let proc = self.spawn(&argv)?;
         self.procs.push(proc);
         self.await_pid_file("ovs-vswitchd.pid")?;
         self.await_database()

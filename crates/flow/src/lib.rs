@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod compose;
 pub mod extract;
 pub mod field;
 mod key;
@@ -22,6 +23,7 @@ mod match_set;
 pub mod text;
 pub mod tun_metadata;
 
+pub use compose::compose;
 pub use extract::extract;
 pub use field::{Field, FieldId};
 pub use key::{

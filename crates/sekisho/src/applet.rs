@@ -28,6 +28,12 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "run", aliases: &[], help: "run the switch", run: crate::run::run },
     Applet {
+        name: "vswitchd",
+        aliases: &["ovs-vswitchd"],
+        help: "run the switch alone, on a database server elsewhere",
+        run: crate::vswitchd::run,
+    },
+    Applet {
         name: "vsctl",
         aliases: &["ovs-vsctl"],
         help: "show and change the configuration of the switch",

@@ -8,6 +8,8 @@ mod appctl;
 mod applet;
 mod conntrack_tool;
 mod control;
+mod daemonize;
+mod daemons;
 mod demo;
 mod dpctl;
 mod getopt;
@@ -17,6 +19,7 @@ mod ovsdb_client;
 mod run;
 mod table;
 mod vsctl;
+mod vswitchd;
 
 fn main() -> std::process::ExitCode {
     applet::main(std::env::args_os().collect())

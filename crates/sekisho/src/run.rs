@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use switchd::daemon::{self, Options};
+use switchd::daemon::{self, Options, Source};
+use switchd::sim::Level;
 
 use crate::applet::{Failure, Outcome, Session};
 use crate::control::{logdir, rundir};
@@ -14,6 +15,7 @@ const OPTIONS: &[Opt<char>] = &[
     Opt { long: "ovsdb", short: None, arg: Arg::Required, id: 'o' },
     Opt { long: "log-file", short: None, arg: Arg::Optional, id: 'l' },
     Opt { long: "verbose", short: Some('v'), arg: Arg::Optional, id: 'v' },
+    Opt { long: "simulate", short: None, arg: Arg::None, id: 's' },
     Opt { long: "help", short: Some('h'), arg: Arg::None, id: 'h' },
 ];
 
@@ -28,6 +30,7 @@ Options:
       --ovsdb=REMOTE    obey the database server at unix:PATH or tcp:HOST[:PORT] and run none
       --log-file[=FILE] also log to FILE (default: $OVS_LOGDIR/ovs-vswitchd.log)
   -v, --verbose[=SPEC]  log levels, as \"sekisho appctl vlog/set SPEC\"
+      --simulate        all devices are simulated and the clock can be stopped: for tests
   -h, --help            print this
 
 The stock tools find a daemon that was started with --rundir=DIR by OVS_RUNDIR=DIR.
@@ -53,13 +56,21 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         .has('l')
         .then(|| value('l').map_or_else(|| logdir().join("ovs-vswitchd.log"), PathBuf::from));
     let verbose = parsed.options.iter().filter(|o| o.id == 'v');
+    let dir = value('r').map_or_else(rundir, PathBuf::from);
     let options = Options {
-        rundir: value('r').map_or_else(rundir, PathBuf::from),
-        db: value('d').map_or_else(|| dbdir.join("conf.db"), PathBuf::from),
-        ovsdb: value('o'),
+        source: match value('o') {
+            Some(target) => Source::Server(target),
+            None => Source::File(value('d').map_or_else(|| dbdir.join("conf.db"), PathBuf::from)),
+        },
+        pidfile: Some(dir.join("ovs-vswitchd.pid")),
+        overwrite_pidfile: false,
+        unixctl: None,
         log_file,
         verbose: verbose.map(|o| o.value.clone().unwrap_or_else(|| "dbg".to_owned())).collect(),
+        dummy: parsed.has('s').then_some(Level::Override),
+        disable_system: parsed.has('s'),
+        rundir: dir,
     };
-    daemon::run(&options).map_err(|e| Failure::fatal(e.to_string()))?;
+    daemon::run(&options, Box::new(|| {})).map_err(|e| Failure::fatal(e.to_string()))?;
     Ok(0)
 }

@@ -30,6 +30,7 @@ use crate::control;
 use crate::coverage::{Counter, Coverage};
 use crate::database::Db;
 use crate::dbhost::{self, DbHost};
+use crate::host::Host;
 use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
@@ -37,6 +38,7 @@ use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
 use crate::remote::{OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
+use crate::sim::{Level, Sim};
 use crate::status;
 use crate::vlog;
 use crate::world::World;
@@ -54,19 +56,36 @@ const CT_BUDGET: usize = 1000;
 /// Connection events kept between two turns, for each shard.
 const CT_EVENTS: usize = 4096;
 
+/// Which database a daemon obeys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// That of the embedded server, kept in this file; created if absent.
+    File(PathBuf),
+    /// A database server elsewhere (`unix:PATH`, `tcp:HOST[:PORT]`).
+    Server(String),
+}
+
 /// How a daemon is started.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where sockets and pid files are.
     pub rundir: PathBuf,
-    /// The database file of the embedded server; created if absent.
-    pub db: PathBuf,
-    /// A database server elsewhere to obey instead (`unix:PATH`, `tcp:HOST[:PORT]`).
-    pub ovsdb: Option<String>,
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Pid file of the switch.
+    pub pidfile: Option<PathBuf>,
+    /// Start even if a running process holds the pid file.
+    pub overwrite_pidfile: bool,
+    /// Control socket in place of `RUNDIR/ovs-vswitchd.PID.ctl`.
+    pub unixctl: Option<PathBuf>,
     /// Log file.
     pub log_file: Option<PathBuf>,
     /// Log levels, as `vlog/set` takes them.
     pub verbose: Vec<String>,
+    /// Simulated devices, and what they take the place of.
+    pub dummy: Option<Level>,
+    /// No devices of the host.
+    pub disable_system: bool,
 }
 
 /// Why a daemon could not start.
@@ -131,11 +150,12 @@ struct Due {
     ct_events: bool,
 }
 
-/// Runs a daemon until it is told to end.
+/// Runs a daemon until it is told to end. Calls `ready` once it serves and has obeyed its database
+/// for the first time.
 ///
 /// # Errors
 /// It could not start.
-pub fn run(options: &Options) -> Result<(), StartError> {
+pub fn run(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartError> {
     for spec in &options.verbose {
         vlog::set(spec).map_err(StartError::Verbose)?;
     }
@@ -149,14 +169,16 @@ pub fn run(options: &Options) -> Result<(), StartError> {
         .build()
         .map_err(|e| StartError::Io("cannot start the control thread".into(), e))?;
     let local = LocalSet::new();
-    local.block_on(&runtime, start(options))
+    local.block_on(&runtime, start(options, ready))
 }
 
-async fn start(options: &Options) -> Result<(), StartError> {
+async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartError> {
     let rundir = &options.rundir;
-    let _pid = PidFile::create(&rundir.join("ovs-vswitchd.pid"))?;
-    let server_pid = || PidFile::create(&rundir.join("ovsdb-server.pid"));
-    let _server_pid = options.ovsdb.is_none().then(server_pid).transpose()?;
+    let take_pid = |path: &PathBuf| PidFile::create(path, options.overwrite_pidfile);
+    let _pid = options.pidfile.as_ref().map(take_pid).transpose()?;
+    let embedded = matches!(options.source, Source::File(_));
+    let server_pid = embedded.then(|| rundir.join("ovsdb-server.pid"));
+    let _server_pid = server_pid.as_ref().map(take_pid).transpose()?;
     let clock = Clock::default();
     let db = open_database(options, &clock)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
@@ -164,7 +186,12 @@ async fn start(options: &Options) -> Result<(), StartError> {
     let (failed, mut failures) = mpsc::unbounded_channel();
     let dp_clock = clock.clone();
     let dp = Datapath::new(
-        &datapath::Config { secret, ..datapath::Config::default() },
+        &datapath::Config {
+            secret,
+            // In the simulated world nothing happens by itself.
+            n_threads: if options.dummy.is_some() { 0 } else { 1 },
+            ..datapath::Config::default()
+        },
         Arc::clone(&world) as Arc<dyn dpif::SlowPath>,
         Arc::new(move || dp_clock.now()),
         Arc::new(move |event| {
@@ -173,7 +200,8 @@ async fn start(options: &Options) -> Result<(), StartError> {
         }),
     )?;
     let dp = Arc::new(dp);
-    let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), secret)?;
+    let host = Host::open(options.dummy, options.disable_system)?;
+    let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
     let quit = Rc::new(Notify::new());
     let daemon = Rc::new_cyclic(|me| {
         RefCell::new(Daemon {
@@ -192,10 +220,11 @@ async fn start(options: &Options) -> Result<(), StartError> {
             due: Due::default(),
         })
     });
-    log!(Info, Bridge, "ovs-vswitchd (Open vSwitch) {}", crate::OVS_VERSION);
+    log!(Info, Vswitchd, "ovs-vswitchd (Open vSwitch) {}", crate::OVS_VERSION);
 
     // Bridges of an earlier run come up before anybody can ask about them.
     let mut links = watch_links()?;
+    let mut ready = Some(ready);
     if db.take_changes() {
         reconfigure(&daemon);
     }
@@ -208,7 +237,8 @@ async fn start(options: &Options) -> Result<(), StartError> {
         let daemon = Rc::clone(&daemon);
         tokio::task::spawn_local(control::serve(listener, daemon, commands::DATABASE));
     }
-    let listener = sockets.open(control_socket(rundir, "ovs-vswitchd"))?;
+    let ctl = options.unixctl.clone();
+    let listener = sockets.open(ctl.unwrap_or_else(|| control_socket(rundir, "ovs-vswitchd")))?;
     tokio::task::spawn_local(control::serve(listener, Rc::clone(&daemon), commands::SWITCH));
 
     let end = |kind| signal(kind).map_err(|e| StartError::Io("cannot handle signals".into(), e));
@@ -216,14 +246,20 @@ async fn start(options: &Options) -> Result<(), StartError> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let changed = db.changed();
+    if embedded && let Some(ready) = ready.take() {
+        ready();
+    }
     loop {
         tokio::select! {
             () = changed.notified() => {
                 if db.take_changes() {
                     reconfigure(&daemon);
+                    if let Some(ready) = ready.take() {
+                        ready();
+                    }
                 }
             }
-            () = world.events.notified() => daemon.borrow_mut().deliver_events(),
+            () = world.events.notified() => daemon.borrow_mut().settle(),
             Some(event) = failures.recv() => daemon.borrow_mut().datapath_event(event),
             Some(events) = links.recv() => daemon.borrow_mut().links_changed(&events),
             _ = ticks.tick() => daemon.borrow_mut().tick(),
@@ -275,9 +311,12 @@ fn watch_links() -> Result<mpsc::UnboundedReceiver<Vec<LinkEvent>>, StartError> 
 
 /// The database that the options name.
 fn open_database(options: &Options, clock: &Clock) -> Result<Db, StartError> {
-    let Some(target) = &options.ovsdb else {
-        let host = DbHost::open(&options.db, clock.clone()).map_err(StartError::Database)?;
-        return Ok(Db::Embedded(Rc::new(RefCell::new(host))));
+    let target = match &options.source {
+        Source::Server(target) => target,
+        Source::File(path) => {
+            let host = DbHost::open(path, clock.clone()).map_err(StartError::Database)?;
+            return Ok(Db::Embedded(Rc::new(RefCell::new(host))));
+        }
     };
     let remote =
         Remote::parse(target, OVSDB_PORT).map_err(|e| StartError::Database(e.to_string()))?;
@@ -347,7 +386,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     if let Some(managers) = &d.managers {
         managers.borrow_mut().configure(&d.config.managers, now);
     }
-    d.deliver_events();
+    d.settle();
     d.write_status();
 }
 
@@ -413,13 +452,35 @@ impl Daemon {
             }
         }
         if ours {
-            self.deliver_events();
+            self.settle();
             self.write_status();
         }
     }
 
+    /// A simulated device came, went or changed.
+    pub fn link_changed(&mut self, name: &str) {
+        if self.rec.link_changed(name, self.clock.now()) {
+            self.settle();
+            self.write_status();
+        }
+    }
+
+    /// Lets what was set in motion come to rest: events are delivered, and in the simulated world,
+    /// where nobody else does, packets processed.
+    pub fn settle(&mut self) {
+        self.deliver_events();
+        while self.rec.host.sim.is_some() {
+            let n = self.dp.poll(self.clock.now());
+            self.deliver_events();
+            let answered = self.rec.host.sim.as_mut().is_some_and(Sim::collect);
+            if n == 0 && !answered {
+                return;
+            }
+        }
+    }
+
     /// Takes the bridges' events to controllers, the datapath and devices.
-    pub fn deliver_events(&mut self) {
+    fn deliver_events(&mut self) {
         let now = self.clock.now();
         loop {
             let events: Vec<_> = {
@@ -457,7 +518,7 @@ impl Daemon {
                 bridge.expire(now);
             }
             drop(switch);
-            self.deliver_events();
+            self.settle();
         }
         let generation = self.world.switch.read().generation();
         if now >= self.due.revalidate || generation != self.due.generation {
@@ -529,10 +590,15 @@ impl Daemon {
         self.conntrack_tick(now);
     }
 
+    /// Type and name of the datapath.
+    pub fn datapath_name(&self) -> (&'static str, &'static str) {
+        if self.rec.host.sim.is_some() { ("dummy", "ovs-dummy") } else { ("netdev", "ovs-netdev") }
+    }
+
     /// Name of a datapath port.
     pub fn dp_port_name(&self, port: DpPort) -> Option<String> {
         if port == crate::reconcile::DP_LOCAL {
-            return Some("ovs-netdev".to_owned());
+            return Some(self.datapath_name().1.to_owned());
         }
         self.rec.by_dp_port(port).map(|(name, _)| name.to_owned())
     }

@@ -1,16 +1,12 @@
 //! Interfaces and the devices behind them.
 //!
-//! [`Device`] is an open device of the host together with what the host says of it. Opening follows
-//! the Interface's `type`; the texts of failures are what the `error` column shows.
+//! [`Device`] is an open device together with what the host says of it.
 
 use std::sync::Arc;
 
 use base::{DpPort, Instant, MacAddr};
 use netdev::link::{Driver, Ethtool, Link, Settings};
-use netdev::{Counters, Port, PortState, af_packet::AfPacket, internal};
-
-use crate::config::InterfaceConfig;
-use crate::log;
+use netdev::{Counters, Port, PortState};
 
 /// What an Interface `type` means here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,15 +17,24 @@ pub enum Kind {
     Internal,
     /// One end of a wire to another bridge.
     Patch,
+    /// A simulated device.
+    Dummy,
+    /// A simulated device that the switch makes.
+    DummyInternal,
+    /// A simulated device with queues of its own threads, as far as these show.
+    DummyPmd,
 }
 
 impl Kind {
-    const NAMES: [(&'static str, Kind); 5] = [
+    const NAMES: [(&'static str, Kind); 8] = [
         ("", Kind::System),
         ("system", Kind::System),
         ("internal", Kind::Internal),
         ("tap", Kind::Internal),
         ("patch", Kind::Patch),
+        ("dummy", Kind::Dummy),
+        ("dummy-internal", Kind::DummyInternal),
+        ("dummy-pmd", Kind::DummyPmd),
     ];
 
     /// The kind that a `type` names.
@@ -37,9 +42,15 @@ impl Kind {
         Kind::NAMES.iter().find(|(n, _)| *n == name).map(|(_, k)| *k)
     }
 
-    /// All types, for the database's `iface_types`.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Kind::NAMES.iter().map(|(n, _)| *n).filter(|n| !n.is_empty())
+    /// All types, for the database's `iface_types`; the simulated ones if there are such.
+    pub fn names(simulated: bool) -> impl Iterator<Item = &'static str> {
+        let rows = Kind::NAMES.iter().filter(move |(_, k)| simulated || !k.is_simulated());
+        rows.map(|(n, _)| *n).filter(|n| !n.is_empty())
+    }
+
+    /// Whether it is a device of [`crate::sim`].
+    pub fn is_simulated(self) -> bool {
+        matches!(self, Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd)
     }
 
     /// What `dpif/show` calls it.
@@ -48,6 +59,9 @@ impl Kind {
             Kind::System => "system",
             Kind::Internal => "tap",
             Kind::Patch => "patch",
+            Kind::Dummy => "dummy",
+            Kind::DummyInternal => "dummy-internal",
+            Kind::DummyPmd => "dummy-pmd",
         }
     }
 }
@@ -75,28 +89,6 @@ pub struct Device {
     pub driver: Driver,
     /// Times the carrier was seen to change, for `link_resets`.
     pub link_resets: u64,
-}
-
-/// Opens the device of an interface.
-///
-/// # Errors
-/// The text for the `error` column.
-pub fn open(name: &str, config: &InterfaceConfig) -> Result<(Kind, Box<dyn Port>), String> {
-    let kind = Kind::of(&config.kind).ok_or_else(|| {
-        format!("could not open network device {name} (Address family not supported by protocol)")
-    })?;
-    let port: Box<dyn Port> = match kind {
-        Kind::System => {
-            let options = netdev::af_packet::Options::default();
-            Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
-        }
-        Kind::Internal => internal::open(name).map_err(|e| e.to_string())?,
-        Kind::Patch => return Err(format!("{name}: a patch port has no device")),
-    };
-    for w in port.warnings() {
-        log!(Info, NetdevLinux, "{w}");
-    }
-    Ok((kind, port))
 }
 
 impl Device {

@@ -42,13 +42,13 @@ fn is_held(path: &Path) -> bool {
 }
 
 impl PidFile {
-    /// Writes this process's id into `path`.
+    /// Writes this process's id into `path`, with `overwrite` even if another one's is there.
     ///
     /// # Errors
     /// Another live process holds the file, or it cannot be written.
-    pub fn create(path: &Path) -> Result<PidFile, Error> {
+    pub fn create(path: &Path, overwrite: bool) -> Result<PidFile, Error> {
         let io = |e| Error::Io(path.display().to_string(), e);
-        if is_held(path) {
+        if !overwrite && is_held(path) {
             let pid = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
             return Err(Error::Running { path: path.display().to_string(), pid });
         }
@@ -77,7 +77,7 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("x.pid");
         fs::write(&path, "99999\n").unwrap();
-        let held = PidFile::create(&path).unwrap();
+        let held = PidFile::create(&path, false).unwrap();
         // A process cannot meet its own record locks, but the kernel lists them.
         let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
         let locks = fs::read_to_string("/proc/locks").unwrap();

@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use base::{DpPort, HashKey, Instant, MacAddr, OfPort};
 use datapath::Datapath;
-use netdev::link::{Ethtool, Link, Links};
+use netdev::link::Link;
 use ofproto::port::Peer;
 use ofproto::{BridgeId, BridgeSpec, PortSpec};
 use openflow::message::SwitchDesc;
 
 use crate::config::{BridgeConfig, Config, InterfaceConfig, PortConfig};
-use crate::device::{self, Device, Kind};
+use crate::device::{Device, Kind};
+use crate::host::Host;
 use crate::log;
 use crate::status::PortCounters;
 use crate::world::World;
@@ -82,8 +83,8 @@ pub struct Done {
 pub struct Reconciler {
     world: Arc<World>,
     dp: Arc<Datapath>,
-    links: Links,
-    ethtool: Option<Ethtool>,
+    /// Where devices come from.
+    pub host: Host,
     /// Draws addresses for bridges without ports.
     seed: HashKey,
     /// What runs, by name.
@@ -92,22 +93,8 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Nothing runs yet.
-    ///
-    /// # Errors
-    /// The kernel's links cannot be asked for.
-    pub fn new(
-        world: Arc<World>,
-        dp: Arc<Datapath>,
-        seed: HashKey,
-    ) -> Result<Reconciler, netdev::Error> {
-        Ok(Reconciler {
-            world,
-            dp,
-            links: Links::open()?,
-            ethtool: Ethtool::open().ok(),
-            seed,
-            bridges: BTreeMap::new(),
-        })
+    pub fn new(world: Arc<World>, dp: Arc<Datapath>, host: Host, seed: HashKey) -> Reconciler {
+        Reconciler { world, dp, host, seed, bridges: BTreeMap::new() }
     }
 
     /// Makes what runs what `config` asks for.
@@ -158,9 +145,10 @@ impl Reconciler {
 
     fn remove_bridge(&mut self, name: &str) {
         let Some(bridge) = self.bridges.remove(name) else { return };
-        for iface in bridge.ifaces.values() {
+        for (name, iface) in &bridge.ifaces {
             if let Some(device) = &iface.device {
                 self.dp.remove_port(device.dp_port);
+                self.host.closed(name);
             }
         }
         self.world.switch.write().remove_bridge(bridge.id);
@@ -176,8 +164,9 @@ impl Reconciler {
             .iter()
             .filter(|(n, i)| {
                 wanted.get(n.as_str()).is_none_or(|(_, w)| {
+                    let simulated = i.device.as_ref().is_some_and(|d| d.kind.is_simulated());
                     w.kind != i.config.kind
-                        || w.options != i.config.options
+                        || (w.options != i.config.options && !simulated)
                         || w.uuid != i.config.uuid
                         || (w.ofport_request != i.config.ofport_request
                             && w.ofport_request.is_some()
@@ -189,6 +178,7 @@ impl Reconciler {
         for iface_name in gone {
             if let Some(iface) = bridge.ifaces.remove(&iface_name) {
                 close(&self.world, &self.dp, bridge.id, &iface);
+                self.host.closed(&iface_name);
                 log!(Info, Bridge, "bridge {name}: deleted interface {iface_name}{}", on(&iface));
             }
             if !wanted.contains_key(iface_name.as_str()) {
@@ -209,6 +199,11 @@ impl Reconciler {
             let known = bridge.ifaces.get_mut(iface_name);
             match known {
                 Some(iface) => {
+                    if iface.config.options != config.options
+                        && let Some(sim) = &mut self.host.sim
+                    {
+                        sim.configure(iface_name, &config.options);
+                    }
                     iface.port = (*port).clone();
                     iface.config = config.clone();
                 }
@@ -230,7 +225,7 @@ impl Reconciler {
 
     /// Opens an interface's device and gives it its numbers.
     fn start(&mut self, bridge_name: &str, name: &str, now: Instant) {
-        let dp_port = self.free_dp_port();
+        let dp_port = self.free_dp_port(name);
         let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
         let ofport = match free_ofport(bridge, bridge_name, name) {
             Some(p) => p,
@@ -242,14 +237,14 @@ impl Reconciler {
         };
         let Some(iface) = bridge.ifaces.get_mut(name) else { return };
         if !iface.is_patch() {
-            let opened = device::open(name, &iface.config).and_then(|(kind, mut port)| {
+            let opened = self.host.open_device(name, &iface.config).and_then(|(kind, mut port)| {
                 self.dp.add_port(dp_port, &mut *port).map_err(|e| e.to_string())?;
                 Ok(Device::new(name, kind, dp_port, port, now))
             });
             match opened {
                 Ok(mut device) => {
-                    let link = self.links.by_name(name).ok().flatten();
-                    device.see(link, self.ethtool.as_ref());
+                    let (link, ethtool) = self.host.link(name);
+                    device.see(link, ethtool);
                     iface.device = Some(device);
                 }
                 Err(text) => {
@@ -262,13 +257,26 @@ impl Reconciler {
         iface.ofport = Some(ofport);
         bridge.remembered.insert(name.to_owned(), ofport);
         log!(Info, Bridge, "bridge {bridge_name}: added interface {name} on port {}", ofport.0);
-        configure_device(&mut self.links, bridge, name);
+        configure_device(&mut self.host, bridge, name);
     }
 
-    fn free_dp_port(&self) -> DpPort {
+    /// The number in the datapath for a new port. The simulated datapath takes it from the name's
+    /// first digits if it can, those of bridges from 100 on, so that tests know it.
+    fn free_dp_port(&self, name: &str) -> DpPort {
         let devices = self.bridges.values().flat_map(|b| b.ifaces.values());
         let used: BTreeSet<u32> =
             devices.filter_map(|i| i.device.as_ref()).map(|d| d.dp_port.0).collect();
+        if self.host.sim.is_some() {
+            let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            let base = if name.starts_with("br") { 100 } else { 0 };
+            let number = digits[..end].parse::<u32>().ok().map(|n| n.saturating_add(base));
+            if let Some(n) = number
+                .filter(|n| *n > DP_LOCAL.0 && *n <= datapath::MAX_PORT.0 && !used.contains(n))
+            {
+                return DpPort(n);
+            }
+        }
         DpPort((DP_LOCAL.0 + 1..).find(|n| !used.contains(n)).unwrap_or(u32::MAX))
     }
 
@@ -313,9 +321,9 @@ impl Reconciler {
         let mut changed = false;
         if let Some(local) = local
             && local.mac() != mac
-            && self.links.set_mac(name, mac).is_ok()
+            && self.host.set_mac(name, mac).is_ok()
         {
-            changed = local.see(self.links.by_name(name).ok().flatten(), None);
+            changed = local.see(self.host.link(name).0, None);
         }
         if dpid != bridge.dpid || bridge.mac != mac {
             log!(Info, Bridge, "bridge {name}: using datapath ID {dpid:016x}");
@@ -330,7 +338,7 @@ impl Reconciler {
     /// The host's link of this name changed, came or went. Returns whether an interface of ours
     /// is concerned.
     pub fn link_changed(&mut self, name: &str, now: Instant) -> bool {
-        let link = self.links.by_name(name).ok().flatten();
+        let link = self.host.link(name).0;
         let owner = self.bridges.iter().find(|(_, b)| b.ifaces.contains_key(name));
         let Some((bridge_name, bridge)) = owner else { return false };
         let kind = bridge.ifaces[name].device.as_ref().map(|d| d.kind);
@@ -349,8 +357,8 @@ impl Reconciler {
         let Some(iface) = bridge.ifaces.get_mut(name) else { return };
         if let Some(device) = &mut iface.device {
             let same = link.as_ref().map(|l| l.ifindex) == device.port.ifindex();
-            if same {
-                if device.see(link, self.ethtool.as_ref()) {
+            if same || device.kind.is_simulated() {
+                if device.see(link, self.host.link(name).1) {
                     self.put_port(bridge_name, name, now);
                 }
                 return;
@@ -384,7 +392,7 @@ impl Reconciler {
             name.map(|(name, _)| (bridge.clone(), name.clone()))
         });
         if let Some((bridge, name)) = failed {
-            let link = self.links.by_name(&name).ok().flatten();
+            let link = self.host.link(&name).0;
             self.follow(&bridge, &name, link, now);
         }
     }
@@ -396,7 +404,7 @@ impl Reconciler {
             b.ifaces.iter().find(|(_, i)| i.ofport == Some(ofport)).map(|(n, _)| n.clone())
         });
         let Some(name) = name else { return };
-        if let Err(e) = self.links.set_up(&name, up) {
+        if let Err(e) = self.host.set_up(&name, up) {
             log!(Warn, Bridge, "{e}");
         }
         self.link_changed(&name, now);
@@ -404,10 +412,16 @@ impl Reconciler {
 
     /// Counters of the port of this name, if it has a device.
     pub fn port_counters(&mut self, name: &str) -> Option<PortCounters> {
-        let link = self.links.by_name(name).ok().flatten().map(|l| l.stats);
+        let link = self.host.link(name).0.map(|l| l.stats);
         let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
         let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
-        Some(PortCounters::of(device, link))
+        Some(PortCounters::of(device, link.filter(|_| !device.kind.is_simulated())))
+    }
+
+    /// The number in the datapath of an interface.
+    pub fn dp_port_by_name(&self, name: &str) -> Option<DpPort> {
+        let iface = self.bridges.values().find_map(|b| b.ifaces.get(name))?;
+        iface.device.as_ref().map(|d| d.dp_port)
     }
 
     /// The interface that has this number in the datapath.
@@ -486,20 +500,20 @@ fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str) -> Option<OfPort>
 }
 
 /// Sets what the interface's row asks of the device itself.
-fn configure_device(links: &mut Links, bridge: &mut Bridge, name: &str) {
+fn configure_device(host: &mut Host, bridge: &mut Bridge, name: &str) {
     let Some(iface) = bridge.ifaces.get_mut(name) else { return };
     let Some(device) = &mut iface.device else { return };
-    let internal = device.kind == Kind::Internal;
+    let internal = device.kind != Kind::System;
     let mut result = Ok(());
     if let Some(mac) = iface.config.mac.filter(|m| internal && *m != device.mac()) {
-        result = links.set_mac(name, mac);
+        result = host.set_mac(name, mac);
     }
     if let Some(mtu) = iface.config.mtu_request {
-        result = result.and(links.set_mtu(name, mtu));
+        result = result.and(host.set_mtu(name, mtu));
     }
     match result {
         Ok(()) => {
-            device.see(links.by_name(name).ok().flatten(), None);
+            device.see(host.link(name).0, None);
         }
         Err(e) => log!(Warn, Bridge, "{e}"),
     }

@@ -16,9 +16,11 @@ pub fn operations(db: &Data, config: &Config, rec: &Reconciler) -> Vec<Value> {
     let mut w = WriteBack::new(db);
     if let Some(root) = config.root {
         w.set("Open_vSwitch", root, "cur_cfg", &Datum::scalar(config.next_cfg));
-        let types = ["netdev".to_owned(), "system".to_owned()];
-        w.set("Open_vSwitch", root, "datapath_types", &Datum::set(types));
-        let kinds = Kind::names().map(str::to_owned);
+        let simulated = rec.host.sim.is_some();
+        let types =
+            ["dummy", "netdev", "system"].into_iter().filter(|t| simulated || *t != "dummy");
+        w.set("Open_vSwitch", root, "datapath_types", &Datum::set(types.map(str::to_owned)));
+        let kinds = Kind::names(simulated).map(str::to_owned);
         w.set("Open_vSwitch", root, "iface_types", &Datum::set(kinds));
         w.set("Open_vSwitch", root, "dpdk_initialized", &Datum::scalar(false));
     }

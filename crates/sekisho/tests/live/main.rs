@@ -15,6 +15,7 @@ mod external_database;
 mod kill_nine;
 mod monitor;
 mod ports;
+mod simulated;
 mod story;
 mod story_qemu;
 mod traffic;

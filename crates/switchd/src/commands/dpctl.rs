@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use base::{DpPort, OfPort};
 
-use super::{DATAPATH, options, take_datapath};
+use super::{options, take_datapath};
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
 use crate::device::Kind;
@@ -46,13 +46,20 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
     Command { name: "revalidator/purge", usage: "", arity: (0, 0), run: purge },
 ];
 
-fn dump_dps(_: &mut Daemon, _: &[String]) -> Answer {
-    Ok(format!("{DATAPATH}\n")).into()
+/// `TYPE@NAME` of the datapath.
+fn datapath(d: &Daemon) -> String {
+    let (kind, name) = d.datapath_name();
+    format!("{kind}@{name}")
+}
+
+fn dump_dps(d: &mut Daemon, _: &[String]) -> Answer {
+    Ok(datapath(d) + "\n").into()
 }
 
 /// Datapath ports with names and kinds, by number.
 fn ports(d: &Daemon) -> Vec<(DpPort, String, Kind)> {
-    let mut all = vec![(DP_LOCAL, "ovs-netdev".to_owned(), Kind::Internal)];
+    let kind = if d.rec.host.sim.is_some() { Kind::DummyInternal } else { Kind::Internal };
+    let mut all = vec![(DP_LOCAL, d.datapath_name().1.to_owned(), kind)];
     for bridge in d.rec.bridges.values() {
         for (name, iface) in &bridge.ifaces {
             if let Some(device) = &iface.device {
@@ -87,7 +94,8 @@ fn show(d: &mut Daemon, args: &[String]) -> Text {
     let with_statistics = opts.iter().any(|o| ["-s", "--statistics"].contains(o));
     let stats = d.dp.stats();
     let mut s = format!(
-        "{DATAPATH}:\n  lookups: hit:{} missed:{} lost:{}\n  flows: {}\n",
+        "{}:\n  lookups: hit:{} missed:{} lost:{}\n  flows: {}\n",
+        datapath(d),
         stats.hits(),
         stats.missed,
         stats.lost,
@@ -185,7 +193,7 @@ fn del_flows(d: &mut Daemon, _: &[String]) -> Answer {
 
 fn dpif_show(d: &mut Daemon, _: &[String]) -> Answer {
     let stats = d.dp.stats();
-    let mut s = format!("{DATAPATH}: hit:{} missed:{}\n", stats.hits(), stats.missed);
+    let mut s = format!("{}: hit:{} missed:{}\n", datapath(d), stats.hits(), stats.missed);
     for (bridge_name, bridge) in &d.rec.bridges {
         let _ = writeln!(s, "  {bridge_name}:");
         let mut ifaces: Vec<_> = bridge.ifaces.iter().filter(|(_, i)| i.ofport.is_some()).collect();
@@ -222,7 +230,8 @@ fn dpif_dump_flows(d: &mut Daemon, args: &[String]) -> Text {
 fn upcall_show(d: &mut Daemon, _: &[String]) -> Answer {
     let (n, limit) = (d.dp.n_flows(), d.dp.flow_limit());
     Ok(format!(
-        "{DATAPATH}:\n  flows         : (current {n}) (limit {limit})\n  ufid enabled : true\n"
+        "{}:\n  flows         : (current {n}) (limit {limit})\n  ufid enabled : true\n",
+        datapath(d)
     ))
     .into()
 }

@@ -5,6 +5,7 @@
 mod conntrack;
 mod db;
 mod dpctl;
+mod dummy;
 mod fdb;
 mod general;
 mod ofproto;
@@ -21,6 +22,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
     dpctl::COMMANDS,
     conntrack::DPCTL_COMMANDS,
     conntrack::COMMANDS,
+    dummy::COMMANDS,
 ];
 
 /// Commands of `ovsdb-server`.
@@ -29,8 +31,15 @@ pub const DATABASE: &[&[Command<Daemon>]] = &[general::COMMANDS, db::COMMANDS];
 /// The program's name as the datapath commands' errors begin.
 const PROGRAM: &str = "ovs-vswitchd";
 
-/// The name of the datapath, which is the only one.
-const DATAPATH: &str = "netdev@ovs-netdev";
+/// Names under which the one datapath is asked for, with and without its type.
+const DATAPATHS: [&str; 6] = [
+    "netdev@ovs-netdev",
+    "ovs-netdev",
+    "system@ovs-system",
+    "ovs-system",
+    "dummy@ovs-dummy",
+    "ovs-dummy",
+];
 
 /// Splits options (`-m`, `--more`) from arguments.
 fn options(args: &[String]) -> (Vec<&str>, Vec<&str>) {
@@ -49,7 +58,7 @@ fn take_datapath<'a>(
     if is_argument(first) {
         return Ok(());
     }
-    if [DATAPATH, "ovs-netdev", "system@ovs-system", "ovs-system"].contains(first) {
+    if DATAPATHS.contains(first) {
         args.remove(0);
         return Ok(());
     }

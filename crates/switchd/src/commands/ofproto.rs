@@ -8,6 +8,7 @@ use packet::PacketBuf;
 
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
+use crate::hex;
 
 /// The table.
 pub(super) const COMMANDS: &[Command<Daemon>] = &[
@@ -48,14 +49,8 @@ fn parse_ct_state(text: &str) -> Result<u8, String> {
 }
 
 /// A packet written in hexadecimal.
-fn parse_packet(hex: &str) -> Result<Vec<u8>, String> {
-    let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    let byte = |pair: &[char]| {
-        let text: String = pair.iter().collect();
-        u8::from_str_radix(&text, 16).ok().filter(|_| pair.len() == 2)
-    };
-    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
-    bytes.ok_or_else(|| "Trailing garbage in packet data".to_owned())
+fn parse_packet(text: &str) -> Result<Vec<u8>, String> {
+    hex::parse(text).ok_or_else(|| "Trailing garbage in packet data".to_owned())
 }
 
 fn trace(d: &mut Daemon, args: &[String]) -> Text {
@@ -83,9 +78,7 @@ fn trace(d: &mut Daemon, args: &[String]) -> Text {
         [flow] => datapath_flow(&switch, flow, None)?,
         [name, rest] => match switch.bridge_by_name(name) {
             Some(b) => (b, bridge_flow(b, rest)?, None),
-            None if super::DATAPATH == name || name == "ovs-netdev" => {
-                datapath_flow(&switch, rest, None)?
-            }
+            None if super::DATAPATHS.contains(&name) => datapath_flow(&switch, rest, None)?,
             None if name.starts_with("in_port(") || name.starts_with("recirc_id(") => {
                 datapath_flow(&switch, name, Some(rest))?
             }
@@ -161,11 +154,5 @@ mod tests {
             assert_eq!(parse_ct_state(text), Ok(0x22), "{text}");
         }
         assert_eq!(parse_ct_state("bogus").unwrap_err(), "bogus: unknown ct_state flag(s)");
-    }
-
-    #[test]
-    fn packets_in_hex() {
-        assert_eq!(parse_packet("00ff 1a").unwrap(), [0, 255, 26]);
-        assert!(parse_packet("0").is_err() && parse_packet("zz").is_err());
     }
 }

@@ -351,7 +351,7 @@ impl Daemon {
         }
         self.controller_spoke(name, id, now);
         self.update_misses(name);
-        self.deliver_events();
+        self.settle();
     }
 
     /// Tells the bridge whether somebody wants packets that no flow matches.

@@ -1,0 +1,176 @@
+//! The simulated world: devices in memory, a clock that stands still; and the daemon by its OVS name.
+
+use std::path::Path;
+
+use testkit::netns::Netns;
+use testkit::process::{DEADLINE, eventually, signal};
+use testkit::sut::{Sut, Whose, have_stock};
+
+use crate::{BINARY, tools};
+
+/// A simulated switch with `br0` and dummy ports `p1` to `pN`.
+fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
+    let sut = Sut::start_with(BINARY, ns, &["--simulate"]).unwrap();
+    let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
+                    other-config:hwaddr=aa:55:aa:55:00:00"
+        .to_owned();
+    for n in 1..=n_ports {
+        let capture = sut.file(&format!("p{n}.pcap"));
+        line += &format!(
+            " -- add-port br0 p{n} -- set Interface p{n} type=dummy ofport_request={n} \
+             options:tx_pcap={capture}"
+        );
+    }
+    sut.ok(tools(), &line).unwrap();
+    sut
+}
+
+/// The frames in a capture file.
+fn captured(sut: &Sut<'_>, port: &str) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(sut.file(&format!("{port}.pcap"))).unwrap();
+    assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_ne_bytes());
+    let (mut rest, mut frames) = (&bytes[24..], Vec::new());
+    while let Some(header) = rest.first_chunk::<16>() {
+        let len = u32::from_ne_bytes(*header[8..].first_chunk().unwrap()) as usize;
+        frames.push(rest[16..16 + len].to_vec());
+        rest = &rest[16 + len..];
+    }
+    frames
+}
+
+const UDP: &str = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),\
+                   ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=7,dst=9)";
+
+#[test]
+fn a_conversation_on_a_clock_that_stands_still() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 3);
+    let app = |line: &str| sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap();
+    app("time/stop");
+    let flow =
+        "ovs-ofctl add-flow br0 in_port=1,idle_timeout=10,actions=mod_dl_dst:02:00:00:00:00:03,2";
+    sut.ok(tools(), flow).unwrap();
+    app(&format!("netdev-dummy/receive p1 {UDP}"));
+    // 14 + 20 + 8 and a payload that counts from 0 to 63.
+    let frames = captured(&sut, "p2");
+    assert_eq!((frames.len(), frames[0].len()), (1, 106));
+    assert_eq!(frames[0][..14], [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 1, 8, 0]);
+    assert_eq!(frames[0][105], 63);
+    assert!(captured(&sut, "p3").is_empty());
+    // The next one is longer, and counted for the same megaflow and rule.
+    app(&format!("netdev-dummy/receive p1 {UDP} --len 200"));
+    assert_eq!(captured(&sut, "p2")[1].len(), 200);
+    let flows = app("dpctl/dump-flows");
+    assert!(flows.starts_with("flow-dump from the main thread:\n"), "{flows}");
+    assert!(flows.contains("in_port(1)") && flows.contains("packets:1, bytes:200"), "{flows}");
+    let dump = || sut.ok(tools(), "ovs-ofctl dump-flows br0").unwrap();
+    assert!(dump().contains("n_packets=2, n_bytes=306"), "{}", dump());
+    // Numbers in the datapath are those in the names.
+    let shown = app("dpif/show");
+    assert!(shown.starts_with("dummy@ovs-dummy: hit:1 missed:1\n"), "{shown}");
+    assert!(shown.contains("    br0 65534/100: (dummy-internal)\n"), "{shown}");
+    assert!(shown.contains("    p3 3/3: (dummy)\n"), "{shown}");
+    // Nothing ages until the clock is told to go on, and then everything does.
+    assert_eq!(app("time/warp 9000 1000"), "warped\n");
+    assert!(dump().contains("in_port"));
+    app("time/warp 2000 500");
+    assert!(!dump().contains("in_port"), "{}", dump());
+    app(&format!("netdev-dummy/receive p1 {UDP}"));
+    assert_eq!(captured(&sut, "p2").len(), 2);
+}
+
+#[test]
+fn a_device_that_goes_down_and_one_that_answers_arp() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 2);
+    let app = |line: &str| sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap();
+    sut.ok(tools(), "ovs-ofctl add-flow br0 actions=all").unwrap();
+    let state = || sut.ok(tools(), "ovs-vsctl get Interface p2 admin_state").unwrap();
+    assert_eq!(state(), "up\n");
+    assert_eq!(app("netdev-dummy/set-admin-state p2 down"), "OK\n");
+    assert_eq!(state(), "down\n");
+    assert!(sut.ok(tools(), "ovs-ofctl show br0").unwrap().contains("config:     PORT_DOWN"));
+    app("netdev-dummy/set-admin-state up");
+    assert_eq!(state(), "up\n");
+
+    app("netdev-dummy/ip4addr p2 10.0.0.9/24");
+    app(
+        "netdev-dummy/receive p1 eth(src=02:00:00:00:00:01,dst=ff:ff:ff:ff:ff:ff),eth_type(0x0806),\
+         arp(sip=10.0.0.1,tip=10.0.0.9,op=1,sha=02:00:00:00:00:01,tha=00:00:00:00:00:00)",
+    );
+    let reply = &captured(&sut, "p1")[0];
+    assert_eq!(reply[..6], [2, 0, 0, 0, 0, 1]);
+    assert_eq!(reply[20..22], [0, 2]);
+    assert_eq!(reply[28..32], [10, 0, 0, 9]);
+
+    // Bytes as they are; what is neither bytes nor a flow is refused.
+    app("netdev-dummy/receive p1 0200000000020200000000019999");
+    let bad = sut.tool(tools(), &["ovs-appctl", "netdev-dummy/receive", "p1", "frob(1)"]).unwrap();
+    assert!(!bad.success(), "{}", bad.stdout);
+    let bad = sut.tool(tools(), &["ovs-appctl", "netdev-dummy/receive", "p9", "00"]).unwrap();
+    assert!(bad.stderr.contains("no such dummy netdev"), "{}", bad.stderr);
+}
+
+/// Ends the daemons whose pid files are in a directory, for they are nobody's children.
+struct Reaper(String);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        for name in ["ovs-vswitchd", "ovsdb-server"] {
+            let pid = std::fs::read_to_string(format!("{}/{name}.pid", self.0));
+            if let Some(pid) = pid.ok().and_then(|t| t.trim().parse().ok()) {
+                let _ = signal(pid, "KILL");
+            }
+        }
+    }
+}
+
+/// `ovs-vswitchd` as a service starts it, on the stock database server and with the stock tools.
+#[test]
+fn the_switch_by_its_ovs_name() {
+    if !have_stock().unwrap() {
+        return;
+    }
+    let ns = Netns::new("sim").unwrap();
+    let stage = Sut::stage(BINARY, &ns).unwrap();
+    let _reaper = Reaper(stage.rundir().to_owned());
+    let link = stage.file("ovs-vswitchd");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+    let ok = |argv: &[&str]| stage.run(argv).unwrap().ok().unwrap();
+    ok(&["ovsdb-tool", "create", &stage.database(), schema]);
+    let remote = format!("--remote=punix:{}", stage.file("db.sock"));
+    ok(&["ovsdb-server", &stage.database(), &remote, "--detach", "--no-chdir", "--pidfile"]);
+    ok(&["ovs-vsctl", "--no-wait", "init"]);
+
+    let start = [&link, "--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off"];
+    let start: Vec<&str> =
+        start.iter().map(|s| s.as_ref()).chain(["--enable-dummy", "--disable-system"]).collect();
+    let said = stage.run(&start).unwrap();
+    assert!(said.success(), "{}", said.stderr);
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", ""));
+    // Its parent ended, so everything is there.
+    let pid = std::fs::read_to_string(stage.file("ovs-vswitchd.pid")).unwrap();
+    let pid = pid.trim();
+    assert!(Path::new(&stage.file(&format!("ovs-vswitchd.{pid}.ctl"))).exists());
+    ok(&["ovs-vsctl", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy"]);
+    assert_eq!(ok(&["ovs-appctl", "ofproto/list"]), "br0\n");
+
+    // A second one is refused, and says so to whoever started it.
+    let said = stage.run(&start).unwrap();
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains(&format!("already running as pid {pid}, aborting")));
+
+    let log = std::fs::read_to_string(stage.file("ovs-vswitchd.log")).unwrap();
+    for (line, number) in log.lines().zip(1..).take(3) {
+        let parts: Vec<&str> = line.splitn(5, '|').collect();
+        assert_eq!((parts.len(), parts[1]), (5, format!("{number:05}").as_str()), "{line}");
+        assert_eq!((parts[0].len(), parts[3]), ("2026-11-23T06:26:44.352Z".len(), "INFO"));
+    }
+    ok(&["ovs-appctl", "exit", "--cleanup"]);
+    let gone = || Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+    eventually("the switch ends", DEADLINE, gone).unwrap();
+    assert!(!Path::new(&stage.file("ovs-vswitchd.pid")).exists());
+    ok(&["ovs-appctl", "-t", "ovsdb-server", "exit"]);
+    assert_eq!(stage.whose(), Whose::Ours);
+}

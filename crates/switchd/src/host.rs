@@ -1,0 +1,139 @@
+//! The devices that interfaces can be: the host's, or simulated ones in their place.
+
+use base::MacAddr;
+use netdev::link::{Ethtool, Link, Links};
+use netdev::{Port, af_packet::AfPacket, internal};
+
+use crate::config::InterfaceConfig;
+use crate::device::Kind;
+use crate::log;
+use crate::sim::{Level, Sim};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Host {
+    links: Links,
+    ethtool: Option<Ethtool>,
+    /// The simulated devices, if there are any.
+    pub sim: Option<Sim>,
+    /// No real devices.
+    disable_system: bool,
+}
+
+impl Host {
+    /// The host, with simulated devices if `dummy` says so.
+    ///
+    /// # Errors
+    /// The kernel's links cannot be asked for.
+    pub fn open(dummy: Option<Level>, disable_system: bool) -> Result<Host, netdev::Error> {
+        Ok(Host {
+            links: Links::open()?,
+            ethtool: Ethtool::open().ok(),
+            sim: dummy.map(Sim::new),
+            disable_system,
+        })
+    }
+
+    /// What an Interface `type` means here.
+    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+        let kind = Kind::of(name)?;
+        let level = self.sim.as_ref().map(|s| s.level);
+        match kind {
+            Kind::Patch => Some(kind),
+            Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => level.map(|_| kind),
+            Kind::Internal if level.is_some() && name == "internal" => Some(Kind::DummyInternal),
+            Kind::Internal if level == Some(Level::Override) => Some(Kind::Dummy),
+            Kind::System if level.is_some_and(|l| l >= Level::System) => Some(Kind::Dummy),
+            Kind::System | Kind::Internal => (!self.disable_system).then_some(kind),
+        }
+    }
+
+    /// Opens the device of an interface.
+    ///
+    /// # Errors
+    /// The text for the `error` column.
+    pub fn open_device(
+        &mut self,
+        name: &str,
+        config: &InterfaceConfig,
+    ) -> Result<(Kind, Box<dyn Port>), String> {
+        let kind = self.kind_of(&config.kind).ok_or_else(|| {
+            format!(
+                "could not open network device {name} (Address family not supported by protocol)"
+            )
+        })?;
+        let port: Box<dyn Port> = match (kind, &mut self.sim) {
+            (Kind::System, _) => {
+                let options = netdev::af_packet::Options::default();
+                Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
+            }
+            (Kind::Internal, _) => internal::open(name).map_err(|e| e.to_string())?,
+            (Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd, Some(sim)) => {
+                sim.open(name, &config.options)
+            }
+            _ => return Err(format!("{name}: has no device")),
+        };
+        for w in port.warnings() {
+            log!(Info, NetdevLinux, "{w}");
+        }
+        Ok((kind, port))
+    }
+
+    /// An interface's device is closed.
+    pub fn closed(&mut self, name: &str) {
+        if let Some(sim) = &mut self.sim {
+            sim.close(name);
+        }
+    }
+
+    /// The device of this name, and how to ask for its speed and driver, if it has such.
+    pub fn link(&mut self, name: &str) -> (Option<Link>, Option<&Ethtool>) {
+        if let Some(device) = self.sim.as_ref().and_then(|s| s.get(name)) {
+            return (Some(device.link.clone()), None);
+        }
+        if self.disable_system {
+            return (None, None);
+        }
+        (self.links.by_name(name).ok().flatten(), self.ethtool.as_ref())
+    }
+
+    /// Sets a device's address.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_mac(&mut self, name: &str, mac: MacAddr) -> Result<(), netdev::Error> {
+        match self.simulated(name) {
+            Some(link) => link.mac = mac,
+            None => self.links.set_mac(name, mac)?,
+        }
+        Ok(())
+    }
+
+    /// Sets a device's MTU.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_mtu(&mut self, name: &str, mtu: u32) -> Result<(), netdev::Error> {
+        match self.simulated(name) {
+            Some(link) => link.mtu = mtu,
+            None => self.links.set_mtu(name, mtu)?,
+        }
+        Ok(())
+    }
+
+    /// Takes a device up or down.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn set_up(&mut self, name: &str, up: bool) -> Result<(), netdev::Error> {
+        match self.simulated(name) {
+            Some(link) => link.up = up,
+            None => self.links.set_up(name, up)?,
+        }
+        Ok(())
+    }
+
+    fn simulated(&mut self, name: &str) -> Option<&mut Link> {
+        self.sim.as_mut().and_then(|s| s.get_mut(name)).map(|d| &mut d.link)
+    }
+}

@@ -1,0 +1,214 @@
+//! The simulated world: devices in memory, under the thumb of whoever tests.
+//!
+//! A simulated device is a [`netdev::dummy`] port whose other end is held here. What the switch sends
+//! is taken from it after each turn of the datapath ([`Sim::collect`]): written to a capture file,
+//! answered if it asks who has the device's address. What arrives is put on it by `netdev-dummy/receive`. With
+//! simulated devices the datapath has no thread of its own, so that nothing happens by itself and a
+//! command's reply comes after all that the command set in motion.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use base::MacAddr;
+use netdev::Port;
+use netdev::dummy::{Dummy, DummyHandle};
+use netdev::link::Link;
+use packet::PacketBuf;
+use packet::header::{be16, be32, ethertype};
+
+use crate::clock;
+use crate::log;
+
+/// MTU of a simulated device.
+const MTU: u32 = 1500;
+/// Shortest frame on an Ethernet, without its checksum.
+pub const MIN_FRAME: usize = 60;
+
+/// What simulated devices take the place of (`--enable-dummy`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing: they have types of their own.
+    Beside,
+    /// The type `system`.
+    System,
+    /// All types.
+    Override,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sim {
+    /// What is simulated.
+    pub level: Level,
+    /// Number that the next device's address ends in.
+    next: u32,
+    devices: BTreeMap<String, SimDevice>,
+}
+
+/// The world's side of a simulated device.
+#[derive(Debug)]
+pub struct SimDevice {
+    handle: DummyHandle,
+    /// What the host would say of it.
+    pub link: Link,
+    /// Addresses it answers ARP for.
+    addresses: Vec<Ipv4Addr>,
+    captured_in: Option<Pcap>,
+    captured_out: Option<Pcap>,
+}
+
+impl Sim {
+    /// A world without devices.
+    pub fn new(level: Level) -> Sim {
+        // The datapath's own port would have been the first device.
+        Sim { level, next: 1, devices: BTreeMap::new() }
+    }
+
+    /// Makes a device.
+    pub fn open(&mut self, name: &str, options: &BTreeMap<String, String>) -> Box<dyn Port> {
+        let (port, handle) = Dummy::without_offloads(name, MTU);
+        let number = u64::from(self.next);
+        self.next += 1;
+        let link = Link {
+            name: name.to_owned(),
+            mac: MacAddr::from_u64(0xaa55_aa55_0000 + number),
+            mtu: MTU,
+            up: true,
+            running: true,
+            lower_up: true,
+            ..Link::default()
+        };
+        let device = SimDevice {
+            handle,
+            link,
+            addresses: Vec::new(),
+            captured_in: None,
+            captured_out: None,
+        };
+        self.devices.insert(name.to_owned(), device);
+        self.configure(name, options);
+        Box::new(port)
+    }
+
+    /// Follows a change of a device's options.
+    pub fn configure(&mut self, name: &str, options: &BTreeMap<String, String>) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let number = options.get("ifindex").and_then(|v| v.parse().ok());
+        device.link.ifindex = number.unwrap_or(0);
+        let file = |key: &str| {
+            let path = options.get("pcap").or_else(|| options.get(key))?;
+            let opened = Pcap::open(Path::new(path));
+            opened.map_err(|e| log!(Warn, NetdevDummy, "{path}: {e}")).ok()
+        };
+        device.captured_in = file("rxq_pcap");
+        device.captured_out = file("tx_pcap");
+    }
+
+    /// The device is closed.
+    pub fn close(&mut self, name: &str) {
+        self.devices.remove(name);
+    }
+
+    /// A device.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut SimDevice> {
+        self.devices.get_mut(name)
+    }
+
+    /// A device.
+    pub fn get(&self, name: &str) -> Option<&SimDevice> {
+        self.devices.get(name)
+    }
+
+    /// All devices by name.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut SimDevice)> {
+        self.devices.iter_mut()
+    }
+
+    /// Takes what the switch sent. Returns whether something came back because of it.
+    pub fn collect(&mut self) -> bool {
+        let mut answered = false;
+        for device in self.devices.values_mut() {
+            while let Some(pkt) = device.handle.take() {
+                if let Some(file) = &mut device.captured_out {
+                    file.write(pkt.frame());
+                }
+                if let Some(reply) = device.arp_reply(pkt.frame()) {
+                    device.receive(&reply);
+                    answered = true;
+                }
+            }
+        }
+        answered
+    }
+}
+
+impl SimDevice {
+    /// A frame arrives from outside.
+    pub fn receive(&mut self, frame: &[u8]) {
+        if let Some(file) = &mut self.captured_in {
+            file.write(frame);
+        }
+        self.handle.inject(PacketBuf::from_frame(frame));
+    }
+
+    /// Gives the device an address that it answers for.
+    pub fn add_address(&mut self, address: Ipv4Addr) {
+        self.addresses.push(address);
+    }
+
+    /// The answer to a frame that asks who has one of the device's addresses.
+    fn arp_reply(&self, frame: &[u8]) -> Option<[u8; 42]> {
+        const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+        let is_request = be16(frame, 12) == Some(ethertype::ARP) && frame.get(14..22)? == REQUEST;
+        let target = Ipv4Addr::from(be32(frame, 38)?);
+        if !is_request || !self.addresses.contains(&target) {
+            return None;
+        }
+        let mut reply = [0; 42];
+        reply[..6].copy_from_slice(&frame[6..12]);
+        reply[6..12].copy_from_slice(&self.link.mac.0);
+        reply[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+        reply[22..28].copy_from_slice(&self.link.mac.0);
+        reply[28..32].copy_from_slice(&frame[38..42]);
+        reply[32..42].copy_from_slice(&frame[22..32]);
+        Some(reply)
+    }
+}
+
+/// A capture file (libpcap's format, this machine's byte order).
+#[derive(Debug)]
+struct Pcap(File);
+
+impl Pcap {
+    /// Opens a file to append to; a new one gets its header.
+    fn open(path: &Path) -> io::Result<Pcap> {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        if file.metadata()?.len() == 0 {
+            let mut header = Vec::with_capacity(24);
+            header.extend(0xa1b2_c3d4_u32.to_ne_bytes());
+            header.extend(2u16.to_ne_bytes());
+            header.extend(4u16.to_ne_bytes());
+            // Time zone, accuracy, longest packet, Ethernet.
+            [0u32, 0, 1518, 1].iter().for_each(|word| header.extend(word.to_ne_bytes()));
+            file.write_all(&header)?;
+        }
+        Ok(Pcap(file))
+    }
+
+    /// A packet. A disk that is full loses it.
+    fn write(&mut self, frame: &[u8]) {
+        let now = clock::unix_time();
+        let len = frame.len() as u32;
+        let mut record = Vec::with_capacity(16 + frame.len());
+        for word in [now.as_secs() as u32, now.subsec_micros(), len, len] {
+            record.extend(word.to_ne_bytes());
+        }
+        record.extend(frame);
+        if let Err(e) = self.0.write_all(&record) {
+            log!(Warn, NetdevDummy, "cannot write to a capture file: {e}");
+        }
+    }
+}
