@@ -26,6 +26,7 @@ extern crate std;
 
 mod bridge;
 mod event;
+mod hash;
 pub mod port;
 pub mod recirc;
 mod rule;

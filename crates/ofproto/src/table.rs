@@ -459,9 +459,7 @@ pub(crate) fn check_actions(
             Action::WriteActions(nested) | Action::Clone(nested) => {
                 check_actions(nested, table)?;
             }
-            Action::Bundle(_)
-            | Action::Multipath(_)
-            | Action::Learn(_)
+            Action::Learn(_)
             | Action::Conjunction { .. }
             | Action::Sample(_)
             | Action::Encap(_)

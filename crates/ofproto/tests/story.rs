@@ -209,3 +209,9 @@ fn instruction_traces_read_as_stock_ovs_prints_them() {
 fn mpls_and_copy_traces_read_as_stock_ovs_prints_them() {
     compare(include_str!("testdata/mpls-trace.txt"), Version::Of13);
 }
+
+/// Which link and port a packet takes are Open vSwitch's choices.
+#[test]
+fn hash_traces_read_as_stock_ovs_prints_them() {
+    compare(include_str!("testdata/hash-trace.txt"), Version::Of13);
+}

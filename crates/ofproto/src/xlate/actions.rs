@@ -149,6 +149,8 @@ impl Ctx<'_> {
             Action::Clone(nested) => self.clone_actions(nested, last),
             Action::Exit => self.exit = true,
             Action::Note(_) => {}
+            Action::Multipath(m) => self.multipath(m),
+            Action::Bundle(b) => self.bundle(b, last),
             Action::DebugRecirc => return Then::Freeze,
             Action::UnrollXlate { table, cookie } => {
                 (self.table, self.rule_cookie) = (*table, *cookie);
@@ -179,14 +181,12 @@ impl Ctx<'_> {
             }
             // Refused when the flow was added.
             Action::Group(_)
-            | Action::Bundle(_)
             | Action::Encap(_)
             | Action::Decap(_)
             | Action::DecNshTtl
             | Action::Nat(_)
             | Action::Learn(_)
             | Action::Conjunction { .. }
-            | Action::Multipath(_)
             | Action::Sample(_)
             | Action::FinTimeout { .. }
             | Action::DebugSlow

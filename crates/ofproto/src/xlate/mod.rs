@@ -14,9 +14,10 @@
 //! them the packet is dropped with the reason.
 //!
 //! Topics: [`actions`] (the loop), [`nest`] (copies), [`freeze`] (what waits for the datapath),
-//! [`set_field`], [`mpls`], [`commit`], [`output`] (ports), [`normal`], [`ct`], [`controller`].
+//! [`set_field`], [`mpls`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
 
 mod actions;
+mod choose;
 mod commit;
 mod controller;
 mod ct;

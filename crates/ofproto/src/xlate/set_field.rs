@@ -98,6 +98,11 @@ impl Ctx<'_> {
         self.report_subfield(dst);
     }
 
+    /// Puts a value that the switch itself computed into a part of a field.
+    pub(super) fn load(&mut self, dst: Subfield, value: u128) {
+        self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+    }
+
     /// The value of a stack pop.
     pub(super) fn pop_into(&mut self, dst: Subfield, value: u128) {
         if self.has_prereq(dst.row().prereq) {
