@@ -106,6 +106,19 @@ impl<'a> Reader<'a> {
         Ok(self.take(n)?.iter().fold(0, |v, &b| (v << 8) | u128::from(b)))
     }
 
+    /// The next property: its type and its value. The padding to 8 bytes behind it is stepped over.
+    pub fn property(&mut self) -> Result<(u16, Reader<'a>), DecodeError> {
+        let bad = self.error(OfError::OFPBPC_BAD_LEN);
+        let mut here = *self;
+        let (typ, len) = match (here.u16(), here.u16()) {
+            (Ok(typ), Ok(len)) if len >= 4 => (typ, usize::from(len)),
+            _ => return Err(bad),
+        };
+        let mut whole = self.sub(len.next_multiple_of(8)).map_err(|_| bad)?.sub(len)?;
+        whole.skip(4)?;
+        Ok((typ, whole))
+    }
+
     /// Text in a field of `n` bytes, up to the first zero.
     pub fn text(&mut self, n: usize) -> Result<alloc::string::String, DecodeError> {
         let b = self.take(n)?;

@@ -180,6 +180,8 @@ fn kind_of(m: &Message) -> Option<Kind> {
     let by_version = |standard: Kind, other: Kind| {
         if standard.code(m.version).is_some() { standard } else { other }
     };
+    let as_said =
+        |standard: Kind, nicira: Kind| if m.nicira { nicira } else { by_version(standard, nicira) };
     Some(match &m.body {
         Body::Hello(_) => K::Hello,
         Body::Error(_) => K::Error,
@@ -203,16 +205,25 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::TableMod(_) => K::TableMod,
         Body::BarrierRequest => K::BarrierRequest,
         Body::BarrierReply => K::BarrierReply,
-        Body::RoleRequest(_) => by_version(K::RoleRequest, K::NxRoleRequest),
-        Body::RoleReply(_) => by_version(K::RoleReply, K::NxRoleReply),
-        Body::RoleStatus(..) => K::RoleStatus,
+        Body::RoleRequest(_) => as_said(K::RoleRequest, K::NxRoleRequest),
+        Body::RoleReply(_) => as_said(K::RoleReply, K::NxRoleReply),
+        Body::RoleStatus(..) => by_version(K::RoleStatus, K::OnfRoleStatus),
         Body::GetAsyncRequest => K::GetAsyncRequest,
         Body::GetAsyncReply(_) => K::GetAsyncReply,
-        Body::SetAsync(_) => by_version(K::SetAsync, K::NxSetAsync),
+        Body::SetAsync(s) if s.said.is_none() => as_said(K::SetAsync, K::NxSetAsync),
+        Body::SetAsync(_) if m.version == Version::Of13 => K::NxSetAsync2,
+        Body::SetAsync(_) => as_said(K::SetAsync, K::NxSetAsync2),
         Body::SetControllerId(_) => K::NxSetControllerId,
         Body::SetFlowFormat(_) => K::NxSetFlowFormat,
         Body::FlowModTableId(_) => K::NxFlowModTableId,
         Body::SetPacketInFormat(_) => K::NxSetPacketInFormat,
+        Body::Resume(_) => K::NxResume,
+        Body::FlowAge => K::NxFlowAge,
+        Body::CtFlushZone(_) => K::NxCtFlushZone,
+        Body::CtFlush(_) => K::NxCtFlush,
+        Body::TlvTableMod(_) => K::NxTlvTableMod,
+        Body::TlvTableRequest => K::NxTlvTableRequest,
+        Body::TlvTableReply(_) => K::NxTlvTableReply,
         Body::BundleCtrl(_) => by_version(K::BundleCtrl, K::OnfBundleCtrl),
         Body::BundleAdd(_) => by_version(K::BundleAdd, K::OnfBundleAdd),
         Body::DescRequest => K::DescRequest,
@@ -233,6 +244,8 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::PortDescReply(_) => K::PortDescReply,
         Body::QueueStatsRequest(..) => K::QueueRequest,
         Body::QueueStatsReply(_) => K::QueueReply,
+        Body::QueueConfigRequest(..) => by_version(K::QueueGetConfigRequest, K::QueueDescRequest),
+        Body::QueueConfigReply(..) => by_version(K::QueueGetConfigReply, K::QueueDescReply),
         Body::Raw(k, _) => *k,
     })
 }
@@ -253,10 +266,23 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
         K::FeaturesReply => Body::FeaturesReply(Box::new(ports::read_features(r, v)?)),
         K::GetConfigRequest => Body::GetConfigRequest,
         K::GetConfigReply => Body::GetConfigReply(read_config(r, v)?),
-        K::SetConfig => Body::SetConfig(read_config(r, v)?),
+        K::SetConfig => Body::SetConfig(read_set_config(r, v)?),
         K::PacketIn => Body::PacketIn(Box::new(packets::read_in(r, v)?)),
         K::NxPacketIn => Body::PacketIn(Box::new(packets::read_nx_in(r)?)),
-        K::NxPacketIn2 => Body::PacketIn(Box::new(packets::read_nx_in2(r)?)),
+        K::NxPacketIn2 => Body::PacketIn(Box::new(packets::read_nx_in2(r, false)?)),
+        K::NxResume => Body::Resume(Box::new(packets::read_nx_in2(r, true)?)),
+        K::NxFlowAge => Body::FlowAge,
+        K::NxCtFlushZone => {
+            let here = *r;
+            if r.array::<6>()? != [0; 6] {
+                return Err(here.error(OfError::NXBRC_MUST_BE_ZERO));
+            }
+            Body::CtFlushZone(r.u16()?)
+        }
+        K::NxCtFlush => Body::CtFlush(Box::new(nicira::read_ct_flush(r)?)),
+        K::NxTlvTableMod => Body::TlvTableMod(nicira::read_tlv_mod(r)?),
+        K::NxTlvTableRequest => Body::TlvTableRequest,
+        K::NxTlvTableReply => Body::TlvTableReply(nicira::read_tlv_table(r)?),
         K::PacketOut => Body::PacketOut(Box::new(packets::read_out(r, v)?)),
         K::FlowMod => Body::FlowMod(Box::new(flows::read_mod(r, v, session)?)),
         K::NxFlowMod => Body::FlowMod(Box::new(flows::read_nx_mod(r, v, session)?)),
@@ -281,17 +307,25 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
         K::RoleReply => Body::RoleReply(read_role(r)?),
         K::NxRoleRequest => Body::RoleRequest(read_nx_role(r)?),
         K::NxRoleReply => Body::RoleReply(read_nx_role(r)?),
-        K::RoleStatus => {
+        K::RoleStatus | K::OnfRoleStatus => {
+            let here = *r;
             let role = r.u32()?;
+            if role > 3 {
+                return Err(here.error(OfError::OFPRRFC_BAD_ROLE));
+            }
             let reason = r.u8()?;
             r.skip(3)?;
             Body::RoleStatus(Role { role, generation_id: Some(r.u64()?) }, reason)
         }
         K::GetAsyncRequest => Body::GetAsyncRequest,
-        K::GetAsyncReply => Body::GetAsyncReply(read_async(r, v)?),
-        K::SetAsync => Body::SetAsync(read_async(r, v)?),
-        K::NxSetAsync => Body::SetAsync(read_async(r, Version::Of13)?),
-        K::NxSetAsync2 => Body::SetAsync(read_async(r, Version::Of14)?),
+        K::GetAsyncReply if v < Version::Of14 => Body::GetAsyncReply(asynch::read_masks(r, v)?),
+        K::GetAsyncReply => Body::GetAsyncReply(asynch::read_props(r, v, false)?.config),
+        K::SetAsync | K::NxSetAsync2 if asynch::has_props(kind, v) => {
+            Body::SetAsync(asynch::read_props(r, v, true)?)
+        }
+        K::SetAsync | K::NxSetAsync | K::NxSetAsync2 => {
+            Body::SetAsync(SetAsync { config: asynch::read_masks(r, v)?, said: None })
+        }
         K::NxSetControllerId => {
             r.skip(6)?;
             Body::SetControllerId(r.u16()?)
@@ -382,6 +416,8 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
             Body::QueueStatsRequest(if port == OfPort::ALL { OfPort::NONE } else { port }, r.u32()?)
         }
         K::QueueReply => Body::QueueStatsReply(ports::read_queues(r, v)?),
+        K::QueueGetConfigRequest | K::QueueDescRequest => queues::read_request(r, v)?,
+        K::QueueGetConfigReply | K::QueueDescReply => queues::read_reply(r, v)?,
         _ => return Ok(Body::Raw(kind, r.rest().to_vec())),
     };
     if !r.is_empty() && !matches!(body, Body::PortStatus(..)) {
@@ -419,11 +455,21 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         | Body::BarrierReply
         | Body::GetAsyncRequest
         | Body::DescRequest
+        | Body::FlowAge
+        | Body::TlvTableRequest
         | Body::TableStatsRequest
         | Body::TableDescRequest => {}
         Body::FeaturesReply(f) => ports::write_features(out, f, v),
         Body::GetConfigReply(c) | Body::SetConfig(c) => write_config(out, c, v),
         Body::PacketIn(p) => packets::write_in(out, p, v)?,
+        Body::Resume(p) => packets::write_nx_in2(out, p, v)?,
+        Body::CtFlushZone(zone) => {
+            out.zeros(6);
+            out.put16(*zone);
+        }
+        Body::CtFlush(f) => nicira::write_ct_flush(out, f),
+        Body::TlvTableMod(m) => nicira::write_tlv_mod(out, m),
+        Body::TlvTableReply(t) => nicira::write_tlv_table(out, t),
         Body::PacketOut(p) => packets::write_out(out, p, v)?,
         Body::FlowMod(f) if kind == Kind::NxFlowMod => flows::write_nx_mod(out, f, v, session)?,
         Body::FlowMod(f) => flows::write_mod(out, f, v, session)?,
@@ -437,7 +483,7 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         Body::PortMod(p) => ports::write_mod(out, p, v),
         Body::TableMod(t) => stats::write_table_mod(out, t, v),
         Body::RoleRequest(r) | Body::RoleReply(r) => {
-            if matches!(kind, Kind::NxRoleRequest | Kind::NxRoleReply) {
+            if kind.space() == Space::Nx {
                 // Nicira's numbers: 0 other, 1 master, 2 slave.
                 out.put32(r.role.saturating_sub(1));
             } else {
@@ -452,7 +498,14 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             out.zeros(3);
             out.put64(r.generation_id.unwrap_or(u64::MAX));
         }
-        Body::GetAsyncReply(a) | Body::SetAsync(a) => write_async(out, a, v),
+        Body::GetAsyncReply(c) if v < Version::Of14 => asynch::write_masks(out, c),
+        Body::GetAsyncReply(c) => {
+            asynch::write_props(out, &SetAsync { config: *c, said: None });
+        }
+        Body::SetAsync(s) if asynch::has_props(kind, v) => {
+            asynch::write_props(out, s);
+        }
+        Body::SetAsync(s) => asynch::write_masks(out, &s.config),
         Body::SetControllerId(id) => {
             out.zeros(6);
             out.put16(*id);
@@ -514,23 +567,32 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             out.put32(*queue);
         }
         Body::QueueStatsReply(list) => list.iter().for_each(|q| ports::write_queue(out, q, v)),
+        Body::QueueConfigRequest(port, queue) => queues::write_request(out, *port, *queue, v),
+        Body::QueueConfigReply(port, list) => queues::write_reply(out, *port, list, v),
     }
     Ok(())
 }
 
 fn read_config(r: &mut Reader<'_>, v: Version) -> Result<SwitchConfig> {
     let flags = r.u16()?;
-    let old = v == Version::Of11 || v == Version::Of12;
     Ok(SwitchConfig {
         frag: flags as u8 & 3,
-        invalid_ttl_to_controller: old.then_some(flags & 4 != 0),
+        invalid_ttl_to_controller: (v < Version::Of13).then_some(flags & 4 != 0),
         miss_send_len: r.u16()?,
     })
 }
 
+/// The same in a request: flags that there are not are an error.
+fn read_set_config(r: &mut Reader<'_>, v: Version) -> Result<SwitchConfig> {
+    let mut flags = *r;
+    if flags.u16()? & if v < Version::Of13 { !7 } else { !3 } != 0 {
+        return Err(r.error(OfError::OFPSCFC_BAD_FLAGS));
+    }
+    read_config(r, v)
+}
+
 fn write_config(out: &mut Vec<u8>, c: &SwitchConfig, v: Version) {
-    let old = v == Version::Of11 || v == Version::Of12;
-    let ttl = old && c.invalid_ttl_to_controller == Some(true);
+    let ttl = v < Version::Of13 && c.invalid_ttl_to_controller == Some(true);
     out.put16(u16::from(c.frag) | u16::from(ttl) << 2);
     out.put16(c.miss_send_len);
 }
@@ -551,60 +613,5 @@ fn read_nx_role(r: &mut Reader<'_>) -> Result<Role> {
     match r.u32()? {
         role @ 0..=2 => Ok(Role { role: role + 1, generation_id: None }),
         _ => Err(here.error(OfError::OFPRRFC_BAD_ROLE)),
-    }
-}
-
-fn read_async(r: &mut Reader<'_>, v: Version) -> Result<AsyncConfig> {
-    let mut a = AsyncConfig::default();
-    if v < Version::Of14 {
-        for set in [&mut a.packet_in, &mut a.port_status, &mut a.flow_removed] {
-            *set = [r.u32()?, r.u32()?];
-        }
-        return Ok(a);
-    }
-    while r.len() >= 4 {
-        let here = *r;
-        let (typ, len) = (r.u16()?, r.u16()?);
-        if len != 8 {
-            return Err(here.error(OfError::OFPBPC_BAD_LEN));
-        }
-        let mask = r.u32()?;
-        // Even types are the slave's, odd ones the master's.
-        let role = usize::from(typ & 1 == 0);
-        match typ / 2 {
-            0 => a.packet_in[role] = mask,
-            1 => a.port_status[role] = mask,
-            2 => a.flow_removed[role] = mask,
-            3 => a.role_status[role] = mask,
-            4 => a.table_status[role] = mask,
-            5 => a.requestforward[role] = mask,
-            _ => return Err(here.error(OfError::OFPBPC_BAD_TYPE)),
-        }
-    }
-    Ok(a)
-}
-
-fn write_async(out: &mut Vec<u8>, a: &AsyncConfig, v: Version) {
-    if v < Version::Of14 {
-        for set in [a.packet_in, a.port_status, a.flow_removed] {
-            out.put32(set[0]);
-            out.put32(set[1]);
-        }
-        return;
-    }
-    let sets = [
-        a.packet_in,
-        a.port_status,
-        a.flow_removed,
-        a.role_status,
-        a.table_status,
-        a.requestforward,
-    ];
-    for (i, set) in sets.iter().enumerate() {
-        for role in [1, 0] {
-            out.put16(2 * i as u16 + u16::from(role == 0));
-            out.put16(8);
-            out.put32(set[role]);
-        }
     }
 }

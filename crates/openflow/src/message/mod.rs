@@ -10,25 +10,32 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use base::{MacAddr, OfPort, TableId};
-use flow::{FlowKey, Match};
+use flow::Match;
 
 use crate::action::{Action, PacketInReason};
 use crate::error::OfError;
 use crate::flow_mod::{FlowMod, FlowModFlags};
 use crate::version::Version;
 
+mod asynch;
 mod codec;
+mod continuation;
 mod flows;
 pub mod kind;
 mod match10;
+mod nicira;
 mod oxs;
 mod packets;
 mod ports;
+mod queues;
 mod stats;
 
+pub use asynch::{AsyncClass, AsyncConfig, SetAsync};
 pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len, hello};
+pub use continuation::Continuation;
 pub use kind::Kind;
+pub use nicira::{CtFlush, CtTuple, N_TUN_METADATA, TlvCommand, TlvMap, TlvTable, TlvTableMod};
 
 /// One message.
 #[derive(Clone, PartialEq, Debug)]
@@ -95,7 +102,7 @@ pub enum Body {
     /// These.
     GetAsyncReply(AsyncConfig),
     /// Want these.
-    SetAsync(AsyncConfig),
+    SetAsync(SetAsync),
     /// Controller id (Nicira).
     SetControllerId(u16),
     /// 1.0: which form flows are said in.
@@ -104,6 +111,20 @@ pub enum Body {
     FlowModTableId(bool),
     /// Form of packet-ins.
     SetPacketInFormat(PacketInFormat),
+    /// A paused packet goes on (Nicira); an `NXT_PACKET_IN2` in all but its kind.
+    Resume(Box<PacketIn>),
+    /// Nothing: flows of 1.0 tell their age anyway (Nicira).
+    FlowAge,
+    /// Forget the connections of a zone (Nicira).
+    CtFlushZone(u16),
+    /// Forget connections (Nicira).
+    CtFlush(Box<CtFlush>),
+    /// Change which tunnel options are which fields (Nicira).
+    TlvTableMod(TlvTableMod),
+    /// Which are? (Nicira)
+    TlvTableRequest,
+    /// These.
+    TlvTableReply(TlvTable),
     /// Bundle control (1.4+, or ONF extension in 1.3).
     BundleCtrl(BundleCtrl),
     /// A message for a bundle.
@@ -145,6 +166,11 @@ pub enum Body {
     QueueStatsRequest(OfPort, u32),
     /// These.
     QueueStatsReply(Vec<QueueStats>),
+    /// Configuration of a port's queues (or of all ports', [`OfPort::NONE`]) and, since 1.4, of one
+    /// queue (or 0xffffffff)?
+    QueueConfigRequest(OfPort, u32),
+    /// These, of the port asked for.
+    QueueConfigReply(OfPort, Vec<QueueConfig>),
     /// Any message of groups and meters that is known by name only yet: its kind and its body.
     Raw(Kind, Vec<u8>),
 }
@@ -208,7 +234,7 @@ pub mod capability {
 pub struct SwitchConfig {
     /// 0 normal, 1 drop, 2 reassemble, 3 Nicira's match.
     pub frag: u8,
-    /// 1.1 and 1.2: packets with invalid TTL go to the controller.
+    /// Before 1.3: packets with invalid TTL go to the controller.
     pub invalid_ttl_to_controller: Option<bool>,
     /// Bytes of a packet that a table miss sends.
     pub miss_send_len: u16,
@@ -235,7 +261,7 @@ pub struct PacketIn {
     pub metadata: Match,
     /// Bytes of the `controller` action.
     pub userdata: Vec<u8>,
-    /// Frozen pipeline (properties of `NXT_PACKET_IN2`), if paused.
+    /// Frozen pipeline, if paused ([`Continuation`]).
     pub continuation: Vec<u8>,
 }
 
@@ -269,7 +295,7 @@ pub struct PacketOut {
     /// Buffer to use instead of `packet`.
     pub buffer_id: Option<u32>,
     /// Pipeline fields, `in_port` among them (1.5 can say more).
-    pub metadata: FlowKey,
+    pub metadata: Match,
     /// What to do.
     pub actions: Vec<Action>,
     /// Bytes.
@@ -458,23 +484,6 @@ pub struct Role {
     pub role: u32,
     /// Generation, if said.
     pub generation_id: Option<u64>,
-}
-
-/// Which asynchronous messages a controller wants: bit masks of reasons, \[master or equal, slave\].
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct AsyncConfig {
-    /// Of packet-in.
-    pub packet_in: [u32; 2],
-    /// Of port-status.
-    pub port_status: [u32; 2],
-    /// Of flow-removed.
-    pub flow_removed: [u32; 2],
-    /// Of role-status (1.4+).
-    pub role_status: [u32; 2],
-    /// Of table-status (1.4+).
-    pub table_status: [u32; 2],
-    /// Of requestforward (1.4+).
-    pub requestforward: [u32; 2],
 }
 
 /// Bundle control.
@@ -678,4 +687,17 @@ pub struct QueueStats {
     pub tx_errors: u64,
     /// Age (1.3+); `None` for unknown.
     pub duration: Option<Duration>,
+}
+
+/// Configuration of a queue. Rates are in tenths of a per cent of the port's.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueConfig {
+    /// Its port.
+    pub port: OfPort,
+    /// Which.
+    pub queue: u32,
+    /// Guaranteed rate, if said; more than 1000 says that there is none.
+    pub min_rate: Option<u16>,
+    /// Highest rate, likewise.
+    pub max_rate: Option<u16>,
 }

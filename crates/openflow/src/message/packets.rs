@@ -7,6 +7,7 @@ use flow::FieldId;
 use super::codec::{Encoded, Result};
 use super::flows::{read_match, write_match};
 use super::*;
+use crate::action::decode::port32;
 use crate::action::{decode, encode};
 use crate::error::OfError;
 use crate::oxm;
@@ -34,14 +35,17 @@ fn reason(r: &mut Reader<'_>) -> Result<PacketInReason> {
     PacketInReason::from_wire(r.u8()?).ok_or(here.error(OfError::NXBRC_BAD_REASON))
 }
 
-/// The reason as versions before 1.4 know it.
-fn old_reason(reason: PacketInReason, v: Version) -> u8 {
-    match reason {
-        PacketInReason::ExplicitMiss | PacketInReason::ImplicitMiss => 0,
-        r if v >= Version::Of14 => r as u8,
-        PacketInReason::ActionSet | PacketInReason::Group | PacketInReason::PacketOut => 1,
-        r => r as u8,
-    }
+/// The reason as a version knows it. Kinds of misses are told apart inside only, and what 1.4 told
+/// apart was all an action before.
+fn reason_in(reason: PacketInReason, v: Version) -> u8 {
+    use PacketInReason as R;
+    let r = match reason {
+        R::ExplicitMiss if v < Version::Of13 => R::Action,
+        R::ExplicitMiss | R::ImplicitMiss => R::NoMatch,
+        R::ActionSet | R::Group | R::PacketOut if v < Version::Of14 => R::Action,
+        r => r,
+    };
+    r as u8
 }
 
 /// Reads a packet-in in its version's own form.
@@ -57,9 +61,19 @@ pub fn read_in(r: &mut Reader<'_>, v: Version) -> Result<PacketIn> {
         p.packet = r.rest().to_vec();
         return Ok(p);
     }
+    if v == Version::Of11 {
+        let port = port32(r)?;
+        p.metadata.set(FieldId::InPort, port.0.into(), 0xffff);
+        // The physical port, which a switch without port groups has no other of.
+        r.skip(4)?;
+    }
     p.total_len = r.u16()?.into();
     p.reason = reason(r)?;
     p.table = TableId(r.u8()?);
+    if v == Version::Of11 {
+        p.packet = r.rest().to_vec();
+        return Ok(p);
+    }
     if v >= Version::Of13 {
         p.cookie = r.u64()?;
     }
@@ -102,19 +116,15 @@ mod prop {
     pub const CONTINUATION: u16 = 8;
 }
 
-/// Reads `NXT_PACKET_IN2`.
-pub fn read_nx_in2(r: &mut Reader<'_>) -> Result<PacketIn> {
+/// Reads `NXT_PACKET_IN2`, or `NXT_RESUME`, where what is not known is an error (`strict`).
+pub fn read_nx_in2(r: &mut Reader<'_>, strict: bool) -> Result<PacketIn> {
     let mut p = blank();
     p.format = PacketInFormat::Nxt2;
     let mut full = None;
-    while r.len() >= 4 {
+    let start = *r;
+    while !r.is_empty() {
         let here = *r;
-        let (typ, len) = (r.u16()?, usize::from(r.u16()?));
-        if len < 4 {
-            return Err(here.error(OfError::OFPBPC_BAD_LEN));
-        }
-        let mut b = r.sub(len - 4)?;
-        r.skip((len.next_multiple_of(8) - len).min(r.len()))?;
+        let (typ, mut b) = r.property()?;
         match typ {
             prop::PACKET => p.packet = b.rest().to_vec(),
             prop::FULL_LEN => full = Some(b.u32()?),
@@ -125,17 +135,20 @@ pub fn read_nx_in2(r: &mut Reader<'_>) -> Result<PacketIn> {
                 p.cookie = b.u64()?;
             }
             prop::REASON => p.reason = reason(&mut b)?,
-            prop::METADATA => p.metadata = oxm::read_match(&mut b, true)?.m,
+            prop::METADATA => p.metadata = oxm::read_match(&mut b, !strict)?.m,
             prop::USERDATA => p.userdata = b.rest().to_vec(),
             prop::CONTINUATION => {
                 b.skip(4)?;
                 p.continuation = b.rest().to_vec();
             }
+            _ if strict => return Err(here.error(OfError::OFPBPC_BAD_TYPE)),
             _ => {}
         }
     }
-    r.rest();
     p.total_len = full.unwrap_or(p.packet.len() as u32);
+    if p.packet.is_empty() || (p.total_len as usize) < p.packet.len() {
+        return Err(start.error(OfError::OFPBRC_BAD_LEN));
+    }
     Ok(p)
 }
 
@@ -146,7 +159,7 @@ pub fn write_in(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
         PacketInFormat::Nxt => {
             out.put32(p.buffer_id.unwrap_or(NO_BUFFER));
             out.put16(p.total_len as u16);
-            out.put8(old_reason(p.reason, v));
+            out.put8(reason_in(p.reason, v));
             out.put8(p.table.0);
             out.put64(p.cookie);
             let len_at = out.len();
@@ -160,19 +173,29 @@ pub fn write_in(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
             out.extend_from_slice(&p.packet);
             Ok(())
         }
-        PacketInFormat::Nxt2 => write_nxt2(out, p, v),
+        PacketInFormat::Nxt2 => write_nx_in2(out, p, v),
     }
 }
 
 fn write_std(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
     out.put32(p.buffer_id.unwrap_or(NO_BUFFER));
+    if v == Version::Of11 {
+        let port = OfPort(p.metadata.key.pkt.in_port as u16).to_wire32();
+        out.put32(port);
+        out.put32(port);
+        out.put16(p.total_len as u16);
+        out.put8(reason_in(p.reason, v));
+        out.put8(p.table.0);
+        out.extend_from_slice(&p.packet);
+        return Ok(());
+    }
     out.put16(p.total_len as u16);
     if v == Version::Of10 {
         out.put16(p.metadata.key.pkt.in_port as u16);
-        out.put8(old_reason(p.reason, v));
+        out.put8(reason_in(p.reason, v));
         out.put8(0);
     } else {
-        out.put8(old_reason(p.reason, v));
+        out.put8(reason_in(p.reason, v));
         out.put8(p.table.0);
         if v >= Version::Of13 {
             out.put64(p.cookie);
@@ -184,7 +207,8 @@ fn write_std(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
     Ok(())
 }
 
-fn write_nxt2(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
+/// Writes `NXT_PACKET_IN2` or `NXT_RESUME`.
+pub fn write_nx_in2(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
     let put = |out: &mut Vec<u8>, typ: u16, body: &[u8]| {
         let start = out.len();
         out.put16(typ);
@@ -204,7 +228,7 @@ fn write_nxt2(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
     if p.cookie != u64::MAX {
         put(out, prop::COOKIE, &wide(&p.cookie.to_be_bytes()));
     }
-    put(out, prop::REASON, &[p.reason as u8]);
+    put(out, prop::REASON, &[reason_in(p.reason, v)]);
     let mut m = Vec::new();
     oxm::put_match(&mut m, &p.metadata, if v == Version::Of10 { None } else { Some(v) })?;
     put(out, prop::METADATA, &m);
@@ -231,11 +255,11 @@ pub fn read_out(r: &mut Reader<'_>, v: Version) -> Result<PacketOut> {
         Version::Of15 => {
             len = usize::from(r.u16()?);
             r.skip(2)?;
-            m = read_match(r, false)?;
+            m = read_match(r, true)?;
         }
         _ => {
             let here = *r;
-            let port = decode::port32(r).map_err(|_| here.error(OfError::OFPBRC_BAD_PORT))?;
+            let port = port32(r).map_err(|_| here.error(OfError::OFPBRC_BAD_PORT))?;
             m.set(FieldId::InPort, port.0.into(), 0xffff);
             len = usize::from(r.u16()?);
             r.skip(6)?;
@@ -250,13 +274,13 @@ pub fn read_out(r: &mut Reader<'_>, v: Version) -> Result<PacketOut> {
     let mut a = r.sub(len).map_err(|_| bad_len)?;
     let actions = decode::actions(&mut a, v)?;
     let packet = r.rest().to_vec();
-    Ok(PacketOut { buffer_id, metadata: m.key, actions, packet })
+    Ok(PacketOut { buffer_id, metadata: m, actions, packet })
 }
 
 /// Writes a packet-out.
 pub fn write_out(out: &mut Vec<u8>, p: &PacketOut, v: Version) -> Encoded {
     out.put32(p.buffer_id.unwrap_or(NO_BUFFER));
-    let port = OfPort(p.metadata.pkt.in_port as u16);
+    let port = OfPort(p.metadata.key.pkt.in_port as u16);
     let len_at;
     match v {
         Version::Of10 => {
@@ -267,15 +291,7 @@ pub fn write_out(out: &mut Vec<u8>, p: &PacketOut, v: Version) -> Encoded {
         Version::Of15 => {
             len_at = out.len();
             out.zeros(4);
-            let mut m = Match { key: p.metadata, mask: FlowKey::ZERO };
-            m.mask.pkt.in_port = 0xffff;
-            for f in [FieldId::Metadata, FieldId::TunId, FieldId::PktMark] {
-                if f.row().get(&p.metadata) != 0 {
-                    f.row().set(&mut m.mask, u128::MAX);
-                }
-            }
-            m.key = &m.key & &m.mask;
-            write_match(out, &m, v)?;
+            write_match(out, &p.metadata, v)?;
         }
         _ => {
             out.put32(port.to_wire32());

@@ -3,7 +3,9 @@
 use core::fmt::{self, Write};
 
 use super::{Bits, BytesText, HexDump, MessageText, Style};
-use crate::message::{AsyncConfig, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role};
+use crate::message::{
+    AsyncClass, AsyncConfig, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role,
+};
 
 /// Writes an error and the message it is about.
 pub(super) fn write_error(out: &mut impl Write, e: &ErrorMsg, style: Style<'_>) -> fmt::Result {
@@ -61,36 +63,18 @@ pub(super) fn write_role_status(out: &mut impl Write, x: &Role, reason: u8) -> f
     writeln!(out, " reason={reason}")
 }
 
-/// Reasons of each kind of asynchronous message, by bit.
-const REASONS: [(&str, &[&str]); 6] = [
-    (
-        "PACKET_IN",
-        &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out", "", ""],
-    ),
-    ("PORT_STATUS", &["add", "delete", "modify"]),
-    ("FLOW_REMOVED", &["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"]),
-    ("ROLE_STATUS", &["primary_request", "configuration_changed", "experimenter_data_changed"]),
-    ("TABLE_STATUS", &["", "", "", "vacancy_down", "vacancy_up"]),
-    ("REQUESTFORWARD", &["group_mod_request", "meter_mod_request"]),
-];
-
 /// Writes which asynchronous messages are wanted.
-pub(super) fn write_async(out: &mut impl Write, a: &AsyncConfig) -> fmt::Result {
-    let sets = [
-        a.packet_in,
-        a.port_status,
-        a.flow_removed,
-        a.role_status,
-        a.table_status,
-        a.requestforward,
-    ];
-    for (i, role) in ["primary", "secondary"].into_iter().enumerate() {
+pub(super) fn write_async(out: &mut impl Write, c: &AsyncConfig) -> fmt::Result {
+    for (secondary, role) in [(false, "primary"), (true, "secondary")] {
         writeln!(out, "\n {role}:")?;
-        for ((name, reasons), set) in REASONS.iter().zip(sets) {
-            write!(out, "{name:>16}:")?;
-            match set[i] {
+        for class in AsyncClass::all() {
+            write!(out, "{:>16}:", class.name())?;
+            match c.mask(class, secondary) {
                 0 => writeln!(out, " (off)")?,
-                bits => writeln!(out, " {}", Bits { bits, names: reasons, separator: ' ' })?,
+                bits => {
+                    let names = class.reasons();
+                    writeln!(out, " {}", Bits { bits, names, separator: ' ' })?;
+                }
             }
         }
     }

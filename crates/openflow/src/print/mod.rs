@@ -18,6 +18,7 @@ mod bits;
 mod bytes;
 mod control;
 mod flows;
+mod nicira;
 pub mod packets;
 pub mod ports;
 mod switch;
@@ -83,11 +84,13 @@ impl fmt::Display for MessageText<'_> {
             | Body::BarrierReply
             | Body::GetAsyncRequest
             | Body::DescRequest
+            | Body::FlowAge
+            | Body::TlvTableRequest
             | Body::TableStatsRequest
             | Body::TableDescRequest => writeln!(out),
             Body::FeaturesReply(x) => switch::write_features(out, x, m.version),
             Body::GetConfigReply(x) | Body::SetConfig(x) => switch::write_config(out, x),
-            Body::PacketIn(x) => packets::write_in(out, x, style),
+            Body::PacketIn(x) | Body::Resume(x) => packets::write_in(out, x, m.version, style),
             Body::PacketOut(x) => packets::write_out(out, x, m.version, style),
             Body::FlowMod(x) => flows::write_mod(out, x, m.version, style),
             Body::FlowRemoved(x) => flows::write_removed(out, x, m, style),
@@ -96,12 +99,17 @@ impl fmt::Display for MessageText<'_> {
             Body::TableMod(x) => tables::write_mod(out, x, m.version),
             Body::RoleRequest(x) | Body::RoleReply(x) => control::write_role(out, x, m),
             Body::RoleStatus(x, reason) => control::write_role_status(out, x, *reason),
-            Body::GetAsyncReply(x) | Body::SetAsync(x) => control::write_async(out, x),
+            Body::GetAsyncReply(x) => control::write_async(out, x),
+            Body::SetAsync(x) => control::write_async(out, &x.config),
             Body::SetControllerId(id) => writeln!(out, " id={id}"),
             Body::SetFlowFormat(x) => control::write_flow_format(out, *x),
             Body::FlowModTableId(on) => {
                 writeln!(out, " {}", if *on { "enable" } else { "disable" })
             }
+            Body::CtFlushZone(zone) => writeln!(out, " zone_id={zone}"),
+            Body::CtFlush(x) => nicira::write_ct_flush(out, x),
+            Body::TlvTableMod(x) => nicira::write_tlv_mod(out, x),
+            Body::TlvTableReply(x) => nicira::write_tlv_table(out, x),
             Body::SetPacketInFormat(x) => writeln!(out, " format={}", packets::format_name(*x)),
             Body::BundleCtrl(x) => control::write_bundle(out, x),
             Body::BundleAdd(x) => control::write_bundle_add(out, x, style),
@@ -139,6 +147,10 @@ impl fmt::Display for MessageText<'_> {
                 writeln!(out)
             }
             Body::QueueStatsReply(list) => ports::write_queues(out, list, style.ports),
+            Body::QueueConfigRequest(port, queue) => {
+                ports::write_queue_config_request(out, *port, *queue, style.ports)
+            }
+            Body::QueueConfigReply(_, list) => ports::write_queue_configs(out, list, style.ports),
             Body::Raw(_, data) => {
                 writeln!(out)?;
                 write!(out, "{}", HexDump(data))

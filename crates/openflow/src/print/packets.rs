@@ -2,12 +2,11 @@
 
 use core::fmt::{self, Write};
 
-use base::OfPort;
-use flow::text::{FlowText, MatchText, NoPorts, PortText};
+use flow::text::{FlowText, MatchText, NoPorts};
 use packet::PacketBuf;
 
 use super::Style;
-use crate::message::{PacketIn, PacketInFormat, PacketOut};
+use crate::message::{Continuation, PacketIn, PacketInFormat, PacketOut};
 use crate::text::ActionsText;
 use crate::version::Version;
 
@@ -65,7 +64,12 @@ pub fn write_frame(out: &mut impl Write, frame: &[u8]) -> fmt::Result {
 }
 
 /// Writes a packet-in.
-pub(super) fn write_in(out: &mut impl Write, x: &PacketIn, style: Style<'_>) -> fmt::Result {
+pub(super) fn write_in(
+    out: &mut impl Write,
+    x: &PacketIn,
+    version: Version,
+    style: Style<'_>,
+) -> fmt::Result {
     if x.table.0 != 0 {
         write!(out, " table_id={}", x.table.0)?;
     }
@@ -99,9 +103,51 @@ pub(super) fn write_in(out: &mut impl Write, x: &PacketIn, style: Style<'_>) -> 
         writeln!(out)?;
     }
     if !x.continuation.is_empty() {
-        writeln!(out, " continuation: {} bytes", x.continuation.len())?;
+        match Continuation::decode(&x.continuation, version, false) {
+            Ok(c) => write_continuation(out, &c, version, style)?,
+            Err(_) => writeln!(out, " continuation: {} bytes", x.continuation.len())?,
+        }
     }
     if style.verbosity > 0 { write_frame(out, &x.packet) } else { Ok(()) }
+}
+
+/// Writes what a paused pipeline goes on with.
+fn write_continuation(
+    out: &mut impl Write,
+    c: &Continuation,
+    version: Version,
+    style: Style<'_>,
+) -> fmt::Result {
+    if c.bridge != [0; 16] {
+        // A UUID whose four words are in the order of an x86 CPU.
+        let [a, b, c, d] = [0, 4, 8, 12].map(|i| {
+            let word = c.bridge[i..].first_chunk().copied();
+            u32::from_le_bytes(word.unwrap_or_default())
+        });
+        let (b1, b2, c1, c2) = (b >> 16, b & 0xffff, c >> 16, c & 0xffff);
+        writeln!(out, " continuation.bridge={a:08x}-{b1:04x}-{b2:04x}-{c1:04x}-{c2:04x}{d:08x}")?;
+    }
+    if !c.stack.is_empty() {
+        write!(out, " continuation.stack=(top)")?;
+        c.stack.iter().try_for_each(|(value, _)| write!(out, " {value:#x}"))?;
+        writeln!(out, " (bottom)")?;
+    }
+    if c.mirrors != 0 {
+        writeln!(out, " continuation.mirrors={:#x}", c.mirrors)?;
+    }
+    if c.conntracked {
+        writeln!(out, " continuation.conntracked=true")?;
+    }
+    for (name, actions) in [("actions", &c.actions), ("action_set", &c.action_set)] {
+        if !actions.is_empty() {
+            let text = ActionsText { actions, ports: style.ports, version };
+            writeln!(out, " continuation.{name}={text}")?;
+        }
+    }
+    match c.dp_port {
+        0 => Ok(()),
+        n => writeln!(out, " continuation.odp_port={n}"),
+    }
 }
 
 /// Writes a packet-out.
@@ -111,7 +157,7 @@ pub(super) fn write_out(
     version: Version,
     style: Style<'_>,
 ) -> fmt::Result {
-    write!(out, " in_port={}", PortText(OfPort(x.metadata.pkt.in_port as u16), style.ports))?;
+    write!(out, " {}", MatchText { m: &x.metadata, priority: None, ports: style.ports })?;
     let actions = ActionsText { actions: &x.actions, ports: style.ports, version };
     write!(out, " actions={actions}")?;
     match x.buffer_id {

@@ -1,12 +1,15 @@
 //! Ports: descriptions and counters.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use base::OfPort;
 use flow::text::{PortMap, PortText};
 
 use super::{Bits, Seconds};
-use crate::message::{PortDesc, PortMod, PortReason, PortStats, QueueStats, port_feature};
+use crate::message::{
+    PortDesc, PortMod, PortReason, PortStats, QueueConfig, QueueStats, port_feature,
+};
 use crate::version::Version;
 
 /// Names of [`crate::message::port_config`] bits.
@@ -206,6 +209,51 @@ pub fn write_queue_id(out: &mut impl Write, queue: u32) -> fmt::Result {
         u32::MAX => out.write_str("ALL"),
         n => write!(out, "{n}"),
     }
+}
+
+/// Writes which queues' configuration is asked for.
+pub(super) fn write_queue_config_request(
+    out: &mut impl Write,
+    port: OfPort,
+    queue: u32,
+    ports: &dyn PortMap,
+) -> fmt::Result {
+    write!(out, " port=")?;
+    write_any_port(out, port, ports)?;
+    if queue != u32::MAX {
+        write!(out, " queue={queue}")?;
+    }
+    writeln!(out)
+}
+
+/// Writes the configuration of queues, by port.
+pub(super) fn write_queue_configs(
+    out: &mut impl Write,
+    list: &[QueueConfig],
+    ports: &dyn PortMap,
+) -> fmt::Result {
+    let mut list: Vec<&QueueConfig> = list.iter().collect();
+    list.sort_by_key(|q| (q.port.0, q.queue));
+    write!(out, "{}", if list.is_empty() { "\n" } else { " " })?;
+    let mut port = OfPort(0);
+    for q in list {
+        if q.port != port {
+            port = q.port;
+            write!(out, "port=")?;
+            write_any_port(out, port, ports)?;
+            writeln!(out)?;
+        }
+        write!(out, "queue {}:", q.queue)?;
+        for (name, rate) in [("min_rate", q.min_rate), ("max_rate", q.max_rate)] {
+            match rate {
+                Some(r) if r <= 1000 => write!(out, " {name}:{}.{}%", r / 10, r % 10)?,
+                Some(_) => write!(out, " {name}:(disabled)")?,
+                None => {}
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// Writes a port in a request, where [`OfPort::NONE`] says `ANY`.

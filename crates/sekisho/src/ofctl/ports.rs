@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use base::OfPort;
+use flow::FieldId;
 use flow::text::scan::Delim;
 use flow::text::{MatchParser, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
 use openflow::Match;
@@ -180,11 +181,10 @@ fn parse_packet_out(
         TextError::new(end, "must specify packet").hint("packet=HEX before actions=")
     })?;
     let actions = actions.ok_or_else(|| TextError::new(end, "must specify an action"))?;
-    let (m, _) = m.finish()?;
+    let (mut metadata, _) = m.finish()?;
     let actions = parse_actions(actions, &Match::ANY, names, mode)?;
-    let mut metadata = m.key;
-    if m.mask.pkt.in_port == 0 {
-        metadata.pkt.in_port = OfPort::CONTROLLER.0.into();
+    if metadata.mask.pkt.in_port == 0 {
+        metadata.set(FieldId::InPort, OfPort::CONTROLLER.0.into(), 0xffff);
     }
     Ok(PacketOut { buffer_id: None, metadata, actions, packet })
 }
@@ -211,8 +211,8 @@ pub(super) fn packet_out(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
                 .ok_or_else(|| Failure::fatal(format!("{target}: unknown port `{port}'")))?;
             for text in packets {
                 let packet = frame(text).map_err(Failure::fatal)?;
-                let mut metadata = flow::FlowKey::default();
-                metadata.pkt.in_port = in_port.0.into();
+                let mut metadata = Match::ANY;
+                metadata.set(FieldId::InPort, in_port.0.into(), 0xffff);
                 all.push(PacketOut { buffer_id: None, metadata, actions: list.clone(), packet });
             }
         }
