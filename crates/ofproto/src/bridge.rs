@@ -1,5 +1,6 @@
 //! A bridge: its ports, flow tables and learned addresses.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,7 +17,7 @@ use openflow::version::Version;
 use packet::PacketBuf;
 use services::mac::{MacTable, Sighting};
 
-use crate::event::Event;
+use crate::event::{Event, PortStatusEvent};
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
 
@@ -260,14 +261,16 @@ impl Bridge {
                 }
                 p.spec = spec;
                 let after = p.desc();
-                if before != after {
-                    self.events.push(Event::PortStatus(PortReason::Modify, after));
-                }
+                self.port_changed(before, after, None);
             }
             None => {
-                let p = Port::new(ofport, spec, now);
-                self.events.push(Event::PortStatus(PortReason::Add, p.desc()));
+                let mut p = Port::new(ofport, spec, now);
+                let added = p.desc();
+                p.enabled = true;
+                let enabled = p.desc();
                 self.ports.insert(ofport, p);
+                self.port_status(PortReason::Add, added.clone(), None, None);
+                self.port_changed(added, enabled, None);
             }
         }
         self.changed();
@@ -276,13 +279,30 @@ impl Bridge {
     pub(crate) fn remove_port(&mut self, ofport: OfPort) -> Option<Port> {
         let p = self.ports.remove(&ofport)?;
         self.mac.flush_port(ofport);
-        self.events.push(Event::PortStatus(PortReason::Delete, p.desc()));
+        self.port_status(PortReason::Delete, p.desc(), None, None);
         self.changed();
         Some(p)
     }
 
-    /// A controller changes a port. `Ok(false)` if there is none.
-    pub fn port_mod(&mut self, m: &PortMod) -> Result<bool, WrongAddress> {
+    fn port_status(
+        &mut self,
+        reason: PortReason,
+        port: PortDesc,
+        old: Option<PortDesc>,
+        source: Option<u64>,
+    ) {
+        let event = PortStatusEvent { reason, port, old, source };
+        self.events.push(Event::PortStatus(Box::new(event)));
+    }
+
+    fn port_changed(&mut self, old: PortDesc, new: PortDesc, source: Option<u64>) {
+        if old != new {
+            self.port_status(PortReason::Modify, new, Some(old), source);
+        }
+    }
+
+    /// A controller changes a port; `source` is its session. `Ok(false)` if there is none.
+    pub fn port_mod(&mut self, m: &PortMod, source: Option<u64>) -> Result<bool, WrongAddress> {
         let Some(p) = self.ports.get_mut(&m.port) else { return Ok(false) };
         if p.spec.mac != m.hw_addr {
             return Err(WrongAddress);
@@ -292,13 +312,14 @@ impl Bridge {
         let new = (p.config & !(m.mask & can)) | (m.config & m.mask & can);
         if new != p.config {
             let toggled = new ^ p.config;
+            let old = p.desc();
             p.config = new;
+            let new_desc = p.desc();
             if toggled & PORT_DOWN != 0 {
                 let up = new & PORT_DOWN == 0;
                 self.events.push(Event::SetPortAdmin { port: m.port, up });
             }
-            let desc: PortDesc = p.desc();
-            self.events.push(Event::PortStatus(PortReason::Modify, desc));
+            self.port_changed(old, new_desc, source);
             self.changed();
         }
         Ok(true)

@@ -19,7 +19,7 @@ pub enum Event {
     /// A flow that asked for it went.
     FlowRemoved(Box<FlowRemoved>),
     /// A port came, changed or went.
-    PortStatus(PortReason, PortDesc),
+    PortStatus(Box<PortStatusEvent>),
     /// A packet for controllers.
     PacketIn(Box<PacketInEvent>),
     /// A session became master: those that were it before become slaves.
@@ -28,6 +28,8 @@ pub enum Event {
         session: u64,
         /// How many mastered before it, on this bridge.
         term: u64,
+        /// Generation of the newest role request.
+        generation_id: Option<u64>,
     },
     /// The datapath is to send a packet.
     Execute(Box<Execute>),
@@ -40,13 +42,24 @@ pub enum Event {
     },
 }
 
-/// A packet for controllers. Each session cuts and forms it as it likes.
+/// A port came, changed or went.
+#[derive(Clone, Debug)]
+pub struct PortStatusEvent {
+    /// Which of them.
+    pub reason: PortReason,
+    /// As it is now, or was last.
+    pub port: PortDesc,
+    /// As it was before a change. Who would not see the difference is not told.
+    pub old: Option<PortDesc>,
+    /// The session whose port mod it was.
+    pub source: Option<u64>,
+}
+
+/// A packet for controllers. Each session forms it as it likes.
 #[derive(Clone, Debug)]
 pub struct PacketInEvent {
     /// The whole packet.
     pub packet: Arc<[u8]>,
-    /// Most bytes of it to send; for [`PacketInReason::NoMatch`] the session's own limit counts.
-    pub max_len: u16,
     /// Why.
     pub reason: PacketInReason,
     /// Table of the flow.
@@ -61,10 +74,15 @@ pub struct PacketInEvent {
     pub userdata: Vec<u8>,
 }
 
+/// Bytes of a packet that a message has room for, besides all that may accompany it.
+const MAX_PACKET: usize = 60_000;
+
 impl PacketInEvent {
-    /// The message in one of its forms, with at most `max_len` bytes of the packet.
-    pub fn message(&self, format: PacketInFormat, max_len: u16) -> PacketIn {
-        let n = usize::from(max_len).min(self.packet.len());
+    /// The message in one of its forms. It has the whole packet, as a switch that keeps none has to
+    /// send it (OpenFlow 1.3.5 §6.4.5), whatever `max_len` an action says; a packet that exceeds a
+    /// message is cut.
+    pub fn message(&self, format: PacketInFormat) -> PacketIn {
+        let n = self.packet.len().min(MAX_PACKET);
         PacketIn {
             format,
             packet: self.packet[..n].into(),

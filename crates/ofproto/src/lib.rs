@@ -37,7 +37,7 @@ mod trace;
 mod xlate;
 
 pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
-pub use event::{Event, PacketInEvent};
+pub use event::{Event, PacketInEvent, PortStatusEvent};
 pub use port::{Port, PortSpec};
 pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};

@@ -108,12 +108,14 @@ pub struct Port {
     pub config: u32,
     /// When it was added.
     pub created: Instant,
+    /// It forwards: told after it was added, as a switch that looks at it later would.
+    pub(crate) enabled: bool,
 }
 
 impl Port {
     pub(crate) fn new(ofport: OfPort, spec: PortSpec, now: Instant) -> Port {
         let config = if spec.admin_up { 0 } else { port_config::PORT_DOWN };
-        Port { ofport, spec, config, created: now }
+        Port { ofport, spec, config, created: now, enabled: false }
     }
 
     /// Whether floods reach it.
@@ -121,15 +123,21 @@ impl Port {
         self.config & port_config::NO_FLOOD == 0
     }
 
+    /// Whether it can send what it is given.
+    pub fn is_live(&self) -> bool {
+        self.enabled && self.spec.link_up && self.config & port_config::PORT_DOWN == 0
+    }
+
     /// As OpenFlow describes it.
     pub fn desc(&self) -> PortDesc {
         let link = if self.spec.link_up { 0 } else { port_state::LINK_DOWN };
+        let live = if self.is_live() { port_state::LIVE } else { 0 };
         PortDesc {
             port: self.ofport,
             hw_addr: self.spec.mac,
             name: self.spec.name.clone(),
             config: self.config,
-            state: link,
+            state: link | live,
             current: self.spec.current,
             advertised: 0,
             supported: 0,

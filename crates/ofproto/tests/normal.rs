@@ -193,10 +193,10 @@ fn a_controller_gets_the_packet_and_the_pipeline_with_it() {
     let (br, event) = w.sw.packet_in(cookie, &[7; 60], &key).unwrap();
     assert_eq!(br, w.br);
     let Event::PacketIn(p) = event else { panic!() };
-    assert_eq!((p.table.0, p.cookie, p.reason, p.max_len), (4, 99, PacketInReason::Action, 40));
+    assert_eq!((p.table.0, p.cookie, p.reason), (4, 99, PacketInReason::Action));
     assert_eq!((p.metadata.key.regs[5], p.metadata.key.pkt.in_port), (77, 2));
-    let m = p.message(Default::default(), p.max_len);
-    assert_eq!((m.packet.len(), m.total_len, &m.userdata[..]), (40, 60, &[1, 2][..]));
+    let m = p.message(Default::default());
+    assert_eq!((m.packet.len(), m.total_len, &m.userdata[..]), (60, 60, &[1, 2][..]));
 }
 
 #[test]

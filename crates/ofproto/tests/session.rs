@@ -4,79 +4,16 @@
 mod common;
 
 use base::{MacAddr, OfPort, TableId};
+use common::peer::{Env, ask, message, one, received, refused, send, session};
 use common::{NORMAL, World, flow_mod, output};
-use ofproto::{BridgeId, Closed, Environment, Event, Port, Session, SessionKind};
+use flow::{FieldId, Match};
+use ofproto::{Closed, Event, Session, SessionKind};
 use openflow::action::Action;
 use openflow::error::OfError;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
 use openflow::message::*;
 use openflow::version::Version;
 use proptest::prelude::*;
-
-struct Env;
-
-impl Environment for Env {
-    fn port_stats(&self, _: BridgeId, p: &Port) -> PortStats {
-        PortStats { rx_packets: u64::from(p.ofport.0), ..PortStats::default() }
-    }
-    fn pull_flow_stats(&self) {}
-}
-
-fn session(w: &mut World, kind: SessionKind, version: Version) -> Session {
-    let now = w.now;
-    let mut s = Session::new(w.bridge(), kind, 0, now);
-    let hello = received(&mut s);
-    assert!(matches!(hello[..], [Message { body: Body::Hello(_), .. }]));
-    send(w, &mut s, version, Body::Hello(version.bit()));
-    assert_eq!(s.version(), Some(version));
-    assert!(received(&mut s).is_empty());
-    s
-}
-
-fn message(version: Version, xid: u32, body: Body) -> Message {
-    Message { version, xid, nicira: false, more: false, body }
-}
-
-fn send(w: &mut World, s: &mut Session, version: Version, body: Body) {
-    let bytes = message(version, 77, body).encode(Default::default()).unwrap();
-    let now = w.now;
-    s.input(&mut w.sw, &Env, now, &bytes);
-}
-
-/// What the peer would read.
-fn received(s: &mut Session) -> Vec<Message> {
-    let bytes = s.take_output();
-    let (mut rest, mut out) = (&bytes[..], Vec::new());
-    while !rest.is_empty() {
-        let n = openflow::message::frame_len(rest).unwrap().unwrap();
-        let (frame, tail) = rest.split_at(n);
-        out.push(Message::decode(frame, Default::default()).unwrap());
-        rest = tail;
-    }
-    out
-}
-
-fn ask(w: &mut World, s: &mut Session, body: Body) -> Vec<Message> {
-    let version = s.version().unwrap();
-    send(w, s, version, body);
-    received(s)
-}
-
-fn one(w: &mut World, s: &mut Session, body: Body) -> Body {
-    let mut got = ask(w, s, body);
-    assert_eq!(got.len(), 1, "{got:?}");
-    let m = got.remove(0);
-    assert_eq!(m.xid, 77);
-    m.body
-}
-
-fn refused(w: &mut World, s: &mut Session, body: Body) -> OfError {
-    let version = s.version().unwrap();
-    let bytes = message(version, 77, body.clone()).encode(Default::default()).unwrap();
-    let Body::Error(e) = one(w, s, body) else { panic!() };
-    assert_eq!(e.data, bytes[..bytes.len().min(64)], "the offending message's first bytes");
-    e.error.unwrap()
-}
 
 fn all_flows() -> FlowStatsRequest {
     FlowStatsRequest {
@@ -252,6 +189,12 @@ fn a_long_dump_comes_in_parts_none_too_long() {
     }
 }
 
+fn from_port(port: u16) -> Match {
+    let mut m = Match::ANY;
+    m.set(FieldId::InPort, port.into(), 0xffff);
+    m
+}
+
 #[test]
 fn requests_that_cannot_be_done_are_refused_by_name() {
     for v in ALL {
@@ -274,7 +217,7 @@ fn requests_that_cannot_be_done_are_refused_by_name() {
         }
         let po = PacketOut {
             buffer_id: Some(4),
-            metadata: flow::FlowKey::from(flow::PacketKey { in_port: 2, ..Default::default() }),
+            metadata: from_port(2),
             actions: vec![output(3)],
             packet: Vec::new(),
         };
@@ -297,7 +240,7 @@ fn a_packet_out_is_translated_and_handed_to_the_datapath() {
         let table = Action::Output { port: OfPort::TABLE, max_len: 0 };
         let po = PacketOut {
             buffer_id: None,
-            metadata: flow::FlowKey::from(flow::PacketKey { in_port: 2, ..Default::default() }),
+            metadata: from_port(2),
             actions: vec![Action::SetEthDst(MacAddr([9; 6])), table],
             packet: vec![1; 60],
         };
@@ -310,103 +253,6 @@ fn a_packet_out_is_translated_and_handed_to_the_datapath() {
         let rule = w.bridge().tables().select(&Default::default()).next().unwrap().clone();
         assert_eq!(rule.stats.n_packets(), 1);
     }
-}
-
-fn deliver(w: &mut World, sessions: &mut [&mut Session]) {
-    for e in w.bridge().take_events() {
-        for s in sessions.iter_mut() {
-            s.notify(&e);
-        }
-    }
-}
-
-#[test]
-fn a_controller_hears_what_a_tool_does_not() {
-    for v in ALL {
-        let mut w = World::new();
-        w.bridge().take_events();
-        let mut c = session(&mut w, SessionKind::Controller, v);
-        let mut t = session(&mut w, SessionKind::Service, v);
-        w.add("in_port=2,hard_timeout=3,send_flow_rem,cookie=6", &[]);
-        w.pass(3);
-        let now = w.now;
-        w.bridge().expire(now);
-        w.port(7, 7, "new", Default::default());
-        deliver(&mut w, &mut [&mut c, &mut t]);
-        let got = received(&mut c);
-        let [
-            Message { body: Body::FlowRemoved(r), .. },
-            Message { body: Body::PortStatus(PortReason::Add, p), .. },
-        ] = &got[..]
-        else {
-            panic!("{got:?}")
-        };
-        assert_eq!((r.cookie, r.duration.as_secs(), p.port), (6, 3, OfPort(7)));
-        assert!(received(&mut t).is_empty());
-        let config = SwitchConfig { miss_send_len: 20, ..SwitchConfig::default() };
-        send(&mut w, &mut t, v, Body::SetConfig(config));
-        let (br, now) = (w.br, w.now);
-        w.sw.remove_port(br, OfPort(7));
-        w.pass(1);
-        let _ = now;
-        deliver(&mut w, &mut [&mut c, &mut t]);
-        assert_eq!((received(&mut c).len(), received(&mut t).len()), (1, 1));
-    }
-}
-
-#[test]
-fn packet_ins_are_cut_to_what_was_asked() {
-    for v in ALL {
-        let mut w = World::new();
-        let mut c = session(&mut w, SessionKind::Controller, v);
-        assert_eq!(c.wants_misses(), v < Version::Of13);
-        w.bridge().set_miss_to_controller(c.wants_misses());
-        let to = Action::Output { port: OfPort::CONTROLLER, max_len: 10 };
-        w.add("udp,cookie=3", &[to]);
-        w.bridge().take_events();
-        for packet in ["in_port=2,udp", "in_port=2,tcp"] {
-            let key = w.dp_key(packet);
-            for a in w.run_key(&key).actions {
-                let dpif::DpAction::Userspace(u) = a else { panic!() };
-                let dpif::UserspaceCookie::Controller(u) = *u else { panic!() };
-                let (_, e) = w.sw.packet_in(&u, &[5; 300], &key).unwrap();
-                w.bridge().push_event(e);
-            }
-        }
-        deliver(&mut w, &mut [&mut c]);
-        let lens: Vec<(usize, u32)> = received(&mut c)
-            .into_iter()
-            .map(|m| match m.body {
-                Body::PacketIn(p) => {
-                    assert_eq!(p.metadata.key.pkt.in_port, 2);
-                    (p.packet.len(), p.total_len)
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let miss = [(10, 300), (128, 300)];
-        assert_eq!(lens, miss[..if v < Version::Of13 { 2 } else { 1 }]);
-    }
-}
-
-#[test]
-fn one_master_at_a_time_and_slaves_only_look() {
-    let mut w = World::new();
-    let v = Version::Of13;
-    w.bridge().take_events();
-    let mut a = session(&mut w, SessionKind::Controller, v);
-    let mut b = session(&mut w, SessionKind::Controller, v);
-    let role = |role, id| Body::RoleRequest(Role { role, generation_id: Some(id) });
-    let reply = one(&mut w, &mut a, role(2, 5));
-    assert_eq!(reply, Body::RoleReply(Role { role: 2, generation_id: Some(5) }));
-    one(&mut w, &mut b, role(2, 6));
-    deliver(&mut w, &mut [&mut a, &mut b]);
-    assert_eq!((a.role(), b.role()), ("slave", "master"));
-    let fm = Body::FlowMod(Box::new(FlowMod { table: Some(TableId(0)), ..FlowMod::default() }));
-    assert_eq!(refused(&mut w, &mut a, fm.clone()), OfError::OFPBRC_IS_SECONDARY);
-    assert!(ask(&mut w, &mut b, fm).is_empty());
-    assert_eq!(refused(&mut w, &mut a, role(2, 4)), OfError::OFPRRFC_STALE);
-    assert_eq!(w.bridge().tables().n_visible(), 1);
 }
 
 #[test]

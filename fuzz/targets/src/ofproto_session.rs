@@ -13,7 +13,7 @@ use ofproto::{
     RecircStore, RecircTable, Session, SessionKind, Switch,
 };
 use openflow::Version;
-use openflow::message::{Body, Message, PortStats, frame_len};
+use openflow::message::{Body, CtFlush, Message, PortStats, frame_len};
 use packet::PacketBuf;
 use packet::header::ipproto;
 
@@ -39,6 +39,8 @@ impl Environment for NoCounters {
         PortStats::default()
     }
     fn pull_flow_stats(&self) {}
+
+    fn ct_flush(&self, _: &CtFlush) {}
 }
 
 /// A bridge with LOCAL and two more ports.

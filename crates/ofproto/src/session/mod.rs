@@ -19,7 +19,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use base::Instant;
-use openflow::message::{AsyncConfig, Body, FlowFormat, PacketInFormat, PortStats, QueueStats};
+use openflow::message::{
+    AsyncConfig, Body, CtFlush, FlowFormat, PacketInFormat, PortStats, QueueConfig, QueueStats,
+};
 use openflow::version::Version;
 
 use crate::bridge::{Bridge, BridgeId};
@@ -36,6 +38,14 @@ pub trait Environment {
     /// Hands what caches have counted to the rules, so that counters are exact now.
     fn pull_flow_stats(&self);
 
+    /// Forgets tracked connections.
+    fn ct_flush(&self, which: &CtFlush);
+
+    /// The queues of a port. There are none unless QoS is configured.
+    fn queues(&self, _bridge: BridgeId, _port: &Port) -> Vec<QueueConfig> {
+        Vec::new()
+    }
+
     /// Counters of a port's queues. There are none unless QoS is configured.
     fn queue_stats(&self, _bridge: BridgeId, _port: &Port) -> Vec<QueueStats> {
         Vec::new()
@@ -51,12 +61,13 @@ pub enum SessionKind {
     Service,
 }
 
-/// Role of a controller.
+/// Role of a controller, with OpenFlow 1.2's numbers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum RoleKind {
-    Equal,
-    Master,
-    Slave,
+    Equal = 1,
+    Master = 2,
+    Slave = 3,
 }
 
 /// Why a session ended.
@@ -83,9 +94,9 @@ pub struct Session {
     role: RoleKind,
     /// Which master of the bridge it last was.
     term: u64,
+    /// What it wants, once it said so.
     async_config: Option<AsyncConfig>,
     miss_send_len: u16,
-    invalid_ttl: bool,
     flow_format: FlowFormat,
     flow_mod_table_id: bool,
     packet_in_format: PacketInFormat,
@@ -122,7 +133,6 @@ impl Session {
                 SessionKind::Controller => DEFAULT_MISS_SEND_LEN,
                 SessionKind::Service => 0,
             },
-            invalid_ttl: false,
             flow_format: FlowFormat::default(),
             flow_mod_table_id: false,
             packet_in_format: PacketInFormat::default(),

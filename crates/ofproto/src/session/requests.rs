@@ -6,9 +6,8 @@ use alloc::sync::Arc;
 use base::{DpPort, Instant, OfPort};
 use dpif::FlowStats;
 use flow::FlowKey;
-use openflow::action::PacketInReason;
 use openflow::message::{
-    AsyncConfig, Body, Features, Message, PacketOut, Role, SwitchConfig, capability,
+    Body, CtFlush, Features, Message, PacketOut, Role, SwitchConfig, capability,
 };
 use openflow::version::Version;
 use packet::PacketBuf;
@@ -67,22 +66,22 @@ impl Session {
                 self.reply(m, Body::FeaturesReply(Box::new(f)));
             }
             Body::GetConfigRequest => {
-                let invalid_ttl = matches!(m.version, Version::Of11 | Version::Of12);
                 let config = SwitchConfig {
                     frag: br.config.frag,
-                    invalid_ttl_to_controller: invalid_ttl.then_some(self.invalid_ttl),
+                    invalid_ttl_to_controller: Some(self.hears_invalid_ttl()),
                     miss_send_len: self.miss_send_len,
                 };
                 self.reply(m, Body::GetConfigReply(config));
             }
             Body::SetConfig(c) => {
                 // Reassembly is not possible and silently stays off.
-                if self.role != RoleKind::Slave && c.frag != 2 && c.frag != br.config.frag {
+                let may = self.is_service() || self.role != RoleKind::Slave;
+                if may && c.frag != 2 && c.frag != br.config.frag {
                     br.config.frag = c.frag;
                     br.changed();
                 }
                 if let Some(v) = c.invalid_ttl_to_controller {
-                    self.invalid_ttl = v;
+                    self.set_invalid_ttl(v);
                 }
                 self.miss_send_len = c.miss_send_len;
             }
@@ -93,7 +92,7 @@ impl Session {
                 }
             }
             Body::PacketOut(po) => self.packet_out(sw, now, po)?,
-            Body::PortMod(pm) => match br.port_mod(pm) {
+            Body::PortMod(pm) => match br.port_mod(pm, Some(self.id)) {
                 Ok(true) => {}
                 Ok(false) => return Err(Refusal::PortModBadPort),
                 Err(crate::WrongAddress) => return Err(Refusal::PortModBadAddress),
@@ -105,14 +104,19 @@ impl Session {
             }
             Body::RoleRequest(r) => self.role_request(sw, m, r)?,
             Body::GetAsyncRequest => {
-                let config = self.async_config();
+                let config = self.async_config_told(m.version);
                 self.reply(m, Body::GetAsyncReply(config));
             }
-            Body::SetAsync(c) => self.async_config = Some(with_misses(*c, m.version)),
+            Body::SetAsync(set) => self.set_async(set, m.version),
             Body::SetControllerId(id) => self.controller_id = *id,
             Body::SetFlowFormat(f) => self.flow_format = *f,
             Body::FlowModTableId(on) => self.flow_mod_table_id = *on,
             Body::SetPacketInFormat(f) => self.packet_in_format = *f,
+            Body::FlowAge => {}
+            Body::CtFlushZone(zone) => {
+                env.ct_flush(&CtFlush { zone: Some(*zone), ..CtFlush::default() });
+            }
+            Body::CtFlush(which) => env.ct_flush(which),
             body => self.stats_request(sw, env, now, m, body)?,
         }
         Ok(())
@@ -136,19 +140,18 @@ impl Session {
                 if self.role != RoleKind::Master {
                     br.role_term += 1;
                     self.term = br.role_term;
-                    br.events.push(Event::Master { session: self.id, term: self.term });
+                    br.events.push(Event::Master {
+                        session: self.id,
+                        term: self.term,
+                        generation_id: br.role_generation,
+                    });
                 }
                 RoleKind::Master
             }
             3 => RoleKind::Slave,
             _ => return Err(Refusal::RoleBad),
         };
-        let role = match self.role {
-            RoleKind::Equal => 1,
-            RoleKind::Master => 2,
-            RoleKind::Slave => 3,
-        };
-        let reply = Role { role, generation_id: br.role_generation };
+        let reply = Role { role: self.role as u32, generation_id: br.role_generation };
         self.reply(m, Body::RoleReply(reply));
         Ok(())
     }
@@ -158,14 +161,14 @@ impl Session {
         if po.buffer_id.is_some() {
             return Err(Refusal::BufferUnknown);
         }
-        let in_port = OfPort(po.metadata.pkt.in_port as u16);
+        let in_port = OfPort(po.metadata.key.pkt.in_port as u16);
         let from_nowhere = matches!(in_port, OfPort::NONE | OfPort::CONTROLLER);
         if !in_port.is_real() && !from_nowhere {
             return Err(Refusal::BadPort);
         }
         check_actions(&po.actions, None)?;
         let mut packet = PacketBuf::from_frame(&po.packet);
-        let mut flow: FlowKey = po.metadata;
+        let mut flow: FlowKey = po.metadata.key;
         flow.actset_output = u32::from(OfPort::UNSET.0);
         flow::extract(&mut packet, &mut flow.pkt);
         let x = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
@@ -185,29 +188,9 @@ impl Session {
         Ok(())
     }
 
-    /// Bytes of a packet-in for a miss.
-    pub(super) fn miss_len(&self) -> u16 {
-        self.miss_send_len
-    }
-
     pub(super) fn is_service(&self) -> bool {
         self.kind == SessionKind::Service
     }
-}
-
-/// What a controller wants, with the kinds of "no match" told apart as they are inside: versions
-/// before 1.4 have one bit for them, and since 1.3 a miss without a table-miss flow tells nobody.
-fn with_misses(mut c: AsyncConfig, version: Version) -> AsyncConfig {
-    let bit = |r: PacketInReason| 1u32 << (r as u32);
-    for wanted in &mut c.packet_in {
-        if *wanted & bit(PacketInReason::NoMatch) != 0 {
-            *wanted |= bit(PacketInReason::ExplicitMiss);
-            if version < Version::Of13 {
-                *wanted |= bit(PacketInReason::ImplicitMiss);
-            }
-        }
-    }
-    c
 }
 
 /// Whether only a master or equal may ask it.
@@ -218,6 +201,7 @@ fn changes_switch(body: &Body) -> bool {
             | Body::PacketOut(_)
             | Body::PortMod(_)
             | Body::TableMod(_)
+            | Body::TlvTableMod(_)
             | Body::BundleCtrl(_)
             | Body::BundleAdd(_)
     )

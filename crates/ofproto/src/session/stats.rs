@@ -117,6 +117,26 @@ impl Session {
                 }
                 self.reply_parts(m, rows.into_iter(), Body::QueueStatsReply);
             }
+            Body::QueueConfigRequest(port, queue) => {
+                let all = matches!(*port, OfPort::NONE | OfPort::ALL);
+                if !all && br.port(*port).is_none() {
+                    return Err(Refusal::QueueBadPort);
+                }
+                let rows: Vec<_> = br
+                    .ports
+                    .values()
+                    .filter(|p| all || *port == p.ofport)
+                    .flat_map(|p| env.queues(id, p))
+                    .filter(|q| *queue == u32::MAX || *queue == q.queue)
+                    .collect();
+                if rows.is_empty() && *queue != u32::MAX {
+                    return Err(Refusal::QueueBadQueue);
+                }
+                let port = *port;
+                self.reply_parts(m, rows.into_iter(), move |list| {
+                    Body::QueueConfigReply(port, list)
+                });
+            }
             body if is_multipart(body) => return Err(Refusal::BadStat),
             _ => return Err(Refusal::BadType),
         }
@@ -128,7 +148,7 @@ impl Session {
         &mut self,
         m: &Message,
         items: impl Iterator<Item = T>,
-        make: fn(Vec<T>) -> Body,
+        make: impl Fn(Vec<T>) -> Body + Copy,
     ) {
         let mut items = items.peekable();
         loop {
@@ -147,7 +167,7 @@ impl Session {
         m: &Message,
         mut part: Vec<T>,
         last: bool,
-        make: fn(Vec<T>) -> Body,
+        make: impl Fn(Vec<T>) -> Body + Copy,
     ) {
         let second = part.split_off(part.len().div_ceil(2));
         if !second.is_empty() {

@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// What was agreed on about the form of messages.
-    fn codec(&self) -> openflow::message::Session {
+    pub(super) fn codec(&self) -> openflow::message::Session {
         openflow::message::Session { flow_mod_table_id: self.flow_mod_table_id }
     }
 

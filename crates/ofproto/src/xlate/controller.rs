@@ -58,7 +58,6 @@ impl Switch {
         frozen.thaw(&mut flow);
         let event = PacketInEvent {
             packet: Arc::from(frame),
-            max_len: cookie.max_len,
             reason: reason(cookie.reason),
             table: frozen.table,
             cookie: cookie.rule_cookie,

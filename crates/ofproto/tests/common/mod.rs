@@ -1,6 +1,8 @@
 //! A bridge to play with: three ports, a clock, and flows written as text.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod peer;
+
 use std::sync::{Arc, Mutex};
 
 use base::{DpPort, Duration, HashKey, Instant, MacAddr, OfPort, RecircId, TableId};
@@ -118,7 +120,7 @@ impl World {
     pub fn config(&mut self, port: u16, config: u32) {
         let hw_addr = self.bridge().port(OfPort(port)).unwrap().spec.mac;
         let m = PortMod { port: OfPort(port), hw_addr, config, mask: !0, advertise: 0 };
-        assert_eq!(self.bridge().port_mod(&m), Ok(true));
+        assert_eq!(self.bridge().port_mod(&m, None), Ok(true));
     }
 
     pub fn bridge(&mut self) -> &mut ofproto::Bridge {

@@ -63,7 +63,7 @@ fn read_maps(r: &mut Reader<'_>, max_fields: u16) -> Result<Vec<TlvMap>> {
         let here = *r;
         let m = TlvMap { class: r.u16()?, typ: r.u8()?, len: r.u8()?, index: r.u16()? };
         r.skip(2)?;
-        if m.len % 4 != 0 || m.len > MAX_TLV_LEN {
+        if !m.len.is_multiple_of(4) || m.len > MAX_TLV_LEN {
             return Err(here.error(OfError::NXTTMFC_BAD_OPT_LEN));
         }
         if m.index >= max_fields {

@@ -62,7 +62,7 @@ pub(super) fn read_reply(r: &mut Reader<'_>, v: Version) -> Result<Body> {
         let len = usize::from(r.u16()?);
         r.skip(if v < Version::Of12 { 2 } else { 6 })?;
         let head = r.at() - start.at();
-        if len < head || len % 8 != 0 {
+        if len < head || !len.is_multiple_of(8) {
             return Err(start.error(OfError::OFPBRC_BAD_LEN));
         }
         let mut props = r.sub(len - head)?;

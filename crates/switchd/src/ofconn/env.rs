@@ -1,11 +1,14 @@
 //! What sessions ask of the daemon.
 
 use std::cell::RefCell;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use base::{Instant, Zone};
+use conntrack::{ConnFilter, TupleFilter};
 use datapath::Datapath;
 use ofproto::{BridgeId, Environment};
-use openflow::message::PortStats;
+use openflow::message::{CtFlush, CtTuple, PortStats};
 
 use crate::reconcile::Reconciler;
 
@@ -13,6 +16,26 @@ use crate::reconcile::Reconciler;
 pub(super) struct Env<'a> {
     pub(super) rec: RefCell<&'a mut Reconciler>,
     pub(super) dp: &'a Arc<Datapath>,
+    pub(super) now: Instant,
+}
+
+/// What is said of one direction. Port 0 is any, as Open vSwitch has it, and so is a tuple of zeros,
+/// which its tools send for ICMP when nothing was said.
+fn tuple_filter(t: Option<CtTuple>, proto: u8) -> TupleFilter {
+    let zeros =
+        CtTuple { icmp_id: Some(0), icmp_type: Some(0), icmp_code: Some(0), ..CtTuple::default() };
+    let t = t.filter(|t| *t != zeros).unwrap_or_default();
+    let address = |a: Option<Ipv6Addr>| a.filter(|a| !a.is_unspecified()).map(|a| a.to_canonical());
+    TupleFilter {
+        src: address(t.src),
+        dst: address(t.dst),
+        proto: (proto != 0).then_some(proto),
+        sport: t.src_port.filter(|p| *p != 0),
+        dport: t.dst_port.filter(|p| *p != 0),
+        icmp_id: t.icmp_id,
+        icmp_type: t.icmp_type,
+        icmp_code: t.icmp_code,
+    }
 }
 
 impl Environment for Env<'_> {
@@ -39,5 +62,18 @@ impl Environment for Env<'_> {
 
     fn pull_flow_stats(&self) {
         self.dp.push_stats();
+    }
+
+    fn ct_flush(&self, which: &CtFlush) {
+        let (mark, label) = (which.mark(), which.label());
+        let filter = ConnFilter {
+            zone: which.zone.map(Zone),
+            orig: tuple_filter(which.orig, which.proto),
+            reply: tuple_filter(which.reply, which.proto),
+            mark: (mark.1 != 0).then_some(mark),
+            label: (label.1 != 0).then_some(label),
+            ipv6: None,
+        };
+        self.dp.conntrack().delete(self.now, &filter);
     }
 }

@@ -339,7 +339,7 @@ impl Daemon {
             cutter.push(bytes, |messages| snoop::copy(&mut bridge.snoopers, target, messages));
         }
         let role = c.session.role();
-        let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp };
+        let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp, now };
         {
             let mut switch = self.world.switch.write();
             c.session.input(&mut switch, &env, now, bytes);
