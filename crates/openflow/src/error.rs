@@ -174,21 +174,21 @@ errors! {
     OFPMMFC_OUT_OF_BANDS [std(4, 6, 12, 11)];
     OFPTFFC_BAD_TABLE [std(4, 6, 13, 0)];
     OFPTFFC_BAD_METADATA [std(4, 6, 13, 1)];
-    OFPBPC_BAD_TYPE [std(4, 4, 13, 2), std(5, 6, 14, 0), nx(3, 3, 25, 0)];
-    OFPBPC_BAD_LEN [std(4, 4, 13, 3), std(5, 6, 14, 1), nx(3, 3, 26, 0)];
-    OFPBPC_BAD_VALUE [std(4, 4, 13, 4), std(5, 6, 14, 2), nx(3, 3, 27, 0)];
+    OFPBPC_BAD_TYPE [std(4, 4, 13, 2), std(5, 6, 14, 0), nx(1, 2, 13, 2), nx(3, 3, 25, 0)];
+    OFPBPC_BAD_LEN [std(4, 4, 13, 3), std(5, 6, 14, 1), nx(1, 2, 13, 3), nx(3, 3, 26, 0)];
+    OFPBPC_BAD_VALUE [std(4, 4, 13, 4), std(5, 6, 14, 2), nx(1, 2, 13, 4), nx(3, 3, 27, 0)];
     OFPTFFC_EPERM [std(4, 6, 13, 5)];
     OFPTFFC_BAD_CAPA [std(6, 6, 13, 6)];
     OFPTFFC_BAD_MAX_ENT [std(6, 6, 13, 7)];
     OFPTFFC_BAD_FEATURES [std(6, 6, 13, 8)];
     OFPTFFC_BAD_COMMAND [std(6, 6, 13, 9)];
     OFPTFFC_TOO_MANY [std(6, 6, 13, 10)];
-    OFPBPC_TOO_MANY [std(5, 6, 14, 3), nx(3, 3, 28, 0), onf(4, 4, 4443, 0)];
-    OFPBPC_DUP_TYPE [std(5, 6, 14, 4), nx(3, 3, 29, 0), onf(4, 4, 4444, 0)];
-    OFPBPC_BAD_EXPERIMENTER [std(5, 6, 14, 5), nx(3, 3, 30, 0), onf(4, 4, 4445, 0)];
-    OFPBPC_BAD_EXP_TYPE [std(5, 6, 14, 6), nx(3, 3, 31, 0), onf(4, 4, 4446, 0)];
-    OFPBPC_BAD_EXP_VALUE [std(5, 6, 14, 7), nx(3, 3, 32, 0), onf(4, 4, 4447, 0)];
-    OFPBPC_EPERM [std(5, 6, 14, 8), nx(3, 3, 33, 0), onf(4, 4, 4448, 0)];
+    OFPBPC_TOO_MANY [nx(1, 2, 14, 3), std(5, 6, 14, 3), nx(3, 3, 28, 0), onf(4, 4, 4443, 0)];
+    OFPBPC_DUP_TYPE [nx(1, 2, 14, 4), std(5, 6, 14, 4), nx(3, 3, 29, 0), onf(4, 4, 4444, 0)];
+    OFPBPC_BAD_EXPERIMENTER [nx(1, 2, 14, 5), std(5, 6, 14, 5), nx(3, 3, 30, 0), onf(4, 4, 4445, 0)];
+    OFPBPC_BAD_EXP_TYPE [nx(1, 2, 14, 6), std(5, 6, 14, 6), nx(3, 3, 31, 0), onf(4, 4, 4446, 0)];
+    OFPBPC_BAD_EXP_VALUE [nx(1, 2, 14, 7), std(5, 6, 14, 7), nx(3, 3, 32, 0), onf(4, 4, 4447, 0)];
+    OFPBPC_EPERM [nx(1, 2, 14, 8), std(5, 6, 14, 8), nx(3, 3, 33, 0), onf(4, 4, 4448, 0)];
     OFPACFC_INVALID [std(5, 6, 15, 0)];
     OFPACFC_UNSUPPORTED [std(5, 6, 15, 1)];
     OFPACFC_EPERM [std(5, 6, 15, 2)];
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn what_a_version_lacks_is_said_so() {
         let mut out = Vec::new();
-        OfError::OFPBPC_EPERM.put(&mut out, Version::Of10);
+        OfError::OFPBFC_TIMEOUT.put(&mut out, Version::Of10);
         let e = OfError::read(&mut Reader::new(&out, 0), Version::Of10);
         assert_eq!(e, Ok(Some(OfError::NXBRC_UNENCODABLE_ERROR)));
         assert_eq!(OfError::OFPBRC_EPERM.name(), "OFPBRC_EPERM");

@@ -24,13 +24,20 @@ impl Drop for Switch {
 }
 
 /// Files that the lines name.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 5] = [
     ("f1", "actions=drop\n\n# x\n  priority=3,tcp actions=normal"),
     ("f2", "actions=normal\nip,actions=drop\n"),
     (
         "f3",
         "delete\nadd table=1,actions=drop\nmodify table=1,actions=normal\ndelete_strict table=1\n",
     ),
+    (
+        "g1",
+        "group_id=21,type=all,bucket=output:1\n# x\nadd group_id=22,type=all\n\n\
+         modify group_id=21,type=select,bucket=weight:5,output:2\nadd_or_mod group_id=23,type=ff\n\
+         delete group_id=22\n",
+    ),
+    ("g2", "group_id=24,type=all\n\ngroup_id=25,type=frob\n"),
 ];
 
 impl Switch {
@@ -130,9 +137,10 @@ fn normal(text: &[u8], dir: &Path) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let mut line = line.to_owned();
-        for key in ["duration=", "idle_age=", "hard_age=", "time="] {
-            if let Some(at) = line.find(&format!(" {key}")) {
-                let from = at + 1 + key.len();
+        for key in [" duration=", ",duration=", " duration:", " idle_age=", " hard_age=", " time="]
+        {
+            if let Some(at) = line.find(key) {
+                let from = at + key.len();
                 let len = line[from..].find([',', ' ']).unwrap_or(line.len() - from);
                 line.replace_range(from..from + len, "T");
             }

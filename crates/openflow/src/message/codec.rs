@@ -9,6 +9,7 @@ use super::kind::{Kind, Space};
 use super::*;
 use crate::action::decode::{NX_VENDOR, ONF_VENDOR};
 use crate::error::{DecodeError, EncodeError, OfError};
+use crate::flow_mod::GROUP_ALL;
 use crate::wire::{Put, Reader};
 
 pub(super) type Result<T> = core::result::Result<T, DecodeError>;
@@ -246,6 +247,23 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::QueueStatsReply(_) => K::QueueReply,
         Body::QueueConfigRequest(..) => by_version(K::QueueGetConfigRequest, K::QueueDescRequest),
         Body::QueueConfigReply(..) => by_version(K::QueueGetConfigReply, K::QueueDescReply),
+        Body::GroupMod(_) => by_version(K::GroupMod, K::NxGroupMod),
+        Body::GroupStatsRequest(_) => by_version(K::GroupRequest, K::NxGroupRequest),
+        Body::GroupStatsReply(_) => by_version(K::GroupReply, K::NxGroupReply),
+        Body::GroupDescRequest(_) => by_version(K::GroupDescRequest, K::NxGroupDescRequest),
+        Body::GroupDescReply(_) => by_version(K::GroupDescReply, K::NxGroupDescReply),
+        Body::GroupFeaturesRequest => {
+            by_version(K::GroupFeaturesRequest, K::NxGroupFeaturesRequest)
+        }
+        Body::GroupFeaturesReply(_) => by_version(K::GroupFeaturesReply, K::NxGroupFeaturesReply),
+        Body::MeterMod(_) => K::MeterMod,
+        Body::MeterStatsRequest(_) => K::MeterRequest,
+        Body::MeterStatsReply(_) => K::MeterReply,
+        Body::MeterConfigRequest(_) => K::MeterConfigRequest,
+        Body::MeterConfigReply(_) => K::MeterConfigReply,
+        Body::MeterFeaturesRequest => K::MeterFeaturesRequest,
+        Body::MeterFeaturesReply(_) => K::MeterFeaturesReply,
+        Body::Requestforward(_) => K::Requestforward,
         Body::Raw(k, _) => *k,
     })
 }
@@ -418,6 +436,27 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
         K::QueueReply => Body::QueueStatsReply(ports::read_queues(r, v)?),
         K::QueueGetConfigRequest | K::QueueDescRequest => queues::read_request(r, v)?,
         K::QueueGetConfigReply | K::QueueDescReply => queues::read_reply(r, v)?,
+        K::GroupMod | K::NxGroupMod => Body::GroupMod(Box::new(groups::read_mod(r, v)?)),
+        K::GroupRequest | K::NxGroupRequest => Body::GroupStatsRequest(groups::read_request(r)?),
+        K::GroupReply | K::NxGroupReply => Body::GroupStatsReply(groups::read_stats(r, v)?),
+        // Only 1.5 and Nicira's may ask for one group.
+        K::GroupDescRequest if v < Version::Of15 => Body::GroupDescRequest(GROUP_ALL),
+        K::GroupDescRequest | K::NxGroupDescRequest => {
+            Body::GroupDescRequest(groups::read_request(r)?)
+        }
+        K::GroupDescReply | K::NxGroupDescReply => Body::GroupDescReply(groups::read_descs(r, v)?),
+        K::GroupFeaturesRequest | K::NxGroupFeaturesRequest => Body::GroupFeaturesRequest,
+        K::GroupFeaturesReply | K::NxGroupFeaturesReply => {
+            Body::GroupFeaturesReply(Box::new(groups::read_features(r)?))
+        }
+        K::MeterMod => Body::MeterMod(Box::new(meters::read_mod(r)?)),
+        K::MeterRequest => Body::MeterStatsRequest(meters::read_request(r)?),
+        K::MeterReply => Body::MeterStatsReply(meters::read_stats(r)?),
+        K::MeterConfigRequest => Body::MeterConfigRequest(meters::read_request(r)?),
+        K::MeterConfigReply => Body::MeterConfigReply(meters::read_configs(r)?),
+        K::MeterFeaturesRequest => Body::MeterFeaturesRequest,
+        K::MeterFeaturesReply => Body::MeterFeaturesReply(meters::read_features(r)?),
+        K::Requestforward => Body::Requestforward(Box::new(read_forwarded(r, session)?)),
         _ => return Ok(Body::Raw(kind, r.rest().to_vec())),
     };
     if !r.is_empty() && !matches!(body, Body::PortStatus(..)) {
@@ -458,7 +497,9 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         | Body::FlowAge
         | Body::TlvTableRequest
         | Body::TableStatsRequest
-        | Body::TableDescRequest => {}
+        | Body::TableDescRequest
+        | Body::GroupFeaturesRequest
+        | Body::MeterFeaturesRequest => {}
         Body::FeaturesReply(f) => ports::write_features(out, f, v),
         Body::GetConfigReply(c) | Body::SetConfig(c) => write_config(out, c, v),
         Body::PacketIn(p) => packets::write_in(out, p, v)?,
@@ -569,8 +610,55 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         Body::QueueStatsReply(list) => list.iter().for_each(|q| ports::write_queue(out, q, v)),
         Body::QueueConfigRequest(port, queue) => queues::write_request(out, *port, *queue, v),
         Body::QueueConfigReply(port, list) => queues::write_reply(out, *port, list, v),
+        Body::GroupMod(g) => groups::write_mod(out, g, v)?,
+        Body::GroupDescRequest(_) if v > Version::Of10 && v < Version::Of15 => {}
+        Body::GroupStatsRequest(id)
+        | Body::GroupDescRequest(id)
+        | Body::MeterStatsRequest(id)
+        | Body::MeterConfigRequest(id) => {
+            out.put32(*id);
+            out.zeros(4);
+        }
+        Body::GroupStatsReply(list) => {
+            list.iter().try_for_each(|g| groups::write_stats(out, g, v))?;
+        }
+        Body::GroupDescReply(list) => {
+            list.iter().try_for_each(|g| groups::write_desc(out, g, v))?
+        }
+        Body::GroupFeaturesReply(f) => groups::write_features(out, f),
+        Body::MeterMod(m) => meters::write_mod(out, m),
+        Body::MeterStatsReply(list) => {
+            list.iter().try_for_each(|m| meters::write_stats(out, m))?;
+        }
+        Body::MeterConfigReply(list) => {
+            list.iter().try_for_each(|m| meters::write_config(out, m))?;
+        }
+        Body::MeterFeaturesReply(f) => meters::write_features(out, f),
+        Body::Requestforward(m) => out.extend_from_slice(&m.encode(session)?),
     }
     Ok(())
+}
+
+/// Writes the length from `start` on at `at`.
+pub(super) fn set_len(out: &mut Vec<u8>, start: usize, at: usize) -> Encoded {
+    let len = u16::try_from(out.len() - start)
+        .map_err(|_| EncodeError::TooLong("part of a message".into()))?;
+    out.set16(at, len);
+    Ok(())
+}
+
+/// The request of another controller, all that is left.
+fn read_forwarded(r: &mut Reader<'_>, session: Session) -> Result<Message> {
+    let at = r.at();
+    let bytes = r.rest();
+    if bytes.len() < 8 {
+        return Err(DecodeError { error: OfError::OFPBRC_BAD_LEN, at });
+    }
+    let inner = Message::decode(bytes, session).map_err(|e| DecodeError { at: e.at + at, ..e })?;
+    match inner.body {
+        Body::GroupMod(_) | Body::MeterMod(_) => Ok(inner),
+        _ => Err(DecodeError { error: OfError::OFPBFC_MSG_UNSUP, at }),
+    }
 }
 
 fn read_config(r: &mut Reader<'_>, v: Version) -> Result<SwitchConfig> {

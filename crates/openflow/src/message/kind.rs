@@ -136,10 +136,12 @@ kinds! {
     NxAggregateReply "NXST_AGGREGATE reply" NxReply [(1, 1, 1)];
     NxFlowMonitorRequest "NXST_FLOW_MONITOR request" NxRequest [(1, 4, 2)];
     NxFlowMonitorReply "NXST_FLOW_MONITOR reply" NxReply [(1, 4, 2)];
+    NxGroupRequest "NXST_GROUP request" NxRequest [(1, 1, 7)];
+    NxGroupReply "NXST_GROUP reply" NxReply [(1, 1, 7)];
     NxGroupDescRequest "NXST_GROUP_DESC request" NxRequest [(1, 1, 8)];
     NxGroupDescReply "NXST_GROUP_DESC reply" NxReply [(1, 1, 8)];
-    NxGroupFeaturesRequest "NXST_GROUP_FEATURES request" NxRequest [(1, 1, 9)];
-    NxGroupFeaturesReply "NXST_GROUP_FEATURES reply" NxReply [(1, 1, 9)];
+    NxGroupFeaturesRequest "NXST_GROUP_FEATURES request" NxRequest [(1, 2, 9)];
+    NxGroupFeaturesReply "NXST_GROUP_FEATURES reply" NxReply [(1, 2, 9)];
 }
 
 impl Kind {

@@ -21,8 +21,10 @@ mod asynch;
 mod codec;
 mod continuation;
 mod flows;
+mod groups;
 pub mod kind;
 mod match10;
+mod meters;
 mod nicira;
 mod oxs;
 mod packets;
@@ -34,7 +36,15 @@ pub use asynch::{AsyncClass, AsyncConfig, SetAsync};
 pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len, hello};
 pub use continuation::Continuation;
+pub use groups::{
+    Bucket, GROUP_MAX, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStats, GroupType,
+    METHOD_LEN, Selection, bucket_id, group_capability,
+};
 pub use kind::Kind;
+pub use meters::{
+    Band, BandType, FLAG_NAMES as METER_FLAG_NAMES, MeterCommand, MeterConfig, MeterFeatures,
+    MeterFlags, MeterMod, MeterStats, meter_id,
+};
 pub use nicira::{CtFlush, CtTuple, N_TUN_METADATA, TlvCommand, TlvMap, TlvTable, TlvTableMod};
 
 /// One message.
@@ -171,7 +181,38 @@ pub enum Body {
     QueueConfigRequest(OfPort, u32),
     /// These, of the port asked for.
     QueueConfigReply(OfPort, Vec<QueueConfig>),
-    /// Any message of groups and meters that is known by name only yet: its kind and its body.
+
+    /// Change groups (1.1+, or Nicira's).
+    GroupMod(Box<GroupMod>),
+    /// Counters of a group, or of all ([`crate::flow_mod::GROUP_ALL`])?
+    GroupStatsRequest(u32),
+    /// These.
+    GroupStatsReply(Vec<GroupStats>),
+    /// What is a group, or all? 1.1 to 1.4 always ask for all.
+    GroupDescRequest(u32),
+    /// These.
+    GroupDescReply(Vec<GroupDesc>),
+    /// What can groups be?
+    GroupFeaturesRequest,
+    /// This.
+    GroupFeaturesReply(Box<GroupFeatures>),
+    /// Change meters (1.3+).
+    MeterMod(Box<MeterMod>),
+    /// Counters of a meter, or of all ([`meter_id::ALL`])?
+    MeterStatsRequest(u32),
+    /// These.
+    MeterStatsReply(Vec<MeterStats>),
+    /// What is a meter, or all?
+    MeterConfigRequest(u32),
+    /// These.
+    MeterConfigReply(Vec<MeterConfig>),
+    /// What can meters be?
+    MeterFeaturesRequest,
+    /// This.
+    MeterFeaturesReply(MeterFeatures),
+    /// Another controller's change of groups or meters (1.4+).
+    Requestforward(Box<Message>),
+    /// Any message that is known by name only yet: its kind and its body.
     Raw(Kind, Vec<u8>),
 }
 

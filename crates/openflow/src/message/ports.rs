@@ -231,7 +231,8 @@ pub fn write_mod(out: &mut Vec<u8>, m: &PortMod, v: Version) {
     }
 }
 
-fn duration(r: &mut Reader<'_>) -> Result<Option<Duration>> {
+/// Reads an age; `None` for unknown.
+pub fn duration(r: &mut Reader<'_>) -> Result<Option<Duration>> {
     let (sec, nsec) = (r.u32()?, r.u32()?);
     if sec == u32::MAX {
         return Ok(None);
@@ -239,7 +240,8 @@ fn duration(r: &mut Reader<'_>) -> Result<Option<Duration>> {
     Ok(Some(Duration::new(sec.into(), nsec.min(999_999_999))))
 }
 
-fn put_duration(out: &mut Vec<u8>, d: Option<Duration>) {
+/// Writes an age.
+pub fn put_duration(out: &mut Vec<u8>, d: Option<Duration>) {
     match d {
         Some(d) => {
             out.put32(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));

@@ -13,11 +13,13 @@ use flow::text::PortMap;
 
 use crate::error::DecodeError;
 use crate::message::{Body, Message, Session};
+use crate::text::{GroupId, GroupModText, MeterId, MeterModText};
 
 mod bits;
 mod bytes;
 mod control;
 mod flows;
+mod groups;
 mod nicira;
 pub mod packets;
 pub mod ports;
@@ -87,7 +89,9 @@ impl fmt::Display for MessageText<'_> {
             | Body::FlowAge
             | Body::TlvTableRequest
             | Body::TableStatsRequest
-            | Body::TableDescRequest => writeln!(out),
+            | Body::TableDescRequest
+            | Body::GroupFeaturesRequest
+            | Body::MeterFeaturesRequest => writeln!(out),
             Body::FeaturesReply(x) => switch::write_features(out, x, m.version),
             Body::GetConfigReply(x) | Body::SetConfig(x) => switch::write_config(out, x),
             Body::PacketIn(x) | Body::Resume(x) => packets::write_in(out, x, m.version, style),
@@ -151,6 +155,23 @@ impl fmt::Display for MessageText<'_> {
                 ports::write_queue_config_request(out, *port, *queue, style.ports)
             }
             Body::QueueConfigReply(_, list) => ports::write_queue_configs(out, list, style.ports),
+            Body::GroupMod(group) => {
+                let text = GroupModText { group, version: m.version, ports: style.ports };
+                writeln!(out, "\n {text}")
+            }
+            Body::GroupStatsRequest(id) => writeln!(out, " group_id={}", GroupId(*id)),
+            Body::GroupDescRequest(id) => writeln!(out, " group_id={}", GroupId(*id)),
+            Body::GroupStatsReply(list) => groups::write_stats(out, list),
+            Body::GroupDescReply(list) => groups::write_descs(out, list, m.version, style),
+            Body::GroupFeaturesReply(x) => groups::write_features(out, x, m.version),
+            Body::MeterMod(x) => write!(out, " {}", MeterModText(x)),
+            Body::MeterStatsRequest(id) | Body::MeterConfigRequest(id) => {
+                writeln!(out, " meter={}", MeterId(*id))
+            }
+            Body::MeterStatsReply(list) => groups::write_meter_stats(out, list),
+            Body::MeterConfigReply(list) => groups::write_meters(out, list),
+            Body::MeterFeaturesReply(x) => groups::write_meter_features(out, x),
+            Body::Requestforward(x) => groups::write_forwarded(out, x, style),
             Body::Raw(_, data) => {
                 writeln!(out)?;
                 write!(out, "{}", HexDump(data))

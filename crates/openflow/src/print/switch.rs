@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::{Bits, ports};
+use crate::action::table::bitmap;
 use crate::message::{Features, SwitchConfig, SwitchDesc};
 use crate::version::Version;
 
@@ -19,22 +20,6 @@ const CAPABILITIES: [&str; 11] = [
     "PORT_BLOCKED",
     "BUNDLES",
     "FLOW_MONITORING",
-];
-
-/// 1.0's bits of actions, in OVS's order: bit and name.
-const ACTIONS: [(u32, &str); 12] = [
-    (0, "output"),
-    (11, "enqueue"),
-    (1, "set_vlan_vid"),
-    (2, "set_vlan_pcp"),
-    (3, "strip_vlan"),
-    (4, "mod_dl_src"),
-    (5, "mod_dl_dst"),
-    (6, "mod_nw_src"),
-    (7, "mod_nw_dst"),
-    (8, "mod_nw_tos"),
-    (9, "mod_tp_src"),
-    (10, "mod_tp_dst"),
 ];
 
 /// Modes of fragment handling, by number.
@@ -77,17 +62,22 @@ pub(super) fn write_features(out: &mut impl Write, x: &Features, v: Version) -> 
     writeln!(out, "capabilities: {capabilities}")?;
     if v == Version::Of10 {
         write!(out, "actions:")?;
-        let mut rest = x.actions;
-        for (bit, name) in ACTIONS.iter().filter(|a| x.actions & 1 << a.0 != 0) {
-            write!(out, " {name}")?;
-            rest &= !(1 << bit);
-        }
-        if rest != 0 || x.actions == 0 {
-            write!(out, " {rest:#x}")?;
-        }
-        writeln!(out)?;
+        write_actions(out, x.actions, v)?;
     }
     ports::write_descs(out, &x.ports, v)
+}
+
+/// Writes the actions of a version's bitmap, a space before each, and a line's end.
+pub(super) fn write_actions(out: &mut impl Write, bits: u32, v: Version) -> fmt::Result {
+    let mut rest = bits;
+    for (name, bit) in bitmap(v).filter(|a| bits & a.1 != 0) {
+        write!(out, " {name}")?;
+        rest &= !bit;
+    }
+    if rest != 0 || bits == 0 {
+        write!(out, " {rest:#x}")?;
+    }
+    writeln!(out)
 }
 
 /// Writes a configuration.

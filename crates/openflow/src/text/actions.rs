@@ -22,7 +22,8 @@ pub(super) type Result<T> = core::result::Result<T, TextError>;
 
 /// What reading an action needs to know.
 pub(super) struct Parser<'p> {
-    m: &'p Match,
+    /// What is known of the packets; `None` for nothing, so that nothing is asked of them.
+    m: Option<&'p Match>,
     pub(super) ports: &'p dyn PortMap,
     pub(super) mode: Mode,
 }
@@ -34,9 +35,7 @@ pub fn parse_actions(
     ports: &dyn PortMap,
     mode: Mode,
 ) -> Result<Vec<Action>> {
-    let p = Parser { m, ports, mode };
-    let list = p.list(text, false)?;
-    Ok(list)
+    Parser::new(Some(m), ports, mode).list(text, false)
 }
 
 /// Place of an instruction in the order that 1.1+ fixes; `None` for an action.
@@ -50,6 +49,9 @@ fn rank(a: &Action) -> Option<(u8, &'static str)> {
         _ => return None,
     })
 }
+
+/// Place of all actions.
+const APPLY: (u8, &str) = (1, "apply_actions");
 
 pub(super) fn number(tok: Tok<'_>, what: &str, max: u64) -> Result<u64> {
     let n = parse_number(tok.text).flatten().and_then(|n| u64::try_from(n).ok());
@@ -97,6 +99,11 @@ pub fn parse_subfield(tok: Tok<'_>) -> Result<Subfield> {
     Ok(Subfield { field: row.id, ofs: a as u8, n_bits: (b - a + 1) as u8 })
 }
 
+fn not_alone(drop: Tok<'_>) -> TextError {
+    let text = "\"drop\" must not be accompanied by any other action or instruction";
+    TextError::new(drop, text).hint("drop is what a flow without other actions does")
+}
+
 pub(super) fn arrow<'a>(tok: Tok<'a>, what: &str) -> Result<(Tok<'a>, Tok<'a>)> {
     let parts = tok.split_once("->");
     parts
@@ -104,11 +111,27 @@ pub(super) fn arrow<'a>(tok: Tok<'a>, what: &str) -> Result<(Tok<'a>, Tok<'a>)> 
         .ok_or_else(|| TextError::new(tok, format!("{}: missing `->' following {what}", tok.text)))
 }
 
-impl Parser<'_> {
+impl<'p> Parser<'p> {
+    pub(super) fn new(m: Option<&'p Match>, ports: &'p dyn PortMap, mode: Mode) -> Parser<'p> {
+        Parser { m, ports, mode }
+    }
+
+    /// Reads actions that stand in several pieces of a line. Instructions are none.
+    pub(super) fn pieces(&self, pieces: &[Tok<'_>]) -> Result<Vec<Action>> {
+        let all = pieces.iter().try_fold(Vec::new(), |mut all, piece| {
+            all.extend(self.list(*piece, true)?);
+            Ok(all)
+        })?;
+        match pieces.iter().find(|p| p.text == "drop" && pieces.len() > 1) {
+            Some(at) => Err(not_alone(*at)),
+            None => Ok(all),
+        }
+    }
+
     pub(super) fn list(&self, text: Tok<'_>, nested: bool) -> Result<Vec<Action>> {
         let mut out: Vec<Action> = Vec::new();
         let mut drop_at = None;
-        let mut last = (1, "apply_actions");
+        let mut last = None;
         for pair in Pairs::new(text) {
             let whole = pair.whole(text);
             if pair.key.text == "drop" {
@@ -120,27 +143,27 @@ impl Parser<'_> {
                     .hint("close the parenthesis"));
             }
             let a = self.one(&pair, whole)?;
-            if let Some(r) = rank(&a) {
-                if nested {
-                    let text = format!("{} instruction not allowed here", r.1);
+            if nested && let Some(r) = rank(&a) {
+                let text = format!("{} instruction not allowed here", r.1);
+                return Err(TextError::new(pair.key, text));
+            }
+            let next = rank(&a).unwrap_or(APPLY);
+            if let Some(last) = last.replace(next) {
+                if next.0 < last.0 {
+                    return Err(self.order(pair.key, next.1, last.1));
+                }
+                if next.0 == last.0 && next != APPLY {
+                    let text = format!(
+                        "duplicate {} instruction not allowed, for OpenFlow 1.1+ compatibility",
+                        next.1
+                    );
                     return Err(TextError::new(pair.key, text));
                 }
-                let late = r.0 < last.0 && !(r.0 == 0 && out.is_empty());
-                if late && r.0 != 0 {
-                    return Err(self.order(pair.key, r.1, last.1));
-                }
-                last = if r.0 == 0 { last } else { r };
-            } else if last.0 > 1 {
-                return Err(self.order(pair.key, "apply_actions", last.1));
             }
             out.push(a);
         }
         match drop_at {
-            Some(at) if !out.is_empty() => Err(TextError::new(
-                at,
-                "\"drop\" must not be accompanied by any other action or instruction",
-            )
-            .hint("drop is what a flow without other actions does")),
+            Some(at) if !out.is_empty() => Err(not_alone(at)),
             _ => Ok(out),
         }
     }
@@ -176,7 +199,7 @@ impl Parser<'_> {
             return Err(TextError::new(tok, text));
         }
         let vlan = f.prereq == flow::field::Prereq::Vlan;
-        if self.mode == Mode::Strict && !vlan && !self.m.has_prereq(f.prereq) {
+        if self.mode == Mode::Strict && !vlan && self.m.is_some_and(|m| !m.has_prereq(f.prereq)) {
             return Err(TextError::new(
                 tok,
                 "actions are invalid with specified match (OFPBAC_MATCH_INCONSISTENT)",

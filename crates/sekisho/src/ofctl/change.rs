@@ -114,9 +114,6 @@ pub(super) fn send(
     protocol: &Protocol,
     flows: Vec<FlowMod>,
 ) -> Result<(), Failure> {
-    if tool.settings.read_only {
-        return Ok(());
-    }
     let version = conn.version;
     let flows = flows.into_iter().map(|mut f| {
         let delete = matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
@@ -126,24 +123,30 @@ pub(super) fn send(
         }
         f
     });
+    let bodies = flows.map(|f| Body::FlowMod(Box::new(f))).collect();
+    send_all(tool, conn, protocol, bodies)
+}
+
+/// Sends changes, one after the other until one fails, or as a bundle.
+pub(super) fn send_all(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+    protocol: &Protocol,
+    bodies: Vec<Body>,
+) -> Result<(), Failure> {
+    if tool.settings.read_only {
+        return Ok(());
+    }
     if tool.settings.bundle {
-        let flows = flows.collect();
-        return send_bundle(tool, conn, flows);
+        return send_bundle(tool, conn, bodies);
     }
-    for f in flows {
-        tool.change(conn, Body::FlowMod(Box::new(f)), protocol.nicira)?;
-    }
-    Ok(())
+    bodies.into_iter().try_for_each(|b| tool.change(conn, b, protocol.nicira))
 }
 
 /// Bundle flags: atomic and ordered.
 const BUNDLE_FLAGS: u16 = 3;
 
-fn send_bundle(
-    tool: &mut Tool<'_, '_>,
-    conn: &mut Conn,
-    flows: Vec<FlowMod>,
-) -> Result<(), Failure> {
+fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> Result<(), Failure> {
     const ID: u32 = 0;
     let control = |kind| Body::BundleCtrl(BundleCtrl { id: ID, kind, flags: BUNDLE_FLAGS });
     let mut failed = None;
@@ -165,11 +168,11 @@ fn send_bundle(
             }
         }
     };
-    let flows: Vec<(u32, FlowMod)> = flows.into_iter().map(|f| (tool.next_xid(), f)).collect();
+    let bodies: Vec<(u32, Body)> = bodies.into_iter().map(|b| (tool.next_xid(), b)).collect();
     let opened = request(tool, conn, 0)?;
     if opened {
-        for (xid, f) in flows {
-            let inner = Message::new(conn.version, xid, Body::FlowMod(Box::new(f)));
+        for (xid, body) in bodies {
+            let inner = Message::new(conn.version, xid, body);
             let add = BundleAdd { id: ID, flags: BUNDLE_FLAGS, message: inner };
             let message = conn.message(xid, Body::BundleAdd(Box::new(add)));
             conn.send(&message)?;

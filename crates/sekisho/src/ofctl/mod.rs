@@ -2,7 +2,7 @@
 //!
 //! [`target`] finds the socket that a bridge's name or a connection method means, [`conn`] speaks
 //! OpenFlow on it, [`protocols`] chooses the flow format. The commands stand in [`COMMANDS`]:
-//! [`query`] asks and prints, [`change`] changes flows, [`compare`] compares and replaces them,
+//! [`query`] asks and prints, [`change`] changes flows, [`groups`] groups and meters, [`compare`] compares and replaces them,
 //! [`ports`] changes ports and sends packets, [`watch`] prints what comes.
 //!
 //! Flows are read in the strict way, which refuses what OVS takes although it cannot mean it, and
@@ -11,6 +11,7 @@
 mod change;
 mod compare;
 mod conn;
+mod groups;
 mod ports;
 mod protocols;
 mod query;
@@ -112,6 +113,53 @@ const COMMANDS: &[Command] = &[
         "compare the flows of two switches or files",
         compare::diff_flows,
     ),
+    command("add-group", "SWITCH GROUP", (1, 2), "add a group", groups::add_group),
+    command("add-groups", "SWITCH FILE", (2, 2), "add groups from a file", groups::add_groups),
+    command("mod-group", "SWITCH GROUP", (1, 2), "replace a group", groups::mod_group),
+    command("del-groups", "SWITCH [GROUP]", (1, 2), "delete groups", groups::del_groups),
+    command(
+        "insert-buckets",
+        "SWITCH GROUP",
+        (1, 2),
+        "add buckets to a group",
+        groups::insert_buckets,
+    ),
+    command(
+        "remove-buckets",
+        "SWITCH GROUP",
+        (1, 2),
+        "remove buckets from a group",
+        groups::remove_buckets,
+    ),
+    command("dump-groups", "SWITCH [GROUP]", (1, 2), "print groups", groups::dump_groups),
+    command(
+        "dump-group-stats",
+        "SWITCH [GROUP]",
+        (1, 2),
+        "print counters of groups",
+        groups::dump_group_stats,
+    ),
+    command(
+        "dump-group-features",
+        "SWITCH",
+        (1, 1),
+        "print what groups can be",
+        groups::dump_group_features,
+    ),
+    command("add-meter", "SWITCH METER", (2, 2), "add a meter", groups::add_meter),
+    command("mod-meter", "SWITCH METER", (2, 2), "replace a meter", groups::mod_meter),
+    command("del-meter", "SWITCH METER", (1, 2), "delete a meter", groups::del_meters),
+    command("del-meters", "SWITCH", (1, 2), "delete all meters", groups::del_meters),
+    command("dump-meter", "SWITCH METER", (1, 2), "print a meter", groups::dump_meters),
+    command("dump-meters", "SWITCH", (1, 2), "print all meters", groups::dump_meters),
+    command(
+        "meter-stats",
+        "SWITCH [METER]",
+        (1, 2),
+        "print counters of meters",
+        groups::meter_stats,
+    ),
+    command("meter-features", "SWITCH", (1, 1), "print what meters can be", groups::meter_features),
     command("mod-port", "SWITCH PORT ACTION", (3, 3), "change a port", ports::mod_port),
     command(
         "packet-out",
@@ -144,6 +192,13 @@ const COMMANDS: &[Command] = &[
         change::parse_flow_command,
     ),
     command("parse-flows", "FILE", (1, 1), "print a file's flows as sent", change::parse_flows),
+    command(
+        "parse-group",
+        "GROUP",
+        (1, 1),
+        "print a group as it would be sent",
+        groups::parse_group_command,
+    ),
     command("ofp-print", "HEX [VERBOSITY]", (1, 2), "print a message", query::ofp_print),
 ];
 
@@ -154,6 +209,7 @@ enum Id {
     PacketInFormat,
     Strict,
     Readd,
+    MayCreate,
     Bundle,
     ReadOnly,
     Names,
@@ -183,6 +239,7 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("packet-in-format", Some('P'), Arg::Required, Id::PacketInFormat),
     opt("strict", None, Arg::None, Id::Strict),
     opt("readd", None, Arg::None, Id::Readd),
+    opt("may-create", None, Arg::None, Id::MayCreate),
     opt("bundle", None, Arg::None, Id::Bundle),
     opt("read-only", None, Arg::None, Id::ReadOnly),
     opt("names", None, Arg::None, Id::Names),
@@ -217,6 +274,7 @@ struct Settings {
     packet_in: Option<PacketInFormat>,
     strict: bool,
     readd: bool,
+    may_create: bool,
     bundle: bool,
     read_only: bool,
     /// Whether names of ports are understood, and whether they are printed.
@@ -332,6 +390,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         packet_in: None,
         strict: false,
         readd: false,
+        may_create: false,
         bundle: false,
         read_only: false,
         names: (true, std::io::stdout().is_terminal()),
@@ -354,6 +413,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             }
             Id::Strict => settings.strict = true,
             Id::Readd => settings.readd = true,
+            Id::MayCreate => settings.may_create = true,
             Id::Bundle => settings.bundle = true,
             Id::ReadOnly => settings.read_only = true,
             Id::Names => settings.names = (true, true),
@@ -442,6 +502,7 @@ Options:
   -P, --packet-in-format=FORMAT  standard, nxt_packet_in or nxt_packet_in2
   --strict                       mod-flows, del-flows: only flows with just this match and priority
   --bundle                       all changes or none, in one transaction (OpenFlow 1.4+)
+  --may-create                   mod-group: make the group if there is none
   --readd                        replace-flows: also flows that have not changed
   --read-only                    do not change anything
   --names, --no-names            print names of ports; take no names for numbers

@@ -3,7 +3,8 @@
 //! What a format can say is found out by saying it: a flow is usable in a format if it can be encoded
 //! and its match comes back the same.
 
-use openflow::message::{Body, FlowFormat, Message, Session as Agreed};
+use openflow::message::{Body, FlowFormat, GroupCommand, GroupMod, Message, Session as Agreed};
+use openflow::text::ParsedGroup;
 use openflow::version::Version;
 use openflow::{FlowMod, Match};
 
@@ -124,6 +125,24 @@ impl Set {
             }
         })
     }
+}
+
+impl Set {
+    /// The formats that can say a group.
+    pub fn usable_group(g: &ParsedGroup) -> Set {
+        // Whether a version has the command is not a matter of formats.
+        let group = GroupMod { command: GroupCommand::Add, ..g.group.clone() };
+        Set::of(|p| {
+            let body = Body::GroupMod(Box::new(group.clone()));
+            (has_buckets(p.version) || !g.needs_15)
+                && Message::new(p.version, 0, body).encode(Agreed::default()).is_ok()
+        })
+    }
+}
+
+/// Whether a version has commands for single buckets, and ids of them.
+pub fn has_buckets(v: Version) -> bool {
+    matches!(v, Version::Of10 | Version::Of15)
 }
 
 /// Whether 1.1's fixed match has all fields that a match asks for.

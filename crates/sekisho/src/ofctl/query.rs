@@ -21,7 +21,7 @@ use crate::applet::{Failure, Outcome};
 
 /// Asks one thing and prints all parts of the answer; an error of the switch is printed as well, and is
 /// the exit status.
-fn dump(
+pub(super) fn dump(
     tool: &mut Tool<'_, '_>,
     conn: &mut Conn,
     request: &Message,
@@ -48,10 +48,10 @@ fn dump(
 }
 
 /// Connects, asks and prints.
-fn dump_one(tool: &mut Tool<'_, '_>, target: &str, body: Body) -> Outcome {
-    let names = tool.names_out(target)?;
+pub(super) fn dump_one(tool: &mut Tool<'_, '_>, target: &str, body: Body) -> Outcome {
     let mut conn = tool.open(target)?;
     let request = conn.message(tool.next_xid(), body);
+    let names = tool.names_out(target)?;
     dump(tool, &mut conn, &request, names.as_ref())
 }
 
