@@ -1,7 +1,8 @@
 //! A worker: receive queues, the engine, and the loop of its thread.
 //!
 //! The loop takes one batch from each ready queue in turn, so a flooding port gets no more than
-//! its share. Without work it looks again for a while, up to `spin` and only if that paid lately
+//! its share. Queues whose frames are seen in memory need no system call to be found, but every
+//! few rounds all are asked. Without work it looks again for a while, up to `spin` and only if that paid lately
 //! ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring a bell that ends
 //! the sleep.
 //!
@@ -43,6 +44,9 @@ const MAX_EMPTY: u32 = 1024;
 
 /// Least time between two sweeps of the caches for removed flows, which look at every entry.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
+
+/// Rounds in a row over queues that are seen to have frames, before all are asked.
+const MAX_PEEKS: u32 = 8;
 
 /// How long a worker sleeps that has queues without a descriptor.
 const NO_FD_SLEEP: Duration = Duration::from_millis(1);
@@ -143,6 +147,7 @@ impl Worker {
         let mut last_sweep = std::time::Instant::now();
         let mut spin_max = self.spin.load(Relaxed);
         let mut spin = Spin::new(Duration::from_nanos(spin_max));
+        let mut n_peeked = 0;
         loop {
             if !self.obey() {
                 return;
@@ -160,10 +165,13 @@ impl Worker {
                 (0, true) => Some(SWEEP_EVERY),
                 _ => Some(NO_FD_SLEEP),
             };
-            match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready) {
-                Ok(slept) => self.engine.stats().sleeps.add(u64::from(slept)),
-                // Only a broken descriptor set can fail here; do not spin on it.
-                Err(_) => std::thread::sleep(NO_FD_SLEEP),
+            n_peeked = if n_peeked < MAX_PEEKS && self.peek() { n_peeked + 1 } else { 0 };
+            if n_peeked == 0 {
+                match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready) {
+                    Ok(slept) => self.engine.stats().sleeps.add(u64::from(slept)),
+                    // Only a broken descriptor set can fail here; do not spin on it.
+                    Err(_) => std::thread::sleep(NO_FD_SLEEP),
+                }
             }
             let begin = std::time::Instant::now();
             if self.poll_guarded() > 0 {
@@ -172,6 +180,14 @@ impl Worker {
                 self.engine.stats().idle_polls.add(1);
             }
         }
+    }
+
+    /// Collects the queues that are seen to have frames; whether there are any.
+    fn peek(&mut self) -> bool {
+        let is_ready = |rx: &Option<Rx>| rx.as_ref().is_some_and(|rx| rx.queue.is_ready());
+        self.ready.clear();
+        self.ready.extend((0..).zip(&self.rx).filter(|(_, rx)| is_ready(rx)).map(|(at, _)| at));
+        !self.ready.is_empty()
     }
 
     /// One round of batches. A packet that makes the engine or the slow path panic must not stop

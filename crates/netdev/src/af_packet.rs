@@ -1,7 +1,9 @@
 //! Ports on existing kernel devices: veth ends, NICs, taps that another process opened.
 //!
 //! One packet socket receives, one more per [`TxQueue`] sends (bound with protocol 0, so that it
-//! receives nothing). With `PACKET_VNET_HDR` a virtio-net header of 10 bytes precedes each frame
+//! receives nothing). Small frames are read from a ring in memory shared with the kernel, without
+//! a system call; large ones, which would need slots of 64 KB, from the socket, in the order that
+//! the ring tells. With `PACKET_VNET_HDR` a virtio-net header of 10 bytes precedes each frame
 //! in both directions and carries segmentation size and checksum state. The kernel takes the
 //! outer VLAN tag out of received frames and hands it over as auxiliary data; here it goes back
 //! into the frame. `PACKET_IGNORE_OUTGOING` keeps frames that the host or we send on the device
@@ -17,12 +19,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use packet::{Offload, PacketBuf, header};
+use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
 use crate::exclusive::{Attachment, Claim, Method};
 use crate::link::Links;
 use crate::soft::Softener;
-use crate::sys::{self, Errno, PacketMreq, TpacketStats, mmsg};
+use crate::sys::mmsg::{self, RxMeta};
+use crate::sys::ring::Ring;
+use crate::sys::{self, Errno, PacketMreq, TpacketStats};
 use crate::{
     BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
 };
@@ -51,6 +55,9 @@ pub struct Options {
     pub qdisc_bypass: bool,
     /// How to keep the host's stack from the frames, in order of preference; none: share them.
     pub exclusive: &'static [Method],
+    /// Frames that the receive ring holds; 0 for no ring. A frame takes 2 KB. When it is full,
+    /// frames are lost ([`RxDrop::Overrun`]).
+    pub ring: usize,
     /// Socket buffer for each direction in bytes. A 64 KB frame is accounted with its overhead.
     pub buffer: usize,
 }
@@ -62,6 +69,7 @@ impl Default for Options {
             promiscuous: true,
             qdisc_bypass: false,
             exclusive: Method::ALL,
+            ring: 1024,
             buffer: 16 << 20,
         }
     }
@@ -118,13 +126,25 @@ impl AfPacket {
             sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m)
                 .map_err(fail)?;
         }
+        let ring = match options.ring {
+            0 => None,
+            n => match Ring::new(fd.as_fd(), n) {
+                Ok(ring) => Some(ring),
+                Err(errno) => {
+                    let option = "PACKET_RX_RING";
+                    warnings.push(Warning::Option { device: name.to_owned(), option, errno });
+                    None
+                }
+            },
+        };
         sys::bind_packet(fd.as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
         let (attachment, warning) = Attachment::new(name, ifindex, options.exclusive, &mut links);
         warnings.extend(warning);
         let rx_fd = Arc::new(fd);
         let rx = Rx {
             fd: Arc::clone(&rx_fd),
-            ring: mmsg::RxRing::new(),
+            ring,
+            messages: mmsg::RxRing::new(),
             vnet: options.vnet_hdr,
             state: Arc::clone(&state),
         };
@@ -222,9 +242,122 @@ fn set_buffer(fd: BorrowedFd<'_>, rx: bool, want: usize) -> Option<usize> {
 #[derive(Debug)]
 struct Rx {
     fd: Arc<OwnedFd>,
-    ring: Box<mmsg::RxRing>,
+    ring: Option<Ring>,
+    messages: Box<mmsg::RxRing>,
     vnet: bool,
     state: Arc<PortState>,
+}
+
+/// Makes a received frame of what a buffer holds.
+fn finish(
+    buf: &mut PacketBuf,
+    meta: &RxMeta,
+    vnet: Option<&[u8; VNET_HDR_LEN]>,
+) -> Result<(), RxDrop> {
+    if meta.truncated {
+        return Err(RxDrop::Truncated);
+    }
+    if meta.len < header::ETH_LEN {
+        return Err(RxDrop::Runt);
+    }
+    let mut offload = match vnet {
+        Some(header) => Offload::from_bytes(header).ok_or(RxDrop::UnknownOffload)?,
+        None => Offload::default(),
+    };
+    offload.csum_valid |= meta.status & mmsg::TP_STATUS_CSUM_VALID != 0;
+    buf.set_len(meta.len);
+    buf.offload = offload;
+    if let Some((tpid, tci)) = meta.vlan {
+        buf.insert(12, header::VLAN_LEN);
+        let [t, c] = [tpid.to_be_bytes(), tci.to_be_bytes()];
+        buf.frame_mut()[12..16].copy_from_slice(&[t[0], t[1], c[0], c[1]]);
+    }
+    Ok(())
+}
+
+impl Rx {
+    /// Reads frames from the socket. Returns how many were read, and how many of them the first
+    /// buffers hold.
+    fn recv_messages(&mut self, bufs: &mut [PacketBuf]) -> Result<(usize, usize), Errno> {
+        let got = self.messages.recv(self.fd.as_fd(), bufs, self.vnet)?;
+        let mut n = 0;
+        for i in 0..got {
+            let vnet = self.vnet.then(|| self.messages.vnet_hdr(i));
+            match finish(&mut bufs[i], &self.messages.meta(i, self.vnet), vnet) {
+                Ok(()) => {
+                    bufs.swap(n, i);
+                    n += 1;
+                }
+                Err(reason) => self.state.drop_rx(reason, 1),
+            }
+        }
+        Ok((got, n))
+    }
+
+    /// Fills the first buffers from the socket alone.
+    fn recv_socket(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        match self.recv_messages(bufs) {
+            Ok((got, n)) => Received { n, more: got == bufs.len(), gone: false },
+            Err(Errno(libc::EINTR)) => Received { more: true, ..Received::default() },
+            Err(Errno(libc::EINVAL)) => {
+                self.state.drop_rx(RxDrop::UnknownOffload, 1);
+                Received { more: true, ..Received::default() }
+            }
+            // Nothing there; or went down or was removed, which is reported once.
+            Err(Errno(libc::EAGAIN | libc::ENETDOWN | libc::ENXIO | libc::ENODEV)) => {
+                Received::default()
+            }
+            Err(_) => {
+                self.state.drop_rx(RxDrop::Error, 1);
+                Received::default()
+            }
+        }
+    }
+
+    /// Fills the first buffers from the ring and, where it says so, from the socket.
+    fn recv_ring(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let want = bufs.len();
+        let (mut n, mut read) = (0, 0);
+        while n < want
+            && let Some(ring) = &mut self.ring
+            && let Some(slot) = ring.first()
+        {
+            let (taken, kept) = if slot.is_apart() {
+                let waiting = ring.n_apart(want - n);
+                match self.recv_messages(&mut bufs[n..n + waiting]) {
+                    Ok(done) => done,
+                    Err(Errno(libc::EINTR)) => break,
+                    Err(_) => {
+                        self.state.drop_rx(RxDrop::Error, 1);
+                        (1, 0)
+                    }
+                }
+            } else {
+                let (buf, frame) = (&mut bufs[n], slot.frame());
+                let vnet = self.vnet.then(|| slot.vnet_hdr()).flatten();
+                buf.recv_space()[..frame.len()].copy_from_slice(frame);
+                match finish(buf, &slot.meta(), vnet) {
+                    Ok(()) => (1, 1),
+                    Err(reason) => {
+                        // A large frame that the socket had no room for any more.
+                        let full = reason == RxDrop::Truncated;
+                        self.state.drop_rx(if full { RxDrop::Overrun } else { reason }, 1);
+                        (1, 0)
+                    }
+                }
+            };
+            if let Some(ring) = &mut self.ring {
+                ring.release(taken);
+            }
+            read += taken;
+            n += kept;
+        }
+        if read == 0 {
+            // An error (the device went down) makes the socket readable until it is read.
+            let _ = sys::getsockopt(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR, 0i32);
+        }
+        Received { n, more: n == want, gone: false }
+    }
 }
 
 impl RxQueue for Rx {
@@ -232,59 +365,17 @@ impl RxQueue for Rx {
         Some(self.fd.as_fd())
     }
 
+    fn is_ready(&self) -> bool {
+        self.ring.as_ref().is_some_and(|r| r.first().is_some())
+    }
+
     fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
         let want = bufs.len().min(BATCH);
-        let got = match self.ring.recv(self.fd.as_fd(), bufs, self.vnet) {
-            Ok(n) => n,
-            Err(Errno(libc::EAGAIN)) => return Received::default(),
-            Err(Errno(libc::EINTR)) => return Received { more: true, ..Received::default() },
-            // Went down or was removed; the error is reported once.
-            Err(Errno(libc::ENETDOWN | libc::ENXIO | libc::ENODEV)) => return Received::default(),
-            Err(Errno(libc::EINVAL)) => {
-                self.state.drop_rx(RxDrop::UnknownOffload, 1);
-                return Received { more: true, ..Received::default() };
-            }
-            Err(_) => {
-                self.state.drop_rx(RxDrop::Error, 1);
-                return Received::default();
-            }
-        };
-        let (mut n, mut bytes) = (0, 0);
-        for i in 0..got {
-            let meta = self.ring.meta(i);
-            let hdr_len = if self.vnet { packet::VNET_HDR_LEN } else { 0 };
-            let len = meta.len.saturating_sub(hdr_len);
-            let bad = if meta.truncated {
-                Some(RxDrop::Truncated)
-            } else if len < header::ETH_LEN {
-                Some(RxDrop::Runt)
-            } else {
-                None
-            };
-            let offload = if self.vnet {
-                Offload::from_bytes(self.ring.vnet_hdr(i))
-            } else {
-                Some(Offload::default())
-            };
-            let (None, Some(mut offload)) = (bad, offload) else {
-                self.state.drop_rx(bad.unwrap_or(RxDrop::UnknownOffload), 1);
-                continue;
-            };
-            offload.csum_valid |= meta.status & mmsg::TP_STATUS_CSUM_VALID != 0;
-            bufs.swap(n, i);
-            let buf = &mut bufs[n];
-            buf.set_len(len);
-            buf.offload = offload;
-            if let Some((tpid, tci)) = meta.vlan {
-                buf.insert(12, header::VLAN_LEN);
-                let [t, c] = [tpid.to_be_bytes(), tci.to_be_bytes()];
-                buf.frame_mut()[12..16].copy_from_slice(&[t[0], t[1], c[0], c[1]]);
-            }
-            n += 1;
-            bytes += buf.len();
-        }
-        self.state.count_rx(n, bytes);
-        Received { n, more: got == want, gone: false }
+        let bufs = &mut bufs[..want];
+        let got = if self.ring.is_some() { self.recv_ring(bufs) } else { self.recv_socket(bufs) };
+        let bytes = bufs[..got.n].iter().map(PacketBuf::len).sum();
+        self.state.count_rx(got.n, bytes);
+        got
     }
 }
 

@@ -36,6 +36,12 @@ pub trait RxQueue: Send + fmt::Debug {
     /// Descriptor to poll for readability, level-triggered. `None`: call `recv` in turn.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Whether a frame is seen to wait without a system call. `false` says nothing: ask the
+    /// descriptor.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
     /// Receives without waiting into the first buffers of `bufs` (each of [`FRAME_CAPACITY`]),
     /// resetting them. Frames come from their Ethernet header on, all VLAN tags in place, with
     /// the sender's offload metadata; layers are not yet known.

@@ -60,19 +60,22 @@ fn what_is_too_large_for_the_device_is_cut_by_the_kernel() {
 fn vlan_tags_arrive_in_the_frame() {
     let ns = inside("vlan");
     veth(&ns);
-    let (mut p, mut q) = (End::shared("p1"), End::shared("q1"));
+    let mut q = End::shared("q1");
     let customer = [0x81, 0, 0x60, 100];
     let service = [0x88, 0xa8, 0, 7];
-    for tags in [&[customer][..], &[service], &[service, customer]] {
-        let sent = small(tags);
-        q.send(&sent);
-        assert!(p.marked().frame() == sent.frame());
-        let sent = large(9000, 1400, tags);
-        q.send(&sent);
-        let got = p.marked();
-        assert!(got.frame() == sent.frame());
-        assert_eq!(got.offload.csum_start, sent.offload.csum_start);
-        assert_eq!((got.offload.gso_type, got.offload.gso_size), (GsoType::TcpV4, 1400));
+    for options in with_and_without_ring() {
+        let mut p = End::of(AfPacket::open("p1", options).unwrap());
+        for tags in [&[customer][..], &[service], &[service, customer]] {
+            let sent = small(tags);
+            q.send(&sent);
+            assert!(p.marked().frame() == sent.frame());
+            let sent = large(9000, 1400, tags);
+            q.send(&sent);
+            let got = p.marked();
+            assert!(got.frame() == sent.frame());
+            assert_eq!(got.offload.csum_start, sent.offload.csum_start);
+            assert_eq!((got.offload.gso_type, got.offload.gso_size), (GsoType::TcpV4, 1400));
+        }
     }
 }
 
@@ -126,25 +129,57 @@ fn what_the_device_refuses_is_counted_by_reason() {
     assert_eq!(q.port.state().counters().tx_drop(TxDrop::Down), 2);
 }
 
+/// The options of a shared port, with a ring and without.
+fn with_and_without_ring() -> [Options; 2] {
+    [32, 0].map(|ring| Options { ring, exclusive: &[], ..Options::default() })
+}
+
 #[test]
 fn frames_that_came_too_fast_are_counted() {
     let ns = inside("overrun");
     veth(&ns);
     let mut q = End::shared("q1");
-    let tight = Options { buffer: 8192, exclusive: &[], ..Options::default() };
-    let mut p = End::of(AfPacket::open("p1", tight).unwrap());
-    let (frame, mut sent) = (small(&[]), 0);
-    for _ in 0..10 {
-        sent += q.tx.send(&[&frame; 32]);
+    // Small frames fill the ring, or the socket where there is none; large ones the socket.
+    for (options, frame) in with_and_without_ring()
+        .into_iter()
+        .flat_map(|o| [(o.clone(), small(&[])), (o, large(20_000, 1448, &[]))])
+    {
+        let mut p = End::of(AfPacket::open("p1", Options { buffer: 8192, ..options }).unwrap());
+        let sent: usize = (0..10).map(|_| q.tx.send(&[&frame; 32])).sum();
+        assert_eq!(sent, 320);
+        let (mut bufs, mut received) = (netdev::new_batch(), 0);
+        testkit::process::eventually("all counted", std::time::Duration::from_secs(5), || {
+            received += p.rx.recv(&mut bufs).n as u64;
+            let lost = p.port.counters().rx_drop(RxDrop::Overrun);
+            Ok((lost > 0 && received + lost >= 320).then_some(()))
+        })
+        .unwrap();
     }
-    assert_eq!(sent, 320);
-    let (mut bufs, mut received) = (netdev::new_batch(), 0);
-    testkit::process::eventually("all accounted for", std::time::Duration::from_secs(5), || {
-        received += p.rx.recv(&mut bufs).n as u64;
-        let lost = p.port.counters().rx_drop(RxDrop::Overrun);
-        Ok((lost > 0 && received + lost >= 320).then_some(()))
-    })
-    .unwrap();
+}
+
+#[test]
+fn small_and_large_frames_keep_their_order() {
+    let ns = inside("sizes");
+    veth(&ns);
+    let mut q = End::shared("q1");
+    for options in with_and_without_ring() {
+        let mut p = End::of(AfPacket::open("p1", options).unwrap());
+        // The longest that may lie in the ring's slot, and what is beyond it, among them.
+        let payloads = [1, 40_000, 1960, 1800, 1, 9000, 65_535 - 54, 1400, 1950, 1, 1];
+        for round in 0..20 {
+            let mut sent: Vec<_> = payloads.iter().map(|&n| large(n, 1000, &[])).collect();
+            for (i, pkt) in sent.iter_mut().enumerate() {
+                pkt.frame_mut()[20] = i as u8;
+            }
+            assert_eq!(q.tx.send(&sent.iter().collect::<Vec<_>>()), sent.len());
+            for pkt in &sent {
+                let got = p.marked();
+                assert!(got.frame() == pkt.frame(), "round {round}, {} bytes", pkt.len());
+                assert_eq!(got.offload.needs_csum, pkt.offload.needs_csum);
+            }
+        }
+        assert_eq!(p.port.counters().rx_drops, [0; RxDrop::ALL.len()]);
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ const CONTROL_WORDS: usize = 6;
 /// What came beside one frame.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct RxMeta {
-    /// Bytes received, the virtio-net header included.
+    /// Bytes of the frame.
     pub len: usize,
     /// The frame did not fit and its end is lost.
     pub truncated: bool,
@@ -95,11 +95,12 @@ impl RxRing {
         Ok(cvt(got)? as usize)
     }
 
-    /// What came beside message `i` of the last call.
-    pub(crate) fn meta(&self, i: usize) -> RxMeta {
+    /// What came beside message `i` of the last call, which was asked `vnet`.
+    pub(crate) fn meta(&self, i: usize, vnet: bool) -> RxMeta {
         let h = &self.msgs[i].msg_hdr;
+        let before = if vnet { VNET_HDR_LEN } else { 0 };
         let mut meta = RxMeta {
-            len: self.msgs[i].msg_len as usize,
+            len: (self.msgs[i].msg_len as usize).saturating_sub(before),
             truncated: h.msg_flags & libc::MSG_TRUNC != 0,
             ..RxMeta::default()
         };
@@ -125,14 +126,7 @@ impl RxRing {
         };
         if int(8) == libc::SOL_PACKET && int(12) == PACKET_AUXDATA {
             meta.status = int(16) as u32;
-            if meta.status & TP_STATUS_VLAN_VALID != 0 {
-                let tpid = if meta.status & TP_STATUS_VLAN_TPID_VALID != 0 {
-                    short(16 + 18)
-                } else {
-                    packet::header::ethertype::VLAN
-                };
-                meta.vlan = Some((tpid, short(16 + 16)));
-            }
+            meta.vlan = vlan(meta.status, short(16 + 18), short(16 + 16));
         }
         meta
     }
@@ -144,6 +138,13 @@ const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
 /// The transport checksum was found right.
 pub(crate) const TP_STATUS_CSUM_VALID: u32 = 1 << 7;
+
+/// The tag that the kernel took out of a frame, as `tp_status` and its neighbours tell.
+pub(crate) fn vlan(status: u32, tpid: u16, tci: u16) -> Option<(u16, u16)> {
+    let known = status & TP_STATUS_VLAN_TPID_VALID != 0;
+    let tpid = if known { tpid } else { packet::header::ethertype::VLAN };
+    (status & TP_STATUS_VLAN_VALID != 0).then_some((tpid, tci))
+}
 
 /// Arrays for one send call, kept between calls.
 pub(crate) struct TxRing {
