@@ -40,25 +40,24 @@ struct Slot<R> {
 
 /// A word of the mask that has bits, and how it enters the hash.
 ///
-/// The hash is the XOR of one keyed product per word, each with keys of its own: the products do not wait
+/// The hash is the XOR of one keyed product per word, each with a key of its own: the products do not wait
 /// for each other, and the hash of a stage is that of the stage before with more terms.
 #[derive(Copy, Clone, Debug)]
 struct Word {
     position: usize,
     mask: u64,
-    keys: [u64; 2],
+    key: u64,
 }
 
 impl Word {
     fn new(h: HashKey, position: usize, mask: u64) -> Word {
-        let key = |n: u64| h.finish(h.mix(h.start(position), n));
-        Word { position, mask, keys: [key(1), key(2) | 1] }
+        Word { position, mask, key: h.finish(h.mix(h.start(position), 1)) | 1 }
     }
 
     /// The word's term, from its masked value.
     #[inline]
     fn term(&self, masked: u64) -> u64 {
-        let p = u128::from(masked ^ self.keys[0]) * u128::from(self.keys[1]);
+        let p = u128::from(masked) * u128::from(self.key);
         (p as u64) ^ ((p >> 64) as u64)
     }
 
@@ -179,8 +178,27 @@ impl<R> Subtable<R> {
     /// The first (best) slot for a packet.
     #[inline]
     pub fn lookup(&self, key: &FlowKey) -> Option<u32> {
-        let words = key.words();
-        self.find(self.hash(words), words)
+        let key = key.words();
+        macro_rules! by_words {
+            ($($n:literal)*) => {
+                match self.words.len() {
+                    $($n => self.lookup_words::<$n>(key),)*
+                    _ => self.find(self.hash(key), key),
+                }
+            };
+        }
+        by_words!(1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+
+    /// The same for a mask with `N` words, without loops and without branches that depend on `N`.
+    #[inline(always)]
+    fn lookup_words<const N: usize>(&self, key: &[u64; FLOW_WORDS]) -> Option<u32> {
+        let words: &[Word; N] = self.words.first_chunk()?;
+        let masked: [u64; N] = core::array::from_fn(|i| words[i].of(key));
+        let hash = (0..N).fold(0, |x, i| x ^ words[i].term(masked[i]));
+        let (rows, _) = self.keys.as_chunks::<N>();
+        let differ = |row: &[u64; N]| (0..N).fold(0, |d, i| d | (row[i] ^ masked[i]));
+        self.heads.find(hash, |&s| differ(&rows[s as usize]) == 0).copied()
     }
 
     /// The best slot for a packet, noting in `wc` what was looked at. `skip` is asked before a
