@@ -78,6 +78,8 @@ pub struct Bridge {
     /// Masters that there were.
     pub(crate) role_term: u64,
     pub(crate) next_session: u64,
+    /// When it was made.
+    born: Instant,
     pub(crate) events: Vec<Event>,
     generation: Arc<AtomicU64>,
 }
@@ -103,6 +105,7 @@ impl Bridge {
             role_generation: None,
             role_term: 0,
             next_session: 0,
+            born: now,
             events: Vec::new(),
             generation,
         };
@@ -171,6 +174,14 @@ impl Bridge {
             self.tables.set_fail_open(on, now);
             self.changed();
         }
+    }
+
+    /// Names it in paused packets, of which some may be of another daemon's time.
+    pub(crate) fn uuid(&self) -> [u8; 16] {
+        let mut uuid = [0; 16];
+        uuid[..8].copy_from_slice(&self.born.as_nanos().to_be_bytes());
+        uuid[12..].copy_from_slice(&self.id.0.to_be_bytes());
+        uuid
     }
 
     /// The flow tables.

@@ -7,7 +7,10 @@ use alloc::vec::Vec;
 use base::{Instant, OfPort, TableId};
 use flow::Match;
 use openflow::action::PacketInReason;
-use openflow::message::{FlowRemoved, PacketIn, PacketInFormat, PortDesc, PortReason};
+use openflow::message::{
+    Continuation, FlowRemoved, PacketIn, PacketInFormat, PortDesc, PortReason,
+};
+use openflow::version::Version;
 
 use crate::bridge::Execute;
 use crate::table::Removed;
@@ -72,6 +75,8 @@ pub struct PacketInEvent {
     pub controller_id: u16,
     /// Bytes of the action.
     pub userdata: Vec<u8>,
+    /// What the pipeline goes on with once a controller says so, if it paused.
+    pub paused: Option<Continuation>,
 }
 
 /// Bytes of a packet that a message has room for, besides all that may accompany it.
@@ -81,7 +86,9 @@ impl PacketInEvent {
     /// The message in one of its forms. It has the whole packet, as a switch that keeps none has to
     /// send it (OpenFlow 1.3.5 §6.4.5), whatever `max_len` an action says; a packet that exceeds a
     /// message is cut.
-    pub fn message(&self, format: PacketInFormat) -> PacketIn {
+    pub fn message(&self, format: PacketInFormat, version: Version) -> PacketIn {
+        // A version that cannot say what is left to do cannot resume it.
+        let continuation = self.paused.as_ref().and_then(|c| c.encode(version).ok());
         let n = self.packet.len().min(MAX_PACKET);
         PacketIn {
             format,
@@ -93,7 +100,7 @@ impl PacketInEvent {
             cookie: self.cookie,
             metadata: self.metadata,
             userdata: self.userdata.clone(),
-            continuation: Vec::new(),
+            continuation: continuation.unwrap_or_default(),
         }
     }
 }

@@ -450,7 +450,7 @@ pub(crate) fn check_actions(
             Action::GotoTable(to) if table.is_some_and(|t| *to <= t) || *to >= INTERNAL_TABLE => {
                 return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
             }
-            Action::Controller(c) if c.pause || c.meter.is_some() => {
+            Action::Controller(c) if c.meter.is_some() => {
                 return Err(FlowModError::BadAction);
             }
             Action::Ct(ct) if ct.nat.is_some() || ct.alg.is_some() => {

@@ -195,7 +195,7 @@ fn a_controller_gets_the_packet_and_the_pipeline_with_it() {
     let Event::PacketIn(p) = event else { panic!() };
     assert_eq!((p.table.0, p.cookie, p.reason), (4, 99, PacketInReason::Action));
     assert_eq!((p.metadata.key.regs[5], p.metadata.key.pkt.in_port), (77, 2));
-    let m = p.message(Default::default());
+    let m = p.message(Default::default(), openflow::version::Version::Of13);
     assert_eq!((m.packet.len(), m.total_len, &m.userdata[..]), (60, 60, &[1, 2][..]));
 }
 

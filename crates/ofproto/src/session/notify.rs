@@ -77,7 +77,7 @@ impl Session {
             return;
         }
         let nicira = self.packet_in_format != PacketInFormat::Standard;
-        let body = Body::PacketIn(Box::new(p.message(self.packet_in_format)));
+        let body = Body::PacketIn(Box::new(p.message(self.packet_in_format, version)));
         self.send_async(version, nicira, body);
     }
 

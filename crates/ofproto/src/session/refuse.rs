@@ -50,6 +50,12 @@ pub enum Refusal {
     /// `OFPRRFC_BAD_ROLE`
     #[error("no such role")]
     RoleBad,
+    /// `NXR_STALE`
+    #[error("the bridge where the packet paused is gone")]
+    ResumeStale,
+    /// What a paused packet is to go on with cannot be read.
+    #[error("the continuation is damaged")]
+    Continuation(OfError),
     /// Of a flow mod or its actions.
     #[error(transparent)]
     Flow(#[from] FlowModError),
@@ -74,6 +80,8 @@ impl Refusal {
             Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
             Refusal::RoleStale => E::OFPRRFC_STALE,
             Refusal::RoleBad => E::OFPRRFC_BAD_ROLE,
+            Refusal::ResumeStale => E::NXR_STALE,
+            Refusal::Continuation(e) => e,
             Refusal::Flow(e) => match e {
                 FlowModError::Overlap => E::OFPFMFC_OVERLAP,
                 FlowModError::BadTable(_) => E::OFPBRC_BAD_TABLE_ID,

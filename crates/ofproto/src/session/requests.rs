@@ -5,9 +5,11 @@ use alloc::sync::Arc;
 
 use base::{DpPort, Instant, OfPort};
 use dpif::FlowStats;
-use flow::FlowKey;
+use flow::{FlowKey, PacketKey};
+use openflow::action::Action;
 use openflow::message::{
-    Body, CtFlush, Features, Message, PacketOut, Role, SwitchConfig, capability,
+    Body, Continuation, CtFlush, Features, Message, PacketIn, PacketOut, Role, SwitchConfig,
+    capability,
 };
 use openflow::version::Version;
 use packet::PacketBuf;
@@ -17,7 +19,7 @@ use crate::bridge::Execute;
 use crate::event::Event;
 use crate::switch::Switch;
 use crate::table::check_actions;
-use crate::xlate::Effect;
+use crate::xlate::{Effect, XlateOut};
 
 /// Actions that 1.0's features reply names: all of them.
 const OF10_ACTIONS: u32 = 0xfff;
@@ -92,6 +94,7 @@ impl Session {
                 }
             }
             Body::PacketOut(po) => self.packet_out(sw, now, po)?,
+            Body::Resume(p) => resume(sw, now, p, m.version)?,
             Body::PortMod(pm) => match br.port_mod(pm, Some(self.id)) {
                 Ok(true) => {}
                 Ok(false) => return Err(Refusal::PortModBadPort),
@@ -172,25 +175,51 @@ impl Session {
         flow.actset_output = u32::from(OfPort::UNSET.0);
         flow::extract(&mut packet, &mut flow.pkt);
         let x = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
-        let n_bytes = po.packet.len() as u64;
-        x.credits.add(&FlowStats { n_packets: 1, n_bytes, used: Some(now), tcp_flags: 0 });
-        for e in &x.effects {
-            let Effect::LearnMac(id, sighting) = e;
-            if let Some(b) = sw.bridge_mut(*id) {
-                b.learn_mac(sighting, now);
-            }
-        }
-        let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
+        let Some(br) = sw.bridge(self.bridge) else { return Ok(()) };
         let mut key = flow.pkt;
         key.in_port = br.port(in_port).map_or(DpPort::NONE, |p| p.spec.dp_port).0;
-        let actions: Arc<[dpif::DpAction]> = x.actions.into();
-        br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
+        execute(sw, now, packet, key, x);
         Ok(())
     }
 
     pub(super) fn is_service(&self) -> bool {
         self.kind == SessionKind::Service
     }
+}
+
+/// Counts a packet that a controller sends, does what its translation says besides, and hands it to
+/// the datapath.
+fn execute(sw: &mut Switch, now: Instant, packet: PacketBuf, key: PacketKey, x: XlateOut) {
+    let n_bytes = packet.len() as u64;
+    x.credits.add(&FlowStats { n_packets: 1, n_bytes, used: Some(now), tcp_flags: key.tcp_flags });
+    for e in &x.effects {
+        let Effect::LearnMac(id, sighting) = e;
+        if let Some(b) = sw.bridge_mut(*id) {
+            b.learn_mac(sighting, now);
+        }
+    }
+    let Some(br) = x.bridge.and_then(|id| sw.bridge_mut(id)) else { return };
+    let actions: Arc<[dpif::DpAction]> = x.actions.into();
+    br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
+}
+
+/// A paused packet goes on.
+fn resume(sw: &mut Switch, now: Instant, p: &PacketIn, version: Version) -> Result<(), Refusal> {
+    let c = Continuation::decode(&p.continuation, version, true)
+        .map_err(|e| Refusal::Continuation(e.error))?;
+    for list in c.actions.split(|a| matches!(a, Action::UnrollXlate { .. })) {
+        check_actions(list, None)?;
+    }
+    check_actions(&c.action_set, None)?;
+    let mut packet = PacketBuf::from_frame(&p.packet);
+    let mut flow = p.metadata.key;
+    flow.actset_output = u32::from(OfPort::UNSET.0);
+    flow::extract(&mut packet, &mut flow.pkt);
+    let mut key = flow.pkt;
+    key.in_port = if c.dp_port == 0 { DpPort::NONE.0 } else { c.dp_port };
+    let x = sw.xlate_resume(now, &flow, c, version).ok_or(Refusal::ResumeStale)?;
+    execute(sw, now, packet, key, x);
+    Ok(())
 }
 
 /// Whether only a master or equal may ask it.

@@ -84,6 +84,10 @@ impl Ctx<'_> {
             }
             Action::OutputTrunc { port, max_len } => self.output_trunc(*port, *max_len, last),
             Action::Enqueue { port, .. } => self.output(*port, 0, last),
+            Action::Controller(c) if c.pause => {
+                self.pause(c);
+                return Then::Freeze;
+            }
             Action::Controller(c) => self.controller(c),
 
             Action::SetVlanVid { vid, push } => self.set_vlan(vid & 0xfff, 0xfff, *push),

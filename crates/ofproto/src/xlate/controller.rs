@@ -6,14 +6,19 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
 
+use base::{Instant, OfPort, RecircId, TableId};
 use dpif::{ControllerCookie, DpAction, UserspaceCookie};
 use flow::{FieldId, FlowKey, Match, PacketKey};
-use openflow::action::{ControllerAction, PacketInReason};
+use openflow::action::{Action, ControllerAction, PacketInReason};
+use openflow::message::Continuation;
+use openflow::version::Version;
 
-use super::Ctx;
+use super::{Ctx, XlateOut};
 use crate::bridge::BridgeId;
 use crate::event::{Event, PacketInEvent};
+use crate::recirc::{Frozen, HashableActions};
 use crate::rule::Rule;
 use crate::switch::Switch;
 
@@ -26,10 +31,21 @@ impl Ctx<'_> {
         }
         let (recirc_id, held) = self.sw.recircs.intern(self.freeze(self.table));
         self.credits.frozen.push(held);
+        self.push_controller(c, reason, recirc_id, false);
+    }
+
+    /// The datapath action that sends the packet up. `continuation`: the frozen state goes with it.
+    pub(super) fn push_controller(
+        &mut self,
+        c: &ControllerAction,
+        reason: PacketInReason,
+        recirc_id: RecircId,
+        continuation: bool,
+    ) {
         let cookie = ControllerCookie {
             reason: reason as u8,
             dont_send: self.is_trace(),
-            continuation: false,
+            continuation,
             recirc_id,
             rule_cookie: self.rule_cookie,
             controller_id: c.controller_id,
@@ -53,7 +69,16 @@ impl Switch {
             return None;
         }
         let frozen = self.recircs.get(cookie.recirc_id)?;
-        self.bridge(frozen.bridge)?;
+        let bridge = self.bridge(frozen.bridge)?;
+        let paused = cookie.continuation.then(|| Continuation {
+            bridge: bridge.uuid(),
+            stack: frozen.stack.iter().rev().copied().collect(),
+            mirrors: 0,
+            conntracked: frozen.conntracked,
+            actions: frozen.actions.0.to_vec(),
+            action_set: frozen.action_set.0.to_vec(),
+            dp_port: key.in_port,
+        });
         let mut flow = FlowKey::from(*key);
         frozen.thaw(&mut flow);
         let event = PacketInEvent {
@@ -64,8 +89,44 @@ impl Switch {
             metadata: metadata(&flow),
             controller_id: cookie.controller_id,
             userdata: cookie.userdata.as_deref().unwrap_or_default().into(),
+            paused,
         };
         Some((frozen.bridge, Event::PacketIn(Box::new(event))))
+    }
+}
+
+impl Switch {
+    /// Translates what is left to do for a packet that a controller sends on. `flow` has the
+    /// packet's fields and the pipeline's, with an OpenFlow `in_port`; `version` is the controller's.
+    /// `None` if the bridge where it paused is gone.
+    pub(crate) fn xlate_resume(
+        &self,
+        now: Instant,
+        flow: &FlowKey,
+        c: Continuation,
+        version: Version,
+    ) -> Option<XlateOut> {
+        let bridge = self.bridges().find(|b| b.uuid() == c.bridge)?;
+        let mut actions = c.actions;
+        if actions.is_empty() {
+            // Nothing to do is something else than a table to look into.
+            actions.push(Action::Note(vec![]));
+        }
+        let frozen = Frozen {
+            bridge: bridge.id,
+            table: TableId(0),
+            actions: HashableActions(actions.into()),
+            version,
+            conntracked: c.conntracked,
+            in_port: OfPort(flow.pkt.in_port as u16),
+            metadata: flow.metadata,
+            regs: flow.regs,
+            tunnel: flow.pkt.tunnel,
+            tun_metadata: flow.tun_metadata,
+            stack: c.stack.into_iter().rev().collect(),
+            action_set: HashableActions(c.action_set.into()),
+        };
+        Some(self.xlate_frozen(now, bridge, Arc::new(frozen), *flow, None))
     }
 }
 

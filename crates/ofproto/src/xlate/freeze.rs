@@ -5,13 +5,14 @@
 //! leaves what it had not done yet; at the end of the pipeline all that is interned as a
 //! [`Frozen`] and the packet recirculates with its number ([`Ctx::finish_pipeline`]).
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
 use base::TableId;
 use dpif::{DpAction, HashAlg};
 use flow::FieldId;
-use openflow::action::Action;
+use openflow::action::{Action, ControllerAction};
 
 use super::Ctx;
 use crate::recirc::{Frozen, HashableActions};
@@ -26,6 +27,8 @@ pub(super) struct Freezing {
     said: Option<(TableId, u64)>,
     /// The packet gets a `dp_hash` on its way.
     hash: Option<(HashAlg, u32)>,
+    /// The packet does not come back: a controller gets it and says when it goes on.
+    pause: Option<Box<ControllerAction>>,
 }
 
 impl Ctx<'_> {
@@ -41,6 +44,14 @@ impl Ctx<'_> {
         self.trigger_freeze();
         if let Some(f) = &mut self.freezing {
             f.hash = Some((alg, basis));
+        }
+    }
+
+    /// The same, and it is a controller that sends the packet back.
+    pub(super) fn pause(&mut self, c: &ControllerAction) {
+        self.trigger_freeze();
+        if let Some(f) = &mut self.freezing {
+            f.pause = Some(Box::new(c.clone()));
         }
     }
 
@@ -109,6 +120,12 @@ impl Ctx<'_> {
         };
         let (id, held) = self.sw.recircs.intern(frozen);
         self.credits.frozen.push(held);
+        if let Some(c) = f.pause {
+            if !self.is_trace() {
+                self.push_controller(&c, c.reason, id, true);
+            }
+            return;
+        }
         if let Some((alg, basis)) = f.hash {
             self.out.push(DpAction::Hash { alg, basis });
         }

@@ -30,6 +30,7 @@ mod set_field;
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
@@ -42,7 +43,7 @@ use services::mac::Sighting;
 
 use self::freeze::Freezing;
 use crate::bridge::{Bridge, BridgeId};
-use crate::recirc::StackValue;
+use crate::recirc::{Frozen, StackValue};
 use crate::rule::{Credits, Rule};
 use crate::switch::Switch;
 use crate::trace::{NodeKind, Trace};
@@ -131,6 +132,19 @@ impl Switch {
         let Some(br) = self.bridge(frozen.bridge) else {
             return XlateOut::dropped(key, DropReason::NoRecirculationContext);
         };
+        self.xlate_frozen(now, br, frozen, flow, trace)
+    }
+
+    /// Goes on with a frozen pipeline.
+    fn xlate_frozen(
+        &self,
+        now: Instant,
+        br: &Bridge,
+        frozen: Arc<Frozen>,
+        mut flow: FlowKey,
+        trace: Option<&mut Trace>,
+    ) -> XlateOut {
+        let key = flow.pkt;
         frozen.thaw(&mut flow);
         let mut ctx = Ctx::new(self, br, now, flow, trace);
         ctx.enter_bridge();
@@ -142,7 +156,7 @@ impl Switch {
             ctx.actions(&frozen.actions.0, true);
             ctx.finish_pipeline();
         }
-        ctx.finish(key)
+        ctx.finish(&key)
     }
 
     /// Translates the actions of a packet-out on a bridge. The `in_port` of `flow` is an OpenFlow
