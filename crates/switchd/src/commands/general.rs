@@ -13,11 +13,16 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
     Command {
         name: "vlog/set",
         usage: "{spec | PATTERN:destination:pattern}",
-        arity: (1, usize::MAX),
+        arity: (0, usize::MAX),
         run: vlog_set,
     },
     Command { name: "vlog/list", usage: "", arity: (0, 0), run: |_, _| Ok(vlog::list()).into() },
-    Command { name: "vlog/list-pattern", usage: "", arity: (0, 0), run: vlog_list_pattern },
+    Command {
+        name: "vlog/list-pattern",
+        usage: "",
+        arity: (0, 0),
+        run: |_, _| Ok(vlog::list_patterns()).into(),
+    },
     Command {
         name: "vlog/reopen",
         usage: "",
@@ -29,13 +34,13 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         name: "vlog/disable-rate-limit",
         usage: "[module]...",
         arity: (0, usize::MAX),
-        run: nothing,
+        run: |_, a| vlog::set_unlimited(a, true).map(|()| String::new()).into(),
     },
     Command {
         name: "vlog/enable-rate-limit",
         usage: "[module]...",
         arity: (0, usize::MAX),
-        run: nothing,
+        run: |_, a| vlog::set_unlimited(a, false).map(|()| String::new()).into(),
     },
     Command { name: "memory/show", usage: "", arity: (0, 0), run: memory },
     Command { name: "coverage/show", usage: "", arity: (0, 0), run: coverage_show },
@@ -47,11 +52,6 @@ pub(super) const SWITCH_COMMANDS: &[Command<Daemon>] = &[
     Command { name: "time/stop", usage: "", arity: (0, 0), run: time_stop },
     Command { name: "time/warp", usage: "[large_msecs] msecs", arity: (1, 2), run: time_warp },
 ];
-
-/// Rate limits have no switch of their own yet that could be turned: nothing is lost by that.
-fn nothing(_: &mut Daemon, _: &[String]) -> Answer {
-    Ok(String::new()).into()
-}
 
 /// Bridges and devices are always given back, with `--cleanup` or without.
 fn exit(d: &mut Daemon, _: &[String]) -> Answer {
@@ -70,11 +70,6 @@ fn vlog_set(_: &mut Daemon, args: &[String]) -> Answer {
         }
     }
     Ok(String::new()).into()
-}
-
-fn vlog_list_pattern(_: &mut Daemon, _: &[String]) -> Answer {
-    let pattern = "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m";
-    Ok(["console", "syslog", "file"].map(|d| format!("{d:<10} {pattern}\n")).concat()).into()
 }
 
 fn vlog_close(_: &mut Daemon, _: &[String]) -> Answer {

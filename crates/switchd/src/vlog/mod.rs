@@ -1,4 +1,4 @@
-//! The log: `TIMESTAMP|SEQ|module|LEVEL|text`, as OVS's vlog writes it.
+//! The log: `TIMESTAMP|SEQ|module|LEVEL|text`, as OVS's vlog writes it, or in another pattern.
 //!
 //! Each [`Module`] has a level per [`Destination`]; `vlog/set` and `-v` change them while the daemon
 //! runs. Modules carry the names that OVS's daemon uses for the same subject, so that scripts which
@@ -8,11 +8,14 @@
 //! The log is process-wide (a daemon has one) and is used by the control plane only; datapath
 //! workers count, they do not log.
 
+mod pattern;
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use base::{Instant, TokenBucket};
 use parking_lot::Mutex;
@@ -71,10 +74,11 @@ pub enum Destination {
     File,
 }
 
-const DESTINATIONS: [(&str, Destination); 3] = [
-    ("console", Destination::Console),
-    ("syslog", Destination::Syslog),
-    ("file", Destination::File),
+/// Destinations in order: name, which, the pattern of its lines at the start.
+const DESTINATIONS: [(&str, Destination, &str); 3] = [
+    ("console", Destination::Console, "%D{%Y-%m-%dT%H:%M:%SZ}|%05N|%c%T|%p|%m"),
+    ("syslog", Destination::Syslog, "ovs|%05N|%c%T|%p|%m"),
+    ("file", Destination::File, "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m"),
 ];
 
 macro_rules! modules {
@@ -140,6 +144,11 @@ static LEVELS: [[AtomicU8; 3]; N] = [const {
         AtomicU8::new(Level::Info as u8),
     ]
 }; N];
+/// Modules whose lines come however often.
+static UNLIMITED: [AtomicBool; N] = [const { AtomicBool::new(false) }; N];
+/// Patterns that were set in place of those of [`DESTINATIONS`].
+static PATTERNS: Mutex<[Option<String>; 3]> = Mutex::new([const { None }; 3]);
+static PROGRAM: OnceLock<String> = OnceLock::new();
 static SEQ: AtomicU64 = AtomicU64::new(0);
 static FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
 
@@ -155,20 +164,36 @@ pub fn write(module: Module, level: Level, text: fmt::Arguments<'_>) {
     if !enabled(module, level) {
         return;
     }
-    let seq = SEQ.fetch_add(1, Ordering::Relaxed) + 1;
-    let name = MODULES[module as usize].0;
-    let line =
-        format!("{}|{seq:05}|{name}|{}|{text}\n", clock::iso8601(clock::unix_time()), level.name());
+    let text = text.to_string();
+    let line = pattern::Line {
+        module: MODULES[module as usize].0,
+        level: level.name(),
+        text: &text,
+        seq: SEQ.fetch_add(1, Ordering::Relaxed) + 1,
+        time: clock::unix_time(),
+        program: PROGRAM.get().map_or("ovs-vswitchd", String::as_str),
+    };
     let takes =
         |d: Destination| level as u8 <= LEVELS[module as usize][d as usize].load(Ordering::Relaxed);
+    let formatted = |d: Destination| {
+        let patterns = PATTERNS.lock();
+        let set = patterns[d as usize].as_deref();
+        pattern::format(set.unwrap_or(DESTINATIONS[d as usize].2), &line) + "\n"
+    };
+    // Whoever listens having gone is nothing that could be logged.
     if takes(Destination::Console) {
-        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = io::stderr().write_all(formatted(Destination::Console).as_bytes());
     }
     if takes(Destination::File)
         && let Some((_, file)) = &mut *FILE.lock()
     {
-        let _ = file.write_all(line.as_bytes());
+        let _ = file.write_all(formatted(Destination::File).as_bytes());
     }
+}
+
+/// Sets the program's name, which lines may have. Only the first call counts.
+pub fn set_program(name: &str) {
+    let _ = PROGRAM.set(name.to_owned());
 }
 
 /// Logs at a level: `log!(Info, Bridge, "text {}", x)`.
@@ -186,26 +211,59 @@ macro_rules! log {
 /// A place that may speak only so often.
 #[derive(Debug)]
 pub struct Limited {
+    module: Module,
     bucket: TokenBucket,
     suppressed: u64,
 }
 
 impl Limited {
-    /// At most `per_minute` lines a minute, in bursts of at most `burst`.
-    pub fn new(per_minute: u64, burst: u64, now: Instant) -> Self {
+    /// At most `per_minute` lines of a module a minute, in bursts of at most `burst`.
+    pub fn new(module: Module, per_minute: u64, burst: u64, now: Instant) -> Self {
         // A token is a sixtieth of a line, so that slow rates stay whole numbers.
-        Limited { bucket: TokenBucket::new(per_minute, burst * 60, now), suppressed: 0 }
+        let bucket = TokenBucket::new(per_minute, burst * 60, now);
+        Limited { module, bucket, suppressed: 0 }
     }
 
     /// Whether to speak now; `Some(n)` says how many lines were swallowed since the last time.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
-        if self.bucket.take(60, now) {
+        let unlimited = UNLIMITED[self.module as usize].load(Ordering::Relaxed);
+        if unlimited || self.bucket.take(60, now) {
             Some(std::mem::take(&mut self.suppressed))
         } else {
             self.suppressed += 1;
             None
         }
     }
+}
+
+/// Lets modules speak as often as they like, or not any more (`vlog/disable-rate-limit` and its
+/// opposite); all of them if none is named.
+///
+/// # Errors
+/// A module that is none.
+pub fn set_unlimited(modules: &[String], unlimited: bool) -> Result<(), String> {
+    let all = modules.is_empty();
+    for name in modules.iter().map(String::as_str).chain(all.then_some("ANY")) {
+        let one = find_module(name);
+        if one.is_none() && !name.eq_ignore_ascii_case("ANY") {
+            return Err("unknown module".to_owned());
+        }
+        for (i, slot) in UNLIMITED.iter().enumerate() {
+            if one.is_none_or(|m| m as usize == i) {
+                slot.store(unlimited, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_module(word: &str) -> Option<Module> {
+    let word = word.replace('-', "_");
+    MODULES.iter().find(|(n, _)| n.eq_ignore_ascii_case(&word)).map(|(_, m)| *m)
+}
+
+fn find_destination(word: &str) -> Option<Destination> {
+    DESTINATIONS.iter().find(|(n, ..)| n.eq_ignore_ascii_case(word)).map(|(_, d, _)| *d)
 }
 
 /// Opens (or reopens) the log file; an existing one is appended to.
@@ -235,28 +293,37 @@ pub fn close_file() {
 }
 
 /// Applies one word of `vlog/set` or `-v`: module, destination and level in any order, separated by
-/// `:`, each optional; `PATTERN:destination:pattern` is accepted and leaves the format as it is.
+/// `:`, each optional; or `PATTERN:destination:pattern`. `FACILITY:…` is accepted: nothing goes to
+/// the system log.
 ///
 /// # Errors
-/// A part that is none of the three, with OVS's wording.
+/// A part that is none of the three or given twice, with OVS's wording.
 pub fn set(spec: &str) -> Result<(), String> {
-    if spec.starts_with("PATTERN:") || spec.starts_with("FACILITY:") {
+    const SEPARATORS: [char; 4] = [' ', ',', ':', '\t'];
+    let (first, rest) = spec.split_once(SEPARATORS).unwrap_or((spec, ""));
+    if first.eq_ignore_ascii_case("PATTERN") {
+        let (name, pattern) = rest.split_once(SEPARATORS).unwrap_or((rest, ""));
+        return set_pattern(name, pattern);
+    }
+    if first.eq_ignore_ascii_case("FACILITY") {
         return Ok(());
     }
     let (mut module, mut destination, mut level) = (None, None, None);
-    for word in spec.split([':', ' ', '\t']).filter(|w| !w.is_empty()) {
-        let named =
-            |name: &&str| name.eq_ignore_ascii_case(word) || **name == word.replace('-', "_");
-        if word.eq_ignore_ascii_case("ANY") {
+    for word in spec.split(SEPARATORS).filter(|w| !w.is_empty()) {
+        let twice = if word.eq_ignore_ascii_case("ANY") {
             // Any module, any destination: the default of both.
+            None
+        } else if let Some(d) = find_destination(word) {
+            destination.replace(d).map(|_| "destinations")
         } else if let Some(l) = Level::parse(word) {
-            level = Some(l);
-        } else if let Some((_, d)) = DESTINATIONS.iter().find(|(n, _)| named(n)) {
-            destination = Some(*d);
-        } else if let Some((_, m)) = MODULES.iter().find(|(n, _)| named(n)) {
-            module = Some(*m);
+            level.replace(l).map(|_| "levels")
+        } else if let Some(m) = find_module(word) {
+            module.replace(m).map(|_| "modules")
         } else {
             return Err(format!("no destination, level, or module \"{word}\""));
+        };
+        if let Some(what) = twice {
+            return Err(format!("cannot specify multiple {what}"));
         }
     }
     let level = level.unwrap_or(Level::Dbg);
@@ -271,6 +338,34 @@ pub fn set(spec: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn set_pattern(destination: &str, pattern: &str) -> Result<(), String> {
+    if destination.is_empty() {
+        return Err("missing destination".to_owned());
+    }
+    let one = find_destination(destination);
+    if one.is_none() && !destination.eq_ignore_ascii_case("ANY") {
+        return Err(format!("unknown destination \"{destination}\""));
+    }
+    for (_, d, _) in DESTINATIONS {
+        if one.is_none_or(|o| o == d) {
+            PATTERNS.lock()[d as usize] = Some(pattern.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The text of `vlog/list-pattern`.
+pub fn list_patterns() -> String {
+    let mut s = String::from("         prefix                            format\n");
+    s += "         ------                            ------\n";
+    let patterns = PATTERNS.lock();
+    for (name, d, default) in DESTINATIONS {
+        let pattern = patterns[d as usize].as_deref().unwrap_or(default);
+        s += &format!("{name:<7}  {:<32}  {pattern}\n", "none");
+    }
+    s
+}
+
 /// The text of `vlog/list`.
 pub fn list() -> String {
     let mut s = String::from("                 console    syslog    file\n");
@@ -279,6 +374,9 @@ pub fn list() -> String {
         let level = |d: usize| Level::from_u8(LEVELS[i][d].load(Ordering::Relaxed)).name();
         s += format!("{name:<16}  {:>4}       {:>4}       {:>4}", level(0), level(1), level(2))
             .trim_end();
+        if UNLIMITED[i].load(Ordering::Relaxed) {
+            s += "    (rate limiting disabled)";
+        }
         s.push('\n');
     }
     s
@@ -298,13 +396,29 @@ mod tests {
         set("console:off").unwrap();
         assert!(!enabled(Module::Bridge, Level::Emer), "no file and no console");
         set("ofproto-dpif warn").unwrap();
-        assert_eq!(set("bogus").unwrap_err(), "no destination, level, or module \"bogus\"");
+        for (bad, why) in [
+            ("bogus", "no destination, level, or module \"bogus\""),
+            ("file:console:dbg", "cannot specify multiple destinations"),
+            ("bridge,vconn", "cannot specify multiple modules"),
+            ("warn dbg", "cannot specify multiple levels"),
+            ("PATTERN", "missing destination"),
+            ("PATTERN:nowhere:%m", "unknown destination \"nowhere\""),
+        ] {
+            assert_eq!(set(bad).unwrap_err(), why);
+        }
+        set("PATTERN:file:%c|%p|%m").unwrap();
+        assert!(list_patterns().ends_with("%c|%p|%m\n"), "{}", list_patterns());
+        set_unlimited(&["vconn".to_owned()], true).unwrap();
+        assert!(list().contains(
+            "vconn              OFF        DBG        DBG    (rate limiting disabled)\n"
+        ));
+        assert_eq!(set_unlimited(&["frob".to_owned()], true).unwrap_err(), "unknown module");
     }
 
     #[test]
     fn limited_speech_counts_what_it_swallows() {
         let t = Instant::from_secs(100);
-        let mut l = Limited::new(60, 2, t);
+        let mut l = Limited::new(Module::Bridge, 60, 2, t);
         assert_eq!(
             (l.allow(t), l.allow(t), l.allow(t), l.allow(t)),
             (Some(0), Some(0), None, None)
