@@ -253,7 +253,7 @@ fn the_stateful_policy_lets_one_side_open_connections() {
     let text = stopped.text(net.now, false, dpif::text::NO_NAMES).to_string();
     assert_eq!(
         text,
-        "ct_state(+new-est),recirc_id(0x1),in_port(3),packet_type(ns=0,id=0),eth_type(0x0800),\
+        "recirc_id(0x1),in_port(3),ct_state(+new-est),packet_type(ns=0,id=0),eth_type(0x0800),\
          ipv4(frag=no), packets:0, bytes:0, used:never, actions:drop"
     );
     assert_eq!(net.dp.conntrack().delete(net.now, &ConnFilter::default()), 1);

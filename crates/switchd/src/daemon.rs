@@ -30,6 +30,7 @@ use crate::control;
 use crate::coverage::{Counter, Coverage};
 use crate::database::Db;
 use crate::dbhost::{self, DbHost};
+use crate::dplog;
 use crate::host::Host;
 use crate::log;
 use crate::managers::Managers;
@@ -136,6 +137,10 @@ pub struct Daemon {
     pub config: Config,
     /// Where sockets are.
     pub rundir: PathBuf,
+    /// `revalidator/pause` was given.
+    pub revalidation_paused: bool,
+    /// Flows go by their names where these are shorter (`upcall/disable-ufid`).
+    pub ufids: bool,
     /// Notified when the daemon is to end.
     pub quit: Rc<Notify>,
     due: Due,
@@ -182,7 +187,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let clock = Clock::default();
     let db = open_database(options, &clock)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
-    let world = Arc::new(World::new(secret));
+    let world = Arc::new(World::new(secret, datapath_name(options.dummy.is_some())));
     let (failed, mut failures) = mpsc::unbounded_channel();
     let dp_clock = clock.clone();
     let dp = Datapath::new(
@@ -216,6 +221,8 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             connlog: ConnLog::default(),
             config: Config::default(),
             rundir: rundir.clone(),
+            revalidation_paused: false,
+            ufids: true,
             quit: Rc::clone(&quit),
             due: Due::default(),
         })
@@ -327,6 +334,11 @@ fn open_database(options: &Options, clock: &Clock) -> Result<Db, StartError> {
     let db = Rc::new(RefCell::new(RemoteDb::default()));
     tokio::task::spawn_local(remotedb::follow(remote, target.clone(), Rc::clone(&db)));
     Ok(Db::Remote(db))
+}
+
+/// `TYPE@NAME` of the one datapath.
+fn datapath_name(simulated: bool) -> &'static str {
+    if simulated { "dummy@ovs-dummy" } else { "netdev@ovs-netdev" }
 }
 
 fn control_socket(rundir: &Path, program: &str) -> PathBuf {
@@ -524,8 +536,7 @@ impl Daemon {
         if now >= self.due.revalidate || generation != self.due.generation {
             self.due.revalidate = now + REVALIDATE;
             self.due.generation = generation;
-            self.dp.revalidate(now);
-            self.dp.expire(now, MAX_IDLE);
+            self.revalidate(now);
         }
         self.conntrack_tick(now);
         self.openflow_tick(now);
@@ -543,6 +554,22 @@ impl Daemon {
             self.write_statistics();
             self.write_controllers(now);
             self.write_managers(now);
+        }
+    }
+
+    /// Looks through the megaflows: wrong ones are replaced, unused ones go.
+    pub fn revalidate(&mut self, now: Instant) {
+        if self.revalidation_paused {
+            return;
+        }
+        let before = dplog::wants_flows().then(|| self.dp.flows());
+        self.dp.revalidate(now);
+        let max_idle = self.config.other_config.get("max-idle").and_then(|ms| ms.parse().ok());
+        self.dp.expire(now, max_idle.map_or(MAX_IDLE, Duration::from_millis));
+        if let Some(before) = before {
+            let name = self.datapath_name();
+            dplog::dumped(name, &before, now);
+            dplog::changed(name, &before, &self.dp.flows(), now);
         }
     }
 
@@ -590,15 +617,15 @@ impl Daemon {
         self.conntrack_tick(now);
     }
 
-    /// Type and name of the datapath.
-    pub fn datapath_name(&self) -> (&'static str, &'static str) {
-        if self.rec.host.sim.is_some() { ("dummy", "ovs-dummy") } else { ("netdev", "ovs-netdev") }
+    /// `TYPE@NAME` of the datapath.
+    pub fn datapath_name(&self) -> &'static str {
+        datapath_name(self.rec.host.sim.is_some())
     }
 
     /// Name of a datapath port.
     pub fn dp_port_name(&self, port: DpPort) -> Option<String> {
         if port == crate::reconcile::DP_LOCAL {
-            return Some(self.datapath_name().1.to_owned());
+            return self.datapath_name().split('@').nth(1).map(str::to_owned);
         }
         self.rec.by_dp_port(port).map(|(name, _)| name.to_owned())
     }

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod database;
 pub mod dbhost;
 pub mod device;
+pub mod dplog;
 pub mod hex;
 pub mod host;
 pub mod managers;

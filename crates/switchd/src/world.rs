@@ -9,7 +9,7 @@
 //! for workers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use base::{HashKey, Instant, RecircId};
 use dpif::{DpAction, FlowStats, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
@@ -19,6 +19,8 @@ use ofproto::{Effect, Switch, XlateOut};
 use packet::PacketBuf;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+
+use crate::dplog;
 
 /// How long a frozen pipeline that nothing refers to is kept for packets on their way.
 const RECIRC_GRACE: base::Duration = base::Duration::from_secs(10);
@@ -44,19 +46,27 @@ pub struct World {
     pub switch: RwLock<Switch>,
     recircs: Arc<Recircs>,
     generation: Arc<AtomicU64>,
+    /// Name of the datapath in the log.
+    dp: &'static str,
+    /// Translations are cached for more packets than the one that asked. Turning it off is for
+    /// tests; flush the datapath then.
+    pub megaflows: AtomicBool,
     /// Wakes the control thread: a bridge has events.
     pub events: Notify,
 }
 
 impl World {
-    /// A world without bridges. `secret` keys the tables that strangers' packets look into.
-    pub fn new(secret: HashKey) -> World {
+    /// A world without bridges, of datapath `dp`. `secret` keys the tables that strangers' packets
+    /// look into.
+    pub fn new(secret: HashKey, dp: &'static str) -> World {
         let recircs = Arc::new(Recircs::default());
         let switch = Switch::new(secret, Arc::clone(&recircs) as Arc<dyn RecircStore>);
         World {
             generation: switch.generation_handle(),
             switch: RwLock::new(switch),
             recircs,
+            dp,
+            megaflows: AtomicBool::new(true),
             events: Notify::new(),
         }
     }
@@ -86,9 +96,10 @@ impl World {
         }
     }
 
-    fn spec(out: XlateOut, generation: u64) -> MegaflowSpec {
+    fn spec(&self, out: XlateOut, generation: u64) -> MegaflowSpec {
+        let one_packet = || PacketKey::from_words([u64::MAX; flow::PACKET_WORDS]);
         MegaflowSpec {
-            mask: out.mask,
+            mask: if self.megaflows.load(Relaxed) { out.mask } else { one_packet() },
             actions: out.actions.into(),
             credit: Some(Arc::new(out.credits)),
             generation,
@@ -111,6 +122,7 @@ impl SlowPath for World {
     }
 
     fn upcall(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey) -> Upcall {
+        dplog::miss(self.dp, key);
         let generation = self.generation();
         let mut out = self.switch.read().xlate(now, key, None);
         out.credits.add(&FlowStats {
@@ -120,7 +132,9 @@ impl SlowPath for World {
             tcp_flags: key.tcp_flags,
         });
         self.apply(now, &std::mem::take(&mut out.effects));
-        Upcall { flow: Some(World::spec(out, generation)), execute: None }
+        let spec = self.spec(out, generation);
+        dplog::installed(key, &spec, now);
+        Upcall { flow: Some(spec), execute: None }
     }
 
     fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec> {
@@ -129,7 +143,7 @@ impl SlowPath for World {
         let out = switch.xlate(now, key, None);
         // What the next packet's passage would change has to wait for that packet.
         let wants_packet = is_news(&switch, now, &out.effects);
-        (!wants_packet).then(|| World::spec(out, generation))
+        (!wants_packet).then(|| self.spec(out, generation))
     }
 
     fn userspace(

@@ -207,33 +207,26 @@ impl fmt::Display for KeyText<'_> {
         let all = exact();
         let mask = self.mask.unwrap_or(&all);
         let mut sep = "";
-        for group in table::METADATA {
-            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
-            {
-                sep = ",";
+        let groups = |f: &mut fmt::Formatter<'_>, groups: &[&Group], sep: &mut &str| {
+            for group in groups.iter().filter(|g| (g.exists)(self.key)) {
+                if write_group(f, group, self.key, mask, self.verbose, sep)? {
+                    *sep = ",";
+                }
             }
-        }
-        if self.ct_state(f, mask.ct_state, sep)? {
-            sep = ",";
-        }
-        for group in table::CONNTRACK {
-            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
-            {
-                sep = ",";
-            }
-        }
+            Ok(())
+        };
+        groups(f, table::BEFORE_PORT, &mut sep)?;
         if self.key.in_port != DpPort::NONE.0 {
             write!(f, "{sep}in_port(")?;
             write_port(f, DpPort(self.key.in_port), self.names)?;
             f.write_char(')')?;
             sep = ",";
         }
-        for group in [&table::PACKET_TYPE, &table::ETH] {
-            if (group.exists)(self.key) && write_group(f, group, self.key, mask, self.verbose, sep)?
-            {
-                sep = ",";
-            }
+        groups(f, table::MARK, &mut sep)?;
+        if self.ct_state(f, mask.ct_state, sep)? {
+            sep = ",";
         }
+        groups(f, table::BEFORE_TYPE, &mut sep)?;
         self.frame(f, mask)
     }
 }

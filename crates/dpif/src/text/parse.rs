@@ -54,6 +54,11 @@ impl Parser<'_> {
             if text.is_empty() {
                 return Ok(());
             }
+            if text.starts_with("ufid:") {
+                // The name of a flow in a dump: it follows from the rest.
+                text = text.find([',', ' ']).map_or("", |end| &text[end..]);
+                continue;
+            }
             let Some((name, rest)) = text.split_once('(') else {
                 return error("expected name(value)", text);
             };
@@ -141,6 +146,7 @@ fn items(
 ) -> Result<(), ParseError> {
     for part in body.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let (name, text) = part.split_once('=').unwrap_or(("", part));
+        let (name, text) = (name.trim(), text.trim());
         let Some(item) = items.iter().find(|i| i.name == name) else {
             return error("unknown field", if name.is_empty() { at } else { part });
         };
@@ -217,23 +223,23 @@ mod tests {
         None
     }
 
-    /// Lines as OVS 3.1 prints them: plain text of a key, the verbose text of the same flow.
+    /// Lines as OVS 3.7 prints them: plain text of a key, the verbose text of the same flow.
     const FLOWS: &[(&str, &str)] = &[
         (
             "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01/ff:00:00:00:00:00,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1/255.0.0.0,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=5/0xff,dst=80),tcp_flags(syn|ack)",
-            "skb_priority(0/0),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),recirc_id(0),dp_hash(0/0),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01/ff:00:00:00:00:00,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1/255.0.0.0,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=5/0xff,dst=80),tcp_flags(syn|ack)",
+            "recirc_id(0),dp_hash(0/0),skb_priority(0/0),in_port(1),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01/ff:00:00:00:00:00,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1/255.0.0.0,dst=10.0.0.2,proto=6,tos=0,ttl=64,frag=no),tcp(src=5/0xff,dst=80),tcp_flags(syn|ack)",
         ),
         (
             "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x86dd),ipv6(src=fe80::1/ffff::,dst=fe80::2,label=0x5/0xf,proto=17,tclass=0x70/0xfc,hlimit=64,frag=first),udp(src=53,dst=99)",
-            "skb_priority(0/0),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),recirc_id(0),dp_hash(0/0),in_port(1),packet_type(ns=0,id=0),eth(src=00:00:00:00:00:00/00:00:00:00:00:00,dst=00:00:00:00:00:00/00:00:00:00:00:00),eth_type(0x86dd),ipv6(src=fe80::1/ffff::,dst=fe80::2,label=0x5/0xf,proto=17,tclass=0x70/0xfc,hlimit=64,frag=first),udp(src=53,dst=99)",
+            "recirc_id(0),dp_hash(0/0),skb_priority(0/0),in_port(1),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),packet_type(ns=0,id=0),eth(src=00:00:00:00:00:00/00:00:00:00:00:00,dst=00:00:00:00:00:00/00:00:00:00:00:00),eth_type(0x86dd),ipv6(src=fe80::1/ffff::,dst=fe80::2,label=0x5/0xf,proto=17,tclass=0x70/0xfc,hlimit=64,frag=first),udp(src=53,dst=99)",
         ),
         (
             "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x8100),vlan(vid=10,pcp=3/0x0),encap(eth_type(0x0806),arp(sip=1.2.3.4,tip=1.2.3.5,op=1,sha=02:00:00:00:00:01,tha=00:00:00:00:00:00))",
-            "skb_priority(0/0),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),recirc_id(0),dp_hash(0/0),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x8100),vlan(vid=10,pcp=3/0x0),encap(eth_type(0x0806),arp(sip=1.2.3.4,tip=1.2.3.5,op=1,sha=02:00:00:00:00:01,tha=00:00:00:00:00:00))",
+            "recirc_id(0),dp_hash(0/0),skb_priority(0/0),in_port(1),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x8100),vlan(vid=10,pcp=3/0x0),encap(eth_type(0x0806),arp(sip=1.2.3.4,tip=1.2.3.5,op=1,sha=02:00:00:00:00:01,tha=00:00:00:00:00:00))",
         ),
         (
-            "skb_priority(0x5),skb_mark(0x3/0xf),ct_state(+est+trk),ct_zone(0x5),ct_mark(0x7/0xff),ct_label(0x1/0x3),recirc_id(0x7),dp_hash(0x5/0xf),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=132,tos=0,ttl=64,frag=later)",
-            "skb_priority(0x5),skb_mark(0x3/0xf),ct_state(0x22/0x22),ct_zone(0x5),ct_mark(0x7/0xff),ct_label(0x1/0x3),recirc_id(0x7),dp_hash(0x5/0xf),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=132,tos=0,ttl=64,frag=later)",
+            "recirc_id(0x7),dp_hash(0x5/0xf),skb_priority(0x5),in_port(1),skb_mark(0x3/0xf),ct_state(+est+trk),ct_zone(0x5),ct_mark(0x7/0xff),ct_label(0x1/0x3),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=132,tos=0,ttl=64,frag=later)",
+            "recirc_id(0x7),dp_hash(0x5/0xf),skb_priority(0x5),in_port(1),skb_mark(0x3/0xf),ct_state(0x22/0x22),ct_zone(0x5),ct_mark(0x7/0xff),ct_label(0x1/0x3),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=132,tos=0,ttl=64,frag=later)",
         ),
     ];
 
@@ -250,12 +256,12 @@ mod tests {
 
     #[test]
     fn bits_that_do_not_count_are_shown_by_m_only() {
-        let verbose = "skb_priority(0/0),skb_mark(0/0),ct_state(0x2a/0x3),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),ct_tuple4(src=192.168.0.1/0.0.0.0,dst=192.168.0.2/0.0.0.0,proto=1/0,tp_src=8/0,tp_dst=0/0),recirc_id(0x2),dp_hash(0/0),in_port(3),packet_type(ns=0,id=0),eth(src=52:54:00:00:00:02,dst=52:54:00:00:00:01),eth_type(0x0800),ipv4(src=192.168.0.2/0.0.0.0,dst=192.168.0.1/0.0.0.0,proto=1/0,tos=0/0,ttl=64/0,frag=no),icmp(type=0/0,code=0/0)";
+        let verbose = "recirc_id(0x2),dp_hash(0/0),skb_priority(0/0),in_port(3),skb_mark(0/0),ct_state(0x2a/0x3),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),ct_tuple4(src=192.168.0.1/0.0.0.0,dst=192.168.0.2/0.0.0.0,proto=1/0,tp_src=8/0,tp_dst=0/0),packet_type(ns=0,id=0),eth(src=52:54:00:00:00:02,dst=52:54:00:00:00:01),eth_type(0x0800),ipv4(src=192.168.0.2/0.0.0.0,dst=192.168.0.1/0.0.0.0,proto=1/0,tos=0/0,ttl=64/0,frag=no),icmp(type=0/0,code=0/0)";
         let (key, mask) = parse_key(verbose, &no_ports).unwrap();
         assert_eq!(format_key(&key, Some(&mask), true, NO_NAMES).to_string(), verbose);
         assert_eq!(
             format_key(&key, Some(&mask), false, NO_NAMES).to_string(),
-            "ct_state(-new+est),recirc_id(0x2),in_port(3),packet_type(ns=0,id=0),eth(src=52:54:00:00:00:02,dst=52:54:00:00:00:01),eth_type(0x0800),ipv4(frag=no)"
+            "recirc_id(0x2),in_port(3),ct_state(-new+est),packet_type(ns=0,id=0),eth(src=52:54:00:00:00:02,dst=52:54:00:00:00:01),eth_type(0x0800),ipv4(frag=no)"
         );
         assert_eq!(super::super::key::miniflow_bits(&mask), (5, 1));
         let tcp6 = "eth_type(0x86dd),ipv6(src=fe80::1/::,dst=fe80::2/::,label=0x5/0,proto=6/0,tclass=0/0,hlimit=64/0,frag=no),tcp(src=5/0,dst=80/0),tcp_flags(0/0)";

@@ -202,10 +202,12 @@ groups! {
 }
 
 /// The order in which a key is written: before `in_port`, …
-pub(super) static METADATA: &[&Group] = &[&SKB_PRIORITY, &TUNNEL, &SKB_MARK];
-/// … conntrack after `ct_state` …
-pub(super) static CONNTRACK: &[&Group] =
-    &[&CT_ZONE, &CT_MARK, &CT_LABEL, &CT_TUPLE4, &CT_TUPLE6, &RECIRC_ID, &DP_HASH];
+pub(super) static BEFORE_PORT: &[&Group] = &[&RECIRC_ID, &DP_HASH, &SKB_PRIORITY, &TUNNEL];
+/// … between it and `ct_state` …
+pub(super) static MARK: &[&Group] = &[&SKB_MARK];
+/// … behind that, as far as the EtherType …
+pub(super) static BEFORE_TYPE: &[&Group] =
+    &[&CT_ZONE, &CT_MARK, &CT_LABEL, &CT_TUPLE4, &CT_TUPLE6, &PACKET_TYPE, &ETH];
 /// … and behind the EtherType.
 pub(super) static HEADERS: &[&Group] =
     &[&IPV4, &IPV6, &ARP, &MPLS, &TCP, &UDP, &SCTP, &ICMP, &ICMPV6, &ND];

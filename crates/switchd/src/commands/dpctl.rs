@@ -1,6 +1,7 @@
 //! `dpctl/…`, `dpif/…`, `upcall/…`, `revalidator/…`: the datapath and its megaflows.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 
 use base::{DpPort, OfPort};
 
@@ -42,24 +43,60 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         arity: (1, 1),
         run: set_flow_limit,
     },
+    Command {
+        name: "upcall/disable-megaflows",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| set_megaflows(d, false),
+    },
+    Command {
+        name: "upcall/enable-megaflows",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| set_megaflows(d, true),
+    },
+    Command {
+        name: "upcall/disable-ufid",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| set_ufids(d, false),
+    },
+    Command {
+        name: "upcall/enable-ufid",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| set_ufids(d, true),
+    },
+    Command {
+        name: "revalidator/pause",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| {
+            d.revalidation_paused = true;
+            Ok(String::new()).into()
+        },
+    },
+    Command {
+        name: "revalidator/resume",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| {
+            d.revalidation_paused = false;
+            Ok(String::new()).into()
+        },
+    },
     Command { name: "revalidator/wait", usage: "", arity: (0, 0), run: wait },
     Command { name: "revalidator/purge", usage: "", arity: (0, 0), run: purge },
 ];
 
-/// `TYPE@NAME` of the datapath.
-fn datapath(d: &Daemon) -> String {
-    let (kind, name) = d.datapath_name();
-    format!("{kind}@{name}")
-}
-
 fn dump_dps(d: &mut Daemon, _: &[String]) -> Answer {
-    Ok(datapath(d) + "\n").into()
+    Ok(format!("{}\n", d.datapath_name())).into()
 }
 
 /// Datapath ports with names and kinds, by number.
 fn ports(d: &Daemon) -> Vec<(DpPort, String, Kind)> {
     let kind = if d.rec.host.sim.is_some() { Kind::DummyInternal } else { Kind::Internal };
-    let mut all = vec![(DP_LOCAL, d.datapath_name().1.to_owned(), kind)];
+    let mut all = vec![(DP_LOCAL, d.dp_port_name(DP_LOCAL).unwrap_or_default(), kind)];
     for bridge in d.rec.bridges.values() {
         for (name, iface) in &bridge.ifaces {
             if let Some(device) = &iface.device {
@@ -95,7 +132,7 @@ fn show(d: &mut Daemon, args: &[String]) -> Text {
     let stats = d.dp.stats();
     let mut s = format!(
         "{}:\n  lookups: hit:{} missed:{} lost:{}\n  flows: {}\n",
-        datapath(d),
+        d.datapath_name(),
         stats.hits(),
         stats.missed,
         stats.lost,
@@ -186,14 +223,13 @@ fn flow_lines(
 }
 
 fn del_flows(d: &mut Daemon, _: &[String]) -> Answer {
-    d.dp.push_stats();
-    d.dp.flush();
+    flush(d);
     Ok(String::new()).into()
 }
 
 fn dpif_show(d: &mut Daemon, _: &[String]) -> Answer {
     let stats = d.dp.stats();
-    let mut s = format!("{}: hit:{} missed:{}\n", datapath(d), stats.hits(), stats.missed);
+    let mut s = format!("{}: hit:{} missed:{}\n", d.datapath_name(), stats.hits(), stats.missed);
     for (bridge_name, bridge) in &d.rec.bridges {
         let _ = writeln!(s, "  {bridge_name}:");
         let mut ifaces: Vec<_> = bridge.ifaces.iter().filter(|(_, i)| i.ofport.is_some()).collect();
@@ -230,10 +266,32 @@ fn dpif_dump_flows(d: &mut Daemon, args: &[String]) -> Text {
 fn upcall_show(d: &mut Daemon, _: &[String]) -> Answer {
     let (n, limit) = (d.dp.n_flows(), d.dp.flow_limit());
     Ok(format!(
-        "{}:\n  flows         : (current {n}) (limit {limit})\n  ufid enabled : true\n",
-        datapath(d)
+        "{}:\n  flows         : (current {n}) (avg {n}) (max {n}) (limit {limit})\n  \
+         dump duration : 1ms\n  ufid enabled : {}\n\n  0: (keys {n})\n",
+        d.datapath_name(),
+        d.ufids,
     ))
     .into()
+}
+
+/// Caches translations for all packets like the first one, or for its like only.
+fn set_megaflows(d: &mut Daemon, on: bool) -> Answer {
+    d.world.megaflows.store(on, Relaxed);
+    flush(d);
+    Ok(format!("megaflows {}", if on { "enabled" } else { "disabled" })).into()
+}
+
+fn set_ufids(d: &mut Daemon, on: bool) -> Answer {
+    d.ufids = on;
+    let text = if on { "enabled for supported datapaths" } else { "disabled" };
+    Ok(format!("Datapath dumping tersely using UFID {text}")).into()
+}
+
+/// Removes all megaflows and credits what they counted.
+fn flush(d: &mut Daemon) {
+    d.dp.push_stats();
+    d.dp.flush();
+    d.dp.push_stats();
 }
 
 fn set_flow_limit(d: &mut Daemon, args: &[String]) -> Answer {
@@ -248,15 +306,13 @@ fn set_flow_limit(d: &mut Daemon, args: &[String]) -> Answer {
 
 fn wait(d: &mut Daemon, _: &[String]) -> Answer {
     let now = d.clock.now();
-    d.dp.revalidate(now);
+    d.revalidate(now);
     d.dp.push_stats();
     Ok(String::new()).into()
 }
 
 fn purge(d: &mut Daemon, _: &[String]) -> Answer {
-    d.dp.push_stats();
-    d.dp.flush();
-    d.dp.push_stats();
+    flush(d);
     Ok(String::new()).into()
 }
 
