@@ -35,6 +35,10 @@ pub mod ct_state {
     pub const DNAT: u8 = 0x80;
 }
 
+/// `ct_state` bits of which a packet of a known connection has at least one.
+pub(crate) const CT_STATE_VALID: u8 =
+    ct_state::NEW | ct_state::EST | ct_state::REL | ct_state::RPL | ct_state::SNAT | ct_state::DNAT;
+
 /// Names of the `ct_state` bits, in bit order.
 pub const CT_STATE_FLAGS: [(&str, u8); 8] = [
     ("new", ct_state::NEW),

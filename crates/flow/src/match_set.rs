@@ -6,7 +6,8 @@
 use packet::header::{ethertype, ipproto};
 
 use crate::field::{FieldId, Prereq};
-use crate::key::{Match, PacketKey, VLAN_PRESENT};
+use crate::key::{CT_STATE_VALID, Match, PacketKey, VLAN_PRESENT, ct_state};
+use crate::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
 
 /// Bits of a VLAN id.
 const VID: u16 = 0x0fff;
@@ -34,13 +35,18 @@ impl Match {
                 tci(self, (value as u16 & 7) << 13 | VLAN_PRESENT, 7 << 13 | VLAN_PRESENT);
             }
             FieldId::NwTos => self.set_bits(field, value, mask & 0xfc),
-            FieldId::PacketType => {
-                // Ethernet is what a match means when it says nothing.
-                if value & mask != 0 {
-                    self.set_bits(field, value, mask);
+            _ => match field.row().tun_option() {
+                None => self.set_bits(field, value, mask),
+                Some(i) => {
+                    let wide = |v: u128| {
+                        let mut w = [0; MAX_OPTION_LEN];
+                        w[MAX_OPTION_LEN - 16..].copy_from_slice(&v.to_be_bytes());
+                        w
+                    };
+                    let m = (mask != u128::MAX).then(|| wide(mask));
+                    self.set_tun_option(i, &OptionMatch::new(wide(value), m));
                 }
-            }
-            _ => self.set_bits(field, value, mask),
+            },
         }
     }
 
@@ -53,6 +59,26 @@ impl Match {
         let kept = row.get(&self.mask);
         let v = row.get(&self.key);
         row.set(&mut self.key, v & kept);
+    }
+
+    /// Whether the match requires something of `field` already.
+    pub fn speaks_of(&self, field: FieldId) -> bool {
+        let tci = self.mask.pkt.vlans[0].tci;
+        match field {
+            FieldId::DlVlan | FieldId::VlanVid => tci & (VID | VLAN_PRESENT) != 0,
+            FieldId::DlVlanPcp | FieldId::VlanPcp => tci & (7 << 13) != 0,
+            _ => field.row().get(&self.mask) != 0,
+        }
+    }
+
+    /// Forgets that packets must be Ethernet when a field says so anyway.
+    pub fn forget_default_packet_type(&mut self) {
+        let m = &self.mask.pkt;
+        let ethernet =
+            m.dl_type != 0 || m.vlans[0].tci != 0 || m.dl_src != [0; 6] || m.dl_dst != [0; 6];
+        if ethernet && self.key.pkt.packet_type == 0 {
+            self.mask.pkt.packet_type = 0;
+        }
     }
 
     /// The value of `field` if all its bits are required.
@@ -74,6 +100,12 @@ impl Match {
         }
         if prereq == Prereq::Vlan {
             return prereq.holds(k) && m.vlans[0].tci & VLAN_PRESENT != 0;
+        }
+        if prereq == Prereq::CtValid {
+            let not_invalid = k.ct_state & ct_state::TRK != 0
+                && m.ct_state & ct_state::INV != 0
+                && k.ct_state & ct_state::INV == 0;
+            return k.ct_state & CT_STATE_VALID != 0 || not_invalid;
         }
         // Packets of another kind than Ethernet carry their EtherType in the packet type.
         let mut k = *k;

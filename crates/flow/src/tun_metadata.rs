@@ -35,6 +35,8 @@ pub struct TunMetadata {
     pub present: u64,
     /// In a mask, bit `i`: a mask was said for field `i`, although it may have all bits.
     masked: u64,
+    /// In a mask, bit `i`: field `i` was said without a mask, although it may have no byte.
+    exact: u64,
     /// In a mask, bit `i` of both: bytes by which option `i` is shorter than its words.
     pad: [u64; 2],
     /// Field number plus one of each 4-byte word of `data`; 0 for a word of nobody.
@@ -88,6 +90,47 @@ impl TunMetadata {
         }
     }
 
+    /// The 128 bits of field `i` from bit `ofs` up.
+    pub fn bits(&self, i: usize, ofs: usize) -> u128 {
+        let v = self.get(i);
+        let end = MAX_OPTION_LEN - (ofs / 8).min(MAX_OPTION_LEN);
+        // Seventeen bytes hold 128 bits wherever they begin.
+        let byte = |j: usize| end.checked_sub(j + 1).map_or(0, |at| u128::from(v[at]));
+        let low = (0..16).fold(0, |x, j| x | byte(j) << (8 * j));
+        let shift = ofs % 8;
+        if shift == 0 { low } else { low >> shift | byte(16) << (128 - shift) }
+    }
+
+    /// Sets the bits `mask << ofs` of field `i`.
+    pub fn set_bits(&mut self, i: usize, ofs: usize, value: u128, mask: u128) {
+        let mut v = self.get(i);
+        for j in (0..128).filter(|j| mask >> j & 1 != 0) {
+            let Some(at) = (MAX_OPTION_LEN - 1).checked_sub((ofs + j) / 8) else { break };
+            let bit = 1 << ((ofs + j) % 8);
+            v[at] = v[at] & !bit | if value >> j & 1 != 0 { bit } else { 0 };
+        }
+        self.set(i, &v);
+    }
+
+    /// Sets the bits of field `i` that `o` speaks of; all of them when it has no mask.
+    pub fn set_masked(&mut self, i: usize, o: &OptionMatch) {
+        let old = self.get(i);
+        let bits = |at: usize| if o.masked { o.mask[at] } else { 0xff };
+        self.set(i, &core::array::from_fn(|at| old[at] & !bits(at) | o.value[at] & bits(at)));
+    }
+
+    /// A mask of all bits of the options that are there.
+    pub fn exact_mask(&self) -> TunMetadata {
+        let mut m = TunMetadata { present: self.present, ..TunMetadata::default() };
+        for (w, &o) in self.owner.iter().enumerate() {
+            if o != 0 && self.has(usize::from(o) - 1) {
+                m.owner[w] = o;
+                m.data[4 * w..4 * w + 4].fill(0xff);
+            }
+        }
+        m
+    }
+
     /// Takes option `i` away, not its place.
     pub fn delete(&mut self, i: usize) {
         self.set(i, &[0; MAX_OPTION_LEN]);
@@ -96,8 +139,8 @@ impl TunMetadata {
 
     /// Whether field `i` of this mask was said with a mask. One of no bits asks for the option alone.
     pub fn is_masked(&self, i: usize) -> bool {
-        if self.masked >> i & 1 != 0 {
-            return true;
+        if (self.masked | self.exact) >> i & 1 != 0 {
+            return self.masked >> i & 1 != 0;
         }
         let len = self.len(i);
         len == 0 || self.get(i)[MAX_OPTION_LEN - len..].iter().any(|&b| b != 0xff)
@@ -137,6 +180,23 @@ pub struct OptionMatch {
     pub masked: bool,
 }
 
+impl OptionMatch {
+    /// From value and mask as they were said; `None` is a mask of all bits. The option is as long as
+    /// the longer of them without leading zeros.
+    pub fn new(value: OptionValue, mask: Option<OptionValue>) -> OptionMatch {
+        let mask = mask.filter(|m| m.iter().any(|&b| b != 0xff));
+        let len =
+            |v: &OptionValue| v.iter().position(|&b| b != 0).map_or(0, |i| MAX_OPTION_LEN - i);
+        let value = match mask {
+            Some(m) => core::array::from_fn(|i| value[i] & m[i]),
+            None => value,
+        };
+        let n = len(&value).max(mask.as_ref().map_or(0, len));
+        let ones = core::array::from_fn(|i| if MAX_OPTION_LEN - i <= n { 0xff } else { 0 });
+        OptionMatch { value, mask: mask.unwrap_or(ones), len: n, masked: mask.is_some() }
+    }
+}
+
 impl Match {
     /// What is wanted of `tun_metadata` field `i`, if anything is.
     pub fn tun_option(&self, i: usize) -> Option<OptionMatch> {
@@ -161,6 +221,7 @@ impl Match {
             }
             k.owner = m.owner;
             m.masked |= u64::from(o.masked) << j;
+            m.exact |= u64::from(!o.masked) << j;
             for (t, v) in [(&mut k, &o.value), (&mut m, &o.mask)] {
                 t.set(j, v);
                 t.present |= 1 << j;

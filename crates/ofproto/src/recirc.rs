@@ -25,7 +25,7 @@ use openflow::version::Version;
 use crate::BridgeId;
 
 /// A value that was pushed on the stack: the bits, and how many.
-pub type StackValue = (u128, u8);
+pub type StackValue = (u128, u16);
 
 /// What the rest of a pipeline depends on besides the packet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

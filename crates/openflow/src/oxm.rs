@@ -5,8 +5,8 @@
 
 use alloc::vec::Vec;
 
-use base::OfPort;
-use flow::field::{Oxm, class};
+use flow::field::{FIELDS, MaskRule, Oxm, class};
+use flow::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
 use flow::{Field, FieldId, Match, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
@@ -33,40 +33,60 @@ pub struct Header {
     pub has_mask: bool,
     /// The wire type.
     pub oxm: &'static Oxm,
+    /// Bytes of the value; as many follow for a mask.
+    pub len: usize,
 }
 
-/// Reads a header, with its experimenter id. An unknown field is [`OfError::OFPBMC_BAD_FIELD`].
+/// Reads a header, with its experimenter id. An unknown field is [`OfError::OFPBMC_BAD_FIELD`], a wrong
+/// length [`OfError::OFPBMC_BAD_LEN`].
 pub fn read_header(r: &mut Reader<'_>) -> Result<Header, DecodeError> {
-    let (h, len) = read_any_header(r)?;
-    let h = h?;
-    let want = usize::from(h.field.n_bytes) * if h.has_mask { 2 } else { 1 };
-    if len != want {
-        return Err(r.error(OfError::OFPBMC_BAD_LEN));
+    let here = *r;
+    let raw = read_raw_header(r)?;
+    let (field, oxm) = raw.row.ok_or(here.error(OfError::OFPBMC_BAD_FIELD))?;
+    match raw.value_len(field) {
+        Some(len) => Ok(Header { field, has_mask: raw.has_mask, oxm, len }),
+        None => Err(here.error(OfError::OFPBMC_BAD_LEN)),
     }
-    Ok(h)
 }
 
-type MaybeHeader = Result<Header, DecodeError>;
+/// A header that may mean nothing.
+struct RawHeader {
+    class: u16,
+    number: u8,
+    row: Option<(&'static Field, &'static Oxm)>,
+    has_mask: bool,
+    /// Bytes of value and mask.
+    payload: usize,
+}
 
-/// A header, or why it means nothing, and the bytes behind it.
-fn read_any_header(r: &mut Reader<'_>) -> Result<(MaybeHeader, usize), DecodeError> {
-    let here = *r;
-    let cls = r.u16()?;
-    let b = r.u8()?;
-    let mut len = usize::from(r.u8()?);
-    let mut experimenter = 0;
-    if cls == class::EXPERIMENTER {
-        if len < 4 {
-            return Err(here.error(OfError::OFPBMC_BAD_LEN));
-        }
-        experimenter = r.u32()?;
-        len -= 4;
+impl RawHeader {
+    /// Bytes of the value, if the payload is what the field has. Options of a tunnel header may leave
+    /// leading zeros out.
+    fn value_len(&self, f: &Field) -> Option<usize> {
+        let halves = if self.has_mask { 2 } else { 1 };
+        let len = self.payload / halves;
+        let fits = match f.tun_option() {
+            Some(_) => len <= f.n_bytes.into() && self.payload.is_multiple_of(halves),
+            None => self.payload == usize::from(f.n_bytes) * halves,
+        };
+        fits.then_some(len)
     }
-    let header = match Field::by_oxm(cls, b >> 1, experimenter) {
-        Some((field, oxm)) => Ok(Header { field, has_mask: b & 1 != 0, oxm }),
-        None => Err(here.error(OfError::OFPBMC_BAD_FIELD)),
-    };
-    Ok((header, len))
+}
+
+fn read_raw_header(r: &mut Reader<'_>) -> Result<RawHeader, DecodeError> {
+    let here = *r;
+    let short = |_| here.error(OfError::OFPBMC_BAD_LEN);
+    let class = r.u16().map_err(short)?;
+    let b = r.u8().map_err(short)?;
+    let mut payload = usize::from(r.u8().map_err(short)?);
+    let mut experimenter = 0;
+    if class == class::EXPERIMENTER {
+        experimenter = r.u32().map_err(short)?;
+        payload = payload.checked_sub(4).ok_or(here.error(OfError::OFPBMC_BAD_LEN))?;
+    }
+    let number = b >> 1;
+    let row = Field::by_oxm(class, number, experimenter);
+    Ok(RawHeader { class, number, row, has_mask: b & 1 != 0, payload })
 }
 
 /// Writes a header.
@@ -79,6 +99,21 @@ pub fn put_header(out: &mut Vec<u8>, f: &Field, o: &Oxm, has_mask: bool) {
         out.put32(o.experimenter);
     } else {
         out.put8(len);
+    }
+}
+
+/// Writes the header of a `tun_metadata` field, which is as long as the option.
+pub fn put_option_header(out: &mut Vec<u8>, t: &Oxm, o: &OptionMatch) {
+    out.put16(t.class);
+    out.put8(t.field << 1 | u8::from(o.masked));
+    out.put8(o.len as u8 * if o.masked { 2 } else { 1 });
+}
+
+/// Writes value and perhaps mask of a `tun_metadata` field.
+pub fn put_option(out: &mut Vec<u8>, o: &OptionMatch) {
+    out.extend_from_slice(&o.value[MAX_OPTION_LEN - o.len..]);
+    if o.masked {
+        out.extend_from_slice(&o.mask[MAX_OPTION_LEN - o.len..]);
     }
 }
 
@@ -100,23 +135,17 @@ pub fn read_subfield(r: &mut Reader<'_>, ofs: u16, n_bits: u16) -> Result<Subfie
 /// The subfield, if it is inside its field.
 pub fn check_subfield(f: &Field, ofs: u16, n_bits: u16) -> Option<Subfield> {
     let fits = n_bits > 0 && u32::from(ofs) + u32::from(n_bits) <= u32::from(f.bits);
-    fits.then_some(Subfield { field: f.id, ofs: ofs as u8, n_bits: n_bits as u8 })
+    fits.then_some(Subfield { field: f.id, ofs, n_bits })
 }
 
 /// Reads value and mask of a field behind its header, as the field's values (see
 /// [`flow::text::value::parse`] for `vlan_vid`).
 pub fn read_value(r: &mut Reader<'_>, h: &Header) -> Result<(u128, u128), DecodeError> {
-    let n = usize::from(h.field.n_bytes);
     let here = *r;
-    let value = r.uint(n)?;
+    let value = r.uint(h.len)?;
     let ones = ones(h.field);
-    let mask = if h.has_mask {
-        let m = r.uint(n)?;
-        // Bits that the field has not are ignored in the mask.
-        m & ones
-    } else {
-        ones
-    };
+    // Bits that the field has not are ignored in the mask.
+    let mask = if h.has_mask { r.uint(h.len)? & ones } else { ones };
     if value & !ones != 0 {
         return Err(here.error(OfError::OFPBMC_BAD_VALUE));
     }
@@ -124,6 +153,31 @@ pub fn read_value(r: &mut Reader<'_>, h: &Header) -> Result<(u128, u128), Decode
         return Err(here.error(OfError::OFPBMC_BAD_WILDCARDS));
     }
     Ok((value, mask))
+}
+
+/// Reads value and mask of a `tun_metadata` field behind its header.
+pub fn read_option(r: &mut Reader<'_>, h: &Header) -> Result<OptionMatch, DecodeError> {
+    let here = *r;
+    let (value, mask) = (r.take(h.len)?, if h.has_mask { Some(r.take(h.len)?) } else { None });
+    option(value, mask).ok_or(here.error(OfError::OFPBMC_BAD_WILDCARDS))
+}
+
+/// `None` if the value has bits outside the mask.
+fn option(value: &[u8], mask: Option<&[u8]>) -> Option<OptionMatch> {
+    let wide = |b: &[u8]| {
+        let mut v = [0; MAX_OPTION_LEN];
+        v[MAX_OPTION_LEN - b.len()..].copy_from_slice(b);
+        v
+    };
+    if mask.is_some_and(|m| value.iter().zip(m).any(|(v, m)| v & !m != 0)) {
+        return None;
+    }
+    let mut o = OptionMatch::new(wide(value), mask.map(wide));
+    if mask.is_none() {
+        o.mask = wide(&alloc::vec![0xff; value.len()]);
+    }
+    o.len = value.len();
+    Some(o)
 }
 
 /// All bits of a field as the wire has it.
@@ -151,61 +205,68 @@ const COOKIE: (u16, u8) = (class::NXM_NX, 30);
 /// (packet-in metadata).
 pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<NxMatch, DecodeError> {
     let mut out = NxMatch { m: Match::ANY, cookie: None };
-    let mut seen: u128 = 0;
     while !r.is_empty() {
-        let here = *r;
-        let p = r.peek();
-        if p.len() >= 4 && u16::from_be_bytes([p[0], p[1]]) == COOKIE.0 && p[2] >> 1 == COOKIE.1 {
-            let (masked, len) = (p[2] & 1 != 0, usize::from(p[3]));
-            r.skip(4)?;
-            if len != if masked { 16 } else { 8 } {
-                return Err(here.error(OfError::OFPBMC_BAD_LEN));
-            }
-            let v = r.u64()?;
-            let mask = if masked { r.u64()? } else { u64::MAX };
-            out.cookie = Some((v & mask, mask));
-            continue;
-        }
-        let (header, len) = read_any_header(r)?;
-        let h = match header {
-            Ok(h) => h,
-            Err(_) if lenient => {
-                r.skip(len)?;
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        let want = usize::from(h.field.n_bytes) * if h.has_mask { 2 } else { 1 };
-        if len != want {
-            return Err(here.error(OfError::OFPBMC_BAD_LEN));
-        }
-        let bit = 1u128 << (h.field.id as u8);
-        if seen & bit != 0 {
-            return Err(here.error(OfError::OFPBMC_DUP_FIELD));
-        }
-        seen |= bit;
-        if !lenient && !out.m.has_prereq(h.field.prereq) {
-            return Err(here.error(OfError::OFPBMC_BAD_PREREQ));
-        }
-        let (value, mask) = read_value(r, &h)?;
-        let exact = flow::field::MaskRule::Exact;
-        if h.field.mask == exact && mask != ones(h.field) && mask != 0 {
-            return Err(here.error(OfError::OFPBMC_BAD_MASK));
-        }
-        if matches!(h.field.id, FieldId::InPortOxm | FieldId::ActsetOutput)
-            && OfPort::from_wire32(value as u32).is_none()
-        {
-            return Err(here.error(OfError::OFPBMC_BAD_VALUE));
-        }
-        out.m.set(h.field.id, value, mask);
+        read_entry(r, lenient, &mut out)?;
     }
+    out.m.forget_default_packet_type();
     Ok(out)
+}
+
+fn read_entry(r: &mut Reader<'_>, lenient: bool, out: &mut NxMatch) -> Result<(), DecodeError> {
+    let here = *r;
+    let fail = |e: OfError| Err(here.error(e));
+    let h = read_raw_header(r)?;
+    let Ok(mut body) = r.sub(h.payload) else { return fail(OfError::OFPBMC_BAD_LEN) };
+    let half = if h.has_mask { h.payload / 2 } else { h.payload };
+    let (value, mask) = (body.take(half)?, if h.has_mask { Some(body.take(half)?) } else { None });
+    if mask.is_some_and(|m| value.iter().zip(m).any(|(v, m)| v & !m != 0)) {
+        return fail(OfError::OFPBMC_BAD_WILDCARDS);
+    }
+    if (h.class, h.number, half) == (COOKIE.0, COOKIE.1, 8) {
+        if out.cookie.is_some() {
+            return fail(OfError::OFPBMC_DUP_FIELD);
+        }
+        let number = |b: &[u8]| Reader::new(b, 0).u64();
+        out.cookie = Some((number(value)?, mask.map_or(Ok(u64::MAX), number)?));
+        return Ok(());
+    }
+    let row = h.row.filter(|(f, _)| h.value_len(f).is_some());
+    let Some((f, _)) = row else {
+        return if lenient { Ok(()) } else { fail(OfError::OFPBMC_BAD_FIELD) };
+    };
+    let whole = mask.is_none_or(|m| m.iter().all(|&b| b == 0xff));
+    let none = mask.is_some_and(|m| m.iter().all(|&b| b == 0));
+    if f.mask == MaskRule::Exact && !whole && !none {
+        return fail(OfError::OFPBMC_BAD_MASK);
+    }
+    if let Some(i) = f.tun_option() {
+        if out.m.tun_option(i).is_some() {
+            return fail(OfError::OFPBMC_DUP_FIELD);
+        }
+        let set = option(value, mask).is_some_and(|o| out.m.set_tun_option(i, &o));
+        return if set { Ok(()) } else { fail(OfError::OFPBMC_BAD_VALUE) };
+    }
+    let number = |b: &[u8]| Reader::new(b, 0).uint(b.len());
+    let (v, ones) = (number(value)?, ones(f));
+    if !f.is_valid(v) {
+        return fail(OfError::OFPBMC_BAD_VALUE);
+    }
+    if !lenient && !out.m.has_prereq(f.prereq) {
+        return fail(OfError::OFPBMC_BAD_PREREQ);
+    }
+    if out.m.speaks_of(f.id) {
+        return fail(OfError::OFPBMC_DUP_FIELD);
+    }
+    out.m.set(f.id, v, mask.map_or(Ok(ones), number)? & ones);
+    Ok(())
 }
 
 /// Writes the entries of a match.
 pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeError> {
     use FieldId as F;
     let mut w = Entries { out, m, form };
+    let (k, mask) = (m.key.pkt.packet_type, m.mask.pkt.packet_type);
+    w.put(F::PacketType, k.into(), mask.into(), u32::MAX.into())?;
     w.fields(&[F::DpHash, F::RecircId, F::ConjId])?;
     w.field(if form.is_some() { F::InPortOxm } else { F::InPort })?;
     w.field(F::ActsetOutput)?;
@@ -222,8 +283,13 @@ pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeE
         F::TunIpv6Dst,
         F::TunGbpId,
         F::TunGbpFlags,
-        F::TunErspanVer,
+    ])?;
+    for i in m.mask.tun_metadata.fields() {
+        w.option(i)?;
+    }
+    w.fields(&[
         F::TunErspanIdx,
+        F::TunErspanVer,
         F::TunErspanDir,
         F::TunErspanHwid,
         F::TunGtpuFlags,
@@ -249,14 +315,14 @@ pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeE
         F::CtMark,
         F::CtLabel,
         F::CtNwSrc,
-        F::CtNwDst,
         F::CtIpv6Src,
+        F::CtNwDst,
         F::CtIpv6Dst,
-        F::CtNwProto,
-        F::CtTpSrc,
-        F::CtTpDst,
-        F::Metadata,
-    ])
+    ])?;
+    if m.key.pkt.ct_nw_proto != 0 {
+        w.fields(&[F::CtNwProto, F::CtTpSrc, F::CtTpDst])?;
+    }
+    w.field(F::Metadata)
 }
 
 /// Writes the pseudo-field of the cookie, if any of its bits count.
@@ -310,6 +376,15 @@ impl Entries<'_> {
         if has_mask {
             self.out.put_uint(mask, f.n_bytes.into());
         }
+        Ok(())
+    }
+
+    fn option(&mut self, i: usize) -> Result<(), EncodeError> {
+        let Some(o) = self.m.tun_option(i) else { return Ok(()) };
+        let f = &FIELDS[FieldId::TunMetadata0 as usize + i];
+        let t = wire_type(f, self.form).ok_or(EncodeError::Field(f.name))?;
+        put_option_header(self.out, t, &o);
+        put_option(self.out, &o);
         Ok(())
     }
 
@@ -374,10 +449,10 @@ impl Entries<'_> {
     /// Registers: in pairs as xregs in 1.5, else one by one.
     fn registers(&mut self) -> Result<(), EncodeError> {
         let (first, n) = match self.form {
-            Some(Version::Of15) => (FieldId::Xreg0, 8),
-            _ => (FieldId::Reg0, 16),
+            Some(Version::Of15) => (FieldId::Xreg0, 16),
+            _ => (FieldId::Reg0, 32),
         };
         let first = first as usize;
-        flow::field::FIELDS[first..first + n].iter().try_for_each(|f| self.field(f.id))
+        FIELDS[first..first + n].iter().try_for_each(|f| self.field(f.id))
     }
 }

@@ -3,20 +3,23 @@
 use flow::{Field, FieldId, FlowKey};
 
 /// Bits `ofs..ofs + n_bits` of a field, bit 0 being the least significant.
+///
+/// As a value it is at most 128 bits; of a longer part, which only the options of a tunnel header have,
+/// those are the lowest.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Subfield {
     /// The field.
     pub field: FieldId,
     /// First bit.
-    pub ofs: u8,
-    /// Number of bits, 1 to 128.
-    pub n_bits: u8,
+    pub ofs: u16,
+    /// Number of bits, at least 1.
+    pub n_bits: u16,
 }
 
 impl Subfield {
     /// The whole of a field.
     pub fn whole(field: FieldId) -> Subfield {
-        Subfield { field, ofs: 0, n_bits: field.row().bits as u8 }
+        Subfield { field, ofs: 0, n_bits: field.row().bits }
     }
 
     /// The field's row.
@@ -26,7 +29,7 @@ impl Subfield {
 
     /// Whether it is all of its field.
     pub fn is_whole(self) -> bool {
-        self.ofs == 0 && u16::from(self.n_bits) == self.row().bits
+        self.ofs == 0 && self.n_bits == self.row().bits
     }
 
     /// The highest value it holds.
@@ -36,17 +39,34 @@ impl Subfield {
 
     /// Its bits, in place in the field.
     pub fn mask(self) -> u128 {
-        self.max() << self.ofs
+        self.max().checked_shl(self.ofs.into()).unwrap_or(0)
     }
 
     /// Its value in `key`.
     pub fn get(self, key: &FlowKey) -> u128 {
-        (self.row().get(key) >> self.ofs) & self.max()
+        match self.row().tun_option() {
+            Some(i) => key.tun_metadata.bits(i, self.ofs.into()) & self.max(),
+            None => (self.row().get(key) >> self.ofs) & self.max(),
+        }
     }
 
     /// Sets it in `key`; higher bits of `value` are dropped.
     pub fn set(self, key: &mut FlowKey, value: u128) {
-        self.row().set_masked(key, (value & self.max()) << self.ofs, self.mask());
+        match self.row().tun_option() {
+            Some(i) => key.tun_metadata.set_bits(i, self.ofs.into(), value, self.max()),
+            None => {
+                self.row().set_masked(key, (value & self.max()) << self.ofs, self.mask());
+            }
+        }
+    }
+
+    /// Its parts of at most 128 bits, lowest first.
+    pub fn parts(self) -> impl Iterator<Item = Subfield> {
+        (0..self.n_bits).step_by(128).map(move |at| Subfield {
+            field: self.field,
+            ofs: self.ofs + at,
+            n_bits: (self.n_bits - at).min(128),
+        })
     }
 }
 
@@ -64,5 +84,21 @@ mod tests {
         assert_eq!(sf.get(&k), 0xa5);
         assert!(Subfield::whole(FieldId::CtLabel).is_whole());
         assert_eq!(Subfield::whole(FieldId::CtLabel).max(), u128::MAX);
+    }
+
+    #[test]
+    fn long_options_are_handled_in_parts() {
+        let mut table = flow::TlvTable::default();
+        table.add(flow::TlvMap { class: 1, kind: 2, len: 28, index: 3 }).unwrap();
+        let mut k = FlowKey { tun_metadata: *table.layout(), ..FlowKey::ZERO };
+        let sf = Subfield { field: FieldId::TunMetadata3, ofs: 60, n_bits: 160 };
+        for (i, part) in sf.parts().enumerate() {
+            part.set(&mut k, 0x1234_5678_9abc_def0 << (4 * i));
+        }
+        let got: std::vec::Vec<_> = sf.parts().map(|p| p.get(&k)).collect();
+        assert_eq!(got, [0x1234_5678_9abc_def0, 0xabcd_ef00]);
+        assert_eq!(Subfield { ofs: 0, n_bits: 60, ..sf }.get(&k), 0);
+        assert_eq!(Subfield { ofs: 56, n_bits: 8, ..sf }.get(&k), 0);
+        assert!(k.tun_metadata.has(3));
     }
 }

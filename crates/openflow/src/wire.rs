@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    /// `n` bytes, 1 to 16, as a number.
+    /// `n` bytes as a number, of which the last 16 count.
     pub fn uint(&mut self, n: usize) -> Result<u128, DecodeError> {
         Ok(self.take(n)?.iter().fold(0, |v, &b| (v << 8) | u128::from(b)))
     }
@@ -163,7 +163,8 @@ impl Put for Vec<u8> {
         self.extend_from_slice(&v.to_be_bytes());
     }
     fn put_uint(&mut self, v: u128, n: usize) {
-        self.extend_from_slice(&v.to_be_bytes()[16 - n..]);
+        self.zeros(n.saturating_sub(16));
+        self.extend_from_slice(&v.to_be_bytes()[16 - n.min(16)..]);
     }
     fn zeros(&mut self, n: usize) {
         self.resize(self.len() + n, 0);

@@ -6,12 +6,13 @@ use base::OfPort;
 use packet::header::{ethertype, icmpv6, ipproto};
 
 use super::value::{
-    TCP_FLAGS, TUN_FLAGS, Value, hex, write_ct_state, write_eth, write_flags16, write_ipv4,
-    write_ipv6,
+    TCP_FLAGS, TUN_FLAGS, Value, hex, hex_bytes, write_ct_state, write_eth, write_flags16,
+    write_ipv4, write_ipv6,
 };
 use super::{PortMap, PortText};
 use crate::field::FieldId;
 use crate::key::{FlowKey, Match, VLAN_PRESENT, nw_frag};
+use crate::tun_metadata::MAX_OPTION_LEN;
 
 /// Default priority of a flow, which is not printed.
 const DEFAULT_PRIORITY: u16 = 0x8000;
@@ -90,8 +91,13 @@ impl fmt::Display for FlowText<'_> {
 
 /// The bits of a key that mean something in a packet of its kind.
 pub fn flow_mask(k: &FlowKey) -> FlowKey {
-    let mut w =
-        FlowKey { metadata: u64::MAX, conj_id: u32::MAX, regs: [u32::MAX; 32], ..FlowKey::ZERO };
+    let mut w = FlowKey {
+        metadata: u64::MAX,
+        conj_id: u32::MAX,
+        regs: [u32::MAX; 32],
+        tun_metadata: k.tun_metadata.exact_mask(),
+        ..FlowKey::ZERO
+    };
     let (p, k) = (&mut w.pkt, &k.pkt);
     let t = &k.tunnel;
     if t.dst != 0 || t.ipv6_dst != [0; 16] {
@@ -432,6 +438,25 @@ fn context(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
         o.word(format_args!("tun_flags="))?;
         write_flags16(o.out, &TUN_FLAGS, k.flags, m.flags, 0xf)?;
     }
+    for i in x.mask.tun_metadata.fields() {
+        let Some(w) = x.tun_option(i) else { continue };
+        o.word(format_args!("tun_metadata{i}"))?;
+        if !x.key.tun_metadata.has(i) {
+            // Wanted absent.
+            o.out.write_str("=NP")?;
+            continue;
+        }
+        if w.masked && w.mask.iter().all(|&b| b == 0) {
+            continue;
+        }
+        o.out.write_char('=')?;
+        hex_bytes(o.out, &w.value)?;
+        let whole = &w.mask[MAX_OPTION_LEN - w.len..];
+        if whole.iter().any(|&b| b != 0xff) {
+            o.out.write_char('/')?;
+            hex_bytes(o.out, &w.mask)?;
+        }
+    }
     o.hex("metadata", x.key.metadata, x.mask.metadata, u64::MAX)?;
     if x.mask.pkt.in_port != 0 {
         let port = PortText(OfPort(x.key.pkt.in_port as u16), o.ports);
@@ -590,8 +615,12 @@ mod tests {
             let m = parse_match(input, &NoPorts, Mode::Ovs).unwrap();
             let got = MatchText { m: &m, priority: None, ports: &NoPorts }.to_string();
             assert_eq!(got, want, "{input}");
-            // What is written reads back as the same.
-            assert_eq!(parse_match(&got, &NoPorts, Mode::Ovs).unwrap(), m, "{input}");
+            // What is written reads back as the same; that packets are Ethernet is not written.
+            let mut again = m;
+            if m.key.pkt.packet_type == 0 {
+                again.mask.pkt.packet_type = 0;
+            }
+            assert_eq!(parse_match(&got, &NoPorts, Mode::Ovs).unwrap(), again, "{input}");
         }
     }
 

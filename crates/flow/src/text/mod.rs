@@ -15,6 +15,7 @@ use core::ops::Range;
 use base::OfPort;
 
 pub mod format;
+pub mod number;
 pub mod parse;
 pub mod scan;
 pub mod value;

@@ -12,6 +12,7 @@ use super::value;
 use super::{Mode, PortMap, TextError};
 use crate::field::{FIELDS, Field, FieldId, Prereq};
 use crate::key::{FlowKey, Match};
+use crate::tun_metadata::{N_OPTIONS, OPTION_SPACE, OptionMatch};
 
 /// Words that stand for an EtherType and an IP protocol (0 for none).
 pub const PROTOCOLS: [(&str, u16, u8); 18] = [
@@ -58,6 +59,7 @@ fn words_for(p: Prereq) -> &'static str {
         Prereq::Nd => "icmp6,icmp_type=135 (or 136)",
         Prereq::NdSolicit => "icmp6,icmp_type=135",
         Prereq::NdAdvert => "icmp6,icmp_type=136",
+        Prereq::CtValid => "ct_state=+trk-inv",
     }
 }
 
@@ -111,23 +113,45 @@ impl<'a, 'p> MatchParser<'a, 'p> {
             return Ok(true);
         }
         if name == "eth" {
+            self.m.set(FieldId::PacketType, 0, u32::MAX.into());
             return Ok(true);
         }
         let Some(field) = Field::by_name(name) else { return Ok(false) };
-        if pair.value.text.is_empty() {
-            // OVS takes the bare name for "any".
-            if self.mode == Mode::Strict {
+        let mut value = pair.value;
+        if value.text.is_empty() {
+            if self.mode == Mode::Strict && field.tun_option().is_none() {
                 return Err(TextError::new(pair.key, format!("field {name} missing value"))
                     .hint(format!("write {name}=VALUE")));
             }
+            // The field's being there is all that is asked for.
+            value.text = "0/0";
+        }
+        if let Some(i) = field.tun_option() {
+            self.take_option(pair, i, &value::parse_option(field, value, self.mode)?)?;
             return Ok(true);
         }
-        let (v, m) = value::parse(field, pair.value, self.ports, self.mode)?;
+        let (v, m) = value::parse(field, value, self.ports, self.mode)?;
         self.m.set(field.id, v, m);
         if m != 0 {
             self.check_again(pair, before, Some(field))?;
         }
         Ok(true)
+    }
+
+    fn take_option(&mut self, pair: &Pair<'a>, i: usize, o: &OptionMatch) -> Result<(), TextError> {
+        let name = pair.key.text;
+        let used: usize = (0..N_OPTIONS).filter_map(|j| self.m.tun_option(j)).map(|o| o.len).sum();
+        let text = if self.m.tun_option(i).is_some() {
+            format!("field {name} set multiple times")
+        } else if used + o.len > OPTION_SPACE || !self.m.set_tun_option(i, o) {
+            format!(
+                "field {name} exceeds maximum size for tunnel metadata (used {}, max {OPTION_SPACE})",
+                used + o.len
+            )
+        } else {
+            return Ok(());
+        };
+        Err(TextError::new(pair.key, text))
     }
 
     /// Strict: nothing twice, nothing against what was said before.
@@ -175,6 +199,7 @@ impl<'a, 'p> MatchParser<'a, 'p> {
     /// The match. In strict mode every field's prerequisite must hold; in OVS's mode fields
     /// without it are dropped ([`Match::normalize`]), and the second value tells if any was.
     pub fn finish(mut self) -> Result<(Match, bool), TextError> {
+        self.m.forget_default_packet_type();
         if self.mode == Mode::Ovs {
             let changed = self.m.normalize();
             return Ok((self.m, changed));

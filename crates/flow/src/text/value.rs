@@ -7,10 +7,12 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use base::{MacAddr, OfPort};
 
+use super::number::{self, NumberError};
 use super::scan::Tok;
 use super::{Mode, PortMap, PortText, TextError, parse_port};
 use crate::field::{Field, FieldId, Format, MaskRule};
 use crate::key::CT_STATE_FLAGS;
+use crate::tun_metadata::{MAX_OPTION_LEN, OptionMatch, OptionValue};
 
 /// Names of the TCP flags, bit 0 first.
 pub const TCP_FLAGS: [(&str, u16); 12] = [
@@ -40,73 +42,67 @@ fn flags_of(format: Format) -> Option<(&'static str, alloc::vec::Vec<(&'static s
     let of16 = |t: &'static [(&'static str, u16)]| t.iter().map(|&(n, b)| (n, b.into())).collect();
     match format {
         Format::CtState => {
-            Some(("ct_state flag(s)", CT_STATE_FLAGS.iter().map(|&(n, b)| (n, b.into())).collect()))
+            Some(("ct_state", CT_STATE_FLAGS.iter().map(|&(n, b)| (n, b.into())).collect()))
         }
-        Format::TcpFlags => Some(("TCP flag(s)", of16(&TCP_FLAGS))),
-        Format::TunFlags => Some(("tunnel flag(s)", of16(&TUN_FLAGS[..1]))),
+        Format::TcpFlags => Some(("TCP", of16(&TCP_FLAGS))),
+        Format::TunFlags => Some(("tunnel", of16(&TUN_FLAGS[..1]))),
         _ => None,
     }
 }
 
-/// Reads a number as OVS does: decimal, 0x and hexadecimal, or 0 and octal.
-/// `None` if it is not one; the value is `None` if it does not fit 128 bits.
-pub fn parse_number(text: &str) -> Option<Option<u128>> {
-    let (digits, radix) = match text.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
-        [b'0', _, ..] => (&text[1..], 8),
-        _ => (text, 10),
-    };
-    if radix == 16 && digits.is_empty() {
-        return Some(Some(0)); // as OVS does; the strict mode looks for it
-    }
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return None;
-    }
-    Some(u128::from_str_radix(digits, radix).ok())
-}
-
-fn integer(
+/// Reads `NUMBER` or `NUMBER/NUMBER` of a field; the mask is `None` when there is none.
+fn integers(
     f: &Field,
     tok: Tok<'_>,
-    whole: Tok<'_>,
-    what: &str,
     mode: Mode,
-) -> Result<u128, TextError> {
-    let too_large = || {
-        let max = f.all_ones();
-        TextError::new(
-            tok,
-            format!("{}: value too large for {}-byte field {}", whole.text, f.n_bytes, f.name),
-        )
-        .hint(format!("{} holds 0 to {max} ({max:#x})", f.name))
-    };
-    if tok.text.strip_prefix('-').is_some_and(|t| parse_number(t).is_some()) {
-        return Err(too_large());
-    }
-    let number = match parse_number(tok.text) {
-        Some(_) if mode == Mode::Strict && tok.text.eq_ignore_ascii_case("0x") => None,
-        n => n,
-    };
-    let v = number.ok_or_else(|| {
-        TextError::new(tok, format!("{}: bad syntax for {} {what}", whole.text, f.name))
-            .hint("a number in decimal or, with 0x before it, in hexadecimal")
-    })?;
-    let bytes_max = if f.n_bytes == 16 { u128::MAX } else { (1 << (u32::from(f.n_bytes) * 8)) - 1 };
-    match v {
-        Some(v) if v <= bytes_max => {
-            let wider =
-                f.id == FieldId::VlanVid && v <= 0x1fff || f.id == FieldId::DlVlan && v == 0xffff;
-            if v > f.all_ones() && !wider && mode == Mode::Strict {
-                return Err(TextError::new(
-                    tok,
-                    format!("{}: value too large for {}-bit field {}", tok.text, f.bits, f.name),
-                )
-                .hint(format!("{} holds 0 to {}", f.name, f.all_ones())));
+) -> Result<(OptionValue, Option<OptionValue>), TextError> {
+    let n_bytes = usize::from(f.n_bytes);
+    let number = |t: Tok<'_>, what: &str| {
+        let bad = |why: NumberError| match why {
+            NumberError::Range => {
+                let text =
+                    format!("{}: {what} too large for {n_bytes}-byte field {}", tok.text, f.name);
+                let max = f.all_ones();
+                TextError::new(t, text).hint(format!("{} holds 0 to {max} ({max:#x})", f.name))
             }
-            Ok(v)
+            NumberError::Syntax => {
+                let text = format!("{}: bad syntax for {} {what}", tok.text, f.name);
+                TextError::new(t, text)
+                    .hint("a number in decimal or, with 0x before it, in hexadecimal")
+            }
+        };
+        let (v, end) = number::wide(t.text, n_bytes).map_err(bad)?;
+        let no_digits = t.text.eq_ignore_ascii_case("0x") && mode == Mode::Strict;
+        if end != t.text.len() || no_digits {
+            return Err(bad(NumberError::Syntax));
         }
-        _ => Err(too_large()),
+        let wider =
+            |v| f.id == FieldId::VlanVid && v <= 0x1fff || f.id == FieldId::DlVlan && v == 0xffff;
+        let v128 = number::low(&v);
+        if mode == Mode::Strict && f.bits <= 128 && v128 > f.all_ones() && !wider(v128) {
+            let text = format!("{}: value too large for {}-bit field {}", t.text, f.bits, f.name);
+            return Err(TextError::new(t, text).hint(format!(
+                "{} holds 0 to {}",
+                f.name,
+                f.all_ones()
+            )));
+        }
+        Ok(v)
+    };
+    match tok.split_once("/") {
+        None => Ok((number(tok, "value")?, None)),
+        Some((v, m)) => Ok((number(v, "value")?, Some(number(m, "mask")?))),
     }
+}
+
+/// Reads value and mask of a `tun_metadata` field. `0/0` asks only that the option is there.
+pub fn parse_option(f: &Field, tok: Tok<'_>, mode: Mode) -> Result<OptionMatch, TextError> {
+    let (value, mask) = if tok.text == "*" {
+        ([0; MAX_OPTION_LEN], Some([0; MAX_OPTION_LEN]))
+    } else {
+        integers(f, tok, mode)?
+    };
+    Ok(OptionMatch::new(value, mask))
 }
 
 /// Reads a dotted quad. OVS takes each octet modulo 256.
@@ -150,8 +146,8 @@ fn parse_ipv4(tok: Tok<'_>, mode: Mode) -> Result<(u128, u128), TextError> {
         return Ok((addr(tok)?.into(), 0xffff_ffff));
     };
     let value = addr(a)?;
-    let mask = match m.text.parse::<u32>() {
-        Ok(n) if n <= 32 => prefix_mask(n, 32),
+    let mask = match m.text.parse::<i32>() {
+        Ok(n @ 0..=32) => prefix_mask(n as u32, 32),
         Ok(_) => {
             return Err(TextError::new(
                 m,
@@ -173,22 +169,42 @@ fn parse_ipv6(tok: Tok<'_>) -> Result<(u128, u128), TextError> {
         return Ok((addr(tok)?, u128::MAX));
     };
     let value = addr(a)?;
-    let mask = match m.text.parse::<u32>() {
-        Ok(n) if n <= 128 => prefix_mask(n, 128),
+    let mask = match m.text.parse::<i32>() {
+        Ok(n @ 0..=128) => prefix_mask(n as u32, 128),
         Ok(_) => {
             return Err(TextError::new(
                 m,
                 format!("{}: IPv6 network prefix bits not between 0 and 128, inclusive", tok.text),
             ));
         }
-        Err(_) => addr(m)?,
+        Err(_) => addr(m)
+            .map_err(|e| TextError { message: format!("{}: Invalid IPv6 mask", tok.text), ..e })?,
     };
     Ok((value, mask))
 }
 
-fn parse_eth(tok: Tok<'_>) -> Result<(u128, u128), TextError> {
+/// Reads six hexadecimal octets. OVS takes each modulo 256.
+fn eth(text: &str, mode: Mode) -> Option<MacAddr> {
+    if let Ok(m) = text.parse() {
+        return Some(m);
+    }
+    let mut a = [0; 6];
+    let mut octets = text.split(':');
+    for byte in &mut a {
+        let digits = octets.next()?;
+        let hex = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_hexdigit());
+        if !hex || mode == Mode::Strict {
+            return None;
+        }
+        let low = &digits[digits.len().saturating_sub(2)..];
+        *byte = u8::from_str_radix(low, 16).ok()?;
+    }
+    octets.next().is_none().then_some(MacAddr(a))
+}
+
+fn parse_eth(tok: Tok<'_>, mode: Mode) -> Result<(u128, u128), TextError> {
     let addr = |t: Tok<'_>| {
-        t.text.parse::<MacAddr>().map(|m| u128::from(m.to_u64())).map_err(|_| {
+        eth(t.text, mode).map(|m| u128::from(m.to_u64())).ok_or_else(|| {
             TextError::new(t, format!("{}: invalid Ethernet address", tok.text))
                 .hint("six hexadecimal octets, like 52:54:00:12:34:56")
         })
@@ -199,47 +215,56 @@ fn parse_eth(tok: Tok<'_>) -> Result<(u128, u128), TextError> {
     }
 }
 
-/// Reads `+a-b` or `a|b`. The mask is `None` for the second form: all flags.
+/// Reads `NUMBER/NUMBER`, `+a-b` or `a|b`. The mask is `None` for the last form: all flags.
 fn parse_flags(
     tok: Tok<'_>,
     what: &str,
     flags: &[(&str, u128)],
 ) -> Result<(u128, Option<u128>), TextError> {
-    let names = || flags.iter().map(|f| f.0).collect::<alloc::vec::Vec<_>>().join(", ");
-    let bit_of = |t: Tok<'_>, whole: Tok<'_>| {
-        let bit = flags.iter().find(|f| f.0 == t.text).map(|f| f.1);
-        bit.ok_or_else(|| {
-            TextError::new(t, format!("{}: unknown {what}", whole.text))
-                .hint(format!("the flags are {}", names()))
-        })
+    let all = flags.iter().fold(0, |a, f| a | f.1);
+    let unknown = |t: Tok<'_>, text: Tok<'_>| {
+        let names = flags.iter().map(|f| f.0).collect::<alloc::vec::Vec<_>>().join(", ");
+        TextError::new(t, format!("{}: unknown {what} flag(s)", text.text))
+            .hint(format!("the flags are {names}"))
     };
-    let s = tok.text.as_bytes();
-    if !matches!(s.first(), Some(b'+' | b'-')) {
-        if tok.text == "0" {
-            return Ok((0, None));
-        }
-        let mut v = 0;
-        for t in tok.split('|') {
-            v |= bit_of(t, t)?;
-        }
-        return Ok((v, None));
+    let s = tok.text;
+    // A number with a mask; what may follow them is not looked at.
+    if let Some((v, m)) = tok.split_once("/")
+        && let (Some(a), Ok((b, _))) = (number::unsigned(v.text), number::strtoull(m.text))
+    {
+        let (a, b) = (u128::from(a as u32), u128::from(b as u32));
+        return match (a | b) & !all {
+            0 => Ok((a, Some(b))),
+            _ => Err(unknown(tok, tok)),
+        };
     }
     let (mut v, mut m) = (0, 0);
     let mut i = 0;
-    while i < s.len() {
-        let mut end = i + 1;
-        while end < s.len() && s[end] != b'+' && s[end] != b'-' {
-            end += 1;
+    if !s.starts_with(['+', '-']) {
+        while i < s.len() {
+            let end = s[i..].find('|').map_or(s.len(), |n| i + n);
+            let t = tok.slice(i..end);
+            v |= match (number::unsigned(t.text), flags.iter().find(|f| f.0 == t.text)) {
+                (Some(n), _) if u128::from(n) & !all == 0 => n.into(),
+                (None, Some(f)) => f.1,
+                _ => return Err(unknown(t, tok)),
+            };
+            i = (end + 1).min(s.len());
         }
-        let t = tok.slice(i + 1..end);
-        let bit = bit_of(t, t)?;
+        return Ok((v, None));
+    }
+    while i < s.len() {
+        let end = s[i + 1..].find(['+', '-']).map_or(s.len(), |n| i + 1 + n);
+        let (t, rest) = (tok.slice(i + 1..end), tok.slice(i + 1..s.len()));
+        let Some(&(_, bit)) = flags.iter().find(|f| f.0 == t.text) else {
+            return Err(unknown(t, rest));
+        };
         if m & bit != 0 {
-            let field = what.trim_end_matches("(s)");
-            let text = format!("{}: Each {field} can be specified only once", t.text);
+            let text = format!("{}: Each {what} flag can be specified only once", rest.text);
             return Err(TextError::new(t, text).hint("a flag is either set (+) or clear (-)"));
         }
         m |= bit;
-        if s[i] == b'+' {
+        if s[i..].starts_with('+') {
             v |= bit;
         }
         i = end;
@@ -247,18 +272,20 @@ fn parse_flags(
     Ok((v, Some(m)))
 }
 
-fn parse_packet_type(f: &Field, tok: Tok<'_>) -> Result<(u128, u128), TextError> {
+fn parse_packet_type(tok: Tok<'_>, mode: Mode) -> Result<u128, TextError> {
     let bad = |why: &str| {
         TextError::new(tok, format!("{}: bad syntax for packet type {why}", tok.text))
             .hint("a packet type is a name space and a type, like (1,0x800)")
     };
     let inner = tok.text.strip_prefix('(').ok_or_else(|| bad("missing '('"))?;
-    let (ns, rest) = inner.split_once(',').ok_or_else(|| bad("missing ','"))?;
-    let ty = rest.strip_suffix(')').ok_or_else(|| bad("missing ')'"))?;
-    let number = |s: &str| parse_number(s.trim()).flatten();
-    match (number(ns), number(ty)) {
-        (Some(ns @ 0..=0xffff), Some(ty @ 0..=0xffff)) => Ok(((ns << 16) | ty, f.all_ones())),
-        _ => Err(bad("value")),
+    let (ns, end) = number::wide(inner, 2).map_err(|_| bad("ns"))?;
+    let rest = inner[end..].strip_prefix(',').ok_or_else(|| bad("missing ','"))?;
+    let (ty, end) = number::wide(rest, 2).map_err(|_| bad("ns_type"))?;
+    match rest[end..].strip_prefix(')') {
+        Some(garbage) if garbage.is_empty() || mode == Mode::Ovs => {
+            Ok(number::low(&ns) << 16 | number::low(&ty))
+        }
+        _ => Err(bad("missing ')'")),
     }
 }
 
@@ -277,57 +304,30 @@ pub fn parse(
     }
     let ones = if f.id == FieldId::VlanVid { 0x1fff } else { f.all_ones() };
     let (value, mask) = match f.format {
-        Format::Decimal | Format::Hex => match tok.split_once("/") {
-            None => (integer(f, tok, tok, "value", mode)?, ones),
-            Some((v, m)) => (integer(f, v, tok, "value", mode)?, integer(f, m, tok, "mask", mode)?),
-        },
-        Format::Ethernet => parse_eth(tok)?,
+        Format::Decimal | Format::Hex => {
+            let (v, m) = integers(f, tok, mode)?;
+            (number::low(&v), m.map_or(ones, |m| number::low(&m)))
+        }
+        Format::Ethernet => parse_eth(tok, mode)?,
         Format::Ipv4 => parse_ipv4(tok, mode)?,
         Format::Ipv6 => parse_ipv6(tok)?,
         Format::Port | Format::Port32 => {
-            let (v, exact) = match tok.split_once("/") {
-                Some((v, m)) => {
-                    let all = if f.format == Format::Port { 0xffff } else { 0xffff_ffff };
-                    (v, parse_number(m.text).flatten() == Some(all))
-                }
-                None => (tok, true),
-            };
-            if !exact {
-                return Err(bad_mask(f, tok));
-            }
-            let port = parse_port(v.text, ports).ok_or_else(|| {
-                TextError::new(v, format!("{}: invalid or unknown port for {}", v.text, f.name))
+            let port = parse_port(tok.text, ports).ok_or_else(|| {
+                let why = match f.format {
+                    Format::Port => "invalid or unknown port",
+                    _ => "port value out of range",
+                };
+                TextError::new(tok, format!("{}: {why} for {}", tok.text, f.name))
                     .hint("a port's number or name, or LOCAL")
             })?;
             return Ok((port_value(f, port), ones));
         }
         Format::CtState | Format::TcpFlags | Format::TunFlags => {
             let Some((what, flags)) = flags_of(f.format) else { return Ok((0, 0)) };
-            let all = flags.iter().fold(0, |a, f| a | f.1);
-            let first = tok.text.bytes().next().unwrap_or(b'+');
-            if first.is_ascii_digit() && tok.text != "0" || tok.text.contains('/') {
-                let (v, m) = match tok.split_once("/") {
-                    None => (tok, None),
-                    Some((v, m)) => (v, Some(m)),
-                };
-                let unknown =
-                    |t: Tok<'_>| TextError::new(t, format!("{}: unknown {what}", tok.text));
-                let number = |t: Tok<'_>| {
-                    parse_number(t.text)
-                        .flatten()
-                        .filter(|v| v & !all == 0)
-                        .ok_or_else(|| unknown(t))
-                };
-                (number(v)?, m.map_or(Ok(all), number)?)
-            } else if tok.text.is_empty() || tok.text == "+" || tok.text == "-" {
-                let end = tok.slice(tok.text.len()..tok.text.len());
-                return Err(TextError::new(end, format!(": unknown {what}")));
-            } else {
-                let (v, m) = parse_flags(tok, what, &flags)?;
-                (v, m.unwrap_or(all))
-            }
+            let (v, m) = parse_flags(tok, what, &flags)?;
+            (v, m.unwrap_or_else(|| flags.iter().fold(0, |a, f| a | f.1)))
         }
-        Format::Frag => match FRAG.iter().find(|x| x.0 == tok.text) {
+        Format::Frag => match FRAG.iter().find(|x| x.0.eq_ignore_ascii_case(tok.text)) {
             Some(&(_, v, m)) => (v.into(), m.into()),
             None => {
                 let text = format!(
@@ -337,7 +337,7 @@ pub fn parse(
                 return Err(TextError::new(tok, text));
             }
         },
-        Format::PacketType => parse_packet_type(f, tok)?,
+        Format::PacketType => (parse_packet_type(tok, mode)?, ones),
     };
     if f.mask == MaskRule::Exact && mask != ones && mask != 0 && f.format != Format::Frag {
         return Err(bad_mask(f, tok));
@@ -371,7 +371,7 @@ pub(crate) fn value_port(f: &Field, value: u128) -> OfPort {
     }
 }
 
-/// A field's value in text. With a mask of all ones the value alone, else `value/mask`; `*` for a
+/// A field's value in text. With a mask of all ones the value alone, else `value/mask`; `ANY` for a
 /// mask of zero.
 #[derive(Copy, Clone)]
 pub struct Value<'a> {
@@ -396,11 +396,14 @@ impl fmt::Display for Value<'_> {
         let (f, v, m) = (self.field, self.value, self.mask);
         let full = m == f.all_ones() || m == 0x1fff && f.id == FieldId::VlanVid;
         if m == 0 {
-            return out.write_char('*');
+            return out.write_str("ANY");
         }
         match f.format {
             Format::Decimal if full => write!(out, "{v}"),
-            Format::Decimal => write!(out, "{v:#x}/{m:#x}"),
+            Format::Decimal => {
+                write!(out, "{v}/")?;
+                hex(out, m)
+            }
             Format::Hex if full => hex(out, v),
             Format::Hex => {
                 hex(out, v)?;
@@ -415,7 +418,7 @@ impl fmt::Display for Value<'_> {
             }
             Format::CtState => write_ct_state(out, v as u8, m as u8),
             Format::TcpFlags => write_flags16(out, &TCP_FLAGS, v as u16, m as u16, 0xfff),
-            Format::TunFlags => write_flags16(out, &TUN_FLAGS, v as u16, m as u16, 0xf),
+            Format::TunFlags => write_flags16(out, &TUN_FLAGS, v as u16, m as u16, 1),
             Format::Frag => out.write_str(frag_name(v as u8, m as u8)),
             Format::PacketType => write!(out, "({},{:#x})", v >> 16, v & 0xffff),
         }
@@ -425,6 +428,13 @@ impl fmt::Display for Value<'_> {
 /// `%#x`: zero has no 0x.
 pub fn hex(out: &mut impl Write, v: u128) -> fmt::Result {
     if v == 0 { out.write_char('0') } else { write!(out, "{v:#x}") }
+}
+
+/// Bytes as one hexadecimal number: zero has no 0x.
+pub fn hex_bytes(out: &mut impl Write, bytes: &[u8]) -> fmt::Result {
+    let Some(first) = bytes.iter().position(|&b| b != 0) else { return out.write_char('0') };
+    write!(out, "{:#x}", bytes[first])?;
+    bytes[first + 1..].iter().try_for_each(|b| write!(out, "{b:02x}"))
 }
 
 /// Address, or address/mask.

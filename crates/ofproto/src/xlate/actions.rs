@@ -97,10 +97,13 @@ impl Ctx<'_> {
             Action::StripVlan => self.pop_vlan(),
             Action::PushVlan(tpid) => self.push_vlan(*tpid),
             Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
-            Action::Load { dst, value } => {
-                self.set_field(dst.field, (value & dst.max()) << dst.ofs, dst.mask());
+            Action::SetTunOption { index, option } => {
+                self.flow.tun_metadata.set_masked((*index).into(), option);
             }
-            Action::Move { src, dst } => self.move_field(*src, *dst),
+            Action::Load { dst, value } => self.set_part(*dst, *value),
+            Action::Move { src, dst } => {
+                src.parts().zip(dst.parts()).for_each(|(s, d)| self.move_field(s, d));
+            }
             Action::StackPush(src) => {
                 self.look_at(*src);
                 self.stack.push((src.get(&self.flow), src.n_bits));

@@ -5,7 +5,7 @@
 use alloc::format;
 
 use flow::field::{Field, FieldId, Prereq};
-use flow::{FlowKey, VLAN_PRESENT, nw_frag};
+use flow::{FlowKey, VLAN_PRESENT, ct_state, nw_frag};
 use openflow::Subfield;
 use openflow::action::Action;
 use packet::header::{ethertype, ipproto};
@@ -28,6 +28,7 @@ impl Ctx<'_> {
             Prereq::Arp | Prereq::Mpls | Prereq::Nsh => {}
             Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip => {}
             Prereq::Vlan => w.vlans[0].tci |= VLAN_PRESENT,
+            Prereq::CtValid => w.ct_state |= ct_state::NEW | ct_state::EST | ct_state::RPL,
             Prereq::Tcp | Prereq::Udp | Prereq::Sctp | Prereq::Icmp | Prereq::Icmpv6 => {
                 if Prereq::Ip.holds(k) {
                     w.nw_proto = 0xff;
@@ -94,19 +95,32 @@ impl Ctx<'_> {
         }
         self.look_at(src);
         let value = src.get(&self.flow);
-        self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+        self.load(dst, value);
         self.report_subfield(dst);
     }
 
-    /// Puts a value that the switch itself computed into a part of a field.
+    /// Puts a value that the switch itself computed into a part of a field. The options of a tunnel
+    /// header are longer than any other.
     pub(super) fn load(&mut self, dst: Subfield, value: u128) {
-        self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+        if dst.row().tun_option().is_some() {
+            dst.set(&mut self.flow, value);
+        } else {
+            self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+        }
+    }
+
+    /// The action `load`.
+    pub(super) fn set_part(&mut self, dst: Subfield, value: u128) {
+        match dst.row().tun_option() {
+            Some(_) => self.load(dst, value),
+            None => self.set_field(dst.field, (value & dst.max()) << dst.ofs, dst.mask()),
+        }
     }
 
     /// The value of a stack pop.
     pub(super) fn pop_into(&mut self, dst: Subfield, value: u128) {
         if self.has_prereq(dst.row().prereq) {
-            self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+            self.load(dst, value);
             self.report_subfield(dst);
         }
     }

@@ -193,6 +193,10 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             if h.has_mask && matches!(raw, Raw::SetField) && v < Version::Of15 {
                 return Err(r.error(OfError::OFPBAC_BAD_SET_TYPE));
             }
+            if let Some(i) = h.field.tun_option() {
+                let option = Box::new(oxm::read_option(r, &h)?);
+                return Ok(Action::SetTunOption { index: i as u8, option });
+            }
             let (value, mask) = oxm::read_value(r, &h)?;
             if !h.field.writable {
                 return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
@@ -535,10 +539,12 @@ fn learn(r: &mut Reader<'_>, two: bool) -> Result<Action> {
         let n_bits = h & 0x7ff;
         let src = if h & 0x2000 != 0 {
             let bytes = usize::from(n_bits.div_ceil(16)) * 2;
-            if bytes > 16 {
+            // A constant has at most 128 bits, also for longer fields.
+            let mut body = r.sub(bytes)?;
+            if body.take(bytes.saturating_sub(16))?.iter().any(|&b| b != 0) {
                 return Err(r.error(OfError::OFPBAC_BAD_ARGUMENT));
             }
-            LearnSrc::Value(r.uint(bytes)?)
+            LearnSrc::Value(body.uint(bytes.min(16))?)
         } else {
             let mut header = *r;
             oxm::read_header(r)?;

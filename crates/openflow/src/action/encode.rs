@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use base::{MacAddr, OfPort, TableId};
+use flow::field::FIELDS;
 use flow::{Field, FieldId, Match, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
@@ -110,7 +111,7 @@ fn finish(out: &mut Vec<u8>, start: usize) -> Result {
 }
 
 pub(super) fn ofs_nbits(sf: Subfield) -> u16 {
-    u16::from(sf.ofs) << 6 | (u16::from(sf.n_bits) - 1)
+    sf.ofs << 6 | (sf.n_bits - 1)
 }
 
 pub(super) struct Encoder<'a> {
@@ -257,6 +258,7 @@ impl Encoder<'_> {
             Action::SetL4Src(p) => self.mod_port(Raw::SetL4Src, "mod_tp_src", *p, true),
             Action::SetL4Dst(p) => self.mod_port(Raw::SetL4Dst, "mod_tp_dst", *p, false),
             Action::SetField { field, value, mask } => self.set_field_masked(*field, *value, *mask),
+            Action::SetTunOption { index, option } => self.set_option(*index, option),
             Action::Load { dst, value } => {
                 if v >= Version::Of15 {
                     return self.set_field_masked(
@@ -270,18 +272,18 @@ impl Encoder<'_> {
             Action::Move { src, dst } => {
                 if v >= Version::Of15 {
                     return self.put(Raw::CopyField, "move", |e| {
-                        e.out.put16(src.n_bits.into());
-                        e.out.put16(src.ofs.into());
-                        e.out.put16(dst.ofs.into());
+                        e.out.put16(src.n_bits);
+                        e.out.put16(src.ofs);
+                        e.out.put16(dst.ofs);
                         e.out.zeros(2);
                         oxm::put_field_header(e.out, src.field, Some(v))?;
                         oxm::put_field_header(e.out, dst.field, Some(v))
                     });
                 }
                 self.put(Raw::RegMove, "move", |e| {
-                    e.out.put16(src.n_bits.into());
-                    e.out.put16(src.ofs.into());
-                    e.out.put16(dst.ofs.into());
+                    e.out.put16(src.n_bits);
+                    e.out.put16(src.ofs);
+                    e.out.put16(dst.ofs);
                     e.header(src.field)?;
                     e.header(dst.field)
                 })
@@ -352,13 +354,16 @@ impl Encoder<'_> {
             Action::CheckPktLarger { len, dst } => {
                 self.put(Raw::CheckPktLarger, "check_pkt_larger", |e| {
                     e.out.put16(*len);
-                    e.out.put16(dst.ofs.into());
+                    e.out.put16(dst.ofs);
                     e.header(dst.field)
                 })
             }
-            Action::DeleteField(id) => {
-                self.put(Raw::DeleteField, "delete_field", |e| e.header(*id))
-            }
+            Action::DeleteField(id) => self.put(Raw::DeleteField, "delete_field", |e| {
+                let start = e.out.len();
+                e.header(*id)?;
+                e.out.zeros(14 - (e.out.len() - start));
+                Ok(())
+            }),
             Action::Resubmit { port, table, with_ct } => {
                 let port = port.unwrap_or(OfPort::IN_PORT).0;
                 let raw = match (table, with_ct) {
@@ -526,6 +531,22 @@ impl Encoder<'_> {
         })
     }
 
+    /// `set_field` of an option of the tunnel header.
+    fn set_option(&mut self, index: u8, o: &OptionMatch) -> Result {
+        let f = &FIELDS[FieldId::TunMetadata0 as usize + usize::from(index)];
+        let form = (self.v >= Version::Of12).then_some(self.v);
+        let t = oxm::wire_type(f, form).ok_or(EncodeError::Field(f.name))?;
+        let standard = self.v >= Version::Of15 || form.is_some() && !o.masked;
+        self.put(if standard { Raw::SetField } else { Raw::RegLoad2 }, "set_field", |e| {
+            if !standard {
+                e.out.zeros(6);
+            }
+            oxm::put_option_header(e.out, t, o);
+            oxm::put_option(e.out, o);
+            Ok(())
+        })
+    }
+
     /// 1.0 and 1.1 have an action for some fields, Nicira's load for the others.
     fn set_field_legacy(&mut self, f: &'static Field, value: u128, mask: u128) -> Result {
         if mask & f.all_ones() != f.all_ones() {
@@ -561,7 +582,7 @@ impl Encoder<'_> {
                 continue;
             }
             let run = ((mask >> ofs).trailing_ones() as u16).min(64).min(f.bits - ofs);
-            let dst = Subfield { field: f.id, ofs: ofs as u8, n_bits: run as u8 };
+            let dst = Subfield { field: f.id, ofs, n_bits: run };
             self.load_part(dst, value >> ofs & dst.max())?;
             ofs += run;
         }
@@ -586,9 +607,9 @@ impl Encoder<'_> {
 
     fn stack(&mut self, raw: Raw, name: &'static str, sf: Subfield) -> Result {
         self.put(raw, name, |e| {
-            e.out.put16(sf.ofs.into());
+            e.out.put16(sf.ofs);
             e.header(sf.field)?;
-            e.out.put16(sf.n_bits.into());
+            e.out.put16(sf.n_bits);
             Ok(())
         })
     }

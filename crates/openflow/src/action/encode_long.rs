@@ -134,7 +134,7 @@ impl Encoder<'_> {
             e.out.put16(l.fin_hard_timeout);
             if two {
                 e.out.put32(l.limit);
-                e.out.put16(l.result_dst.map_or(0, |d| d.ofs.into()));
+                e.out.put16(l.result_dst.map_or(0, |d| d.ofs));
                 e.out.put16(0);
                 if let Some(d) = l.result_dst {
                     e.header(d.field)?;
@@ -154,12 +154,12 @@ impl Encoder<'_> {
                     }
                     LearnSrc::Field(sf) => {
                         e.header(sf.field)?;
-                        e.out.put16(sf.ofs.into());
+                        e.out.put16(sf.ofs);
                     }
                 }
                 if let LearnDst::Match(sf) | LearnDst::Load(sf) = s.dst {
                     e.header(sf.field)?;
-                    e.out.put16(sf.ofs.into());
+                    e.out.put16(sf.ofs);
                 }
             }
             Ok(())

@@ -10,6 +10,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use base::{MacAddr, OfPort, TableId};
 use flow::FieldId;
+use flow::tun_metadata::OptionMatch;
 
 use crate::subfield::Subfield;
 
@@ -100,6 +101,13 @@ pub enum Action {
         value: u128,
         /// Bits to set; the field's [`flow::Field::all_ones`] for the whole.
         mask: u128,
+    },
+    /// `set_field` of a `tun_metadata` field, which may be longer than other fields.
+    SetTunOption {
+        /// Number of the field.
+        index: u8,
+        /// New bits.
+        option: Box<OptionMatch>,
     },
     /// Set a part of a field.
     Load {

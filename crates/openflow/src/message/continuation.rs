@@ -20,7 +20,7 @@ pub struct Continuation {
     /// Names the bridge; all zeros for none.
     pub bridge: [u8; 16],
     /// Values on the stack and their widths in bits, a multiple of 8; the top first.
-    pub stack: Vec<(u128, u8)>,
+    pub stack: Vec<(u128, u16)>,
     /// Mirrors that have the packet already, as bits.
     pub mirrors: u32,
     /// The packet has been through the tracker.
@@ -63,7 +63,7 @@ impl Continuation {
                     if !(1..=16).contains(&n) {
                         return Err(bad_len);
                     }
-                    c.stack.push((p.uint(n)?, 8 * n as u8));
+                    c.stack.push((p.uint(n)?, 8 * n as u16));
                 }
                 prop::MIRRORS => c.mirrors = p.u32().map_err(|_| bad_len)?,
                 prop::CONNTRACKED => c.conntracked = true,

@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use base::{MacAddr, OfPort, TableId};
+use flow::text::number::parse_number;
 use flow::text::parse::nearest;
 use flow::text::scan::Pair;
-use flow::text::value::{self, parse_number};
+use flow::text::value;
 use flow::text::{Mode, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
 use flow::{Field, FieldId, Match};
 
@@ -96,7 +97,7 @@ pub fn parse_subfield(tok: Tok<'_>) -> Result<Subfield> {
         let why = format!("{w} bit {n} is not valid because field is only {} bits wide", row.bits);
         return Err(bad(&why));
     }
-    Ok(Subfield { field: row.id, ofs: a as u8, n_bits: (b - a + 1) as u8 })
+    Ok(Subfield { field: row.id, ofs: a, n_bits: b - a + 1 })
 }
 
 fn not_alone(drop: Tok<'_>) -> TextError {
@@ -497,6 +498,10 @@ impl<'p> Parser<'p> {
                 None => e,
             }
         })?;
+        if let Some(i) = f.tun_option() {
+            let option = Box::new(value::parse_option(f, val, self.mode)?);
+            return Ok(Action::SetTunOption { index: i as u8, option });
+        }
         let (value, mask) = value::parse(f, val, self.ports, self.mode)?;
         self.check_write("set_field", name, f)?;
         Ok(Action::SetField { field: f.id, value: value & mask, mask })

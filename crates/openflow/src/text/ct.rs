@@ -5,7 +5,7 @@ use alloc::format;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use flow::FieldId;
-use flow::text::value::parse_number;
+use flow::text::number::parse_number;
 use flow::text::{Mode, Pairs, TextError, Tok};
 
 use super::actions::{Parser, Result, parse_subfield};

@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use base::TableId;
+use flow::text::number::parse_number;
 use flow::text::scan::{Delim, Pair};
-use flow::text::value::parse_number;
 use flow::text::{MatchParser, Mode, Pairs, PortMap, TextError, Tok, parse, parse_port};
 
 use super::actions::parse_actions;

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 use core::net::Ipv6Addr;
 
 use base::{OfPort, TableId};
-use flow::text::value::{Value, hex, write_ipv6_addr};
+use flow::text::value::{Value, hex, hex_bytes, write_ipv6_addr};
 use flow::text::{MatchText, PortMap, PortText};
 
 use crate::action::*;
@@ -49,13 +49,13 @@ impl fmt::Display for ActionsText<'_> {
 impl fmt::Display for Subfield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = self.row();
-        f.write_str(row.oxms.first().map_or(row.name, |o| o.name))?;
+        f.write_str(crate::oxm::wire_type(row, None).map_or(row.name, |o| o.name))?;
         if self.is_whole() {
             f.write_str("[]")
         } else if self.n_bits == 1 {
             write!(f, "[{}]", self.ofs)
         } else {
-            write!(f, "[{}..{}]", self.ofs, u16::from(self.ofs) + u16::from(self.n_bits) - 1)
+            write!(f, "[{}..{}]", self.ofs, self.ofs + self.n_bits - 1)
         }
     }
 }
@@ -153,6 +153,19 @@ impl ActionsText<'_> {
                 let field = field.row();
                 let v = Value { field, value: *value, mask: *mask, ports: self.ports };
                 write!(f, "set_field:{v}->{}", field.name)
+            }
+            Action::SetTunOption { index, option: o } => {
+                f.write_str("set_field:")?;
+                if o.masked && o.mask.iter().all(|&b| b == 0) {
+                    f.write_str("ANY")?;
+                } else {
+                    hex_bytes(f, &o.value)?;
+                    if o.masked {
+                        f.write_char('/')?;
+                        hex_bytes(f, &o.mask)?;
+                    }
+                }
+                write!(f, "->tun_metadata{index}")
             }
             Action::Load { dst, value } => {
                 f.write_str("load:")?;

@@ -10,8 +10,9 @@ use core::fmt::{self, Write};
 
 use base::OfPort;
 use flow::field::MaskRule;
+use flow::text::number::parse_number;
 use flow::text::scan::Pair;
-use flow::text::value::{self, parse_number, to_text};
+use flow::text::value::{self, to_text};
 use flow::text::{Mode, NoPorts, Pairs, PortMap, PortText, TextError, Tok, parse_port};
 use flow::{Field, FieldId};
 

@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 use alloc::format;
 
+use flow::text::number::parse_number;
 use flow::text::scan::Pair;
-use flow::text::value::{self, parse_number};
+use flow::text::value;
 use flow::text::{Pairs, TextError, Tok};
 
 use super::actions::{Parser, Result, arrow, number, parse_subfield};
@@ -36,13 +37,13 @@ impl Parser<'_> {
                         Some(n) => LearnSrc::Value(n),
                         None => LearnSrc::Field(same_width(parse_subfield(a)?, dst, a)?),
                     };
-                    let n_bits = dst.n_bits.into();
+                    let n_bits = dst.n_bits;
                     l.specs.push(LearnSpec { n_bits, src, dst: LearnDst::Load(dst) });
                 }
                 "output" => {
                     let src = parse_subfield(x)?;
                     l.specs.push(LearnSpec {
-                        n_bits: src.n_bits.into(),
+                        n_bits: src.n_bits,
                         src: LearnSrc::Field(src),
                         dst: LearnDst::Output,
                     });
@@ -55,7 +56,7 @@ impl Parser<'_> {
 
     fn learn_match(&self, p: &Pair<'_>) -> Result<LearnSpec> {
         let dst = parse_subfield(p.key)?;
-        let n_bits = dst.n_bits.into();
+        let n_bits = dst.n_bits;
         let spec = |src| LearnSpec { n_bits, src, dst: LearnDst::Match(dst) };
         if p.value.text.is_empty() {
             return Ok(spec(LearnSrc::Field(dst)));

@@ -5,7 +5,7 @@
 use alloc::format;
 use core::fmt;
 
-use flow::text::value::parse_number;
+use flow::text::number::parse_number;
 use flow::text::{TextError, Tok};
 
 use super::actions::Result;
