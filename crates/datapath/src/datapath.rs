@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::ct::CtTable;
 use crate::engine::{Engine, Shared};
+use crate::meter::Meters;
 use crate::registry::Registry;
 use crate::stats::{DpStats, WorkerStats};
 use crate::worker::{Clock, Command, EventSink, Worker};
@@ -44,6 +45,8 @@ pub struct Config {
     pub ct_shards: usize,
     /// Settings of the connection table.
     pub ct: CtConfig,
+    /// The meters, which the slow path knows too.
+    pub meters: Arc<Meters>,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             exact_cache: true,
             ct_shards: 16,
             ct: CtConfig::default(),
+            meters: Arc::default(),
         }
     }
 }
@@ -125,6 +129,7 @@ impl Datapath {
             slow,
             registry: Registry::new(n_writers, config.flow_limit),
             ct: Arc::new(CtTable::new(config.secret, config.ct, config.ct_shards)),
+            meters: Arc::clone(&config.meters),
             stats: (0..n_writers).map(|_| WorkerStats::new()).collect(),
         });
         let spin = Arc::new(AtomicU64::new(config.spin.as_nanos() as u64));

@@ -26,6 +26,7 @@ use packet::PacketBuf;
 
 use crate::cache::{Caches, Hit, Local, connection_hash};
 use crate::ct::CtTable;
+use crate::meter::Meters;
 use crate::registry::{Registry, confirm};
 use crate::stats::WorkerStats;
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) slow: Arc<dyn SlowPath>,
     pub(crate) registry: Registry,
     pub(crate) ct: Arc<CtTable>,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) stats: Box<[WorkerStats]>,
 }
 

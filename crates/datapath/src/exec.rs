@@ -2,15 +2,21 @@
 
 use std::mem;
 
+use arrayvec::ArrayVec;
 use base::RecircId;
 use conntrack::CtRequest;
-use dpif::{DpAction, DropReason, HashAlg, SetGroup};
-use flow::PacketKey;
+use dpif::{DpAction, DropReason, HashAlg, SetGroup, SetMasked};
+use flow::{PacketKey, hash};
+use netdev::BATCH;
 use packet::GsoType;
 use packet::header::ethertype;
 
 use crate::engine::{Engine, MAX_RECIRCULATIONS, Run};
+use crate::meter::{self, Frame, Verdict};
 use crate::{ct, rewrite};
+
+/// The bits of the TOS that are the DSCP.
+const DSCP: u8 = 0xfc;
 
 /// Action lists within action lists.
 const MAX_NESTING: u32 = 16;
@@ -163,8 +169,12 @@ impl Engine {
                     }
                     done = true;
                 }
-                // A meter that is not configured lets everything pass (ovs-ofctl(8)).
-                DpAction::Meter(_) => {}
+                DpAction::Meter(id) => {
+                    self.meter(run, *id);
+                    if run.is_empty() {
+                        return true;
+                    }
+                }
                 DpAction::Drop(reason) => {
                     self.drop_packets(*reason, run.len());
                     return true;
@@ -229,6 +239,48 @@ impl Engine {
         }
     }
 
+    /// Takes the packets that a meter drops out of the run, and re-marks those that it says so of.
+    fn meter(&mut self, run: &mut Run, id: u32) {
+        let frames: ArrayVec<Frame, BATCH> = (run.iter())
+            .map(|&s| {
+                let n_bytes = self.bufs[usize::from(s)].len() as u64;
+                Frame { n_bytes, wire: self.on_wire(s) }
+            })
+            .collect();
+        let verdicts = self.shared.meters.pass(id, self.now, &frames);
+        let mut dropped = Run::new();
+        for (slot, verdict) in mem::take(run).into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Pass => run.push(slot),
+                Verdict::Drop => dropped.push(slot),
+                Verdict::Remark(steps) => run.push(self.remark(slot, steps)),
+            }
+        }
+        self.drop_packets(DropReason::Meter, dropped.len());
+        self.release(&dropped);
+    }
+
+    /// Raises the drop precedence of a packet, if its DSCP is of a class that has one.
+    fn remark(&mut self, mut slot: u16, steps: u8) -> u16 {
+        self.refresh(slot);
+        let key = &self.meta[usize::from(slot)].key;
+        let group = match key.dl_type {
+            ethertype::IPV4 => SetGroup::Ipv4,
+            ethertype::IPV6 => SetGroup::Ipv6,
+            _ => return slot,
+        };
+        let mut set = SetMasked { group, value: PacketKey::ZERO, mask: PacketKey::ZERO };
+        set.value.nw_tos = meter::remarked(key.nw_tos, steps) & DSCP;
+        set.mask.nw_tos = DSCP;
+        if set.value.nw_tos != key.nw_tos & DSCP {
+            self.own(&mut slot);
+            let s = usize::from(slot);
+            rewrite::set(&mut self.bufs[s], &mut self.meta[s].key, &set);
+            self.meta[s].stale = true;
+        }
+        slot
+    }
+
     /// Looks the packets up again. Uses them up: the run is empty afterwards.
     fn recirculate(&mut self, run: &mut Run, id: RecircId, depth: u32) {
         if depth >= MAX_RECIRCULATIONS {
@@ -241,6 +293,20 @@ impl Engine {
         }
         self.stats().recirculated.add(run.len() as u64);
         self.pass(mem::take(run), depth + 1);
+    }
+
+    /// Frames that the packet will be on a wire, and their bytes.
+    fn on_wire(&self, slot: u16) -> (u64, u64) {
+        let buf = &self.bufs[usize::from(slot)];
+        let len = buf.len() as u64;
+        let header = u64::from(buf.offload.hdr_len).min(len);
+        match u64::from(buf.offload.gso_size) {
+            size if size > 0 && buf.offload.gso_type != GsoType::None => {
+                let n = (len - header).div_ceil(size).max(1);
+                (n, len + (n - 1) * header)
+            }
+            _ => (1, len),
+        }
     }
 
     /// Bytes of the longest frame that the packet will be on a wire.
@@ -268,18 +334,10 @@ impl Engine {
 
 /// `dp_hash` of a packet: never 0, which means "not computed".
 fn flow_hash(key: &PacketKey, alg: HashAlg, basis: u32) -> u32 {
-    let secret = base::HashKey([0x5fe1_4a0c_9d27_b683, u64::from(basis) << 32 | 0x51ed_270b]);
-    let fold6 = |a: &[u8; 16]| {
-        let v = u128::from_be_bytes(*a);
-        (v ^ (v >> 64)) as u64
+    let h = match alg {
+        // OVS adds the basis to a hash that its devices may have computed already.
+        HashAlg::L4 => hash::hash_2words(hash::five_tuple(key, 0), basis),
+        HashAlg::SymL4 => hash::symmetric_l3l4(key, basis, false),
     };
-    let (src, dst) = match key.dl_type {
-        ethertype::IPV6 => (fold6(&key.ipv6_src), fold6(&key.ipv6_dst)),
-        _ => (u64::from(key.nw_src), u64::from(key.nw_dst)),
-    };
-    let (a, b) = ((src, key.tp_src), (dst, key.tp_dst));
-    let (a, b) = if alg == HashAlg::SymL4 && b < a { (b, a) } else { (a, b) };
-    let ports = u64::from(a.1) << 16 | u64::from(b.1) | u64::from(key.nw_proto) << 32;
-    let h = base::hash_words(secret, &[a.0, b.0, ports]);
-    ((h ^ (h >> 32)) as u32).max(1)
+    h.max(1)
 }

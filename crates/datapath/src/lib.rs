@@ -11,14 +11,15 @@
 //! which they came; a cached answer is given only while its generation is the slow path's.
 //!
 //! # Threads
-//! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, and
-//! nothing else that is written. Counters have one writer each.
+//! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, the
+//! meters' token buckets (atomics), and nothing else that is written. Counters have one writer each.
 
 mod cache;
 mod ct;
 mod datapath;
 mod engine;
 mod exec;
+mod meter;
 mod registry;
 pub mod rewrite;
 mod stats;
@@ -26,5 +27,6 @@ mod worker;
 
 pub use ct::CtTable;
 pub use datapath::{Config, Datapath, Error, MAX_PORT};
+pub use meter::Meters;
 pub use stats::DpStats;
 pub use worker::{Clock, Event, EventSink};

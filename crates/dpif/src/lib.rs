@@ -23,6 +23,7 @@ extern crate std;
 mod action;
 mod drop_reason;
 mod megaflow;
+mod meter;
 mod slow_path;
 pub mod text;
 
@@ -32,4 +33,5 @@ pub use action::{
 };
 pub use drop_reason::DropReason;
 pub use megaflow::{Credit, FlowStats, Megaflow, MegaflowSpec, Ufid, required_mask};
+pub use meter::{BandKind, BandSpec, MAX_BANDS, MAX_METERS, MeterCounters, MeterSpec, MeterStore};
 pub use slow_path::{SlowPath, Upcall};

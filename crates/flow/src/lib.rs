@@ -18,6 +18,7 @@ extern crate std;
 mod compose;
 pub mod extract;
 pub mod field;
+pub mod hash;
 mod key;
 mod match_set;
 pub mod text;

@@ -1,12 +1,13 @@
 //! Choosing by hash: `multipath` a link number, `bundle` a port (`ovs-actions(7)`).
 
 use base::OfPort;
+use flow::hash::hash_2words;
 use openflow::action::{BundleAction, MultipathAction};
 use openflow::message::{port_config, port_state};
 
 use super::Ctx;
 use crate::bridge::Bridge;
-use crate::hash::{hash_2words, hash_fields, mask_hash_fields};
+use crate::hash::{hash_fields, mask_hash_fields};
 
 impl Ctx<'_> {
     pub(super) fn multipath(&mut self, a: &MultipathAction) {
