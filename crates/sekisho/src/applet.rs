@@ -70,6 +70,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::conntrack_tool::run,
     },
     Applet {
+        name: "lint",
+        aliases: &[],
+        help: "say what is wrong with a file of flows",
+        run: crate::lint::run,
+    },
+    Applet {
         name: "demo",
         aliases: &[],
         help: "play the story live in network namespaces",

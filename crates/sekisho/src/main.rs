@@ -14,6 +14,7 @@ mod demo;
 mod dpctl;
 mod getopt;
 mod links;
+mod lint;
 mod ofctl;
 mod ovsdb_client;
 mod run;

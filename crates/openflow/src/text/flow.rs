@@ -217,22 +217,35 @@ impl FlowFile {
     ) -> Result<FlowFile, LineError> {
         let mut file = FlowFile::default();
         for (i, line) in text.lines().enumerate() {
-            let bare = line.split('#').next().unwrap_or_default();
-            if bare.trim().is_empty() {
-                continue;
-            }
-            let (cmd, at) = match command {
-                Some(c) => (c, 0),
-                None => line_command(bare),
-            };
-            let parsed = parse_flow(&bare[at..], cmd, ports, mode).map_err(|mut error| {
-                error.span = error.span.start + at..error.span.end + at;
-                LineError { line: i + 1, text: line.into(), error }
-            })?;
+            let Some(parsed) = parse_line(line, command, ports, mode) else { continue };
+            let parsed =
+                parsed.map_err(|error| LineError { line: i + 1, text: line.into(), error })?;
             file.flows.push((i + 1, parsed));
         }
         Ok(file)
     }
+}
+
+/// Reads one line of a file of flows, which may begin with a command if none is given. `None` for
+/// blank lines and comments.
+pub fn parse_line(
+    line: &str,
+    command: Option<FlowModCommand>,
+    ports: &dyn PortMap,
+    mode: Mode,
+) -> Option<Result<Parsed, TextError>> {
+    let bare = line.split('#').next().unwrap_or_default();
+    if bare.trim().is_empty() {
+        return None;
+    }
+    let (cmd, at) = match command {
+        Some(c) => (c, 0),
+        None => line_command(bare),
+    };
+    Some(parse_flow(&bare[at..], cmd, ports, mode).map_err(|mut error| {
+        error.span = error.span.start + at..error.span.end + at;
+        error
+    }))
 }
 
 /// The command word of a line, `add` without one, and where the flow begins.

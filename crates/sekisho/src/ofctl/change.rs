@@ -17,7 +17,7 @@ use crate::applet::{Failure, Outcome};
 use crate::control::utc;
 
 /// Reads a file, or standard input for `-`.
-pub(super) fn read_file(name: &str, failed: &str) -> Result<String, Failure> {
+pub(crate) fn read_file(name: &str, failed: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = match name {
         "-" => std::io::stdin().read_to_end(&mut bytes).map(drop),

@@ -27,8 +27,9 @@ use openflow::version::Version;
 use crate::applet::{Failure, Outcome, Session, version_of};
 use crate::control::{arm_timeout, parse_timeout};
 use crate::getopt::{Arg, Opt, Order, parse};
+pub(crate) use change::read_file;
 use conn::Conn;
-use ports::Names;
+pub use ports::Names;
 use protocols::Set;
 
 /// One command.
@@ -379,27 +380,43 @@ fn parse_versions(text: &str) -> Result<u32, Failure> {
     Ok(bitmap)
 }
 
+impl Settings {
+    /// What holds where no option says otherwise.
+    fn new() -> Self {
+        Self {
+            versions: Version::Of10.bit(),
+            protocols: Set::ALL,
+            packet_in: None,
+            strict: false,
+            readd: false,
+            may_create: false,
+            bundle: false,
+            read_only: false,
+            names: (true, std::io::stdout().is_terminal()),
+            stats: true,
+            sort: Vec::new(),
+            verbosity: 0,
+            timestamp: false,
+            mode: Mode::Strict,
+        }
+    }
+}
+
+/// The ports of a switch, for other tools.
+///
+/// # Errors
+/// No connection.
+pub fn names_of(session: &mut Session<'_>, target: &str) -> Result<Names, Failure> {
+    let settings = Settings { versions: Version::Of13.bit(), ..Settings::new() };
+    Names::of(&mut Tool { session, settings, xid: 0, logged: 0 }, target)
+}
+
 /// Runs the tool.
 pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let parsed = parse(session, OPTIONS, Order::Permute, args)?;
     let mut timeout = None;
     let mut format = Set::ALL;
-    let mut settings = Settings {
-        versions: Version::Of10.bit(),
-        protocols: Set::ALL,
-        packet_in: None,
-        strict: false,
-        readd: false,
-        may_create: false,
-        bundle: false,
-        read_only: false,
-        names: (true, std::io::stdout().is_terminal()),
-        stats: true,
-        sort: Vec::new(),
-        verbosity: 0,
-        timestamp: false,
-        mode: Mode::Strict,
-    };
+    let mut settings = Settings::new();
     for option in &parsed.options {
         let value = option.value.as_deref().unwrap_or_default();
         match option.id {

@@ -27,19 +27,26 @@ impl Names {
     ///
     /// # Errors
     /// No connection.
-    pub fn of(tool: &mut Tool<'_, '_>, target: &str) -> Result<Self, Failure> {
+    pub(super) fn of(tool: &mut Tool<'_, '_>, target: &str) -> Result<Self, Failure> {
         let mut names = Self::default();
         for p in descriptions(tool, target)? {
-            names
-                .by_name
-                .entry(p.name.clone())
-                .and_modify(|other| *other = None)
-                .or_insert(Some(p.port));
-            names.by_port.insert(p.port, p.name);
+            names.add(&p.name, p.port);
         }
-        let unique = |n: &String| names.by_name.get(n).is_some_and(Option::is_some);
-        names.by_port.retain(|_, n| unique(n));
         Ok(names)
+    }
+
+    /// Adds a port; one without a name is there all the same.
+    pub fn add(&mut self, name: &str, port: OfPort) {
+        self.by_name
+            .entry(name.to_owned())
+            .and_modify(|other| *other = None)
+            .or_insert((!name.is_empty()).then_some(port));
+        self.by_port.insert(port, name.to_owned());
+    }
+
+    /// All ports.
+    pub fn ports(&self) -> impl Iterator<Item = OfPort> + '_ {
+        self.by_port.keys().copied()
     }
 }
 
@@ -49,7 +56,8 @@ impl PortMap for Names {
     }
 
     fn name(&self, port: OfPort) -> Option<&str> {
-        self.by_port.get(&port).map(String::as_str)
+        let name = self.by_port.get(&port)?;
+        self.by_name.get(name)?.map(|_| name.as_str())
     }
 }
 

@@ -1,0 +1,78 @@
+//! `sekisho lint` as it is called: what it prints, and its exit statuses.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Status, standard output and standard error of a call with a policy on standard input.
+fn lint(args: &[&str], policy: &str) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sekisho"))
+        .arg("lint")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let written = child.stdin.take().expect("a pipe").write_all(policy.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    // A call that only fails reads nothing.
+    assert!(written.is_ok() || output.status.code() == Some(2));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn findings_show_their_place() {
+    let policy =
+        "# web\npriority=9,ip,actions=output:eth1\npriority=8,tcp,tcp_dst=80,actions=output:3\n";
+    let (status, out, err) = lint(&["--ports", "1,eth1=2", "-"], policy);
+    let wanted = "\
+-:3:12: warning: never matches: line 2 (priority 9) takes all its packets [shadowed]
+  priority=8,tcp,tcp_dst=80,actions=output:3
+             ^^^^^^^^^^^^^^
+  hint: give it a priority above 9 (it has 8), or delete it
+-:3:35: error: the switch has no port 3 [missing-port]
+  priority=8,tcp,tcp_dst=80,actions=output:3
+                                    ^^^^^^^^
+  hint: there are 1, 2
+2 rules: 1 error, 1 warning
+";
+    assert_eq!((status, out.as_str(), err.as_str()), (Some(1), wanted, ""));
+    let allow = ["--ports", "1,eth1=2", "--allow=shadowed,missing-port", "-"];
+    assert_eq!(lint(&allow, policy).0, Some(0));
+}
+
+#[test]
+fn json_says_the_same() {
+    let (status, out, _) = lint(&["--json", "-"], "ip,actions=drop\nip,actions=normal\n");
+    assert_eq!(status, Some(1));
+    let list: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        list,
+        serde_json::json!([{
+            "kind": "replaced", "level": "warning", "file": "-", "line": 1, "column": 1, "length": 2,
+            "text": "ip,actions=drop",
+            "message": "replaced by line 2: same table, priority and match",
+            "hint": "keep one of the two lines",
+            "other": { "file": "-", "line": 2 },
+        }])
+    );
+    assert_eq!(lint(&["--json", "-"], "actions=drop").1, "[]\n");
+}
+
+#[test]
+fn statuses_tell_notes_from_faults_and_from_failures() {
+    assert_eq!(lint(&["-"], "actions=normal").0, Some(0));
+    let noted = "priority=1,ip,ct_state=-trk,actions=ct(table=1)\n\
+                 table=1,ct_state=+est,actions=normal\n\
+                 table=1,ct_state=+trk+inv,actions=drop\n\
+                 table=1,ct_state=+trk+rel-new-est,actions=normal\n";
+    let (status, out, _) = lint(&["-"], noted);
+    assert_eq!(status, Some(0));
+    assert!(out.ends_with("4 rules: 1 note\n"), "{out}");
+    for args in [&["/nonexistent"][..], &[], &["--frob"], &["--ports=x", "-"], &["-a", "x", "-"]] {
+        let (status, out, err) = lint(args, "actions=normal");
+        assert_eq!((status, out.as_str()), (Some(2), ""), "{args:?}");
+        assert!(!err.is_empty(), "{args:?}");
+    }
+}
