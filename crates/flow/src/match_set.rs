@@ -115,6 +115,13 @@ impl Match {
         prereq.holds(&k)
     }
 
+    /// Whether every packet that matches `other` matches this one, by what the two say.
+    pub fn covers(&self, other: &Match) -> bool {
+        let mine = self.mask.words().iter().zip(self.key.words());
+        let theirs = other.mask.words().iter().zip(other.key.words());
+        mine.zip(theirs).all(|((m, k), (om, ok))| m & !om == 0 && (k ^ ok) & m == 0)
+    }
+
     /// Drops requirements on fields that packets of this match do not have, as OVS does with what
     /// it gets from a user or a controller. Gives whether something was dropped.
     ///

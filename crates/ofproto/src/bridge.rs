@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Release};
 
 use base::{HashKey, Instant, MacAddr, OfPort};
 use openflow::action::Action;
-use openflow::flow_mod::FlowMod;
+use openflow::flow_mod::{FlowMod, FlowModFlags};
 use openflow::message::{
     FlowRemovedReason, PortDesc, PortMod, PortReason, SwitchConfig, SwitchDesc, port_config,
 };
@@ -17,7 +17,9 @@ use openflow::version::Version;
 use packet::PacketBuf;
 use services::mac::{MacTable, Sighting};
 
-use crate::event::{Event, PortStatusEvent};
+use crate::change::Change;
+use crate::event::{Event, PortStatusEvent, Requester};
+use crate::limits::TableSettings;
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
 
@@ -50,6 +52,8 @@ pub struct BridgeSpec {
     pub mac_idle: Option<base::Duration>,
     /// Most learned addresses.
     pub mac_max: Option<usize>,
+    /// What is said of single tables, by number.
+    pub tables: BTreeMap<u8, TableSettings>,
     /// Who made it, as `ovs-ofctl dump-desc` shows.
     pub desc: SwitchDesc,
 }
@@ -80,6 +84,8 @@ pub struct Bridge {
     pub(crate) next_session: u64,
     /// When it was made.
     born: Instant,
+    /// Flow monitors of all its sessions.
+    pub(crate) n_monitors: usize,
     pub(crate) events: Vec<Event>,
     generation: Arc<AtomicU64>,
 }
@@ -106,10 +112,12 @@ impl Bridge {
             role_term: 0,
             next_session: 0,
             born: now,
+            n_monitors: 0,
             events: Vec::new(),
             generation,
         };
         b.configure_mac();
+        b.configure_tables(now);
         b.flush_flows(now);
         b
     }
@@ -132,12 +140,24 @@ impl Bridge {
         }
         let old = core::mem::replace(&mut self.spec, spec);
         self.configure_mac();
+        if old.tables != self.spec.tables {
+            self.configure_tables(now);
+        }
         if old.has_controllers != self.spec.has_controllers
             || (!self.spec.has_controllers && old.fail_mode != self.spec.fail_mode)
         {
             self.flush_flows(now);
         }
         self.changed();
+    }
+
+    fn configure_tables(&mut self, now: Instant) {
+        let default = TableSettings::default();
+        for table in 0..INTERNAL_TABLE.0 {
+            let settings = self.spec.tables.get(&table).unwrap_or(&default);
+            self.tables.set_settings(base::TableId(table), settings);
+        }
+        self.after_flows(now);
     }
 
     fn configure_mac(&mut self) {
@@ -206,11 +226,36 @@ impl Bridge {
         Ok(done)
     }
 
+    /// Tells the world of changes that nobody asked for by a message.
     fn after_flows(&mut self, now: Instant) {
-        for r in self.tables.take_removed() {
-            self.events.push(Event::flow_removed(&r, now));
+        self.publish_changes(None, now);
+    }
+
+    /// Tells the world what became of the tables since the last call: who is to hear that flows went
+    /// or changed does, and translations made before are stale. Gives the changes for the flow monitors
+    /// of the session that caused them, `by`; other sessions get them as an event.
+    pub(crate) fn publish_changes(&mut self, by: Option<Requester>, now: Instant) -> Arc<[Change]> {
+        let changes = self.tables.take_changes();
+        if changes.is_empty() {
+            return Arc::default();
+        }
+        for change in &changes {
+            if let Change::Removed { rule, reason } = change
+                && rule.flags.contains(FlowModFlags::SEND_FLOW_REM)
+            {
+                self.events.push(Event::flow_removed(rule, *reason, now));
+            }
+        }
+        for (desc, reason) in self.tables.vacancy_events() {
+            self.events.push(Event::TableStatus(reason, desc));
         }
         self.changed();
+        if self.n_monitors == 0 {
+            return Arc::default();
+        }
+        let changes: Arc<[Change]> = changes.into();
+        self.events.push(Event::FlowChanges(changes.clone(), by));
+        changes
     }
 
     /// Removes flows and addresses whose time is up, a bounded number at once. Pull the counters

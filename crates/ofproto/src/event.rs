@@ -8,12 +8,23 @@ use base::{Instant, OfPort, TableId};
 use flow::Match;
 use openflow::action::PacketInReason;
 use openflow::message::{
-    Continuation, FlowRemoved, PacketIn, PacketInFormat, PortDesc, PortReason,
+    Continuation, FlowRemoved, FlowRemovedReason, PacketIn, PacketInFormat, PortDesc, PortReason,
+    TableDesc, TableReason,
 };
 use openflow::version::Version;
 
 use crate::bridge::Execute;
-use crate::table::Removed;
+use crate::change::Change;
+use crate::rule::Rule;
+
+/// Who asked for a change: the request of a session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// Its id.
+    pub session: u64,
+    /// The request's transaction id.
+    pub xid: u32,
+}
 
 /// See the module. Those that concern controllers are given to every session
 /// ([`crate::Session::notify`]); [`Event::Execute`] and [`Event::SetPortAdmin`] are the daemon's.
@@ -21,6 +32,10 @@ use crate::table::Removed;
 pub enum Event {
     /// A flow that asked for it went.
     FlowRemoved(Box<FlowRemoved>),
+    /// Flows came, changed or went while there were flow monitors, and on whose request.
+    FlowChanges(Arc<[Change]>, Option<Requester>),
+    /// A table passed one of its vacancy thresholds.
+    TableStatus(TableReason, TableDesc),
     /// A port came, changed or went.
     PortStatus(Box<PortStatusEvent>),
     /// A packet for controllers.
@@ -106,13 +121,12 @@ impl PacketInEvent {
 }
 
 impl Event {
-    pub(crate) fn flow_removed(r: &Removed, now: Instant) -> Event {
-        let rule = &r.rule;
+    pub(crate) fn flow_removed(rule: &Rule, reason: FlowRemovedReason, now: Instant) -> Event {
         Event::FlowRemoved(Box::new(FlowRemoved {
             match_: rule.match_.expand(),
             priority: rule.priority,
             cookie: rule.cookie.0,
-            reason: r.reason,
+            reason,
             table: rule.table,
             duration: crate::session::stats::whole_millis(now.since(rule.created)),
             idle_timeout: rule.idle_timeout,

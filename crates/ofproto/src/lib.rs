@@ -25,8 +25,10 @@ extern crate alloc;
 extern crate std;
 
 mod bridge;
+mod change;
 mod event;
 mod hash;
+mod limits;
 pub mod port;
 pub mod recirc;
 mod rule;
@@ -37,11 +39,13 @@ mod trace;
 mod xlate;
 
 pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
-pub use event::{Event, PacketInEvent, PortStatusEvent};
+pub use change::Change;
+pub use event::{Event, PacketInEvent, PortStatusEvent, Requester};
+pub use limits::{TableMiss, TableSettings};
 pub use port::{Port, PortSpec};
 pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};
-pub use session::{Closed, Environment, Refusal, Session, SessionKind};
+pub use session::{BUNDLE_IDLE_TIMEOUT, Closed, Environment, Refusal, Session, SessionKind};
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
 pub use trace::{NodeKind, Trace};

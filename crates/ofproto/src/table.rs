@@ -17,9 +17,11 @@ use flow::{FlowKey, Match};
 use hashbrown::HashMap;
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
-use openflow::message::FlowRemovedReason;
+use openflow::message::{FlowRemovedReason, TableDesc, TableReason};
 use openflow::version::Version;
 
+use crate::change::Change;
+use crate::limits::{Evictable, TableConfig, TableSettings};
 use crate::rule::{Rule, RuleStats, TableStats};
 
 /// Tables, the internal one included.
@@ -33,6 +35,15 @@ pub enum FlowModError {
     /// `OFPFMFC_OVERLAP`
     #[error("the flow overlaps another of the same priority and check_overlap was asked")]
     Overlap,
+    /// `OFPFMFC_TABLE_FULL`
+    #[error("the table is full")]
+    TableFull,
+    /// `OFPFMFC_BAD_EMERG_TIMEOUT`
+    #[error("an emergency flow cannot have timeouts")]
+    EmergencyTimeout,
+    /// `OFPBRC_BUFFER_UNKNOWN`
+    #[error("no such buffer")]
+    BufferUnknown,
     /// `OFPBRC_BAD_TABLE_ID`
     #[error("no table {}", .0.0)]
     BadTable(TableId),
@@ -67,15 +78,6 @@ pub struct FlowModDone {
     pub deleted: usize,
 }
 
-/// A rule that went, and why.
-#[derive(Clone, Debug)]
-pub struct Removed {
-    /// The rule.
-    pub rule: Arc<Rule>,
-    /// Why.
-    pub reason: FlowRemovedReason,
-}
-
 /// One table.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -83,6 +85,8 @@ pub struct FlowTable {
     /// The switch's own rule, which goes before all others and matches everything.
     pub(crate) over: Option<Arc<Rule>>,
     pub(crate) stats: Arc<TableStats>,
+    pub(crate) config: TableConfig,
+    evictable: Evictable,
 }
 
 impl FlowTable {
@@ -94,6 +98,12 @@ impl FlowTable {
     /// Whether it has no rule.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Most flows, as OVS tells it: no more than a million.
+    pub(crate) fn max_entries(&self) -> u32 {
+        const TOLD: u32 = 1_000_000;
+        self.config.settings.max_flows.map_or(TOLD, |n| n.min(TOLD))
     }
 
     /// Its counters.
@@ -149,9 +159,90 @@ impl Criteria {
     }
 }
 
+/// A flow mod of which all is checked that can be without looking at the tables, small enough that
+/// a bundle can keep many.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedFlowMod {
+    command: FlowModCommand,
+    table: Option<TableId>,
+    wanted_cookie: (u64, u64),
+    new_cookie: Option<u64>,
+    modify_cookie: bool,
+    out_port: OfPort,
+    out_group: u32,
+    internal: bool,
+    /// The flow to add or, for a modification, what is new about those that are there.
+    pub rule: Rule,
+}
+
+impl PreparedFlowMod {
+    /// Of a flow mod said in `version`. `internal` allows the internal table.
+    pub fn new(
+        fm: &FlowMod,
+        version: Version,
+        internal: bool,
+    ) -> Result<PreparedFlowMod, FlowModError> {
+        let deletes = matches!(fm.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+        if let Some(t) = fm.table {
+            if usize::from(t.0) >= N_TABLES {
+                return Err(FlowModError::BadTable(t));
+            }
+            if t == INTERNAL_TABLE && !internal && !deletes {
+                return Err(FlowModError::Permission);
+            }
+        }
+        if !deletes && fm.buffer_id.is_some() {
+            return Err(FlowModError::BufferUnknown);
+        }
+        if fm.flags.contains(FlowModFlags::EMERG) {
+            // 1.0 names an error for emergency flows with timeouts only.
+            let timeouts = fm.idle_timeout > 0 || fm.hard_timeout > 0;
+            return Err(match timeouts {
+                true => FlowModError::EmergencyTimeout,
+                false => FlowModError::TableFull,
+            });
+        }
+        Ok(PreparedFlowMod {
+            command: fm.command,
+            table: fm.table,
+            wanted_cookie: (fm.cookie, fm.cookie_mask),
+            new_cookie: fm.new_cookie,
+            modify_cookie: fm.modify_cookie,
+            // Only deletions look at them.
+            out_port: if deletes { fm.out_port } else { OfPort::NONE },
+            out_group: if deletes { fm.out_group } else { GROUP_ANY },
+            internal,
+            rule: Rule {
+                match_: MiniMatch::from(&fm.match_),
+                priority: fm.priority,
+                table: fm.table.unwrap_or(TableId(0)),
+                cookie: Cookie(fm.new_cookie.unwrap_or(0)),
+                idle_timeout: fm.idle_timeout,
+                hard_timeout: fm.hard_timeout,
+                importance: fm.importance,
+                flags: fm.flags,
+                version,
+                actions: fm.actions.clone().into_boxed_slice(),
+                created: Instant::default(),
+                modified: Instant::default(),
+                stats: Arc::default(),
+            },
+        })
+    }
+
+    fn deletes(&self) -> bool {
+        matches!(self.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict)
+    }
+
+    fn strict(&self) -> bool {
+        matches!(self.command, FlowModCommand::ModifyStrict | FlowModCommand::DeleteStrict)
+    }
+}
+
 /// All tables of a bridge.
 #[derive(Debug)]
 pub struct FlowTables {
+    hash: HashKey,
     tables: Vec<FlowTable>,
     /// (when to look, id of the rule).
     queue: BTreeMap<(Instant, u64), Arc<Rule>>,
@@ -159,11 +250,10 @@ pub struct FlowTables {
     /// through modifications.
     queued: HashMap<usize, (Instant, u64)>,
     next_id: u64,
-    removed: Vec<Removed>,
-}
-
-fn identity(r: &Rule) -> usize {
-    Arc::as_ptr(&r.stats) as usize
+    /// What happened since somebody last asked.
+    changes: Vec<Change>,
+    /// Some table is to tell of its vacancy.
+    tells_vacancy: bool,
 }
 
 impl FlowTables {
@@ -172,13 +262,17 @@ impl FlowTables {
             rules: Classifier::new(hash),
             over: None,
             stats: Arc::new(TableStats::default()),
+            config: TableConfig::default(),
+            evictable: Evictable::default(),
         };
         FlowTables {
+            hash,
             tables: (0..N_TABLES).map(|_| table()).collect(),
             queue: BTreeMap::new(),
             queued: HashMap::new(),
             next_id: 0,
-            removed: Vec::new(),
+            changes: Vec::new(),
+            tells_vacancy: false,
         }
     }
 
@@ -211,12 +305,33 @@ impl FlowTables {
         })
     }
 
-    /// Rules that went since the last call.
-    pub fn take_removed(&mut self) -> Vec<Removed> {
-        core::mem::take(&mut self.removed)
+    /// What changed since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        core::mem::take(&mut self.changes)
     }
 
-    /// Applies a flow mod that was said in `version`. `internal` allows the internal table.
+    /// Where the list of changes ends now; for [`FlowTables::rollback`].
+    pub(crate) fn mark(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Undoes all changes since `mark`, the last one first.
+    pub(crate) fn rollback(&mut self, mark: usize) {
+        while self.changes.len() > mark {
+            match self.changes.pop() {
+                Some(Change::Added(rule)) => self.take_out(&rule),
+                Some(Change::Removed { rule, .. }) => self.put_in(&rule),
+                Some(Change::Replaced { old, new, .. }) => {
+                    self.unqueue(&new);
+                    self.put_in(&old);
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Applies a flow mod that was said in `version`, whole or, if it gives an error, not at all.
+    /// `internal` allows the internal table.
     pub fn apply(
         &mut self,
         fm: &FlowMod,
@@ -224,82 +339,79 @@ impl FlowTables {
         now: Instant,
         internal: bool,
     ) -> Result<FlowModDone, FlowModError> {
-        if let Some(t) = fm.table {
-            if usize::from(t.0) >= N_TABLES {
-                return Err(FlowModError::BadTable(t));
-            }
-            if t == INTERNAL_TABLE && !internal {
+        let prepared = PreparedFlowMod::new(fm, version, internal)?;
+        self.apply_prepared(prepared, &fm.match_, now)
+    }
+
+    /// Applies a prepared flow mod, whose match is `m`.
+    pub(crate) fn apply_prepared(
+        &mut self,
+        fm: PreparedFlowMod,
+        m: &Match,
+        now: Instant,
+    ) -> Result<FlowModDone, FlowModError> {
+        if fm.command == FlowModCommand::Add {
+            return self.add(fm, m, now);
+        }
+        let criteria = Criteria {
+            match_: *m,
+            strict: fm.strict().then_some(fm.rule.priority),
+            table: fm.table,
+            cookie: fm.wanted_cookie,
+            out_port: fm.out_port,
+            out_group: fm.out_group,
+        };
+        if fm.deletes() {
+            if fm.table == Some(INTERNAL_TABLE)
+                && !fm.internal
+                && self.select(&criteria).next().is_some()
+            {
                 return Err(FlowModError::Permission);
             }
+            let deleted = self.delete(&criteria, FlowRemovedReason::Delete);
+            return Ok(FlowModDone { deleted, ..FlowModDone::default() });
         }
-        let strict =
-            matches!(fm.command, FlowModCommand::ModifyStrict | FlowModCommand::DeleteStrict);
-        let mut criteria = Criteria {
-            match_: fm.match_,
-            strict: strict.then_some(fm.priority),
-            table: fm.table,
-            cookie: (fm.cookie, fm.cookie_mask),
-            ..Criteria::default()
-        };
-        match fm.command {
-            FlowModCommand::Add => self.add(fm, version, now),
-            FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
-                self.modify(fm, &criteria, version, now)
-            }
-            FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
-                (criteria.out_port, criteria.out_group) = (fm.out_port, fm.out_group);
-                Ok(FlowModDone {
-                    deleted: self.delete(&criteria, FlowRemovedReason::Delete),
-                    ..FlowModDone::default()
-                })
-            }
-        }
+        self.modify(fm, m, &criteria, now)
     }
 
     fn add(
         &mut self,
-        fm: &FlowMod,
-        version: Version,
+        fm: PreparedFlowMod,
+        m: &Match,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
-        let table = fm.table.unwrap_or(TableId(0));
-        check_actions(&fm.actions, Some(table))?;
-        let t = &self.tables[usize::from(table.0)];
-        let old = t.rules.get(&fm.match_, i32::from(fm.priority)).cloned();
+        let PreparedFlowMod { mut rule, new_cookie, .. } = fm;
+        check_actions(&rule.actions, Some(rule.table))?;
+        let t = &self.tables[usize::from(rule.table.0)];
+        let old = t.rules.get(m, i32::from(rule.priority)).cloned();
         if old.is_none()
-            && fm.flags.contains(FlowModFlags::CHECK_OVERLAP)
-            && t.rules.overlapping(&fm.match_, i32::from(fm.priority)).next().is_some()
+            && rule.flags.contains(FlowModFlags::CHECK_OVERLAP)
+            && t.rules.overlapping(m, i32::from(rule.priority)).next().is_some()
         {
             return Err(FlowModError::Overlap);
         }
-        let keep = !fm.flags.contains(FlowModFlags::RESET_COUNTS);
-        if let Some(old) = &old {
-            self.unqueue(old);
-        }
-        let stats = match &old {
-            Some(old) if keep => {
+        (rule.created, rule.modified) = (now, now);
+        match old {
+            Some(old) => {
+                if !rule.flags.contains(FlowModFlags::RESET_COUNTS) {
+                    rule.stats = old.stats.clone();
+                }
+                // All ones say that a cookie is not to change.
+                if new_cookie == Some(u64::MAX) {
+                    rule.cookie = old.cookie;
+                }
                 // The idle timeout counts anew.
-                old.stats.credit(&dpif::FlowStats { used: Some(now), ..Default::default() });
-                old.stats.clone()
+                rule.stats.credit(&dpif::FlowStats { used: Some(now), ..Default::default() });
+                self.replace(old, m, Arc::new(rule), true);
             }
-            _ => Arc::new(RuleStats::new(now)),
-        };
-        let rule = Arc::new(Rule {
-            match_: MiniMatch::from(&fm.match_),
-            priority: fm.priority,
-            table,
-            cookie: Cookie(fm.new_cookie.unwrap_or(0)),
-            idle_timeout: fm.idle_timeout,
-            hard_timeout: fm.hard_timeout,
-            importance: fm.importance,
-            flags: fm.flags,
-            version,
-            actions: fm.actions.clone().into_boxed_slice(),
-            created: now,
-            modified: now,
-            stats,
-        });
-        self.insert(&fm.match_, rule);
+            None => {
+                self.make_room(rule.table)?;
+                rule.stats.credit(&dpif::FlowStats { used: Some(now), ..Default::default() });
+                let rule = Arc::new(rule);
+                self.put(m, rule.clone());
+                self.changes.push(Change::Added(rule));
+            }
+        }
         Ok(FlowModDone { added: 1, ..FlowModDone::default() })
     }
 
@@ -325,76 +437,181 @@ impl FlowTables {
         });
     }
 
-    fn insert(&mut self, m: &Match, rule: Arc<Rule>) {
+    /// Puts a rule in, in the place of the one with the same match and priority.
+    fn put(&mut self, m: &Match, rule: Arc<Rule>) {
         self.enqueue(&rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
         t.rules.insert(m, i32::from(rule.priority), rule);
     }
 
+    fn put_in(&mut self, rule: &Arc<Rule>) {
+        self.put(&rule.match_.expand(), rule.clone());
+    }
+
+    fn take_out(&mut self, rule: &Arc<Rule>) {
+        self.unqueue(rule);
+        let t = &mut self.tables[usize::from(rule.table.0)];
+        t.rules.remove(&rule.match_.expand(), i32::from(rule.priority));
+    }
+
+    fn replace(&mut self, old: Arc<Rule>, m: &Match, new: Arc<Rule>, by_add: bool) {
+        self.unqueue(&old);
+        self.put(m, new.clone());
+        self.changes.push(Change::Replaced { old, new, by_add });
+    }
+
     fn modify(
         &mut self,
-        fm: &FlowMod,
+        fm: PreparedFlowMod,
+        m: &Match,
         c: &Criteria,
-        version: Version,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
         let olds: Vec<Arc<Rule>> = self.select(c).cloned().collect();
         for old in &olds {
-            check_actions(&fm.actions, Some(old.table))?;
+            if old.table == INTERNAL_TABLE && !fm.internal {
+                return Err(FlowModError::Permission);
+            }
+            check_actions(&fm.rule.actions, Some(old.table))?;
         }
         if olds.is_empty() {
-            // OpenFlow 1.0: a modification that finds nothing adds.
+            // OpenFlow 1.0 and 1.1: a modification that finds nothing adds, unless it asked for a
+            // cookie.
             return match fm.new_cookie {
-                Some(_) if fm.cookie_mask == 0 => self.add(fm, version, now),
+                Some(c) if fm.wanted_cookie.1 == 0 && c != u64::MAX => self.add(fm, m, now),
                 _ => Ok(FlowModDone::default()),
             };
         }
-        let reset = fm.flags.contains(FlowModFlags::RESET_COUNTS);
-        for old in &olds {
-            self.unqueue(old);
+        let reset = fm.rule.flags.contains(FlowModFlags::RESET_COUNTS);
+        let cookie = fm.new_cookie.filter(|c| fm.modify_cookie && *c != u64::MAX);
+        let modified = olds.len();
+        for old in olds {
             let rule = Rule {
-                version,
-                actions: fm.actions.clone().into_boxed_slice(),
-                cookie: fm.new_cookie.map_or(old.cookie, Cookie),
+                version: fm.rule.version,
+                actions: fm.rule.actions.clone(),
+                cookie: cookie.map_or(old.cookie, Cookie),
                 modified: now,
                 stats: if reset { Arc::new(RuleStats::new(now)) } else { old.stats.clone() },
-                ..Rule::clone(old)
+                ..Rule::clone(&old)
             };
-            self.insert(&old.match_.expand(), Arc::new(rule));
+            let m = old.match_.expand();
+            self.replace(old, &m, Arc::new(rule), false);
         }
-        Ok(FlowModDone { modified: olds.len(), ..FlowModDone::default() })
+        Ok(FlowModDone { modified, ..FlowModDone::default() })
     }
 
     /// Deletes the flows that meet `c`; returns how many.
     pub(crate) fn delete(&mut self, c: &Criteria, reason: FlowRemovedReason) -> usize {
         let olds: Vec<Arc<Rule>> = self.select(c).cloned().collect();
-        for old in &olds {
+        let n = olds.len();
+        for old in olds {
             self.remove(old, reason);
         }
-        olds.len()
+        n
     }
 
-    fn remove(&mut self, rule: &Arc<Rule>, reason: FlowRemovedReason) {
-        self.unqueue(rule);
-        let t = &mut self.tables[usize::from(rule.table.0)];
-        if t.rules.remove(&rule.match_.expand(), i32::from(rule.priority)).is_some()
-            && rule.flags.contains(FlowModFlags::SEND_FLOW_REM)
-        {
-            self.removed.push(Removed { rule: rule.clone(), reason });
-        }
+    fn remove(&mut self, rule: Arc<Rule>, reason: FlowRemovedReason) {
+        self.take_out(&rule);
+        self.changes.push(Change::Removed { rule, reason });
     }
 
     fn enqueue(&mut self, rule: &Arc<Rule>) {
         let Some(at) = rule.deadline() else { return };
         self.next_id += 1;
         self.queue.insert((at, self.next_id), rule.clone());
-        self.queued.insert(identity(rule), (at, self.next_id));
+        self.queued.insert(rule.identity(), (at, self.next_id));
+        let t = &mut self.tables[usize::from(rule.table.0)];
+        if t.config.evicts() {
+            t.evictable.add(rule, &t.config.settings.groups, self.hash);
+        }
     }
 
     fn unqueue(&mut self, rule: &Rule) {
-        if let Some(place) = self.queued.remove(&identity(rule)) {
+        if let Some(place) = self.queued.remove(&rule.identity()) {
             self.queue.remove(&place);
+            self.tables[usize::from(rule.table.0)].evictable.remove(rule);
         }
+    }
+
+    /// Evicts rules until there is room for one more.
+    fn make_room(&mut self, table: TableId) -> Result<(), FlowModError> {
+        let mark = self.mark();
+        loop {
+            let t = &mut self.tables[usize::from(table.0)];
+            if t.len() < t.config.max_flows() {
+                return Ok(());
+            }
+            match t.evictable.choose() {
+                Some(rule) => self.remove(rule, FlowRemovedReason::Eviction),
+                None => {
+                    self.rollback(mark);
+                    return Err(FlowModError::TableFull);
+                }
+            }
+        }
+    }
+
+    /// Changes what the database says of a table. Flows too many are evicted, as far as they may be.
+    pub(crate) fn set_settings(&mut self, table: TableId, settings: &TableSettings) {
+        let Some(t) = self.tables.get_mut(usize::from(table.0)) else { return };
+        if t.config.settings == *settings {
+            return;
+        }
+        let before = t.config.evicts();
+        let groups = t.config.settings.groups == settings.groups;
+        t.config.settings = settings.clone();
+        self.evictable_anew(table, before, groups);
+        loop {
+            let t = &mut self.tables[usize::from(table.0)];
+            if t.len() <= t.config.max_flows() {
+                return;
+            }
+            let Some(rule) = t.evictable.choose() else { return };
+            self.remove(rule, FlowRemovedReason::Eviction);
+        }
+    }
+
+    /// Changes what controllers say of a table.
+    pub(crate) fn configure(
+        &mut self,
+        table: TableId,
+        change: impl FnOnce(&mut TableConfig, usize),
+    ) {
+        let Some(t) = self.tables.get_mut(usize::from(table.0)) else { return };
+        let before = t.config.evicts();
+        change(&mut t.config, t.rules.len());
+        self.evictable_anew(table, before, true);
+        self.tells_vacancy = self.tables.iter().any(|t| t.config.event.is_some());
+    }
+
+    /// Makes the list of rules to evict again, if whether or how to evict has changed.
+    fn evictable_anew(&mut self, table: TableId, before: bool, same_groups: bool) {
+        let t = &mut self.tables[usize::from(table.0)];
+        if before == t.config.evicts() && same_groups {
+            return;
+        }
+        t.evictable = Evictable::default();
+        if t.config.evicts() {
+            for found in t.rules.iter() {
+                t.evictable.add(found.rule, &t.config.settings.groups, self.hash);
+            }
+        }
+    }
+
+    /// The vacancy events that are due.
+    pub(crate) fn vacancy_events(&mut self) -> Vec<(TableDesc, TableReason)> {
+        let mut due = Vec::new();
+        if !self.tells_vacancy {
+            return due;
+        }
+        for (i, t) in self.tables.iter_mut().enumerate().filter(|(_, t)| t.config.event.is_some()) {
+            let n = t.rules.len();
+            if let Some(reason) = t.config.vacancy_event(n) {
+                // It tells how things are; which event comes next has changed already.
+                due.push((t.config.desc(TableId(i as u8), n), reason));
+            }
+        }
+        due
     }
 
     /// Removes rules whose time is up, looking at no more than `limit`. Pull the counters of
@@ -421,7 +638,7 @@ impl FlowTables {
                     } else {
                         FlowRemovedReason::IdleTimeout
                     };
-                    self.remove(&rule, reason);
+                    self.remove(rule, reason);
                     n += 1;
                 }
             }

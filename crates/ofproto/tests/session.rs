@@ -4,27 +4,16 @@
 mod common;
 
 use base::{MacAddr, OfPort, TableId};
-use common::peer::{Env, ask, message, one, received, refused, send, session};
+use common::peer::{Env, all_flows, ask, message, one, received, refused, send, session};
 use common::{NORMAL, World, flow_mod, output};
 use flow::{FieldId, Match};
 use ofproto::{Closed, Event, Session, SessionKind};
 use openflow::action::Action;
 use openflow::error::OfError;
-use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
+use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags};
 use openflow::message::*;
 use openflow::version::Version;
 use proptest::prelude::*;
-
-fn all_flows() -> FlowStatsRequest {
-    FlowStatsRequest {
-        match_: flow::Match::ANY,
-        cookie: 0,
-        cookie_mask: 0,
-        out_port: OfPort::NONE,
-        out_group: GROUP_ANY,
-        table: TableId::ALL,
-    }
-}
 
 const ALL: [Version; 4] = [Version::Of10, Version::Of13, Version::Of14, Version::Of15];
 

@@ -192,6 +192,7 @@ fn op() -> impl Strategy<Value = Op> {
             priority,
             table: table.map(TableId),
             new_cookie,
+            modify_cookie: new_cookie.is_some(),
             cookie,
             cookie_mask: cookie_mask * u64::MAX,
             idle_timeout: timeout * 5,

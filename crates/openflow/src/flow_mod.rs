@@ -59,8 +59,11 @@ pub struct FlowMod {
     pub cookie: u64,
     /// Bits of `cookie` that count; 0 for any cookie.
     pub cookie_mask: u64,
-    /// The flow's cookie from now on; `None` leaves it (modify) or is 0 (add).
+    /// The cookie of a flow that is added, also by a modification that finds none; `None` is 0 and, for
+    /// a modification, that it adds none.
     pub new_cookie: Option<u64>,
+    /// A modification gives what it finds `new_cookie` too (1.0 and Nicira's form).
+    pub modify_cookie: bool,
     /// The table; `None` is "any" for delete and "the switch's choice" for add.
     pub table: Option<TableId>,
     /// Seconds without a packet until removal; 0 for never.
@@ -97,6 +100,7 @@ impl Default for FlowMod {
             cookie: 0,
             cookie_mask: 0,
             new_cookie: None,
+            modify_cookie: false,
             table: None,
             idle_timeout: 0,
             hard_timeout: 0,

@@ -10,8 +10,9 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use base::MacAddr;
-use ofproto::FailMode;
+use flow::text::Tok;
 use ofproto::port::{PriorityTags, VlanConfig, VlanMode};
+use ofproto::{FailMode, TableSettings};
 use openflow::Version;
 use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
@@ -67,6 +68,8 @@ pub struct BridgeConfig {
     pub forward_bpdu: bool,
     /// VLANs in which frames are flooded instead of learned.
     pub flood_vlans: BTreeSet<u16>,
+    /// `flow_tables`, by number.
+    pub tables: BTreeMap<u8, TableSettings>,
     /// Ports by name.
     pub ports: BTreeMap<String, PortConfig>,
 }
@@ -259,10 +262,54 @@ fn read_bridge(
         mac_table_size: size.unwrap_or(8192).clamp(10, 1_000_000),
         forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
         flood_vlans: vlans(row, "flood_vlans"),
+        tables: read_tables(db, row, name, complaints),
         ports: refs(db, row, "ports", "Port")
             .map(|p| (string(p, "name"), read_port(db, p)))
             .collect(),
     }
+}
+
+/// `flow_tables`: rows of Flow_Table by number.
+fn read_tables(
+    db: &Data,
+    row: RowRef<'_>,
+    bridge: &str,
+    complaints: &mut Vec<String>,
+) -> BTreeMap<u8, TableSettings> {
+    let rows = db.table("Flow_Table");
+    let pairs = row.get("flow_tables").map(|d| d.pairs()).unwrap_or_default().iter();
+    let pairs = pairs.filter_map(|(n, row)| Some((n.as_integer()?, row.as_uuid()?)));
+    let mut tables = BTreeMap::new();
+    for (n, uuid) in pairs {
+        let Some(row) = rows.and_then(|t| t.row(uuid)) else { continue };
+        let Ok(number) = u8::try_from(n) else { continue };
+        if number >= ofproto::table::INTERNAL_TABLE.0 {
+            complaints.push(format!(
+                "bridge {bridge}: ignoring configuration for flow table {n} not supported by this \
+                 datapath"
+            ));
+            continue;
+        }
+        let groups = row.strs("groups").filter_map(|text| {
+            let parsed = openflow::text::actions::parse_subfield(Tok::line(text));
+            parsed
+                .map_err(|e| {
+                    complaints.push(format!(
+                        "bridge {bridge} table {n}: error parsing 'groups' ({})",
+                        e.message
+                    ));
+                })
+                .ok()
+        });
+        let settings = TableSettings {
+            groups: groups.collect(),
+            name: string(row, "name"),
+            max_flows: row.integer("flow_limit").and_then(|n| u32::try_from(n).ok()),
+            evict: row.str("overflow_policy") == Some("evict"),
+        };
+        tables.insert(number, settings);
+    }
+    tables
 }
 
 fn read_controller(

@@ -391,6 +391,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
         }
     }
     let d = &mut *d;
+    d.connections.set_bundle_timeout(d.config.other_config.get("bundle-idle-timeout"));
     for (name, bridge) in &d.config.bridges {
         d.connections.configure(name, bridge, now);
     }

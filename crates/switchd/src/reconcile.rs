@@ -527,6 +527,7 @@ fn spec(config: &BridgeConfig, dpid: u64) -> BridgeSpec {
         forward_bpdu: config.forward_bpdu,
         mac_idle: Some(config.mac_aging),
         mac_max: Some(config.mac_table_size),
+        tables: config.tables.clone(),
         desc: SwitchDesc {
             mfr_desc: "Nicira, Inc.".to_owned(),
             hw_desc: "Open vSwitch".to_owned(),

@@ -4,14 +4,12 @@
 
 use alloc::vec::Vec;
 
-use base::TableId;
-
 use flow::field::{FIELDS, Field, MaskRule, Prereq};
 use openflow::message::TableFeatures;
 use openflow::oxm::{put_header, wire_type};
 use openflow::version::Version;
 
-use super::stats::MAX_ENTRIES;
+use crate::bridge::Bridge;
 use crate::table::INTERNAL_TABLE;
 
 /// Property types (`enum ofp_table_feature_prop_type`). Those with `MISS` next to them are said once:
@@ -32,8 +30,8 @@ const INSTRUCTIONS: [u16; 5] = [1, 2, 3, 4, 5];
 /// `output`, `push_vlan`, `pop_vlan`, `set_queue`, `set_nw_ttl`, `dec_nw_ttl`, `set_field`.
 const ACTIONS: [u16; 7] = [0, 17, 18, 21, 23, 24, 25];
 
-/// The features of all tables, as said in `version`.
-pub(super) fn all(version: Version) -> Vec<TableFeatures> {
+/// The features of all tables of a bridge, as said in `version`.
+pub(super) fn all(br: &Bridge, version: Version) -> Vec<TableFeatures> {
     let instructions = ids(&INSTRUCTIONS);
     let actions = ids(&ACTIONS);
     let fields = |admit: fn(&Field) -> bool, masked: fn(&Field) -> bool| {
@@ -48,15 +46,17 @@ pub(super) fn all(version: Version) -> Vec<TableFeatures> {
     let matched = fields(|_| true, |f| f.mask == MaskRule::Bitwise);
     let wildcards = fields(|_| true, |_| false);
     let set = fields(|f| f.writable, |_| false);
-    (0..INTERNAL_TABLE.0)
-        .map(|t| TableFeatures {
-            table: TableId(t),
+    br.tables
+        .visible()
+        .map(|(table, t)| TableFeatures {
+            table,
+            name: t.config.name().into(),
             metadata_match: u64::MAX,
             metadata_write: u64::MAX,
-            max_entries: MAX_ENTRIES,
+            max_entries: t.max_entries(),
             properties: alloc::vec![
                 (prop::INSTRUCTIONS, instructions.clone()),
-                (prop::NEXT_TABLES, (t + 1..INTERNAL_TABLE.0).collect()),
+                (prop::NEXT_TABLES, (table.0 + 1..INTERNAL_TABLE.0).collect()),
                 (prop::WRITE_ACTIONS, actions.clone()),
                 (prop::APPLY_ACTIONS, actions.clone()),
                 (prop::MATCH, matched.clone()),

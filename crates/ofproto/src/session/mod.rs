@@ -8,11 +8,14 @@
 //! Source: OpenFlow 1.5.1 §6 and §7; `ovs-vswitchd(8)` and OVS's "Asynchronous Messages" design
 //! for what service connections get.
 
+mod bundle;
 mod features;
+mod monitor;
 mod notify;
 mod refuse;
 mod requests;
 pub(crate) mod stats;
+mod tables;
 mod wire;
 
 use alloc::string::String;
@@ -28,6 +31,10 @@ use crate::bridge::{Bridge, BridgeId};
 use crate::port::Port;
 use crate::switch::Switch;
 
+use bundle::Bundles;
+use monitor::Monitors;
+
+pub use bundle::BUNDLE_IDLE_TIMEOUT;
 pub use refuse::Refusal;
 
 /// What only the daemon knows.
@@ -101,6 +108,8 @@ pub struct Session {
     flow_mod_table_id: bool,
     packet_in_format: PacketInFormat,
     controller_id: u16,
+    bundles: Bundles,
+    monitors: Monitors,
     input: Vec<u8>,
     output: Vec<u8>,
     closed: Option<Closed>,
@@ -137,6 +146,8 @@ impl Session {
             flow_mod_table_id: false,
             packet_in_format: PacketInFormat::default(),
             controller_id: 0,
+            bundles: Bundles::default(),
+            monitors: Monitors::default(),
             input: Vec::new(),
             output: Vec::new(),
             closed: None,
@@ -163,8 +174,9 @@ impl Session {
         self.closed.as_ref()
     }
 
-    /// Bytes to send.
+    /// Bytes to send, once all that was taken before is sent.
     pub fn take_output(&mut self) -> Vec<u8> {
+        self.note_sent();
         core::mem::take(&mut self.output)
     }
 

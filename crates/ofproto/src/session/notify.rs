@@ -40,6 +40,14 @@ impl Session {
             Event::PortStatus(p) if self.hears(AsyncClass::PortStatus, p.reason as u32) => {
                 self.port_status(version, p);
             }
+            Event::FlowChanges(changes, by) if by.is_none_or(|b| b.session != self.id) => {
+                self.tell_monitors(changes, *by);
+            }
+            Event::TableStatus(reason, t)
+                if self.hears(AsyncClass::TableStatus, *reason as u32) =>
+            {
+                self.send_async(version, false, Body::TableStatus(*reason, t.clone()));
+            }
             Event::PacketIn(p) => self.packet_in(version, p),
             _ => {}
         }

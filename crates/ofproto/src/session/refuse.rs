@@ -35,6 +35,36 @@ pub enum Refusal {
     /// `OFPTMFC_BAD_TABLE`
     #[error("no such table")]
     TableModBadTable,
+    /// `OFPTMFC_BAD_CONFIG`
+    #[error("the table cannot be configured so")]
+    TableModBadConfig,
+    /// `OFPTMFC_EPERM`
+    #[error("table 254 is the switch's own")]
+    TableModPermission,
+    /// `OFPBFC_BAD_ID`
+    #[error("no such bundle, or one that is there already")]
+    BundleBadId,
+    /// `OFPBFC_BUNDLE_CLOSED`
+    #[error("the bundle is closed")]
+    BundleClosed,
+    /// `OFPBFC_BAD_FLAGS`
+    #[error("the bundle was opened with other flags")]
+    BundleBadFlags,
+    /// `OFPBFC_BAD_TYPE`
+    #[error("no such request about bundles")]
+    BundleBadType,
+    /// `OFPBFC_MSG_UNSUP`
+    #[error("the message cannot be in a bundle")]
+    BundleUnsupported,
+    /// `OFPBFC_MSG_FAILED`
+    #[error("a message of the bundle failed")]
+    BundleFailed,
+    /// `OFPMOFC_MONITOR_EXISTS`
+    #[error("there is a flow monitor with this id")]
+    MonitorExists,
+    /// `OFPMOFC_UNKNOWN_MONITOR`
+    #[error("no such flow monitor")]
+    MonitorUnknown,
     /// `OFPTFFC_EPERM`
     #[error("tables cannot be changed")]
     TableFeatures,
@@ -75,6 +105,16 @@ impl Refusal {
             Refusal::PortModBadPort => E::OFPPMFC_BAD_PORT,
             Refusal::PortModBadAddress => E::OFPPMFC_BAD_HW_ADDR,
             Refusal::TableModBadTable => E::OFPTMFC_BAD_TABLE,
+            Refusal::TableModBadConfig => E::OFPTMFC_BAD_CONFIG,
+            Refusal::TableModPermission => E::OFPTMFC_EPERM,
+            Refusal::BundleBadId => E::OFPBFC_BAD_ID,
+            Refusal::BundleClosed => E::OFPBFC_BUNDLE_CLOSED,
+            Refusal::BundleBadFlags => E::OFPBFC_BAD_FLAGS,
+            Refusal::BundleBadType => E::OFPBFC_BAD_TYPE,
+            Refusal::BundleUnsupported => E::OFPBFC_MSG_UNSUP,
+            Refusal::BundleFailed => E::OFPBFC_MSG_FAILED,
+            Refusal::MonitorExists => E::OFPMOFC_MONITOR_EXISTS,
+            Refusal::MonitorUnknown => E::OFPMOFC_UNKNOWN_MONITOR,
             Refusal::TableFeatures => E::OFPTFFC_EPERM,
             Refusal::QueueBadPort => E::OFPQOFC_BAD_PORT,
             Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
@@ -84,6 +124,9 @@ impl Refusal {
             Refusal::Continuation(e) => e,
             Refusal::Flow(e) => match e {
                 FlowModError::Overlap => E::OFPFMFC_OVERLAP,
+                FlowModError::TableFull => E::OFPFMFC_TABLE_FULL,
+                FlowModError::EmergencyTimeout => E::OFPFMFC_BAD_EMERG_TIMEOUT,
+                FlowModError::BufferUnknown => E::OFPBRC_BUFFER_UNKNOWN,
                 FlowModError::BadTable(_) => E::OFPBRC_BAD_TABLE_ID,
                 FlowModError::Permission => E::OFPBRC_EPERM,
                 FlowModError::BadOutPort(_) => E::OFPBAC_BAD_OUT_PORT,

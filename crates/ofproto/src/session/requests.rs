@@ -16,24 +16,25 @@ use packet::PacketBuf;
 
 use super::{Closed, Environment, Refusal, RoleKind, Session, SessionKind};
 use crate::bridge::Execute;
-use crate::event::Event;
+use crate::event::{Event, Requester};
 use crate::switch::Switch;
-use crate::table::check_actions;
+use crate::table::{INTERNAL_TABLE, check_actions};
 use crate::xlate::{Effect, XlateOut};
 
 /// Actions that 1.0's features reply names: all of them.
 const OF10_ACTIONS: u32 = 0xfff;
 /// Tables that controllers see.
-const N_VISIBLE: u8 = crate::table::INTERNAL_TABLE.0;
+const N_VISIBLE: u8 = INTERNAL_TABLE.0;
 
 impl Session {
-    /// Does what a message asks. The caller answers an `Err` with an error message.
+    /// Does what a message asks; `frame` is its bytes. The caller answers an `Err` with an error message.
     pub(super) fn handle(
         &mut self,
         sw: &mut Switch,
         env: &dyn Environment,
         now: Instant,
         m: &Message,
+        frame: &[u8],
     ) -> Result<(), Refusal> {
         let Some(br) = sw.bridge_mut(self.bridge) else {
             self.close(Closed::NoBridge);
@@ -88,23 +89,25 @@ impl Session {
                 self.miss_send_len = c.miss_send_len;
             }
             Body::FlowMod(fm) => {
-                br.flow_mod_in(fm, m.version, now)?;
-                if fm.buffer_id.is_some() {
-                    return Err(Refusal::BufferUnknown);
-                }
+                br.tables.apply(fm, m.version, now, false)?;
+                let by = Requester { session: self.id, xid: m.xid };
+                let changes = br.publish_changes(Some(by), now);
+                self.tell_own(&changes, by);
             }
-            Body::PacketOut(po) => self.packet_out(sw, now, po)?,
+            Body::BundleCtrl(c) => self.bundle_control(sw, now, m, *c, frame)?,
+            Body::FlowMonitorRequest(list) => self.monitor_request(sw, m, list)?,
+            Body::FlowMonitorCancel(id) => self.cancel_monitor(sw, *id)?,
+            Body::BundleAdd(add) => self.bundle_add(now, m, add, frame)?,
+            Body::PacketOut(po) => {
+                self.translate_packet_out(sw, now, po)?.execute(sw, now);
+            }
             Body::Resume(p) => resume(sw, now, p, m.version)?,
             Body::PortMod(pm) => match br.port_mod(pm, Some(self.id)) {
                 Ok(true) => {}
                 Ok(false) => return Err(Refusal::PortModBadPort),
                 Err(crate::WrongAddress) => return Err(Refusal::PortModBadAddress),
             },
-            Body::TableMod(t) => {
-                if t.table.0 >= N_VISIBLE && t.table != base::TableId::ALL {
-                    return Err(Refusal::TableModBadTable);
-                }
-            }
+            Body::TableMod(t) => super::tables::configure(br, m.version, t)?,
             Body::RoleRequest(r) => self.role_request(sw, m, r)?,
             Body::GetAsyncRequest => {
                 let config = self.async_config_told(m.version);
@@ -159,8 +162,13 @@ impl Session {
         Ok(())
     }
 
-    /// Translates the actions of a packet-out and hands the packet to the datapath.
-    fn packet_out(&self, sw: &mut Switch, now: Instant, po: &PacketOut) -> Result<(), Refusal> {
+    /// Translates the actions of a packet-out, without any effect yet.
+    pub(super) fn translate_packet_out(
+        &self,
+        sw: &Switch,
+        now: Instant,
+        po: &PacketOut,
+    ) -> Result<PendingPacket, Refusal> {
         if po.buffer_id.is_some() {
             return Err(Refusal::BufferUnknown);
         }
@@ -174,12 +182,11 @@ impl Session {
         let mut flow: FlowKey = po.metadata.key;
         flow.actset_output = u32::from(OfPort::UNSET.0);
         flow::extract(&mut packet, &mut flow.pkt);
-        let x = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
-        let Some(br) = sw.bridge(self.bridge) else { return Ok(()) };
+        let xlate = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
+        let dp_port = sw.bridge(self.bridge).and_then(|b| b.port(in_port)).map(|p| p.spec.dp_port);
         let mut key = flow.pkt;
-        key.in_port = br.port(in_port).map_or(DpPort::NONE, |p| p.spec.dp_port).0;
-        execute(sw, now, packet, key, x);
-        Ok(())
+        key.in_port = dp_port.unwrap_or(DpPort::NONE).0;
+        Ok(PendingPacket { packet, key, xlate })
     }
 
     pub(super) fn is_service(&self) -> bool {
@@ -187,20 +194,35 @@ impl Session {
     }
 }
 
-/// Counts a packet that a controller sends, does what its translation says besides, and hands it to
-/// the datapath.
-fn execute(sw: &mut Switch, now: Instant, packet: PacketBuf, key: PacketKey, x: XlateOut) {
-    let n_bytes = packet.len() as u64;
-    x.credits.add(&FlowStats { n_packets: 1, n_bytes, used: Some(now), tcp_flags: key.tcp_flags });
-    for e in &x.effects {
-        let Effect::LearnMac(id, sighting) = e;
-        if let Some(b) = sw.bridge_mut(*id) {
-            b.learn_mac(sighting, now);
+/// A packet that a controller sends, translated.
+#[derive(Debug)]
+pub(super) struct PendingPacket {
+    packet: PacketBuf,
+    key: PacketKey,
+    xlate: XlateOut,
+}
+
+impl PendingPacket {
+    /// Counts it, does what its translation says besides, and hands it to the datapath.
+    pub(super) fn execute(self, sw: &mut Switch, now: Instant) {
+        let PendingPacket { packet, key, xlate: x } = self;
+        let n_bytes = packet.len() as u64;
+        x.credits.add(&FlowStats {
+            n_packets: 1,
+            n_bytes,
+            used: Some(now),
+            tcp_flags: key.tcp_flags,
+        });
+        for e in &x.effects {
+            let Effect::LearnMac(id, sighting) = e;
+            if let Some(b) = sw.bridge_mut(*id) {
+                b.learn_mac(sighting, now);
+            }
         }
+        let Some(br) = x.bridge.and_then(|id| sw.bridge_mut(id)) else { return };
+        let actions: Arc<[dpif::DpAction]> = x.actions.into();
+        br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
     }
-    let Some(br) = x.bridge.and_then(|id| sw.bridge_mut(id)) else { return };
-    let actions: Arc<[dpif::DpAction]> = x.actions.into();
-    br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
 }
 
 /// A paused packet goes on.
@@ -218,7 +240,7 @@ fn resume(sw: &mut Switch, now: Instant, p: &PacketIn, version: Version) -> Resu
     let mut key = flow.pkt;
     key.in_port = if c.dp_port == 0 { DpPort::NONE.0 } else { c.dp_port };
     let x = sw.xlate_resume(now, &flow, c, version).ok_or(Refusal::ResumeStale)?;
-    execute(sw, now, packet, key, x);
+    PendingPacket { packet, key, xlate: x }.execute(sw, now);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use base::{Duration, Instant, OfPort, TableId};
 use openflow::message::{
-    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableDesc, TableStats,
+    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats,
 };
 use openflow::version::Version;
 
@@ -15,8 +15,6 @@ use crate::rule::Rule;
 use crate::switch::Switch;
 use crate::table::{Criteria, INTERNAL_TABLE};
 
-/// Flows that a table holds at least, as OVS says.
-pub(super) const MAX_ENTRIES: u32 = 1_000_000;
 /// `OFPFW_ALL`: 1.0's name for "matches anything on anything".
 const OF10_ALL_WILDCARDS: u32 = (1 << 22) - 1;
 /// Items to try in one part.
@@ -58,26 +56,23 @@ impl Session {
                 env.pull_flow_stats();
                 let rows = br.tables.visible().map(|(table, t)| TableStats {
                     table,
+                    name: t.config.name().into(),
                     wildcards: OF10_ALL_WILDCARDS,
-                    max_entries: MAX_ENTRIES,
+                    max_entries: t.max_entries(),
                     active: u32::try_from(t.len()).unwrap_or(u32::MAX),
                     lookup: t.stats.n_lookup(),
                     matched: t.stats.n_matched(),
-                    ..TableStats::default()
                 });
                 self.reply_parts(m, rows, Body::TableStatsReply);
             }
             Body::TableFeaturesRequest(list) if list.is_empty() => {
-                let rows = super::features::all(m.version);
+                let rows = super::features::all(br, m.version);
                 self.reply_parts(m, rows.into_iter(), Body::TableFeaturesReply);
             }
             // Tables cannot be made to do less.
             Body::TableFeaturesRequest(_) => return Err(Refusal::TableFeatures),
             Body::TableDescRequest => {
-                let rows = br
-                    .tables
-                    .visible()
-                    .map(|(table, _)| TableDesc { table, ..TableDesc::default() });
+                let rows = br.tables.visible().map(|(table, t)| t.config.desc(table, t.len()));
                 self.reply_parts(m, rows, Body::TableDescReply);
             }
             Body::PortStatsRequest(port) => {
@@ -137,14 +132,13 @@ impl Session {
                     Body::QueueConfigReply(port, list)
                 });
             }
-            body if is_multipart(body) => return Err(Refusal::BadStat),
             _ => return Err(Refusal::BadType),
         }
         Ok(())
     }
 
     /// Sends items in as many messages as needed, at least one.
-    fn reply_parts<T: Clone>(
+    pub(super) fn reply_parts<T: Clone>(
         &mut self,
         m: &Message,
         items: impl Iterator<Item = T>,
@@ -224,13 +218,5 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
         importance: r.importance,
         flags: r.flags,
         actions: r.actions.to_vec(),
-    }
-}
-
-/// Whether a body is a multipart ("stats") request that is not known here.
-fn is_multipart(body: &Body) -> bool {
-    match body {
-        Body::Raw(kind, _) => kind.name().contains("ST_") || kind.name().contains("OFPMP"),
-        _ => false,
     }
 }

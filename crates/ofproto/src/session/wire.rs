@@ -44,7 +44,7 @@ impl Session {
         let state = self.codec();
         match Message::decode(frame, state) {
             Ok(m) => {
-                if let Err(refusal) = self.handle(sw, env, now, &m) {
+                if let Err(refusal) = self.handle(sw, env, now, &m, frame) {
                     self.send_error(agreed, xid, refusal.error(), frame);
                 }
             }
@@ -96,7 +96,7 @@ impl Session {
         openflow::message::Session { flow_mod_table_id: self.flow_mod_table_id }
     }
 
-    fn send_error(&mut self, version: Version, xid: u32, error: OfError, frame: &[u8]) {
+    pub(super) fn send_error(&mut self, version: Version, xid: u32, error: OfError, frame: &[u8]) {
         let n = frame.len().min(MAX_ERROR_DATA.max(HEADER));
         let body = Body::Error(error_msg(error, frame[..n].into()));
         self.send(version, xid, false, body);

@@ -1,7 +1,9 @@
 //! The other end of an OpenFlow connection.
 
+use base::{OfPort, TableId};
 use ofproto::{BridgeId, Environment, Port, Session, SessionKind};
 use openflow::error::OfError;
+use openflow::flow_mod::GROUP_ANY;
 use openflow::message::*;
 use openflow::version::Version;
 
@@ -72,6 +74,18 @@ pub fn refused(w: &mut World, s: &mut Session, body: Body) -> OfError {
     let Body::Error(e) = one(w, s, body) else { panic!() };
     assert_eq!(e.data, bytes[..bytes.len().min(64)], "the offending message's first bytes");
     e.error.unwrap()
+}
+
+/// A request for all flows.
+pub fn all_flows() -> FlowStatsRequest {
+    FlowStatsRequest {
+        match_: flow::Match::ANY,
+        cookie: 0,
+        cookie_mask: 0,
+        out_port: OfPort::NONE,
+        out_group: GROUP_ANY,
+        table: TableId::ALL,
+    }
 }
 
 pub fn deliver(w: &mut World, sessions: &mut [&mut Session]) {

@@ -59,7 +59,7 @@ impl Message {
             .ok_or(DecodeError { error: OfError::OFPBRC_BAD_VERSION, at: 0 })?;
         let (kind, more) = read_kind(&mut r, version, typ)?;
         let nicira = kind.name().starts_with('N');
-        let body = read_body(&mut r, kind, version, session)?;
+        let body = read_body(&mut r, kind, version, xid, session)?;
         Ok(Message { version, xid, nicira, more, body })
     }
 
@@ -96,9 +96,11 @@ impl Message {
                 out.put32(if kind.space() == Space::Nx { NX_VENDOR } else { ONF_VENDOR });
                 out.put32(code.into());
             }
-            Space::NxRequest | Space::NxReply => {
-                stats(&mut out, kind.space() == Space::NxReply, 0xffff);
-                out.put32(NX_VENDOR);
+            Space::NxRequest | Space::NxReply | Space::OnfRequest | Space::OnfReply => {
+                let reply = matches!(kind.space(), Space::NxReply | Space::OnfReply);
+                let onf = matches!(kind.space(), Space::OnfRequest | Space::OnfReply);
+                stats(&mut out, reply, 0xffff);
+                out.put32(if onf { ONF_VENDOR } else { NX_VENDOR });
                 out.put32(code.into());
                 if v == Version::Of10 {
                     out.put32(0);
@@ -135,15 +137,16 @@ pub(crate) fn read_kind(r: &mut Reader<'_>, v: Version, typ: u8) -> Result<(Kind
                 r.skip(4)?;
             }
             if code == 0xffff {
-                if r.u32()? != NX_VENDOR {
-                    return Err(here.error(OfError::OFPBRC_BAD_VENDOR));
-                }
+                let spaces = match r.u32()? {
+                    NX_VENDOR => [Space::NxRequest, Space::NxReply],
+                    ONF_VENDOR => [Space::OnfRequest, Space::OnfReply],
+                    _ => return Err(here.error(OfError::OFPBRC_BAD_VENDOR)),
+                };
                 let code = u16::try_from(r.u32()?).unwrap_or(u16::MAX);
                 if v == Version::Of10 {
                     r.skip(4)?;
                 }
-                let space = if reply { Space::NxReply } else { Space::NxRequest };
-                (space, code, OfError::OFPBRC_BAD_SUBTYPE)
+                (spaces[usize::from(reply)], code, OfError::OFPBRC_BAD_SUBTYPE)
             } else {
                 let space = if reply { Space::Reply } else { Space::Request };
                 (space, code, OfError::OFPBRC_BAD_STAT)
@@ -227,6 +230,18 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::TlvTableReply(_) => K::NxTlvTableReply,
         Body::BundleCtrl(_) => by_version(K::BundleCtrl, K::OnfBundleCtrl),
         Body::BundleAdd(_) => by_version(K::BundleAdd, K::OnfBundleAdd),
+        Body::TableStatus(..) => K::TableStatus,
+        Body::FlowMonitorCancel(_) => by_version(K::NxFlowMonitorCancel, K::OnfFlowMonitorCancel),
+        Body::FlowMonitorPaused => by_version(K::NxFlowMonitorPaused, K::OnfFlowMonitorPaused),
+        Body::FlowMonitorResumed => by_version(K::NxFlowMonitorResumed, K::OnfFlowMonitorResumed),
+        Body::FlowMonitorRequest(_) => by_version(
+            K::NxFlowMonitorRequest,
+            by_version(K::OnfFlowMonitorRequest, K::FlowMonitorRequest),
+        ),
+        Body::FlowMonitorReply(_) => by_version(
+            K::NxFlowMonitorReply,
+            by_version(K::OnfFlowMonitorReply, K::FlowMonitorReply),
+        ),
         Body::DescRequest => K::DescRequest,
         Body::DescReply(_) => K::DescReply,
         Body::FlowStatsRequest(_) => either(K::FlowRequest, K::NxFlowRequest),
@@ -264,11 +279,20 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::MeterFeaturesRequest => K::MeterFeaturesRequest,
         Body::MeterFeaturesReply(_) => K::MeterFeaturesReply,
         Body::Requestforward(_) => K::Requestforward,
-        Body::Raw(k, _) => *k,
     })
 }
 
-fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Result<Body> {
+/// What a bundle can hold.
+const BUNDLABLE: [Kind; 5] =
+    [Kind::FlowMod, Kind::GroupMod, Kind::NxGroupMod, Kind::PortMod, Kind::PacketOut];
+
+fn read_body(
+    r: &mut Reader<'_>,
+    kind: Kind,
+    v: Version,
+    xid: u32,
+    session: Session,
+) -> Result<Body> {
     use Kind as K;
     let body = match kind {
         K::Hello | K::EchoRequest => Body::EchoRequest(r.rest().to_vec()),
@@ -379,21 +403,39 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
             let id = r.u32()?;
             r.skip(2)?;
             let flags = r.u16()?;
-            let len = frame_len(r.peek()).ok().flatten();
-            let len = len.ok_or(r.error(OfError::OFPBFC_MSG_BAD_LEN))?;
+            let bad_len = r.error(OfError::OFPBFC_MSG_BAD_LEN);
+            let header = *r.peek().first_chunk::<8>().ok_or(bad_len)?;
+            if header[0] != v as u8 {
+                return Err(r.error(OfError::OFPBFC_BAD_VERSION));
+            }
+            let len = frame_len(&header).ok().flatten().ok_or(bad_len)?;
             if len > r.len() {
-                return Err(r.error(OfError::OFPBFC_MSG_BAD_LEN));
+                return Err(bad_len);
+            }
+            if header[4..] != xid.to_be_bytes() {
+                return Err(r.error(OfError::OFPBFC_MSG_BAD_XID));
             }
             let at = r.at();
             let inner = r.take(len)?;
-            if matches!(inner[1], 33 | 34) {
-                // A bundle in a bundle could nest without end.
-                return Err(r.error(OfError::OFPBFC_MSG_UNSUP));
+            let mut body = Reader::new(&inner[8..], at + 8);
+            match read_kind(&mut body, v, header[1]) {
+                Ok((kind, _)) if BUNDLABLE.contains(&kind) => {}
+                _ => return Err(r.error(OfError::OFPBFC_MSG_UNSUP)),
             }
             let message =
                 Message::decode(inner, session).map_err(|e| DecodeError { at: e.at + at, ..e })?;
             r.rest();
             Body::BundleAdd(Box::new(BundleAdd { id, flags, message }))
+        }
+        K::TableStatus => stats::read_status(r)?,
+        K::NxFlowMonitorCancel | K::OnfFlowMonitorCancel => Body::FlowMonitorCancel(r.u32()?),
+        K::NxFlowMonitorPaused | K::OnfFlowMonitorPaused => Body::FlowMonitorPaused,
+        K::NxFlowMonitorResumed | K::OnfFlowMonitorResumed => Body::FlowMonitorResumed,
+        K::NxFlowMonitorRequest | K::OnfFlowMonitorRequest | K::FlowMonitorRequest => {
+            Body::FlowMonitorRequest(monitor::read_requests(r, v)?)
+        }
+        K::NxFlowMonitorReply | K::OnfFlowMonitorReply | K::FlowMonitorReply => {
+            Body::FlowMonitorReply(monitor::read_updates(r, v)?)
         }
         K::DescRequest => Body::DescRequest,
         K::DescReply => Body::DescReply(Box::new(SwitchDesc {
@@ -457,7 +499,6 @@ fn read_body(r: &mut Reader<'_>, kind: Kind, v: Version, session: Session) -> Re
         K::MeterFeaturesRequest => Body::MeterFeaturesRequest,
         K::MeterFeaturesReply => Body::MeterFeaturesReply(meters::read_features(r)?),
         K::Requestforward => Body::Requestforward(Box::new(read_forwarded(r, session)?)),
-        _ => return Ok(Body::Raw(kind, r.rest().to_vec())),
     };
     if !r.is_empty() && !matches!(body, Body::PortStatus(..)) {
         return Err(r.error(OfError::OFPBRC_BAD_LEN));
@@ -487,7 +528,7 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             }
             out.extend_from_slice(&e.data);
         }
-        Body::EchoRequest(d) | Body::EchoReply(d) | Body::Raw(_, d) => out.extend_from_slice(d),
+        Body::EchoRequest(d) | Body::EchoReply(d) => out.extend_from_slice(d),
         Body::FeaturesRequest
         | Body::GetConfigRequest
         | Body::BarrierRequest
@@ -499,7 +540,21 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         | Body::TableStatsRequest
         | Body::TableDescRequest
         | Body::GroupFeaturesRequest
-        | Body::MeterFeaturesRequest => {}
+        | Body::MeterFeaturesRequest
+        | Body::FlowMonitorPaused
+        | Body::FlowMonitorResumed => {}
+        Body::TableStatus(reason, t) => stats::write_status(out, *reason, t),
+        Body::FlowMonitorCancel(id) => out.put32(*id),
+        Body::FlowMonitorRequest(list) => {
+            for m in list {
+                monitor::write_request(out, m, v)?;
+            }
+        }
+        Body::FlowMonitorReply(list) => {
+            for u in list {
+                monitor::write_update(out, u, v)?;
+            }
+        }
         Body::FeaturesReply(f) => ports::write_features(out, f, v),
         Body::GetConfigReply(c) | Body::SetConfig(c) => write_config(out, c, v),
         Body::PacketIn(p) => packets::write_in(out, p, v)?,

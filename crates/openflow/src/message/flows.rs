@@ -42,7 +42,7 @@ pub fn write_match(out: &mut Vec<u8>, m: &Match, v: Version) -> Encoded {
 }
 
 /// Reads `len` bytes of NXM and the padding behind them.
-fn read_nxm(r: &mut Reader<'_>, len: usize) -> Result<oxm::NxMatch> {
+pub fn read_nxm(r: &mut Reader<'_>, len: usize) -> Result<oxm::NxMatch> {
     let bad_len = r.error(OfError::OFPBMC_BAD_LEN);
     let mut body = r.sub(len).map_err(|_| bad_len)?;
     r.skip(len.next_multiple_of(8) - len).map_err(|_| bad_len)?;
@@ -74,21 +74,27 @@ fn write_command(out: &mut Vec<u8>, f: &FlowMod, s: Session) {
     out.put16(u16::from(table) << 8 | f.command as u16);
 }
 
-fn flags10(here: &Reader<'_>, flags: u16) -> Result<FlowModFlags> {
+fn flags10(here: &Reader<'_>, flags: u16, command: FlowModCommand) -> Result<FlowModFlags> {
     let mut f = FlowModFlags::from_bits_truncate(flags & 3);
     f.set(FlowModFlags::EMERG, flags & 4 != 0);
     if flags & !7 != 0 {
         return Err(here.error(OfError::OFPFMFC_BAD_FLAGS));
     }
-    // 1.0 always starts the counters again.
-    Ok(f | FlowModFlags::RESET_COUNTS)
+    // 1.0's add always starts the counters again, and nothing else does.
+    f.set(FlowModFlags::RESET_COUNTS, command == FlowModCommand::Add);
+    Ok(f)
 }
 
 fn to_flags10(f: FlowModFlags) -> u16 {
     f.bits() & 3 | u16::from(f.contains(FlowModFlags::EMERG)) << 2
 }
 
-fn flags11(here: &Reader<'_>, flags: u16, v: Version) -> Result<FlowModFlags> {
+fn flags11(
+    here: &Reader<'_>,
+    flags: u16,
+    v: Version,
+    command: FlowModCommand,
+) -> Result<FlowModFlags> {
     let known: u16 = match v {
         Version::Of11 => 3,
         Version::Of12 => 7,
@@ -99,29 +105,52 @@ fn flags11(here: &Reader<'_>, flags: u16, v: Version) -> Result<FlowModFlags> {
     }
     let mut f = FlowModFlags::from_bits_truncate(flags);
     if v == Version::Of11 {
-        f |= FlowModFlags::RESET_COUNTS;
+        f.set(FlowModFlags::RESET_COUNTS, command == FlowModCommand::Add);
     }
     Ok(f)
 }
 
-fn cookies(f: &mut FlowMod, cookie: u64) {
-    // Without a mask, modify sets the cookie of what it adds only.
-    f.new_cookie = Some(cookie);
+/// Whether a command deletes.
+fn deletes(c: FlowModCommand) -> bool {
+    matches!(c, FlowModCommand::Delete | FlowModCommand::DeleteStrict)
+}
+
+/// Whether the cookie of a message of 1.1+ is one to give. 1.1's modification adds a flow if it finds
+/// none, unless it looks for a cookie; since 1.2 it never adds.
+fn gives_cookie(v: Version, command: FlowModCommand, cookie_mask: u64) -> bool {
+    match command {
+        FlowModCommand::Add => true,
+        FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
+            v == Version::Of11 && cookie_mask == 0
+        }
+        FlowModCommand::Delete | FlowModCommand::DeleteStrict => false,
+    }
+}
+
+/// A cookie of 1.0 or Nicira, where all ones say that there is none.
+fn old_new_cookie(f: &mut FlowMod, cookie: u64) {
+    f.new_cookie = (cookie != u64::MAX).then_some(cookie);
+    f.modify_cookie = f.new_cookie.is_some();
 }
 
 /// Reads a flow mod in its version's own form.
 pub fn read_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
     let mut f = FlowMod::default();
     if v == Version::Of10 {
+        let exact = match10::is_exact(r);
         f.match_ = match10::read(r)?;
-        cookies(&mut f, r.u64()?);
+        old_new_cookie(&mut f, r.u64()?);
         (f.command, f.table) = read_command(r, s)?;
         (f.idle_timeout, f.hard_timeout, f.priority) = (r.u16()?, r.u16()?, r.u16()?);
+        if exact {
+            // 1.0: flows without wildcards go before all others.
+            f.priority = u16::MAX;
+        }
         let b = r.u32()?;
         f.buffer_id = (b != NO_BUFFER).then_some(b);
         f.out_port = OfPort(r.u16()?);
         let here = *r;
-        f.flags = flags10(&here, r.u16()?)?;
+        f.flags = flags10(&here, r.u16()?, f.command)?;
         f.actions = decode::actions(r, v)?;
         return Ok(f);
     }
@@ -130,24 +159,24 @@ pub fn read_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
     let table = r.u8()?;
     f.table = (table != 255).then_some(TableId(table));
     f.command = command(&here, r.u8()?)?;
-    match f.command {
-        FlowModCommand::Add => f.new_cookie = Some(cookie),
-        _ => (f.cookie, f.cookie_mask) = (cookie & mask, mask),
+    if table == 255 && (v == Version::Of11 || !deletes(f.command)) {
+        return Err(here.error(OfError::OFPFMFC_BAD_TABLE_ID));
     }
-    if matches!(f.command, FlowModCommand::Modify | FlowModCommand::ModifyStrict) && mask == 0 {
-        f.new_cookie = (cookie != u64::MAX).then_some(cookie);
-        f.cookie = 0;
+    match gives_cookie(v, f.command, mask) {
+        true => f.new_cookie = Some(cookie),
+        false => (f.cookie, f.cookie_mask) = (cookie & mask, mask),
     }
     (f.idle_timeout, f.hard_timeout, f.priority) = (r.u16()?, r.u16()?, r.u16()?);
     let b = r.u32()?;
     f.buffer_id = (b != NO_BUFFER).then_some(b);
     f.out_port = any_port(r)?;
-    f.out_group = r.u32()?;
+    let group = r.u32()?;
+    f.out_group = if deletes(f.command) { group } else { GROUP_ANY };
     let here = *r;
-    f.flags = flags11(&here, r.u16()?, v)?;
-    f.importance = r.u16()?;
-    if v < Version::Of14 {
-        f.importance = 0;
+    f.flags = flags11(&here, r.u16()?, v, f.command)?;
+    let importance = r.u16()?;
+    if v >= Version::Of14 && f.command == FlowModCommand::Add {
+        f.importance = importance;
     }
     f.match_ = read_match(r, false)?;
     f.actions = decode::instructions(r, v)?;
@@ -169,22 +198,18 @@ pub fn read_nx_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod
     f.buffer_id = (b != NO_BUFFER).then_some(b);
     f.out_port = OfPort(r.u16()?);
     let here = *r;
-    f.flags = flags10(&here, r.u16()?)?;
+    f.flags = flags10(&here, r.u16()?, f.command)?;
     let len = usize::from(r.u16()?);
     r.skip(6)?;
     let here = *r;
     let m = read_nxm(r, len)?;
     f.match_ = m.m;
-    match (f.command, m.cookie) {
-        (FlowModCommand::Add, None) => f.new_cookie = Some(cookie),
-        (FlowModCommand::Add, Some(_)) => {
-            return Err(here.error(OfError::NXBRC_NXM_INVALID));
-        }
-        (_, c) => {
-            (f.cookie, f.cookie_mask) = c.unwrap_or_default();
-            f.new_cookie = (cookie != u64::MAX).then_some(cookie);
-        }
+    let old = m.cookie.unwrap_or_default();
+    if f.command == FlowModCommand::Add && old.1 != 0 {
+        return Err(here.error(OfError::NXBRC_NXM_INVALID));
     }
+    (f.cookie, f.cookie_mask) = old;
+    old_new_cookie(&mut f, cookie);
     f.actions = decode::actions(r, v)?;
     Ok(f)
 }
@@ -192,9 +217,8 @@ pub fn read_nx_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod
 /// The cookie field of 1.0 and Nicira's flow mods.
 fn old_cookie(f: &FlowMod) -> u64 {
     match f.command {
-        FlowModCommand::Add => f.new_cookie.unwrap_or(0),
-        FlowModCommand::Delete | FlowModCommand::DeleteStrict => f.new_cookie.unwrap_or(0),
-        _ => f.new_cookie.unwrap_or(u64::MAX),
+        FlowModCommand::Modify | FlowModCommand::ModifyStrict => f.new_cookie.unwrap_or(u64::MAX),
+        _ => f.new_cookie.unwrap_or(0),
     }
 }
 
@@ -213,16 +237,14 @@ pub fn write_mod(out: &mut Vec<u8>, f: &FlowMod, v: Version, s: Session) -> Enco
         out.put16(to_flags10(f.flags));
         return encode::flow_actions(out, &f.actions, v, known);
     }
-    let new = f.command == FlowModCommand::Add || f.cookie_mask == 0;
-    let modify = matches!(f.command, FlowModCommand::Modify | FlowModCommand::ModifyStrict);
-    out.put64(match (new, f.new_cookie) {
-        (true, Some(c)) => c,
-        (true, None) if modify => u64::MAX,
-        (true, None) => 0,
-        (false, _) => f.cookie,
+    out.put64(match gives_cookie(v, f.command, f.cookie_mask) {
+        true => f.new_cookie.unwrap_or(0),
+        false => f.cookie,
     });
-    out.put64(if f.command == FlowModCommand::Add { 0 } else { f.cookie_mask });
-    out.put8(f.table.unwrap_or(TableId::ALL).0);
+    out.put64(f.cookie_mask);
+    // Only deletions may be about all tables.
+    let all = v > Version::Of11 && deletes(f.command);
+    out.put8(f.table.unwrap_or(if all { TableId::ALL } else { TableId(0) }).0);
     out.put8(f.command as u8);
     out.put16(f.idle_timeout);
     out.put16(f.hard_timeout);
@@ -237,7 +259,8 @@ pub fn write_mod(out: &mut Vec<u8>, f: &FlowMod, v: Version, s: Session) -> Enco
             _ => 0x1f,
         };
     out.put16(bits);
-    out.put16(if v >= Version::Of14 { f.importance } else { 0 });
+    let importance = v >= Version::Of14 && f.command == FlowModCommand::Add;
+    out.put16(if importance { f.importance } else { 0 });
     write_match(out, &f.match_, v)?;
     encode::flow_actions(out, &f.actions, v, known)
 }
@@ -265,7 +288,8 @@ pub fn write_nx_mod(out: &mut Vec<u8>, f: &FlowMod, v: Version, s: Session) -> E
     encode::flow_actions(out, &f.actions, v, encode::Known::from(&f.match_))
 }
 
-fn removed_reason(r: &Reader<'_>, v: u8) -> Result<FlowRemovedReason> {
+/// The reason with this number.
+pub fn removed_reason(r: &Reader<'_>, v: u8) -> Result<FlowRemovedReason> {
     use FlowRemovedReason as R;
     [R::IdleTimeout, R::HardTimeout, R::Delete, R::GroupDelete, R::MeterDelete, R::Eviction]
         .get(usize::from(v))
@@ -555,7 +579,11 @@ fn read_stats11(r: &mut Reader<'_>, v: Version) -> Result<FlowStats> {
     (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     let here = *r;
     let flags = r.u16()?;
-    f.flags = if v >= Version::Of13 { flags11(&here, flags, v)? } else { FlowModFlags::empty() };
+    f.flags = if v >= Version::Of13 {
+        flags11(&here, flags, v, FlowModCommand::Add)?
+    } else {
+        FlowModFlags::empty()
+    };
     f.importance = r.u16()?;
     if v < Version::Of14 {
         f.importance = 0;
@@ -574,7 +602,7 @@ fn read_stats15(r: &mut Reader<'_>) -> Result<FlowStats> {
     r.skip(1)?;
     (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     let here = *r;
-    f.flags = flags11(&here, r.u16()?, Version::Of15)?;
+    f.flags = flags11(&here, r.u16()?, Version::Of15, FlowModCommand::Add)?;
     (f.importance, f.cookie) = (r.u16()?, r.u64()?);
     f.match_ = read_match(r, false)?;
     let s = read_oxs(r)?;
@@ -606,7 +634,8 @@ pub fn read_nx_stats(r: &mut Reader<'_>) -> Result<Vec<FlowStats>> {
     Ok(list)
 }
 
-fn end_entry(out: &mut Vec<u8>, start: usize) -> Encoded {
+/// Writes the length of the entry that begins at `start` into its first two bytes.
+pub fn end_entry(out: &mut Vec<u8>, start: usize) -> Encoded {
     let len = u16::try_from(out.len() - start)
         .map_err(|_| crate::error::EncodeError::TooLong("flow".into()))?;
     out.set16(start, len);

@@ -22,6 +22,10 @@ pub enum Space {
     NxReply,
     /// In the ONF's experimenter message.
     Onf,
+    /// In the ONF's request of statistics.
+    OnfRequest,
+    /// In the ONF's reply of statistics.
+    OnfReply,
 }
 
 macro_rules! kinds {
@@ -84,9 +88,12 @@ kinds! {
     NxFlowAge "NXT_FLOW_AGE" Nx [(1, 6, 18)];
     NxSetAsync "NXT_SET_ASYNC_CONFIG" Nx [(1, 6, 19)];
     NxSetControllerId "NXT_SET_CONTROLLER_ID" Nx [(1, 6, 20)];
-    NxFlowMonitorCancel "NXT_FLOW_MONITOR_CANCEL" Nx [(1, 4, 21)];
-    NxFlowMonitorPaused "NXT_FLOW_MONITOR_PAUSED" Nx [(1, 4, 22)];
-    NxFlowMonitorResumed "NXT_FLOW_MONITOR_RESUMED" Nx [(1, 4, 23)];
+    NxFlowMonitorCancel "NXT_FLOW_MONITOR_CANCEL" Nx [(1, 3, 21)];
+    NxFlowMonitorPaused "NXT_FLOW_MONITOR_PAUSED" Nx [(1, 3, 22)];
+    NxFlowMonitorResumed "NXT_FLOW_MONITOR_RESUMED" Nx [(1, 3, 23)];
+    OnfFlowMonitorCancel "ONFT_FLOW_MONITOR_CANCEL" Onf [(4, 4, 1870)];
+    OnfFlowMonitorPaused "ONFT_FLOW_MONITOR_PAUSED" Onf [(4, 4, 1871)];
+    OnfFlowMonitorResumed "ONFT_FLOW_MONITOR_RESUMED" Onf [(4, 4, 1872)];
     NxTlvTableMod "NXT_TLV_TABLE_MOD" Nx [(1, 6, 24)];
     NxTlvTableRequest "NXT_TLV_TABLE_REQUEST" Nx [(1, 6, 25)];
     NxTlvTableReply "NXT_TLV_TABLE_REPLY" Nx [(1, 6, 26)];
@@ -134,10 +141,12 @@ kinds! {
     NxFlowReply "NXST_FLOW reply" NxReply [(1, 1, 0)];
     NxAggregateRequest "NXST_AGGREGATE request" NxRequest [(1, 1, 1)];
     NxAggregateReply "NXST_AGGREGATE reply" NxReply [(1, 1, 1)];
-    NxFlowMonitorRequest "NXST_FLOW_MONITOR request" NxRequest [(1, 4, 2)];
-    NxFlowMonitorReply "NXST_FLOW_MONITOR reply" NxReply [(1, 4, 2)];
     NxGroupRequest "NXST_GROUP request" NxRequest [(1, 1, 7)];
     NxGroupReply "NXST_GROUP reply" NxReply [(1, 1, 7)];
+    NxFlowMonitorRequest "NXST_FLOW_MONITOR request" NxRequest [(1, 3, 2)];
+    NxFlowMonitorReply "NXST_FLOW_MONITOR reply" NxReply [(1, 3, 2)];
+    OnfFlowMonitorRequest "ONFST_FLOW_MONITOR request" OnfRequest [(4, 4, 1870)];
+    OnfFlowMonitorReply "ONFST_FLOW_MONITOR reply" OnfReply [(4, 4, 1870)];
     NxGroupDescRequest "NXST_GROUP_DESC request" NxRequest [(1, 1, 8)];
     NxGroupDescReply "NXST_GROUP_DESC reply" NxReply [(1, 1, 8)];
     NxGroupFeaturesRequest "NXST_GROUP_FEATURES request" NxRequest [(1, 2, 9)];

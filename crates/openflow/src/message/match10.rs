@@ -23,6 +23,12 @@ const NW_TOS: u32 = 1 << 21;
 const ALL: u32 = (1 << 22) - 1;
 const VLAN_NONE: u16 = 0xffff;
 
+/// Whether the match that comes next says something of every field.
+pub fn is_exact(r: &Reader<'_>) -> bool {
+    let mut r = *r;
+    r.u32().is_ok_and(|w| w & ALL == 0)
+}
+
 /// Reads a match. Fields whose prerequisites do not hold are dropped, as 1.0 says.
 pub fn read(r: &mut Reader<'_>) -> Result<Match> {
     let w = r.u32()? & ALL;

@@ -25,6 +25,7 @@ mod groups;
 pub mod kind;
 mod match10;
 mod meters;
+mod monitor;
 mod nicira;
 mod oxs;
 mod packets;
@@ -139,6 +140,14 @@ pub enum Body {
     BundleCtrl(BundleCtrl),
     /// A message for a bundle.
     BundleAdd(Box<BundleAdd>),
+    /// A table passed one of its vacancy thresholds (1.4+).
+    TableStatus(TableReason, TableDesc),
+    /// A flow monitor is not wanted any more (before 1.4, where a request says it).
+    FlowMonitorCancel(u32),
+    /// Updates of flow monitors are suspended (before 1.4, where an update says it).
+    FlowMonitorPaused,
+    /// They go on.
+    FlowMonitorResumed,
 
     /// Who made you?
     DescRequest,
@@ -164,6 +173,10 @@ pub enum Body {
     TableDescRequest,
     /// This.
     TableDescReply(Vec<TableDesc>),
+    /// Tell of flows, now and as they change.
+    FlowMonitorRequest(Vec<FlowMonitor>),
+    /// These are, were or changed.
+    FlowMonitorReply(Vec<FlowUpdate>),
     /// Counters of a port, or of all ([`OfPort::NONE`])?
     PortStatsRequest(OfPort),
     /// These.
@@ -212,8 +225,6 @@ pub enum Body {
     MeterFeaturesReply(MeterFeatures),
     /// Another controller's change of groups or meters (1.4+).
     Requestforward(Box<Message>),
-    /// Any message that is known by name only yet: its kind and its body.
-    Raw(Kind, Vec<u8>),
 }
 
 /// An error message.
@@ -527,6 +538,14 @@ pub struct Role {
     pub generation_id: Option<u64>,
 }
 
+/// Flags of a bundle.
+pub mod bundle_flag {
+    /// Packets see all of it or nothing.
+    pub const ATOMIC: u16 = 1;
+    /// Its messages are applied in their order.
+    pub const ORDERED: u16 = 1 << 1;
+}
+
 /// Bundle control.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct BundleCtrl {
@@ -614,6 +633,120 @@ pub struct FlowStats {
     pub actions: Vec<Action>,
 }
 
+/// What a request does to a flow monitor.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum MonitorCommand {
+    /// A new one.
+    Add = 0,
+    /// In the place of one that is there (1.4+).
+    Modify = 1,
+    /// It is not wanted any more (1.4+).
+    Delete = 2,
+}
+
+/// Flags of a flow monitor, as OVS numbers them.
+pub mod monitor_flag {
+    /// Tell of flows that are there.
+    pub const INITIAL: u16 = 1;
+    /// Of flows that come.
+    pub const ADD: u16 = 1 << 1;
+    /// Of flows that go.
+    pub const DELETE: u16 = 1 << 2;
+    /// Of flows that change.
+    pub const MODIFY: u16 = 1 << 3;
+    /// With their actions.
+    pub const ACTIONS: u16 = 1 << 4;
+    /// Own changes in full (1.4+).
+    pub const NO_ABBREV: u16 = 1 << 5;
+    /// OVS: own changes in full, too. (OpenFlow 1.4 means "own changes only" by this bit, but then OVS's
+    /// tools, which set it always, would not hear what others do.)
+    pub const OWN: u16 = 1 << 6;
+}
+
+/// A request about a flow monitor.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FlowMonitor {
+    /// Tells it from other monitors of the connection.
+    pub id: u32,
+    /// What to do.
+    pub command: MonitorCommand,
+    /// [`monitor_flag`] bits.
+    pub flags: u16,
+    /// Only flows that output to this port; [`OfPort::NONE`] for any.
+    pub out_port: OfPort,
+    /// Only flows that use this group; [`crate::flow_mod::GROUP_ANY`] for any.
+    pub out_group: u32,
+    /// Only flows of this table; [`TableId::ALL`] for all.
+    pub table: TableId,
+    /// Only flows within this.
+    pub match_: Match,
+}
+
+impl FlowMonitor {
+    /// A request to delete a monitor (1.4+).
+    pub fn delete(id: u32) -> FlowMonitor {
+        FlowMonitor {
+            id,
+            command: MonitorCommand::Delete,
+            flags: 0,
+            out_port: OfPort::NONE,
+            out_group: crate::flow_mod::GROUP_ANY,
+            table: TableId(0),
+            match_: Match::ANY,
+        }
+    }
+}
+
+/// What happened to a flow.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum FlowEvent {
+    /// It was there before. Before 1.4 this is said as "added".
+    Initial,
+    /// It came.
+    Added,
+    /// It went.
+    Removed,
+    /// It changed.
+    Modified,
+}
+
+/// One thing that a flow monitor tells.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FlowUpdate {
+    /// A flow.
+    Flow(Box<FlowChange>),
+    /// The monitor's own connection changed flows by the message with this transaction id.
+    Abbrev(u32),
+    /// 1.4+: no updates until "resumed": the peer does not read fast enough.
+    Paused,
+    /// 1.4+: updates go on.
+    Resumed,
+}
+
+/// What a flow monitor tells of a flow.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FlowChange {
+    /// What happened to it.
+    pub event: FlowEvent,
+    /// Why it went.
+    pub reason: Option<FlowRemovedReason>,
+    /// Table.
+    pub table: TableId,
+    /// Priority.
+    pub priority: u16,
+    /// Seconds.
+    pub idle_timeout: u16,
+    /// Seconds.
+    pub hard_timeout: u16,
+    /// Cookie.
+    pub cookie: u64,
+    /// Match.
+    pub match_: Match,
+    /// Actions and instructions, if asked for.
+    pub actions: Vec<Action>,
+}
+
 /// Sums over flows; `u64::MAX` for unknown.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct AggregateStats {
@@ -674,6 +807,26 @@ pub struct TableDesc {
     pub eviction_flags: Option<u32>,
     /// Vacancy (down, up, now) in per cent, if said.
     pub vacancy: Option<(u8, u8, u8)>,
+}
+
+/// Configuration bits of a table.
+pub mod table_config {
+    /// 1.1 and 1.2: what becomes of packets that match no flow: 0 controller, 1 next table, 2 drop.
+    pub const MISS_MASK: u32 = 3;
+    /// 1.4+: a flow too many takes the place of another.
+    pub const EVICTION: u32 = 1 << 2;
+    /// 1.4+: tell when the table fills and empties.
+    pub const VACANCY_EVENTS: u32 = 1 << 3;
+}
+
+/// What happened to a table (1.4+).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum TableReason {
+    /// Less of it is free than the lower threshold.
+    VacancyDown = 3,
+    /// More of it is free than the upper threshold.
+    VacancyUp = 4,
 }
 
 /// Counters of a port; `u64::MAX` for unknown.

@@ -179,31 +179,54 @@ fn put_props(out: &mut Vec<u8>, eviction: Option<u32>, vacancy: Option<(u8, u8, 
 pub fn read_table_descs(r: &mut Reader<'_>) -> Result<Vec<TableDesc>> {
     let mut list = Vec::new();
     while !r.is_empty() {
-        let here = *r;
-        let len = usize::from(r.u16()?);
-        if len < 8 {
-            return Err(here.error(OfError::OFPBRC_BAD_LEN));
-        }
-        let mut e = r.sub(len - 2)?;
-        let mut t = TableDesc { table: TableId(e.u8()?), ..Default::default() };
-        e.skip(1)?;
-        t.config = e.u32()?;
-        while e.len() >= 4 {
-            let here = e;
-            let (typ, len) = (e.u16()?, usize::from(e.u16()?));
-            if len < 4 {
-                return Err(here.error(OfError::OFPBPC_BAD_LEN));
-            }
-            let mut b = e.sub(len - 4)?;
-            match typ {
-                EVICTION => t.eviction_flags = Some(b.u32()?),
-                VACANCY => t.vacancy = Some((b.u8()?, b.u8()?, b.u8()?)),
-                _ => {}
-            }
-        }
-        list.push(t);
+        list.push(read_table_desc(r)?);
     }
     Ok(list)
+}
+
+fn read_table_desc(r: &mut Reader<'_>) -> Result<TableDesc> {
+    let here = *r;
+    let len = usize::from(r.u16()?);
+    if len < 8 {
+        return Err(here.error(OfError::OFPBRC_BAD_LEN));
+    }
+    let mut e = r.sub(len - 2)?;
+    let mut t = TableDesc { table: TableId(e.u8()?), ..Default::default() };
+    e.skip(1)?;
+    t.config = e.u32()?;
+    while e.len() >= 4 {
+        let here = e;
+        let (typ, len) = (e.u16()?, usize::from(e.u16()?));
+        if len < 4 {
+            return Err(here.error(OfError::OFPBPC_BAD_LEN));
+        }
+        let mut b = e.sub(len - 4)?;
+        match typ {
+            EVICTION => t.eviction_flags = Some(b.u32()?),
+            VACANCY => t.vacancy = Some((b.u8()?, b.u8()?, b.u8()?)),
+            _ => {}
+        }
+    }
+    Ok(t)
+}
+
+/// Reads a table's status (1.4+).
+pub fn read_status(r: &mut Reader<'_>) -> Result<Body> {
+    let here = *r;
+    let reason = match r.u8()? {
+        3 => TableReason::VacancyDown,
+        4 => TableReason::VacancyUp,
+        _ => return Err(here.error(OfError::NXBRC_BAD_REASON)),
+    };
+    r.skip(7)?;
+    Ok(Body::TableStatus(reason, read_table_desc(r)?))
+}
+
+/// Writes a table's status.
+pub fn write_status(out: &mut Vec<u8>, reason: TableReason, t: &TableDesc) {
+    out.put8(reason as u8);
+    out.zeros(7);
+    write_table_desc(out, t);
 }
 
 /// Writes the description of a table.

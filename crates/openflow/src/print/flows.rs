@@ -25,7 +25,7 @@ pub(super) fn write_mod(
 }
 
 /// The name of a reason.
-fn reason_name(reason: FlowRemovedReason) -> &'static str {
+pub(super) fn reason_name(reason: FlowRemovedReason) -> &'static str {
     match reason {
         FlowRemovedReason::IdleTimeout => "idle",
         FlowRemovedReason::HardTimeout => "hard",

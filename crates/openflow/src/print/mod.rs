@@ -20,6 +20,7 @@ mod bytes;
 mod control;
 mod flows;
 mod groups;
+mod monitor;
 mod nicira;
 pub mod packets;
 pub mod ports;
@@ -91,7 +92,13 @@ impl fmt::Display for MessageText<'_> {
             | Body::TableStatsRequest
             | Body::TableDescRequest
             | Body::GroupFeaturesRequest
-            | Body::MeterFeaturesRequest => writeln!(out),
+            | Body::MeterFeaturesRequest
+            | Body::FlowMonitorPaused
+            | Body::FlowMonitorResumed => writeln!(out),
+            Body::FlowMonitorCancel(id) => writeln!(out, " id={id}"),
+            Body::FlowMonitorRequest(list) => monitor::write_requests(out, list, style),
+            Body::FlowMonitorReply(list) => monitor::write_updates(out, list, m.version, style),
+            Body::TableStatus(reason, t) => tables::write_status(out, *reason, t),
             Body::FeaturesReply(x) => switch::write_features(out, x, m.version),
             Body::GetConfigReply(x) | Body::SetConfig(x) => switch::write_config(out, x),
             Body::PacketIn(x) | Body::Resume(x) => packets::write_in(out, x, m.version, style),
@@ -172,10 +179,6 @@ impl fmt::Display for MessageText<'_> {
             Body::MeterConfigReply(list) => groups::write_meters(out, list),
             Body::MeterFeaturesReply(x) => groups::write_meter_features(out, x),
             Body::Requestforward(x) => groups::write_forwarded(out, x, style),
-            Body::Raw(_, data) => {
-                writeln!(out)?;
-                write!(out, "{}", HexDump(data))
-            }
         }
     }
 }

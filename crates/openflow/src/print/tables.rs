@@ -7,7 +7,8 @@ use core::fmt::{self, Write};
 
 use base::TableId;
 
-use crate::message::{TableDesc, TableFeatures, TableMod, TableStats};
+use super::Bits;
+use crate::message::{TableDesc, TableFeatures, TableMod, TableReason, TableStats, table_config};
 use crate::version::Version;
 
 /// Fields of 1.0's match: bits of `ofp10_match`'s wildcards, and their names in groups as printed.
@@ -153,11 +154,6 @@ fn on(set: bool) -> &'static str {
     if set { "on" } else { "off" }
 }
 
-/// Configuration bit: eviction.
-const EVICTION: u32 = 1 << 2;
-/// Configuration bit: vacancy events.
-const VACANCY: u32 = 1 << 3;
-
 /// Writes a change to a table.
 pub(super) fn write_mod(out: &mut impl Write, t: &TableMod, v: Version) -> fmt::Result {
     match t.table {
@@ -169,31 +165,51 @@ pub(super) fn write_mod(out: &mut impl Write, t: &TableMod, v: Version) -> fmt::
         write!(out, ", flow_miss_config={miss}")?;
     }
     if v >= Version::Of14 {
-        write!(out, ", eviction={}, ", on(t.config & EVICTION != 0))?;
-        write!(out, "vacancy={}", on(t.config & VACANCY != 0))?;
-        if let Some((down, up)) = t.vacancy.filter(|_| t.config & VACANCY != 0) {
+        write!(out, ", eviction={}, ", on(t.config & table_config::EVICTION != 0))?;
+        write!(out, "vacancy={}", on(t.config & table_config::VACANCY_EVENTS != 0))?;
+        if let Some((down, up)) = t.vacancy.filter(|_| t.config & table_config::VACANCY_EVENTS != 0)
+        {
             write!(out, " vacancy_down={down}% vacancy_up={up}%")?;
         }
     }
     writeln!(out)
 }
 
-/// Writes configurations of tables.
-pub(super) fn write_descs(out: &mut impl Write, list: &[TableDesc]) -> fmt::Result {
-    for t in list {
-        write!(out, "\n  table {}", t.table.0)?;
-        writeln!(out, ":")?;
-        write!(out, "   eviction={}", on(t.config & EVICTION != 0))?;
-        let vacancy = t.config & VACANCY != 0;
-        write!(
-            out,
-            " eviction_flags={:#x} vacancy={}",
-            t.eviction_flags.unwrap_or(0),
-            on(vacancy)
-        )?;
-        if let Some((down, up, now)) = t.vacancy.filter(|_| vacancy) {
-            write!(out, " vacancy_down={down}% vacancy_up={up}% vacancy={now}%")?;
-        }
+/// Names of the bits of eviction flags.
+const EVICTION_FLAGS: [&str; 3] = ["OTHER", "IMPORTANCE", "LIFETIME"];
+
+/// Writes the configuration of a table.
+fn write_desc(out: &mut impl Write, t: &TableDesc) -> fmt::Result {
+    writeln!(out, "\n  table {}:", t.table.0)?;
+    let evicts = on(t.config & table_config::EVICTION != 0);
+    write!(out, "   eviction={evicts} eviction_flags=")?;
+    match t.eviction_flags {
+        Some(bits) => write!(out, "{}", Bits { bits, names: &EVICTION_FLAGS, separator: '|' })?,
+        None => write!(out, "(default)")?,
+    }
+    let vacancy = t.config & table_config::VACANCY_EVENTS != 0;
+    write!(out, "\n   vacancy={}", on(vacancy))?;
+    if let Some((down, up, now)) = t.vacancy.filter(|_| vacancy) {
+        write!(out, " vacancy_down={down}% vacancy_up={up}% vacancy={now}%")?;
     }
     writeln!(out)
+}
+
+/// Writes configurations of tables.
+pub(super) fn write_descs(out: &mut impl Write, list: &[TableDesc]) -> fmt::Result {
+    list.iter().try_for_each(|t| write_desc(out, t))
+}
+
+/// Writes what happened to a table.
+pub(super) fn write_status(
+    out: &mut impl Write,
+    reason: TableReason,
+    t: &TableDesc,
+) -> fmt::Result {
+    let reason = match reason {
+        TableReason::VacancyDown => "VACANCY_DOWN",
+        TableReason::VacancyUp => "VACANCY_UP",
+    };
+    write!(out, " reason={reason}\ntable_desc:-")?;
+    write_desc(out, t)
 }

@@ -82,7 +82,8 @@ pub fn parse_flow(
     if let Some(a) = actions {
         f.actions = parse_actions(a, &f.match_, ports, mode)?;
     }
-    if command == FlowModCommand::Add && f.new_cookie.is_none() {
+    // A modification that asks for no cookie adds a flow if it finds none.
+    if f.new_cookie.is_none() && f.cookie_mask == 0 && !delete {
         f.new_cookie = Some(0);
     }
     Ok(Parsed { flow: f, normalized })
@@ -183,7 +184,17 @@ fn cookie(f: &mut FlowMod, value: Tok<'_>) -> Result<(), TextError> {
             f.cookie_mask = if m.text == "-1" { u64::MAX } else { number(m)? };
             f.cookie = number(c)? & f.cookie_mask;
         }
-        None => f.new_cookie = Some(number(value)?),
+        None if matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict) => {
+            let c = value.text;
+            let text = format!(
+                "cannot set cookie (to match on a cookie, specify a mask, e.g. cookie={c}/-1)"
+            );
+            return Err(TextError::new(value, text));
+        }
+        None => {
+            f.new_cookie = Some(number(value)?);
+            f.modify_cookie = f.command != FlowModCommand::Add;
+        }
     }
     Ok(())
 }

@@ -97,12 +97,20 @@ pub struct Connections {
     next_serial: u64,
     /// What the Controller table is told changed.
     news: bool,
+    /// How long a bundle may lie untouched (`other_config:bundle-idle-timeout`).
+    bundle_timeout: base::Duration,
 }
 
 impl Connections {
     /// None yet.
     pub fn new(daemon: Weak<RefCell<Daemon>>) -> Connections {
-        Connections { daemon, bridges: BTreeMap::new(), next_serial: 0, news: false }
+        Connections {
+            daemon,
+            bridges: BTreeMap::new(),
+            next_serial: 0,
+            news: false,
+            bundle_timeout: ofproto::BUNDLE_IDLE_TIMEOUT,
+        }
     }
 
     fn serial(&mut self) -> u64 {
@@ -141,6 +149,21 @@ impl Connections {
                     Pulse::Dead => c.end("no response to inactivity probe"),
                 }
             }
+        }
+    }
+
+    /// Sets how long a bundle may lie untouched, in seconds; 0 and nonsense are the default.
+    pub fn set_bundle_timeout(&mut self, seconds: Option<&String>) {
+        let seconds = seconds.and_then(|s| s.parse().ok()).filter(|s| *s > 0);
+        self.bundle_timeout =
+            seconds.map_or(ofproto::BUNDLE_IDLE_TIMEOUT, base::Duration::from_secs);
+    }
+
+    /// Drops bundles that were left lying.
+    fn expire_bundles(&mut self, now: Instant) {
+        for c in self.bridges.values_mut().flat_map(|b| b.connections.values_mut()) {
+            c.session.expire_bundles(now, self.bundle_timeout);
+            c.wake_if_output();
         }
     }
 
@@ -244,7 +267,9 @@ async fn serve(
     };
     let mut d = daemon.borrow_mut();
     if let Some(b) = d.connections.bridges.get_mut(&who.name) {
-        b.connections.remove(&id);
+        if let Some(c) = b.connections.remove(&id) {
+            c.session.leave(&mut d.world.switch.write());
+        }
         d.update_misses(&who.name);
     }
     result
@@ -264,7 +289,11 @@ async fn converse(
             let mut d = daemon.borrow_mut();
             let Some(bridge) = d.connections.bridges.get_mut(name) else { return Ok(()) };
             let Some(c) = bridge.connections.get_mut(&id) else { return Ok(()) };
-            let output = c.session.take_output();
+            let mut output = c.session.take_output();
+            if output.is_empty() && c.session.may_resume_monitors() {
+                c.session.resume_monitors();
+                output = c.session.take_output();
+            }
             let closed = c.session.closed().map(|c| format!("{c:?}"));
             if let (Some(target), Some(_)) = (&c.target, &c.cutter) {
                 snoop::copy(&mut bridge.snoopers, target, &output);
@@ -366,6 +395,7 @@ impl Daemon {
     /// Does what is due about connections.
     pub(crate) fn openflow_tick(&mut self, now: Instant) {
         self.connections.check_liveness(now);
+        self.connections.expire_bundles(now);
         self.connections.dial(now);
         self.check_fail_open(now);
         if std::mem::take(&mut self.connections.news) {
