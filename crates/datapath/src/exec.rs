@@ -94,7 +94,7 @@ impl Engine {
                     rewrite::pop_vlan(buf);
                 }),
                 DpAction::PushMpls { ethertype, lse } => {
-                    self.rewrite(run, |buf, _| rewrite::push_mpls(buf, *ethertype, *lse));
+                    self.rewrite(run, |buf, key| rewrite::push_mpls(buf, key, *ethertype, *lse));
                     run.iter().for_each(|&s| self.refresh(s));
                 }
                 DpAction::PopMpls { ethertype } => {
@@ -113,6 +113,21 @@ impl Engine {
                     rewrite::pop_eth(buf);
                     key.packet_type = 1 << 16 | u32::from(key.dl_type);
                 }),
+                DpAction::AddMpls { ethertype, lse } => {
+                    self.rewrite(run, |buf, key| rewrite::add_mpls(buf, key, *ethertype, *lse));
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
+                DpAction::PushNsh(header) => {
+                    self.rewrite(run, |buf, key| rewrite::push_nsh(buf, key, header));
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
+                DpAction::PopNsh => {
+                    run.iter().for_each(|&s| self.refresh(s));
+                    self.rewrite(run, |buf, key| {
+                        rewrite::pop_nsh(buf, key);
+                    });
+                    run.iter().for_each(|&s| self.refresh(s));
+                }
                 DpAction::Hash { alg, basis } => {
                     for &slot in run.iter() {
                         self.refresh(slot);

@@ -7,7 +7,7 @@
 //! A header that is not there is not changed; nothing here panics on any frame. Layers must be
 //! those of the frame as it is now.
 
-use dpif::{SetGroup, SetMasked};
+use dpif::{NshHeader, SetGroup, SetMasked};
 use flow::{PacketKey, nw_frag};
 use packet::PacketBuf;
 use packet::checksum::{self, update16, update32};
@@ -75,6 +75,7 @@ pub fn set(pkt: &mut PacketBuf, key: &mut PacketKey, set: &SetMasked) {
                 );
             }
         }
+        SetGroup::Nsh => set_nsh(pkt, key, v, m),
         SetGroup::Ipv4 => set_ipv4(pkt, key, v, m),
         SetGroup::Ipv6 => set_ipv6(pkt, key, v, m),
         SetGroup::Arp => set_arp(pkt, key, v, m),
@@ -115,6 +116,30 @@ fn fix_l4_csum(pkt: &mut PacketBuf, key: &PacketKey, pseudo: bool, update: impl 
         (false, _) => update(field),
     };
     put16(frame, l4 + at, new);
+}
+
+/// Where the parts of a network service header are (RFC 8300 §2).
+mod nsh {
+    /// The first 16-bit word: version, O, TTL, length.
+    pub const FIRST: usize = 0;
+    pub const PATH: usize = 4;
+    pub const CONTEXT: usize = 8;
+    pub const BASE_LEN: usize = 8;
+}
+
+fn set_nsh(pkt: &mut PacketBuf, key: &PacketKey, v: &PacketKey, m: &PacketKey) {
+    let is_nsh = key.dl_type == ethertype::NSH && key.nsh_mdtype != 0;
+    let Some(at) = pkt.l3().filter(|_| is_nsh) else { return };
+    let word =
+        |k: &PacketKey| (u16::from(k.nsh_flags & 3) << 12) | (u16::from(k.nsh_ttl & 0x3f) << 6);
+    let frame = pkt.frame_mut();
+    merge_at(frame, at + nsh::FIRST, &word(v).to_be_bytes(), &word(m).to_be_bytes());
+    merge_at(frame, at + nsh::PATH, &v.nsh_path.to_be_bytes(), &m.nsh_path.to_be_bytes());
+    if key.nsh_mdtype == 1 {
+        for (i, (v, m)) in v.nsh_context.iter().zip(&m.nsh_context).enumerate() {
+            merge_at(frame, at + nsh::CONTEXT + 4 * i, &v.to_be_bytes(), &m.to_be_bytes());
+        }
+    }
 }
 
 fn set_ipv4(pkt: &mut PacketBuf, key: &PacketKey, v: &PacketKey, m: &PacketKey) {
@@ -342,24 +367,91 @@ pub fn pop_vlan(pkt: &mut PacketBuf) -> bool {
     false
 }
 
+/// A packet type that says an EtherType.
+fn packet_type_of(ethertype: u16) -> u32 {
+    match ethertype {
+        ethertype::TEB => 0,
+        other => 1 << 16 | u32::from(other),
+    }
+}
+
+/// What is before the network header says another EtherType: the Ethernet header or the packet type.
+fn set_ethertype(pkt: &mut PacketBuf, key: &mut PacketKey, l3: usize, ethertype: u16) {
+    if key.packet_type == 0 {
+        put16(pkt.frame_mut(), l3.saturating_sub(2), ethertype);
+    } else {
+        key.packet_type = packet_type_of(ethertype);
+    }
+}
+
 /// Adds a label stack entry before the network header; the EtherType becomes `ethertype`.
-pub fn push_mpls(pkt: &mut PacketBuf, ethertype: u16, lse: u32) {
-    let Some(l3) = pkt.l3().filter(|l3| *l3 >= ETH_LEN) else { return };
+pub fn push_mpls(pkt: &mut PacketBuf, key: &mut PacketKey, ethertype: u16, lse: u32) {
+    let least = if key.packet_type == 0 { ETH_LEN } else { 0 };
+    let Some(l3) = pkt.l3().filter(|l3| *l3 >= least) else { return };
     pkt.insert(l3, 4);
     put32(pkt.frame_mut(), l3, lse);
-    put16(pkt.frame_mut(), l3 - 2, ethertype);
+    set_ethertype(pkt, key, l3, ethertype);
     // The stack is the network header now, and offloads do not reach behind it.
     pkt.set_layers(Some(l3), None);
 }
 
 /// Removes the outermost label stack entry; the EtherType becomes `ethertype`.
-pub fn pop_mpls(pkt: &mut PacketBuf, key: &PacketKey, ethertype: u16) {
+pub fn pop_mpls(pkt: &mut PacketBuf, key: &mut PacketKey, ethertype: u16) {
     let is_mpls = matches!(key.dl_type, ethertype::MPLS | ethertype::MPLS_MCAST);
-    let Some(l3) = pkt.l3().filter(|l3| is_mpls && *l3 >= ETH_LEN && pkt.len() >= l3 + 4) else {
+    let least = if key.packet_type == 0 { ETH_LEN } else { 0 };
+    let Some(l3) = pkt.l3().filter(|l3| is_mpls && *l3 >= least && pkt.len() >= l3 + 4) else {
         return;
     };
-    put16(pkt.frame_mut(), l3 - 2, ethertype);
+    set_ethertype(pkt, key, l3, ethertype);
     pkt.remove(l3, 4);
+}
+
+/// Adds a label stack entry before everything: the packet has no Ethernet header of its own then.
+pub fn add_mpls(pkt: &mut PacketBuf, key: &mut PacketKey, ethertype: u16, lse: u32) {
+    pkt.push_front(4);
+    put32(pkt.frame_mut(), 0, lse);
+    key.packet_type = packet_type_of(ethertype);
+}
+
+/// Adds a network service header before everything. What is behind it is what the packet is.
+pub fn push_nsh(pkt: &mut PacketBuf, key: &mut PacketKey, h: &NshHeader) {
+    let body: usize = if h.mdtype == 1 { 16 } else { h.tlvs.len() };
+    let len = nsh::BASE_LEN + body;
+    pkt.push_front(len);
+    let frame = pkt.frame_mut();
+    let words = (len / 4) as u16 & 0x3f;
+    let first = (u16::from(h.flags & 3) << 12) | (u16::from(h.ttl & 0x3f) << 6) | words;
+    put16(frame, nsh::FIRST, first);
+    (frame[2], frame[3]) = (h.mdtype & 0xf, h.np);
+    put32(frame, nsh::PATH, h.path);
+    if h.mdtype == 1 {
+        for (i, c) in h.context.iter().enumerate() {
+            put32(frame, nsh::CONTEXT + 4 * i, *c);
+        }
+    } else {
+        frame[nsh::CONTEXT..len].copy_from_slice(&h.tlvs);
+    }
+    key.packet_type = packet_type_of(ethertype::NSH);
+}
+
+/// Removes the network service header of a packet that begins with it. Returns whether what was behind
+/// it is known.
+pub fn pop_nsh(pkt: &mut PacketBuf, key: &mut PacketKey) -> bool {
+    let packet_type = match key.nsh_np {
+        1 => packet_type_of(ethertype::IPV4),
+        2 => packet_type_of(ethertype::IPV6),
+        3 => 0,
+        4 => packet_type_of(ethertype::NSH),
+        _ => return false,
+    };
+    let len = usize::from(be16(pkt.frame(), nsh::FIRST).unwrap_or(0) & 0x3f) * 4;
+    let is_nsh = key.packet_type == packet_type_of(ethertype::NSH) && key.nsh_mdtype != 0;
+    if !is_nsh || pkt.len() < len {
+        return false;
+    }
+    pkt.pull_front(len);
+    key.packet_type = packet_type;
+    true
 }
 
 /// Adds an Ethernet header before a packet that has none.

@@ -9,7 +9,9 @@ use base::{DpPort, Duration, RecircId};
 use common::{Net, Policy, Tcp, five_tuple_mask, out, tcp, udp};
 use conntrack::{ConnFilter, CtRequest};
 use datapath::{Config, Error};
-use dpif::{ControllerCookie, DpAction, DropReason, SetGroup, SetMasked, UserspaceCookie};
+use dpif::{
+    ControllerCookie, DpAction, DropReason, NshHeader, SetGroup, SetMasked, UserspaceCookie,
+};
 use flow::{PacketKey, ct_state};
 use netdev::dummy::Dummy;
 use packet::{GsoType, Offload, PacketBuf};
@@ -408,6 +410,47 @@ fn mpls_labels_are_pushed_set_and_popped() {
     let o = net.send(1, &p);
     assert_eq!(o[1][0].frame()[12..18], [0x88, 0x47, 0, 4, 0xd1, 0x40]);
     assert_eq!(o[1][0].frame()[18..], p.frame()[14..]);
+    assert_eq!(o[2][0].frame(), p.frame());
+}
+
+#[test]
+fn headers_go_around_packets_and_come_off_again() {
+    let nsh = NshHeader {
+        flags: 1,
+        ttl: 63,
+        mdtype: 1,
+        np: 3,
+        path: 0x1234 << 8 | 255,
+        context: [1, 2, 3, 4],
+        tlvs: Box::default(),
+    };
+    let (mut value, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
+    (value.nsh_ttl, mask.nsh_ttl) = (62, 0xff);
+    (value.nsh_context[3], mask.nsh_context[3]) = (9, 0xffff);
+    let set = DpAction::Set(Box::new(SetMasked { group: SetGroup::Nsh, value, mask }));
+    let eth = DpAction::PushEth { dst: Default::default(), src: Default::default() };
+    let policy = Policy::new(move |k| match k.recirc_id {
+        0 => {
+            let push = DpAction::PushNsh(Box::new(nsh.clone()));
+            let mpls = DpAction::AddMpls { ethertype: 0x8847, lse: 5 << 12 | 0x140 };
+            let all = vec![push, set.clone(), mpls, eth.clone(), out(2), DpAction::PopEth];
+            let pop = DpAction::PopMpls { ethertype: 0x894f };
+            let last = [pop, DpAction::PopNsh, DpAction::Recirc(RecircId(1))];
+            (PacketKey::ZERO, [all, last.to_vec()].concat())
+        }
+        _ => {
+            assert_eq!((k.packet_type, k.dl_type, k.tp_dst), (0, 0x0800, 2));
+            (PacketKey::ZERO, vec![out(3)])
+        }
+    });
+    let net = Net::simulated(3, policy);
+    let p = udp(A, B, 1, 2, b"inside");
+    let o = net.send(1, &p);
+    let frame = o[1][0].frame();
+    assert_eq!(frame[12..18], [0x88, 0x47, 0, 0, 0x51, 0x40]);
+    assert_eq!(frame[18..26], [0x1f, 0x86, 1, 3, 0, 0x12, 0x34, 255]);
+    assert_eq!(frame[26..42], [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 9]);
+    assert_eq!(&frame[42..], p.frame());
     assert_eq!(o[2][0].frame(), p.frame());
 }
 

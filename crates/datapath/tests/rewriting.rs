@@ -283,26 +283,31 @@ proptest! {
     #[test]
     fn no_bytes_make_rewriting_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..120),
-        dl_type in proptest::sample::select(&[0x0800u16, 0x86dd, 0x0806, 0x8847, 0x1234][..]),
+        dl_type in proptest::sample::select(&[0x0800u16, 0x86dd, 0x0806, 0x8847, 0x894f, 0x1234][..]),
         nw_proto in proptest::sample::select(&[1u8, 6, 17, 58, 132, 9][..]),
         l3 in 0usize..60,
         l4 in 0usize..100,
         value in any::<[u64; flow::PACKET_WORDS]>(),
     ) {
         let value = PacketKey::from_words(value);
-        for group in SET_GROUPS.into_iter().chain([SetGroup::Arp, SetGroup::Mpls]) {
+        for group in SET_GROUPS.into_iter().chain([SetGroup::Arp, SetGroup::Mpls, SetGroup::Nsh]) {
             let mut p = PacketBuf::from_frame(&bytes);
             p.set_layers(Some(l3), Some(l4));
             let mut key = PacketKey { dl_type, nw_proto, ..PacketKey::ZERO };
+            (key.nsh_mdtype, key.nsh_np) = (1, value.nsh_np & 7);
             let set = SetMasked { group, value, mask: value };
             datapath::rewrite::set(&mut p, &mut key, &set);
             prop_assert_eq!(p.len(), bytes.len());
-            datapath::rewrite::pop_mpls(&mut p, &key, 0x0800);
-            datapath::rewrite::push_mpls(&mut p, 0x8847, 1);
+            datapath::rewrite::pop_mpls(&mut p, &mut key, 0x0800);
+            datapath::rewrite::push_mpls(&mut p, &mut key, 0x8847, 1);
             datapath::rewrite::pop_vlan(&mut p);
             datapath::rewrite::push_vlan(&mut p, 0x8100, 1);
             datapath::rewrite::pop_eth(&mut p);
             datapath::rewrite::push_eth(&mut p, [0; 6], [0; 6], 1);
+            key.packet_type = 0x1894f;
+            datapath::rewrite::pop_nsh(&mut p, &mut key);
+            datapath::rewrite::add_mpls(&mut p, &mut key, 0x8847, 1);
+            datapath::rewrite::pop_mpls(&mut p, &mut key, 0x0800);
         }
     }
 

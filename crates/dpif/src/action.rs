@@ -100,6 +100,17 @@ pub enum DpAction {
     },
     /// Remove the Ethernet header.
     PopEth,
+    /// Add a label stack entry before everything; the packet becomes MPLS without Ethernet.
+    AddMpls {
+        /// 0x8847 or 0x8848.
+        ethertype: u16,
+        /// The whole label stack entry.
+        lse: u32,
+    },
+    /// Add a network service header before everything.
+    PushNsh(Box<NshHeader>),
+    /// Remove the network service header.
+    PopNsh,
     /// Look the packet up again with this id.
     Recirc(RecircId),
     /// Compute `dp_hash`.
@@ -153,6 +164,9 @@ impl DpAction {
             DpAction::PopMpls { .. } => ActionKind::PopMpls,
             DpAction::PushEth { .. } => ActionKind::PushEth,
             DpAction::PopEth => ActionKind::PopEth,
+            DpAction::AddMpls { .. } => ActionKind::AddMpls,
+            DpAction::PushNsh(_) => ActionKind::PushNsh,
+            DpAction::PopNsh => ActionKind::PopNsh,
             DpAction::Recirc(_) => ActionKind::Recirc,
             DpAction::Hash { .. } => ActionKind::Hash,
             DpAction::Ct(_) => ActionKind::Ct,
@@ -165,6 +179,25 @@ impl DpAction {
             DpAction::Drop(_) => ActionKind::Drop,
         }
     }
+}
+
+/// A network service header (RFC 8300 §2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NshHeader {
+    /// O bit and reserved bits.
+    pub flags: u8,
+    /// TTL.
+    pub ttl: u8,
+    /// Metadata type, 1 or 2.
+    pub mdtype: u8,
+    /// Next protocol.
+    pub np: u8,
+    /// Service path id (24 bits) and index (8 bits).
+    pub path: u32,
+    /// Context headers of metadata type 1.
+    pub context: [u32; 4],
+    /// Context headers of metadata type 2, a multiple of 4 bytes.
+    pub tlvs: Box<[u8]>,
 }
 
 /// The groups of fields that one set action can change.
@@ -180,6 +213,8 @@ pub enum SetGroup {
     Eth,
     /// The outermost label stack entry, `mpls_lse[0]`.
     Mpls,
+    /// Flags, TTL, path and context of the network service header.
+    Nsh,
     /// `nw_src`, `nw_dst`, `nw_tos`, `nw_ttl` of IPv4.
     Ipv4,
     /// `ipv6_src`, `ipv6_dst`, `ipv6_label`, `nw_tos`, `nw_ttl` of IPv6.

@@ -28,7 +28,7 @@ mod slow_path;
 pub mod text;
 
 pub use action::{
-    ActionKind, ControllerCookie, DpAction, HashAlg, SetGroup, SetMasked, SlowReason,
+    ActionKind, ControllerCookie, DpAction, HashAlg, NshHeader, SetGroup, SetMasked, SlowReason,
     UserspaceCookie,
 };
 pub use drop_reason::DropReason;

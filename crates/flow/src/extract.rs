@@ -15,12 +15,20 @@ use crate::key::{PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
 /// VLAN tags that are looked at; a deeper tag shows as the EtherType (`other_config:vlan-limit`).
 pub const DEFAULT_VLAN_LIMIT: usize = 1;
 
-/// Fills the L2 to L4 fields of `key` from an Ethernet frame and notes the layer offsets in `pkt`.
+/// Fills the L2 to L4 fields of `key` from a packet and notes the layer offsets in `pkt`.
 ///
-/// Packet metadata in `key` (ports, conntrack, tunnel) is left as the caller set it; the header
-/// fields must be zero.
+/// Packet metadata in `key` (packet type, ports, conntrack, tunnel) is left as the caller set it;
+/// the header fields must be zero. The packet type says whether there is an Ethernet header.
 pub fn extract(pkt: &mut PacketBuf, key: &mut PacketKey) {
-    let (l3, l4) = parse_ethernet(pkt.frame(), key, DEFAULT_VLAN_LIMIT);
+    const ETHERTYPES: u32 = 1;
+    let (l3, l4) = match key.packet_type >> 16 {
+        0 => parse_ethernet(pkt.frame(), key, DEFAULT_VLAN_LIMIT),
+        ETHERTYPES => {
+            key.dl_type = key.packet_type as u16;
+            (Some(0), parse_network(pkt.frame(), key))
+        }
+        _ => (None, None),
+    };
     pkt.set_layers(l3, l4);
 }
 
@@ -43,8 +51,13 @@ fn parse_ethernet(frame: &[u8], key: &mut PacketKey, vlan_limit: usize) -> Layer
     }
     let Some((dl_type, l3)) = parse_ethertype(frame, at) else { return (None, None) };
     key.dl_type = dl_type;
-    let body = &frame[l3..];
-    let l4 = match dl_type {
+    let l4 = parse_network(&frame[l3..], key);
+    (Some(l3), l4.map(|o| l3 + o))
+}
+
+/// The header of the key's EtherType and what is behind it; gives the offset of the transport.
+fn parse_network(body: &[u8], key: &mut PacketKey) -> Option<usize> {
+    match key.dl_type {
         ethertype::IPV4 => parse_ipv4(body, key),
         ethertype::IPV6 => parse_ipv6(body, key),
         ethertype::ARP | ethertype::RARP => {
@@ -66,8 +79,7 @@ fn parse_ethernet(frame: &[u8], key: &mut PacketKey, vlan_limit: usize) -> Layer
             None
         }
         _ => None,
-    };
-    (Some(l3), l4.map(|o| l3 + o))
+    }
 }
 
 /// The EtherType at `at` and where its payload starts; looks through LLC/SNAP.
@@ -242,15 +254,21 @@ fn parse_nsh(body: &[u8], key: &mut PacketKey) {
     let Some(h) = body.first_chunk::<8>() else { return };
     let word = u16::from_be_bytes([h[0], h[1]]);
     let len = usize::from(word & 0x3f) * 4;
-    if word >> 14 != 0 || len < 8 || len > body.len() {
+    let mdtype = h[2] & 0xf;
+    let fits = match mdtype {
+        1 => len == 24,
+        2 => len >= 8,
+        _ => false,
+    };
+    if word >> 14 != 0 || len > body.len() || !fits {
         return;
     }
     key.nsh_flags = ((word >> 12) & 3) as u8;
     key.nsh_ttl = ((word >> 6) & 0x3f) as u8;
-    key.nsh_mdtype = h[2] & 0xf;
+    key.nsh_mdtype = mdtype;
     key.nsh_np = h[3];
     key.nsh_path = be32(h, 4).unwrap_or(0);
-    if key.nsh_mdtype == 1 && len == 24 {
+    if mdtype == 1 {
         for (i, c) in key.nsh_context.iter_mut().enumerate() {
             *c = be32(body, 8 + 4 * i).unwrap_or(0);
         }

@@ -679,9 +679,6 @@ pub(crate) fn check_actions(
             Action::Learn(_)
             | Action::Conjunction { .. }
             | Action::Sample(_)
-            | Action::Encap(_)
-            | Action::Decap(_)
-            | Action::DecNshTtl
             | Action::FinTimeout { .. }
             | Action::DeleteField(_)
             | Action::Nat(_)

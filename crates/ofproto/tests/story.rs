@@ -215,3 +215,8 @@ fn mpls_and_copy_traces_read_as_stock_ovs_prints_them() {
 fn hash_traces_read_as_stock_ovs_prints_them() {
     compare(include_str!("testdata/hash-trace.txt"), Version::Of13);
 }
+
+#[test]
+fn encap_traces_read_as_stock_ovs_prints_them() {
+    compare(include_str!("testdata/encap-trace.txt"), Version::Of13);
+}

@@ -55,6 +55,8 @@ numbers! {
         QINQ = 0x88a8;
         /// LACP and other slow protocols.
         SLOW = 0x8809;
+        /// Ethernet within something that has EtherTypes.
+        TEB = 0x6558;
         /// NSH, RFC 8300.
         NSH = 0x894f;
     }

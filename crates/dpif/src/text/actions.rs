@@ -8,7 +8,8 @@ use flow::PacketKey;
 use super::table::{self, Group};
 use super::{CHex, PortNames, key, write_port};
 use crate::{
-    ControllerCookie, DpAction, HashAlg, SetGroup, SetMasked, SlowReason, UserspaceCookie,
+    ControllerCookie, DpAction, HashAlg, NshHeader, SetGroup, SetMasked, SlowReason,
+    UserspaceCookie,
 };
 
 /// Actions to be written.
@@ -52,6 +53,7 @@ impl SetGroup {
             SetGroup::Tunnel => &table::TUNNEL,
             SetGroup::Eth => &table::ETH,
             SetGroup::Mpls => &table::MPLS,
+            SetGroup::Nsh => &table::NSH,
             SetGroup::Ipv4 => &table::IPV4,
             SetGroup::Ipv6 => &table::IPV6,
             SetGroup::Arp => &table::ARP,
@@ -83,17 +85,13 @@ impl<'a> ActionsText<'a> {
                 write!(f, "vid={},pcp={})", tci & 0xfff, tci >> 13)
             }
             DpAction::PopVlan => f.write_str("pop_vlan"),
-            DpAction::PushMpls { ethertype, lse } => write!(
-                f,
-                "push_mpls(label={},tc={},ttl={},bos={},eth_type={ethertype:#x})",
-                lse >> 12,
-                lse >> 9 & 7,
-                lse & 0xff,
-                lse >> 8 & 1
-            ),
+            DpAction::PushMpls { ethertype, lse } => mpls(f, "push_mpls", *ethertype, *lse),
+            DpAction::AddMpls { ethertype, lse } => mpls(f, "add_mpls", *ethertype, *lse),
             DpAction::PopMpls { ethertype } => write!(f, "pop_mpls(eth_type={ethertype:#x})"),
             DpAction::PushEth { dst, src } => write!(f, "push_eth(src={src},dst={dst})"),
             DpAction::PopEth => f.write_str("pop_eth"),
+            DpAction::PushNsh(h) => push_nsh(f, h),
+            DpAction::PopNsh => f.write_str("pop_nsh()"),
             DpAction::Recirc(id) => write!(f, "recirc({})", CHex(id.0.into())),
             DpAction::Hash { alg, basis } => {
                 let alg = match alg {
@@ -120,6 +118,29 @@ impl<'a> ActionsText<'a> {
             DpAction::Drop(_) => f.write_str("drop"),
         }
     }
+}
+
+fn mpls(f: &mut fmt::Formatter<'_>, name: &str, ethertype: u16, lse: u32) -> fmt::Result {
+    let (label, tc, bos, ttl) = (lse >> 12, lse >> 9 & 7, lse >> 8 & 1, lse & 0xff);
+    write!(f, "{name}(label={label},tc={tc},ttl={ttl},bos={bos},eth_type={ethertype:#x})")
+}
+
+fn push_nsh(f: &mut fmt::Formatter<'_>, h: &NshHeader) -> fmt::Result {
+    let (flags, ttl, mdtype, np) = (h.flags, h.ttl, h.mdtype, h.np);
+    write!(f, "push_nsh(flags={flags},ttl={ttl},mdtype={mdtype},np={np}")?;
+    write!(f, ",spi={:#x},si={}", h.path >> 8, h.path & 0xff)?;
+    if mdtype == 1 {
+        for (i, c) in h.context.iter().enumerate() {
+            write!(f, ",c{}={c:#x}", i + 1)?;
+        }
+    } else {
+        f.write_str(",md2=")?;
+        if !h.tlvs.is_empty() {
+            f.write_str("0x")?;
+            h.tlvs.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+        }
+    }
+    f.write_char(')')
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, set: &SetMasked) -> fmt::Result {

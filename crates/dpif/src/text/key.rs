@@ -76,6 +76,10 @@ fn write_item(f: &mut fmt::Formatter<'_>, item: &Item, v: u128, m: u128) -> fmt:
     match item.style {
         Style::Dec | Style::Dec0x | Style::DecX => write!(f, "{v}")?,
         Style::Hex => write!(f, "{}", CHex(v))?,
+        Style::Dec2x if full => write!(f, "{v}")?,
+        Style::Dec2x => return write!(f, "{v:#04x}/{m:#04x}"),
+        Style::Hex8x if full => write!(f, "{v:#x}")?,
+        Style::Hex8x => return write!(f, "{v:#x}/{m:#010x}"),
         Style::Frag => {
             let word = FRAGS.iter().find(|(_, bits)| u128::from(*bits) == v);
             return f.write_str(word.map_or("<error>", |(w, _)| w));
@@ -88,7 +92,7 @@ fn write_item(f: &mut fmt::Formatter<'_>, item: &Item, v: u128, m: u128) -> fmt:
     f.write_char('/')?;
     match item.style {
         Style::Dec | Style::Hex => write!(f, "{}", CHex(m)),
-        Style::Dec0x => write!(f, "{m:#x}"),
+        Style::Dec0x | Style::Dec2x | Style::Hex8x => write!(f, "{m:#x}"),
         Style::DecX => write!(f, "{m:x}"),
         Style::Mac | Style::Ip4 | Style::Ip6 | Style::Frag => write_address(f, item.style, m),
     }

@@ -183,7 +183,7 @@ impl Item {
                 Some((_, bits)) => u128::from(*bits),
                 None => number(text)?,
             },
-            Style::Dec | Style::Hex | Style::Dec0x | Style::DecX => number(text)?,
+            _ => number(text)?,
         };
         (v <= self.all_ones()).then_some(v)
     }

@@ -14,6 +14,10 @@ pub(super) enum Style {
     Dec0x,
     /// `3/7`, both without a prefix, the mask in hexadecimal.
     DecX,
+    /// `3`, and with a mask `0x03/0x07`.
+    Dec2x,
+    /// `0x3`, and with a mask `0x3/0x00000007`.
+    Hex8x,
     /// Ethernet address.
     Mac,
     /// IPv4 address.
@@ -170,6 +174,12 @@ groups! {
         part!("tc", 3 << 9, DecX, u32, mpls_lse[0]),
         part!("ttl", 8 << 0, Dec0x, u32, mpls_lse[0]),
         part!("bos", 1 << 8, DecX, u32, mpls_lse[0])];
+    NSH = "nsh", |k| k.dl_type == ethertype::NSH, [
+        item!("flags", 8, Dec2x, nsh_flags), item!("ttl", 8, Dec2x, nsh_ttl),
+        item!("mdtype", 8, Dec2x, nsh_mdtype), item!("np", 8, Dec2x, nsh_np),
+        part!("spi", 24 << 8, Hex8x, u32, nsh_path), part!("si", 8 << 0, Dec2x, u32, nsh_path),
+        item!("c1", 32, Hex8x, nsh_context[0]), item!("c2", 32, Hex8x, nsh_context[1]),
+        item!("c3", 32, Hex8x, nsh_context[2]), item!("c4", 32, Hex8x, nsh_context[3])];
     IPV4 = "ipv4", V4, [
         item!("src", 32, Ip4, nw_src), item!("dst", 32, Ip4, nw_dst),
         item!("proto", 8, Dec, nw_proto), item!("tos", 8, Hex, nw_tos),
@@ -210,7 +220,7 @@ pub(super) static BEFORE_TYPE: &[&Group] =
     &[&CT_ZONE, &CT_MARK, &CT_LABEL, &CT_TUPLE4, &CT_TUPLE6, &PACKET_TYPE, &ETH];
 /// … and behind the EtherType.
 pub(super) static HEADERS: &[&Group] =
-    &[&IPV4, &IPV6, &ARP, &MPLS, &TCP, &UDP, &SCTP, &ICMP, &ICMPV6, &ND];
+    &[&NSH, &IPV4, &IPV6, &ARP, &MPLS, &TCP, &UDP, &SCTP, &ICMP, &ICMPV6, &ND];
 
 /// TCP flags: name, bit, letter in flow statistics; in the order of those letters.
 pub const TCP_FLAGS: [(&str, u16, char); 9] = [

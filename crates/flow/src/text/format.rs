@@ -155,8 +155,8 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
                 break;
             }
         }
+        p.dl_type = u16::MAX;
     }
-    p.dl_type = u16::MAX;
     match k.dl_type {
         ethertype::IPV4 => {
             p.nw_src = u32::MAX;

@@ -156,6 +156,11 @@ impl Ctx<'_> {
             Action::Clone(nested) => self.clone_actions(nested, last),
             Action::Exit => self.exit = true,
             Action::Note(_) => {}
+            Action::Encap(e) => self.encap(e),
+            Action::Decap(new_type) if self.decap(*new_type) => return Then::Freeze,
+            Action::Decap(_) => {}
+            Action::DecNshTtl if !self.dec_nsh_ttl() => return Then::Leave,
+            Action::DecNshTtl => {}
             Action::Multipath(m) => self.multipath(m),
             Action::Bundle(b) => self.bundle(b, last),
             Action::DebugRecirc => return Then::Freeze,
@@ -188,9 +193,6 @@ impl Ctx<'_> {
             }
             // Refused when the flow was added.
             Action::Group(_)
-            | Action::Encap(_)
-            | Action::Decap(_)
-            | Action::DecNshTtl
             | Action::Nat(_)
             | Action::Learn(_)
             | Action::Conjunction { .. }

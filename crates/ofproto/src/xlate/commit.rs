@@ -22,6 +22,9 @@ fn group_fields(group: SetGroup) -> &'static [FieldId] {
         SetGroup::Tunnel => &[],
         SetGroup::Eth => &[F::EthSrc, F::EthDst],
         SetGroup::Mpls => &[F::MplsLabel, F::MplsTc, F::MplsBos, F::MplsTtl],
+        SetGroup::Nsh => {
+            &[F::NshFlags, F::NshTtl, F::NshSpi, F::NshSi, F::NshC1, F::NshC2, F::NshC3, F::NshC4]
+        }
         SetGroup::Ipv4 => &[F::IpSrc, F::IpDst, F::NwTos, F::IpTtl],
         SetGroup::Ipv6 => &[F::Ipv6Src, F::Ipv6Dst, F::Ipv6Label, F::NwTos, F::IpTtl],
         SetGroup::Arp => &[F::ArpOp, F::ArpSpa, F::ArpTpa, F::ArpSha, F::ArpTha],
@@ -50,15 +53,21 @@ fn group_mask(group: SetGroup) -> PacketKey {
 impl Ctx<'_> {
     /// Adds the actions that make the packet what the key says.
     pub(super) fn commit(&mut self) {
-        self.commit_group(SetGroup::Eth);
+        self.commit_encap();
+        if self.flow.pkt.packet_type == 0 && self.base.packet_type == 0 {
+            self.commit_group(SetGroup::Eth);
+        }
         // Labels go before what is behind them is changed.
         let unlabelled = is_mpls(self.base.dl_type) && !is_mpls(self.flow.pkt.dl_type);
         if unlabelled {
-            self.commit_mpls();
+            self.commit_mpls(false);
+        }
+        if self.flow.pkt.dl_type == ethertype::NSH {
+            self.commit_group(SetGroup::Nsh);
         }
         self.commit_l3();
         if !unlabelled {
-            self.commit_mpls();
+            self.commit_mpls(false);
         }
         self.commit_vlans();
         self.commit_group(SetGroup::SkbPriority);
@@ -105,7 +114,8 @@ impl Ctx<'_> {
 
     /// Labels that both have, from the bottom, stay; those above them are popped, one is set if it
     /// can take the place of another, and new ones are pushed.
-    fn commit_mpls(&mut self) {
+    /// With `outside`, before the Ethernet header.
+    pub(super) fn commit_mpls(&mut self, outside: bool) {
         let new = self.flow.pkt;
         let n = n_labels(&new);
         let mut old_n = n_labels(&self.base);
@@ -138,7 +148,11 @@ impl Ctx<'_> {
         }
         while old_n < n {
             let lse = new.mpls_lse[n - old_n - 1];
-            self.out.push(DpAction::PushMpls { ethertype: new.dl_type, lse });
+            let ethertype = new.dl_type;
+            self.out.push(match outside {
+                true => DpAction::AddMpls { ethertype, lse },
+                false => DpAction::PushMpls { ethertype, lse },
+            });
             // The headers behind it stay known, for copies that have no label.
             mpls::push(&mut self.base, old_n, new.dl_type);
             self.base.mpls_lse[0] = lse;

@@ -14,13 +14,14 @@
 //! them the packet is dropped with the reason.
 //!
 //! Topics: [`actions`] (the loop), [`nest`] (copies), [`freeze`] (what waits for the datapath),
-//! [`set_field`], [`mpls`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
+//! [`set_field`], [`mpls`], [`encap`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
 
 mod actions;
 mod choose;
 mod commit;
 mod controller;
 mod ct;
+mod encap;
 mod freeze;
 mod mpls;
 mod nest;
@@ -41,6 +42,7 @@ use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
 
+use self::encap::Pending;
 use self::freeze::Freezing;
 use crate::bridge::{Bridge, BridgeId};
 use crate::recirc::{Frozen, StackValue};
@@ -221,6 +223,8 @@ struct Ctx<'a> {
     exit: bool,
     error: Option<DropReason>,
     freezing: Option<Freezing>,
+    /// A header to add or remove before anything else is done to the packet.
+    pending: Option<Pending>,
     conntracked: bool,
     /// The last label was popped: what is behind it has not been seen.
     was_mpls: bool,
@@ -266,6 +270,7 @@ impl<'a> Ctx<'a> {
             exit: false,
             error: None,
             freezing: None,
+            pending: None,
             conntracked: false,
             was_mpls: false,
             ct_set: FlowKey::ZERO,
@@ -468,6 +473,9 @@ fn finish_mask(mut m: PacketKey, key: &PacketKey) -> PacketKey {
     }
     if !mpls::is_mpls(key.dl_type) {
         m.mpls_lse = [0; 3]; // pushed and set, not looked at
+    }
+    if key.packet_type != 0 {
+        (m.dl_src, m.dl_dst) = ([0; 6], [0; 6]);
     }
     for (tag, k) in m.vlans.iter_mut().zip(&key.vlans) {
         if k.tci & VLAN_PRESENT == 0 {

@@ -27,6 +27,12 @@ pub(super) fn is_mpls(dl_type: u16) -> bool {
     matches!(dl_type, ethertype::MPLS | ethertype::MPLS_MCAST)
 }
 
+/// Whether a packet begins, behind an Ethernet header or not, with IP.
+fn is_ip(k: &PacketKey) -> bool {
+    let dl_type = if k.packet_type == 0 { k.dl_type } else { k.packet_type as u16 };
+    matches!(dl_type, ethertype::IPV4 | ethertype::IPV6)
+}
+
 /// Labels that a packet has, as far as they are seen.
 pub(super) fn n_labels(k: &PacketKey) -> usize {
     if !is_mpls(k.dl_type) {
@@ -44,9 +50,8 @@ pub(super) fn push(k: &mut PacketKey, n: usize, ethertype: u16) {
         k.mpls_lse.copy_within(0..n, 1);
         k.mpls_lse[0] &= !BOS;
     } else {
-        let v6 = k.dl_type == ethertype::IPV6;
-        let ip = v6 || k.dl_type == ethertype::IPV4;
-        let label = if v6 { 2 } else { 0 }; // explicit null
+        let ip = is_ip(k);
+        let label = if k.dl_type == ethertype::IPV6 { 2 } else { 0 }; // explicit null
         let tc = if ip { u32::from(k.nw_tos & 0xfc) >> 2 & 7 } else { 0 };
         let ttl = if ip && k.nw_ttl != 0 { k.nw_ttl } else { 64 };
         k.mpls_lse[0] = label << 12 | tc << 9 | BOS | u32::from(ttl);
@@ -84,8 +89,7 @@ impl Ctx<'_> {
     pub(super) fn add_label(&mut self, n: usize, ethertype: u16) {
         let (k, w) = (&mut self.flow.pkt, &mut self.wc.pkt);
         w.mpls_lse[..n].fill(u32::MAX);
-        let ip = matches!(k.dl_type, ethertype::IPV4 | ethertype::IPV6);
-        if n == 0 && ip {
+        if n == 0 && is_ip(k) {
             w.nw_tos |= 0xfc;
             w.nw_ttl = 0xff;
         }

@@ -103,6 +103,12 @@ impl<'a> Ctx<'a> {
             });
             return;
         }
+        if self.flow.pkt.packet_type != 0 {
+            self.report(NodeKind::Warn, || {
+                "Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.".into()
+            });
+            return;
+        }
         if let Some(peer) = &p.spec.peer {
             self.patch(&peer.port, last);
             return;
