@@ -105,11 +105,11 @@ impl RecircTable {
     /// See [`RecircStore::intern`].
     pub fn intern(&mut self, state: Frozen) -> (RecircId, Arc<Frozen>) {
         if let Some((s, &id)) = self.by_state.get_key_value(&state) {
-            let s = s.clone();
-            if let Some(e) = self.by_id.get_mut(&id) {
-                e.unused = None;
+            // One that nobody but this table holds is for packets on their way.
+            if Arc::strong_count(s) > 2 {
+                return (RecircId(id), s.clone());
             }
-            return (RecircId(id), s);
+            self.by_state.remove(&state);
         }
         loop {
             self.last = self.last.wrapping_add(1);
@@ -141,15 +141,15 @@ impl RecircTable {
     /// Forgets states that nobody has held for `grace`. Call it every few seconds.
     pub fn collect(&mut self, now: Instant, grace: Duration) {
         let by_state = &mut self.by_state;
-        self.by_id.retain(|_, e| {
-            // This table holds it twice.
-            if Arc::strong_count(&e.state) > 2 {
+        self.by_id.retain(|id, e| {
+            let here = 1 + usize::from(by_state.get(&e.state) == Some(id));
+            if Arc::strong_count(&e.state) > here {
                 e.unused = None;
                 return true;
             }
             let since = *e.unused.get_or_insert(now);
             let keep = now < since + grace;
-            if !keep {
+            if !keep && here > 1 {
                 by_state.remove(&e.state);
             }
             keep
@@ -184,6 +184,7 @@ mod tests {
         let (a, held) = t.intern(state(1));
         let (b, _) = t.intern(state(2));
         assert_eq!((a, b, t.intern(state(1)).0), (RecircId(1), RecircId(2), RecircId(1)));
+        assert_eq!((t.intern(state(2)).0, t.get(b).is_some()), (RecircId(3), true), "not held");
         let (s, grace) = (Instant::from_secs, Duration::from_secs(10));
         t.collect(s(0), grace);
         t.collect(s(9), grace);
@@ -192,10 +193,13 @@ mod tests {
         assert!(t.get(b).is_none() && t.get(a).is_some());
         drop(held);
         t.collect(s(11), grace);
-        assert_eq!(t.intern(state(1)).0, a, "used again within the grace time");
+        let held = t.get(a);
         t.collect(s(12), grace);
         t.collect(s(22), grace);
+        assert_eq!((t.get(a), t.len()), (held, 1), "used again within the grace time");
+        t.collect(s(23), grace);
+        t.collect(s(33), grace);
         assert!(t.is_empty());
-        assert_eq!(t.intern(state(1)).0, RecircId(3), "numbers are not used again soon");
+        assert_eq!(t.intern(state(1)).0, RecircId(4), "numbers are not used again soon");
     }
 }

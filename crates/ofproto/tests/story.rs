@@ -67,12 +67,12 @@ fn vm1_may_open_connections_and_vm2_only_answer() {
 #[test]
 fn equal_states_recirculate_under_one_number() {
     let mut w = World::story();
-    let ids = |w: &mut World, port: &str| {
-        let x = w.run(&format!("{port},{TCP}"));
-        let Some(DpAction::Recirc(RecircId(id))) = x.actions.last() else { panic!() };
-        *id
-    };
-    assert_eq!((ids(&mut w, VM1), ids(&mut w, VM2), ids(&mut w, VM1)), (1, 2, 1));
+    let cached = [VM1, VM2, VM1].map(|port| w.run(&format!("{port},{TCP}")));
+    let ids = cached.map(|x| match x.actions.last() {
+        Some(DpAction::Recirc(RecircId(id))) => *id,
+        _ => panic!(),
+    });
+    assert_eq!(ids, [1, 2, 1]);
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn traces_read_as_stock_ovs_prints_them() {
             "--ct-next trk,new" => &[TRK | NEW],
             other => panic!("{other}"),
         };
-        let got = w.trace(packet, next);
-        assert_eq!(got, want, "\n{command}\n{got}");
+        let got = renumbered(&w.trace(packet, next));
+        assert_eq!(got, renumbered(want), "\n{command}\n{got}");
     }
 }
 

@@ -108,10 +108,10 @@ pub fn target(data: &[u8]) {
     }
     assert_eq!(pkt.frame(), whole);
     rewrite::pop_vlan(&mut pkt);
-    rewrite::push_mpls(&mut pkt, ethertype::MPLS, 0x1140);
     let mut key = PacketKey::ZERO;
+    rewrite::push_mpls(&mut pkt, &mut key, ethertype::MPLS, 0x1140);
     flow::extract(&mut pkt, &mut key);
-    rewrite::pop_mpls(&mut pkt, &key, ethertype::IPV4);
+    rewrite::pop_mpls(&mut pkt, &mut key, ethertype::IPV4);
     rewrite::pop_eth(&mut pkt);
     rewrite::push_eth(&mut pkt, [2; 6], [4; 6], ethertype::IPV6);
     flow::extract(&mut pkt, &mut PacketKey::ZERO.clone());

@@ -155,6 +155,33 @@ impl KeyText<'_> {
         f.write_char(')')
     }
 
+    /// The labels, all of them whole as soon as any bit counts.
+    fn mpls(&self, f: &mut fmt::Formatter<'_>, mask: &PacketKey) -> fmt::Result {
+        const BOS: u32 = 0x100;
+        let labels = &self.key.mpls_lse;
+        let bottom = labels.iter().position(|l| l & BOS != 0);
+        let seen = || labels.iter().filter(|l| **l != 0).count();
+        let n = bottom.map_or_else(seen, |b| b + 1).max(1);
+        let masks = &mask.mpls_lse[..n];
+        if !self.verbose && masks.iter().all(|m| *m == 0) {
+            return Ok(());
+        }
+        let exact = masks.iter().all(|m| *m == u32::MAX);
+        let part = |lse: u32| (lse >> 12, lse >> 9 & 7, lse & 0xff, lse >> 8 & 1);
+        f.write_str(",mpls(")?;
+        for (i, (lse, m)) in labels.iter().zip(masks).enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            let ((label, tc, ttl, bos), (ml, mc, mt, mb)) = (part(*lse), part(*m));
+            if exact {
+                write!(f, "{comma}label={label},tc={tc},ttl={ttl},bos={bos}")?;
+            } else {
+                write!(f, "{comma}label={label}/{ml:#x},tc={tc}/{mc:x}")?;
+                write!(f, ",ttl={ttl}/{mt:#x},bos={bos}/{mb:x}")?;
+            }
+        }
+        f.write_char(')')
+    }
+
     /// `eth_type(…)`, the tags around it and the headers behind it.
     fn frame(&self, f: &mut fmt::Formatter<'_>, mask: &PacketKey) -> fmt::Result {
         let mut open = 0;
@@ -176,7 +203,9 @@ impl KeyText<'_> {
             write!(f, "{sep}eth_type({:#06x})", self.key.dl_type)?;
         }
         for group in table::HEADERS {
-            if (group.exists)(self.key) {
+            if core::ptr::eq(*group, &table::MPLS) && (group.exists)(self.key) {
+                self.mpls(f, mask)?;
+            } else if (group.exists)(self.key) {
                 write_group(f, group, self.key, mask, self.verbose, ",")?;
                 if core::ptr::eq(*group, &table::TCP) {
                     self.tcp_flags(f, mask.tcp_flags)?;

@@ -92,6 +92,7 @@ impl Parser<'_> {
             }
             "eth_type" => self.eth_type(body, at),
             "vlan" => self.vlan(body, at),
+            "mpls" => self.mpls(body, at),
             "ct_state" => {
                 let names = CT_STATE_FLAGS.map(|(n, bit)| (n, u16::from(bit)));
                 let (v, m) = flags(body, &names, 0xff, at)?;
@@ -124,6 +125,22 @@ impl Parser<'_> {
             (self.key.dl_type, self.mask.dl_type) = (v, m);
         }
         Ok(())
+    }
+
+    /// Label stack entries one after the other, each of four items.
+    fn mpls(&mut self, body: &str, at: &str) -> Result<(), ParseError> {
+        let mut rest = body;
+        for i in 0..self.key.mpls_lse.len() {
+            let end = rest.match_indices(',').nth(3).map_or(rest.len(), |(at, _)| at);
+            let (mut key, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
+            items(&mut key, &mut mask, super::table::MPLS.items, &rest[..end], at)?;
+            (self.key.mpls_lse[i], self.mask.mpls_lse[i]) = (key.mpls_lse[0], mask.mpls_lse[0]);
+            rest = rest[end..].trim_start_matches(',');
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+        error("too many labels", at)
     }
 
     fn vlan(&mut self, body: &str, at: &str) -> Result<(), ParseError> {
@@ -270,6 +287,13 @@ mod tests {
         let mpls = "eth_type(0x8847),mpls(label=100/0x0,tc=3/0,ttl=64/0x0,bos=1/0)";
         let (key, mask) = parse_key(mpls, &no_ports).unwrap();
         assert!(format_key(&key, Some(&mask), true, NO_NAMES).to_string().ends_with(mpls));
+        for mpls in [
+            "eth_type(0x8847),mpls(label=5/0xfffff,tc=0/0,ttl=64/0x0,bos=0/1,label=7/0x0,tc=0/0,ttl=9/0x0,bos=1/1)",
+            "eth_type(0x8847),mpls(label=5,tc=0,ttl=64,bos=0,label=7,tc=3,ttl=9,bos=1)",
+        ] {
+            let (key, mask) = parse_key(mpls, &no_ports).unwrap();
+            assert!(format_key(&key, Some(&mask), false, NO_NAMES).to_string().ends_with(mpls));
+        }
     }
 
     #[test]

@@ -585,6 +585,10 @@ fn encap(r: &mut Reader<'_>) -> Result<Action> {
             (4, 1) => EncapProp::NshMdType(p.u8()?),
             (4, 2) => {
                 let (class, kind, n) = (p.u16()?, p.u8()?, usize::from(p.u8()?));
+                // The padding of the bytes is part of the property.
+                if p.len() != n.next_multiple_of(8) {
+                    return Err(here.error(OfError::NXBAC_BAD_ED_PROP));
+                }
                 EncapProp::NshTlv { class, kind, data: p.take(n)?.to_vec() }
             }
             _ => return Err(here.error(OfError::NXBAC_UNKNOWN_ED_PROP)),

@@ -224,7 +224,7 @@ impl Encoder<'_> {
                     }
                     EncapProp::NshTlv { class, kind, data } => {
                         e.out.put8(2);
-                        e.out.put8(8 + data.len() as u8);
+                        e.out.put8(8 + data.len().next_multiple_of(8) as u8);
                         e.out.put16(*class);
                         e.out.put8(*kind);
                         e.out.put8(data.len() as u8);
