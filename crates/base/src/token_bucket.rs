@@ -34,6 +34,17 @@ impl TokenBucket {
         }
         ok
     }
+
+    /// When there will be `n` tokens; never if that is more than the burst.
+    pub fn ready_at(&self, n: u64) -> Instant {
+        let missing = (u128::from(n) * SCALE).saturating_sub(self.nano_tokens);
+        if missing == 0 {
+            return self.last;
+        }
+        let never = n > self.burst || self.rate == 0;
+        let nanos = if never { u128::MAX } else { missing.div_ceil(self.rate.into()) };
+        self.last + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -49,5 +60,17 @@ mod tests {
         assert!(b.take(1, t0 + Duration::from_millis(100)));
         assert!(!b.take(4, t0 + Duration::from_secs(100)), "never more than the burst");
         assert!(b.take(3, t0 + Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn when_there_is_enough() {
+        let t0 = Instant::from_secs(1);
+        let mut b = TokenBucket::new(10, 3, t0);
+        assert_eq!(b.ready_at(3), t0);
+        assert!(b.take(3, t0));
+        let at = b.ready_at(2);
+        assert_eq!(at, t0 + Duration::from_millis(200));
+        assert!(!b.take(2, t0 + Duration::from_millis(199)) && b.take(2, at));
+        assert!(b.ready_at(4) > t0 + Duration::from_secs(1 << 30));
     }
 }

@@ -414,11 +414,6 @@ impl Bridge {
         core::mem::take(&mut self.events)
     }
 
-    /// Adds a packet-in or another effect of a translation to the events.
-    pub fn push_event(&mut self, e: Event) {
-        self.events.push(e);
-    }
-
     /// Whether a table belongs to controllers.
     pub fn is_visible(table: base::TableId) -> bool {
         table < INTERNAL_TABLE

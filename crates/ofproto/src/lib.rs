@@ -27,6 +27,7 @@ extern crate std;
 mod bridge;
 mod change;
 mod event;
+mod fair_queue;
 mod hash;
 mod limits;
 pub mod port;
@@ -41,11 +42,14 @@ mod xlate;
 pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
 pub use change::Change;
 pub use event::{Event, PacketInEvent, PortStatusEvent, Requester};
+pub use fair_queue::FairQueue;
 pub use limits::{TableMiss, TableSettings};
 pub use port::{Port, PortSpec};
 pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};
-pub use session::{BUNDLE_IDLE_TIMEOUT, Closed, Environment, Refusal, Session, SessionKind};
+pub use session::{
+    BUNDLE_IDLE_TIMEOUT, Closed, Environment, LimitStats, RateLimit, Refusal, Session, SessionKind,
+};
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
 pub use trace::{NodeKind, Trace};

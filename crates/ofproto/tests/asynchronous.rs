@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use base::{OfPort, TableId};
 use common::World;
 use common::peer::{ask, deliver, one, received, refused, send, session};
-use ofproto::{BridgeId, Environment, Event, Port, Session, SessionKind};
+use ofproto::{BridgeId, Environment, Event, LimitStats, Port, RateLimit, Session, SessionKind};
 use openflow::action::{Action, ControllerAction, PacketInReason};
 use openflow::error::OfError;
 use openflow::flow_mod::FlowMod;
@@ -16,14 +16,16 @@ use openflow::message::*;
 use openflow::version::Version;
 
 /// Sends packets of flows to controllers, as the datapath would.
-fn packet_ins(w: &mut World, packets: &[&str]) {
+fn packet_ins(w: &mut World, packets: &[&str], sessions: &mut [&mut Session]) {
     for packet in packets {
         let key = w.dp_key(packet);
         for a in w.run_key(&key).actions {
             let dpif::DpAction::Userspace(u) = a else { panic!("{a:?}") };
             let dpif::UserspaceCookie::Controller(u) = *u else { panic!() };
             let (_, e) = w.sw.packet_in(&u, &[5; 300], &key).unwrap();
-            w.bridge().push_event(e);
+            for s in sessions.iter_mut() {
+                s.notify(w.now, &e);
+            }
         }
     }
 }
@@ -99,9 +101,9 @@ fn packet_ins_are_whole_and_say_why_as_the_version_does() {
         packet_ins(
             &mut w,
             &["in_port=2,udp", "in_port=2,udp,udp_dst=1", "in_port=2,udp,udp_dst=2"],
+            &mut [&mut c],
         );
-        packet_ins(&mut w, &["in_port=2,udp,udp_dst=3", "in_port=2,tcp"]);
-        deliver(&mut w, &mut [&mut c]);
+        packet_ins(&mut w, &["in_port=2,udp,udp_dst=3", "in_port=2,tcp"], &mut [&mut c]);
         let mut got = Vec::new();
         for m in received(&mut c) {
             let Body::PacketIn(p) = m.body else { panic!() };
@@ -128,8 +130,7 @@ fn a_table_miss_flow_is_a_miss_since_1_3() {
             send(&mut w, &mut c, v, Body::SetPacketInFormat(format));
             w.add("priority=0,cookie=9", &[controller(ControllerAction::default())]);
             w.bridge().take_events();
-            packet_ins(&mut w, &["in_port=2,udp"]);
-            deliver(&mut w, &mut [&mut c]);
+            packet_ins(&mut w, &["in_port=2,udp"], &mut [&mut c]);
             let got = received(&mut c);
             let [Message { body: Body::PacketIn(p), .. }] = &got[..] else { panic!("{got:?}") };
             let miss =
@@ -149,8 +150,7 @@ fn a_controller_id_chooses_who_gets_it() {
     let to = ControllerAction { controller_id: 123, ..ControllerAction::default() };
     w.add("udp", &[controller(ControllerAction::default()), controller(to)]);
     w.bridge().take_events();
-    packet_ins(&mut w, &["in_port=2,udp"]);
-    deliver(&mut w, &mut [&mut a, &mut b]);
+    packet_ins(&mut w, &["in_port=2,udp"], &mut [&mut a, &mut b]);
     assert_eq!((received(&mut a).len(), received(&mut b).len()), (1, 1));
 }
 
@@ -189,7 +189,7 @@ fn what_was_asked_for_is_heard_and_told() {
             "in_port=2,udp,udp_dst=2",
             "in_port=2,tcp",
         ];
-        packet_ins(&mut w, &packets);
+        packet_ins(&mut w, &packets, &mut [&mut c]);
         w.port(7, 7, "new", Default::default());
         let br = w.br;
         w.sw.remove_port(br, OfPort(7));
@@ -228,8 +228,7 @@ fn what_was_asked_for_is_heard_and_told() {
         let now = w.now;
         c.input(&mut w.sw, &common::peer::Env, now, &bytes);
         received(&mut c);
-        packet_ins(&mut w, &packets);
-        deliver(&mut w, &mut [&mut c]);
+        packet_ins(&mut w, &packets, &mut [&mut c]);
         let miss = if v < Version::Of13 { R::Action } else { R::NoMatch };
         assert_eq!(reasons(&mut c), [R::NoMatch, R::Action, miss], "{v}");
     }
@@ -354,4 +353,37 @@ fn queues_and_connections_are_the_daemons() {
             assert_eq!(error(&none), OfError::OFPQOFC_BAD_QUEUE);
         }
     }
+}
+
+#[test]
+fn a_limit_makes_ports_take_turns() {
+    let mut w = World::new();
+    let mut c = session(&mut w, SessionKind::Controller, Version::Of13);
+    let now = w.now;
+    c.set_packet_in_limit(Some(RateLimit { rate: 10, burst: 4 }), now);
+    w.add("", &[controller(ControllerAction::default())]);
+    let ports = |c: &mut Session| {
+        let port = |m: Message| match m.body {
+            Body::PacketIn(p) => p.metadata.key.pkt.in_port,
+            other => panic!("{other:?}"),
+        };
+        received(c).into_iter().map(port).collect::<Vec<_>>()
+    };
+    // Four at once, four wait; the greedier port loses when more come.
+    packet_ins(&mut w, &["in_port=2"; 9], &mut [&mut c]);
+    packet_ins(&mut w, &["in_port=3"], &mut [&mut c]);
+    assert_eq!(ports(&mut c), [2; 4]);
+    assert_eq!(c.next_timeout(), Some(now + base::Duration::from_millis(100)));
+    w.pass(1);
+    c.run(w.now);
+    assert_eq!(ports(&mut c), [2, 3, 2, 2]);
+    assert_eq!(c.next_timeout(), None);
+    let stats: Vec<_> = c.packet_in_stats().collect();
+    let some = LimitStats { backlog: 0, bypassed: 4, queued: 6, dropped: 2 };
+    assert_eq!(stats, [("action", some), ("miss", LimitStats::default())]);
+    // Without a limit all go as they come; what is not limited any more does not wait for it.
+    packet_ins(&mut w, &["in_port=2"; 3], &mut [&mut c]);
+    c.set_packet_in_limit(None, now);
+    packet_ins(&mut w, &["in_port=2"; 9], &mut [&mut c]);
+    assert_eq!(ports(&mut c).len(), 9);
 }

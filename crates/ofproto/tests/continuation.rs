@@ -77,7 +77,7 @@ impl Datapath {
                     DpAction::Userspace(cookie) => {
                         let UserspaceCookie::Controller(c) = *cookie else { panic!() };
                         let (_, event) = w.sw.packet_in(&c, &FRAME, &key).unwrap();
-                        s.notify(&event);
+                        s.notify(w.now, &event);
                     }
                     other => panic!("{other:?}"),
                 }
@@ -260,7 +260,7 @@ fn what_cannot_go_on_is_refused() {
     let [DpAction::Userspace(cookie)] = &actions[..] else { panic!("{actions:?}") };
     let UserspaceCookie::Controller(c) = &**cookie else { panic!() };
     let (_, event) = w.sw.packet_in(c, &FRAME, &key).unwrap();
-    s.notify(&event);
+    s.notify(w.now, &event);
     let [Message { body: Body::PacketIn(p), .. }] = &received(&mut s)[..] else { panic!() };
     let good = Continuation::decode(&p.continuation, v, true).unwrap();
     let mut error = |c: Vec<u8>| {

@@ -130,7 +130,7 @@ fn vacancy_is_told_once_each_way() {
         assert!(ask(&mut w, &mut s, Body::TableMod(table_mod)).is_empty());
         let told = |w: &mut World, s: &mut Session| {
             for e in w.bridge().take_events() {
-                s.notify(&e);
+                s.notify(w.now, &e);
             }
             received(s)
                 .into_iter()

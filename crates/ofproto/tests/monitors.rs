@@ -57,7 +57,7 @@ fn lines(got: &[Message]) -> Vec<String> {
 /// Gives the bridge's events to a session and what it says then.
 fn heard(w: &mut World, s: &mut Session) -> Vec<String> {
     for e in w.bridge().take_events() {
-        s.notify(&e);
+        s.notify(w.now, &e);
     }
     lines(&received(s))
 }
@@ -207,7 +207,7 @@ fn updates_are_suspended_while_nobody_reads() {
             change(&mut w, Add, &format!("table=2,reg1={n}->1,2,3,4,5,6,7,8,9,10,11,12,13,14"));
             n += 1;
             for e in w.bridge().take_events() {
-                s.notify(&e);
+                s.notify(w.now, &e);
             }
             if s.output_len() > 200_000 {
                 break;

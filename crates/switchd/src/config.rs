@@ -12,7 +12,7 @@ use std::time::Duration;
 use base::MacAddr;
 use flow::text::Tok;
 use ofproto::port::{PriorityTags, VlanConfig, VlanMode};
-use ofproto::{FailMode, TableSettings};
+use ofproto::{FailMode, RateLimit, TableSettings};
 use openflow::Version;
 use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
@@ -89,7 +89,14 @@ pub struct ControllerConfig {
     pub probe: Duration,
     /// It hears asynchronous messages without asking for them.
     pub enable_async: bool,
+    /// How fast it gets packets; `None` for as fast as they come.
+    pub rate_limit: Option<RateLimit>,
+    /// Packets that may wait for it while it does not read.
+    pub queue_size: usize,
 }
+
+/// Packets that may wait for a controller when its `controller_queue_size` does not say.
+pub const DEFAULT_QUEUE: usize = 100;
 
 /// A row of Manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,6 +344,11 @@ fn read_controller(
         max_backoff: millis(row, "max_backoff").unwrap_or(MAX_BACKOFF),
         probe: probe(row),
         enable_async: row.bool("enable_async_messages").unwrap_or(true),
+        rate_limit: number(row, "controller_rate_limit").map(|rate| RateLimit {
+            rate,
+            burst: number(row, "controller_burst_limit").unwrap_or(0),
+        }),
+        queue_size: number(row, "controller_queue_size").map_or(DEFAULT_QUEUE, |n| n as usize),
     };
     Some((target, controller))
 }
@@ -361,6 +373,11 @@ fn read_manager(row: RowRef<'_>, complaints: &mut Vec<String>) -> Option<(String
 
 fn millis(row: RowRef<'_>, column: &str) -> Option<Duration> {
     row.integer(column).and_then(|v| u64::try_from(v).ok()).map(Duration::from_millis)
+}
+
+/// A positive number.
+fn number(row: RowRef<'_>, column: &str) -> Option<u32> {
+    row.integer(column).and_then(|v| u32::try_from(v).ok()).filter(|n| *n > 0)
 }
 
 /// `inactivity_probe`: zero for never, and no less than the default, as OVS has it.

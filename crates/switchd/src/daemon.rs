@@ -501,8 +501,12 @@ impl Daemon {
                 let of = |b: &mut ofproto::Bridge| (b.id, b.take_events());
                 switch.bridges_mut().map(of).filter(|(_, e)| !e.is_empty()).collect()
             };
-            if events.is_empty() {
+            let packet_ins = self.world.take_packet_ins();
+            if events.is_empty() && packet_ins.is_empty() {
                 return;
+            }
+            for (id, packet_in) in packet_ins {
+                self.connections.notify(now, id, &packet_in);
             }
             for (id, events) in events {
                 for event in events {
@@ -513,7 +517,7 @@ impl Daemon {
                         ofproto::Event::SetPortAdmin { port, up } => {
                             self.rec.set_admin(id, port, up, now);
                         }
-                        other => self.connections.notify(id, &other),
+                        other => self.connections.notify(now, id, &other),
                     }
                 }
             }
@@ -597,6 +601,9 @@ impl Daemon {
         for (reason, name, _) in dpif::DropReason::ALL {
             all.push(((*name).to_owned(), stats.dropped(*reason)));
         }
+        let of = self.connections.counters();
+        all.extend(of.map(|(name, n)| (name.to_owned(), n)));
+        all.push(("packet_in_overflow".to_owned(), self.world.n_overflows()));
         let ct = self.dp.conntrack().counters();
         all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
         for reason in conntrack::InvalidReason::ALL {

@@ -1,12 +1,12 @@
 //! What the control thread and the workers share: the switch's tables, behind one lock.
 //!
 //! [`World`] is the datapath's slow path. A worker that misses translates under the read lock; what
-//! the packet's passage changes (learned addresses, events for controllers) is applied after that
-//! lock is let go, under the write lock, and only if it is news. The control thread is woken when
-//! there are events for it.
+//! the packet's passage changes (learned addresses) is applied after that lock is let go, under the
+//! write lock, and only if it is news. Packets for controllers wait in a bounded queue of their own,
+//! in which the ports take turns, and the control thread is woken.
 //!
-//! Lock order: `switch`, then `recircs`. Neither is held while a datapath method is called that waits
-//! for workers.
+//! Lock order: `switch`, then `recircs` or the queue. None is held while a datapath method is
+//! called that waits for workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
@@ -15,8 +15,9 @@ use base::{HashKey, Instant, RecircId};
 use dpif::{DpAction, FlowStats, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
 use flow::PacketKey;
 use ofproto::recirc::{Frozen, RecircStore, RecircTable};
-use ofproto::{Effect, Switch, XlateOut};
+use ofproto::{BridgeId, Effect, Event, FairQueue, Switch, XlateOut};
 use packet::PacketBuf;
+use packet::segment::{Segments, finish_checksum};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -24,6 +25,8 @@ use crate::dplog;
 
 /// How long a frozen pipeline that nothing refers to is kept for packets on their way.
 const RECIRC_GRACE: base::Duration = base::Duration::from_secs(10);
+/// Packets that may wait for the control thread to take them to controllers.
+const MAX_PACKET_INS: usize = 1024;
 
 /// The recirculation ids, behind their own lock.
 #[derive(Debug, Default)]
@@ -51,7 +54,9 @@ pub struct World {
     /// Translations are cached for more packets than the one that asked. Turning it off is for
     /// tests; flush the datapath then.
     pub megaflows: AtomicBool,
-    /// Wakes the control thread: a bridge has events.
+    packet_ins: Mutex<FairQueue<(BridgeId, u32), (BridgeId, Event)>>,
+    n_overflows: AtomicU64,
+    /// Wakes the control thread: there are packets for controllers.
     pub events: Notify,
 }
 
@@ -67,8 +72,33 @@ impl World {
             recircs,
             dp,
             megaflows: AtomicBool::new(true),
+            packet_ins: Mutex::default(),
+            n_overflows: AtomicU64::new(0),
             events: Notify::new(),
         }
+    }
+
+    /// What waits for controllers, the ports in turn.
+    pub fn take_packet_ins(&self) -> Vec<(BridgeId, Event)> {
+        let mut queue = self.packet_ins.lock();
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    /// Packets that controllers did not get because too many were waiting.
+    pub fn n_overflows(&self) -> u64 {
+        self.n_overflows.load(Relaxed)
+    }
+
+    fn push_packet_in(&self, bridge: BridgeId, event: Event) {
+        let Event::PacketIn(p) = &event else { return };
+        let sender = (bridge, p.metadata.key.pkt.in_port);
+        let mut queue = self.packet_ins.lock();
+        queue.push(sender, (bridge, event));
+        if queue.len() > MAX_PACKET_INS && queue.drop_one() {
+            self.n_overflows.fetch_add(1, Relaxed);
+        }
+        drop(queue);
+        self.events.notify_one();
     }
 
     /// Lets go of frozen pipelines that nothing needs any more.
@@ -116,6 +146,26 @@ fn is_news(switch: &Switch, now: Instant, effects: &[Effect]) -> bool {
     })
 }
 
+/// The frames that a packet would be on a wire: complete, and cut to size if its sender left that to
+/// the device. One that cannot be is none.
+fn for_each_frame(pkt: &PacketBuf, mut f: impl FnMut(&[u8])) {
+    if pkt.offload.is_gso() {
+        let Ok(mut segments) = Segments::of(pkt) else { return };
+        let mut segment = PacketBuf::with_capacity(2048);
+        while segments.next_into(&mut segment) {
+            f(segment.frame());
+        }
+    } else if pkt.offload.needs_csum {
+        let mut whole = PacketBuf::with_capacity(pkt.len());
+        whole.copy_from(pkt);
+        if finish_checksum(&mut whole).is_ok() {
+            f(whole.frame());
+        }
+    } else {
+        f(pkt.frame());
+    }
+}
+
 impl SlowPath for World {
     fn generation(&self) -> u64 {
         self.generation.load(Acquire)
@@ -154,14 +204,89 @@ impl SlowPath for World {
         cookie: &UserspaceCookie,
     ) -> Option<Arc<[DpAction]>> {
         if let UserspaceCookie::Controller(cookie) = cookie {
-            let event = self.switch.read().packet_in(cookie, pkt.frame(), key);
-            if let Some((bridge, event)) = event
-                && let Some(b) = self.switch.write().bridge_mut(bridge)
-            {
-                b.push_event(event);
-                self.events.notify_one();
-            }
+            let switch = self.switch.read();
+            for_each_frame(pkt, |frame| {
+                if let Some((bridge, event)) = switch.packet_in(cookie, frame, key) {
+                    self.push_packet_in(bridge, event);
+                }
+            });
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::{DpPort, OfPort};
+    use dpif::ControllerCookie;
+    use ofproto::{BridgeSpec, PortSpec};
+    use openflow::action::Action;
+    use openflow::flow_mod::FlowMod;
+    use packet::Offload;
+
+    /// A world whose bridge sends all to controllers, and the cookie that comes up with each packet.
+    fn world() -> (World, ControllerCookie) {
+        let world = World::new(HashKey([1, 2]), "test");
+        let now = Instant::from_secs(1);
+        let mut switch = world.switch.write();
+        let br = switch.put_bridge("br0", BridgeSpec::default(), now);
+        for n in [2, 3] {
+            let spec =
+                PortSpec { dp_port: DpPort(n), name: format!("p{n}"), ..PortSpec::default() };
+            switch.put_port(br, OfPort(n as u16), spec, now);
+        }
+        let actions = vec![Action::Controller(Box::default())];
+        let fm = FlowMod { actions, ..FlowMod::default() };
+        switch.bridge_mut(br).unwrap().flow_mod(&fm, now).unwrap();
+        drop(switch);
+        let key = PacketKey { in_port: 2, ..PacketKey::default() };
+        let flow = world.upcall(now, &PacketBuf::from_frame(&[0; 60]), &key).flow.unwrap();
+        let [DpAction::Userspace(cookie)] = &flow.actions[..] else { panic!("{:?}", flow.actions) };
+        let UserspaceCookie::Controller(cookie) = &**cookie else { panic!() };
+        (world, cookie.clone())
+    }
+
+    fn send_up(world: &World, port: u32, cookie: &ControllerCookie, pkt: &PacketBuf) {
+        let key = PacketKey { in_port: port, ..PacketKey::default() };
+        let cookie = UserspaceCookie::Controller(cookie.clone());
+        world.userspace(Instant::from_secs(1), pkt, &key, &cookie);
+    }
+
+    #[test]
+    fn a_flood_keeps_the_newest() {
+        let (world, cookie) = world();
+        for n in 0..2 * MAX_PACKET_INS {
+            let pkt = PacketBuf::from_frame(&[n as u8; 60]);
+            send_up(&world, 2, &cookie, &pkt);
+        }
+        assert_eq!(world.n_overflows(), MAX_PACKET_INS as u64);
+        let all = world.take_packet_ins();
+        assert_eq!(all.len(), MAX_PACKET_INS);
+        let Event::PacketIn(first) = &all[0].1 else { panic!() };
+        assert_eq!(first.packet[0], (MAX_PACKET_INS % 256) as u8, "the oldest were dropped");
+        assert!(world.take_packet_ins().is_empty());
+    }
+
+    #[test]
+    fn what_a_sender_left_to_the_device_is_done() {
+        let (world, cookie) = world();
+        // UDP from 10.0.0.1 to 10.0.0.2 with the sum of the pseudo-header in its checksum's place.
+        let mut frame = vec![0; 42];
+        (frame[12], frame[14], frame[17], frame[23]) = (8, 0x45, 28, 17);
+        (frame[26], frame[29], frame[30], frame[33]) = (10, 1, 10, 2);
+        (frame[39], frame[40], frame[41]) = (8, 0x14, 0x1c);
+        let mut pkt = PacketBuf::from_frame(&frame);
+        pkt.offload =
+            Offload { needs_csum: true, csum_start: 34, csum_offset: 6, ..Offload::default() };
+        send_up(&world, 2, &cookie, &pkt);
+        let all = world.take_packet_ins();
+        let [(_, Event::PacketIn(p))] = &all[..] else { panic!("{all:?}") };
+        assert_eq!(p.packet.len(), 42);
+        let mut whole = PacketBuf::from_frame(&frame);
+        whole.offload = pkt.offload;
+        finish_checksum(&mut whole).unwrap();
+        assert_ne!(p.packet[40..], frame[40..]);
+        assert_eq!(*p.packet, *whole.frame());
     }
 }

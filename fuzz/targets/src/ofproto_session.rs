@@ -172,7 +172,7 @@ pub fn target(data: &[u8]) {
         }
         let events = sw.bridge_mut(id).map(Bridge::take_events).unwrap_or_default();
         for event in events {
-            session.notify(&event);
+            session.notify(now, &event);
         }
         check_output(&mut session);
     }

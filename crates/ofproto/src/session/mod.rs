@@ -10,6 +10,7 @@
 
 mod bundle;
 mod features;
+mod limit;
 mod monitor;
 mod notify;
 mod refuse;
@@ -32,9 +33,11 @@ use crate::port::Port;
 use crate::switch::Switch;
 
 use bundle::Bundles;
+use limit::Limiter;
 use monitor::Monitors;
 
 pub use bundle::BUNDLE_IDLE_TIMEOUT;
+pub use limit::{LimitStats, RateLimit};
 pub use refuse::Refusal;
 
 /// What only the daemon knows.
@@ -110,6 +113,8 @@ pub struct Session {
     controller_id: u16,
     bundles: Bundles,
     monitors: Monitors,
+    /// Of packets that flows send, and of those that no flow matched.
+    limiters: [Option<Limiter>; 2],
     input: Vec<u8>,
     output: Vec<u8>,
     closed: Option<Closed>,
@@ -148,6 +153,7 @@ impl Session {
             controller_id: 0,
             bundles: Bundles::default(),
             monitors: Monitors::default(),
+            limiters: [None, None],
             input: Vec::new(),
             output: Vec::new(),
             closed: None,
@@ -205,6 +211,38 @@ impl Session {
         let old = self.version.is_none_or(|v| v < Version::Of13);
         let listens = self.kind == SessionKind::Controller || self.miss_send_len > 0;
         old && listens && self.controller_id == 0 && self.closed.is_none()
+    }
+
+    /// Limits how fast the peer gets packets.
+    pub fn set_packet_in_limit(&mut self, limit: Option<RateLimit>, now: Instant) {
+        for l in &mut self.limiters {
+            match (limit, &mut *l) {
+                (Some(limit), Some(l)) if l.limit() == limit => {}
+                (Some(limit), Some(l)) => l.set_limit(limit, now),
+                (limit, l) => *l = limit.map(|limit| Limiter::new(limit, now)),
+            }
+        }
+    }
+
+    /// What became of packet-ins, by `action` and `miss`, if they are limited.
+    pub fn packet_in_stats(&self) -> impl Iterator<Item = (&'static str, LimitStats)> {
+        let stats = |l: &Option<Limiter>| l.as_ref().map(Limiter::stats);
+        let [action, miss] = [stats(&self.limiters[0]), stats(&self.limiters[1])];
+        [("action", action), ("miss", miss)].into_iter().filter_map(|(n, s)| Some((n, s?)))
+    }
+
+    /// When [`Session::run`] has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.limiters.iter().flatten().filter_map(Limiter::next_timeout).min()
+    }
+
+    /// Sends the packets that have waited long enough.
+    pub fn run(&mut self, now: Instant) {
+        for l in self.limiters.iter_mut().flatten() {
+            while let Some(message) = l.take(now) {
+                self.output.extend_from_slice(&message);
+            }
+        }
     }
 
     /// The peer is to hear no asynchronous messages until it asks for some.

@@ -4,10 +4,9 @@
 
 use alloc::boxed::Box;
 
+use base::Instant;
 use openflow::action::PacketInReason;
-use openflow::message::{
-    AsyncClass, AsyncConfig, Body, FlowFormat, Message, PacketInFormat, Role, SetAsync,
-};
+use openflow::message::{AsyncClass, AsyncConfig, Body, FlowFormat, Message, Role, SetAsync};
 use openflow::version::Version;
 
 use super::{RoleKind, Session};
@@ -21,18 +20,18 @@ fn bits(reasons: &[PacketInReason]) -> u32 {
 }
 
 impl Session {
-    /// Tells the peer what happened, if it wants to hear it.
-    pub fn notify(&mut self, event: &Event) {
+    /// Tells the peer what happened, if it wants to hear it. Returns whether it does.
+    pub fn notify(&mut self, now: Instant, event: &Event) -> bool {
         if self.closed.is_some() {
-            return;
+            return false;
         }
         if let Event::Master { session, term, generation_id } = event {
             if *session != self.id && self.role == RoleKind::Master && *term > self.term {
                 self.role_lost(*generation_id);
             }
-            return;
+            return true;
         }
-        let Some(version) = self.version else { return };
+        let Some(version) = self.version else { return false };
         match event {
             Event::FlowRemoved(r) if self.hears(AsyncClass::FlowRemoved, r.reason as u32) => {
                 self.send_async(version, false, Body::FlowRemoved(r.clone()));
@@ -48,9 +47,10 @@ impl Session {
             {
                 self.send_async(version, false, Body::TableStatus(*reason, t.clone()));
             }
-            Event::PacketIn(p) => self.packet_in(version, p),
-            _ => {}
+            Event::PacketIn(p) if self.hears_packet_in(p) => self.packet_in(version, now, p),
+            _ => return false,
         }
+        true
     }
 
     /// Another session became primary. Who speaks 1.3 or newer is told, whatever it asked for.
@@ -78,15 +78,20 @@ impl Session {
         }
     }
 
-    fn packet_in(&mut self, version: Version, p: &PacketInEvent) {
-        if p.controller_id != self.controller_id
-            || !self.hears(AsyncClass::PacketIn, p.reason as u32)
-        {
-            return;
-        }
-        let nicira = self.packet_in_format != PacketInFormat::Standard;
+    fn hears_packet_in(&self, p: &PacketInEvent) -> bool {
+        p.controller_id == self.controller_id && self.hears(AsyncClass::PacketIn, p.reason as u32)
+    }
+
+    fn packet_in(&mut self, version: Version, now: Instant, p: &PacketInEvent) {
         let body = Body::PacketIn(Box::new(p.message(self.packet_in_format, version)));
-        self.send_async(version, nicira, body);
+        let Ok(message) = Message::new(version, 0, body).encode(self.codec()) else { return };
+        use PacketInReason as R;
+        let miss = matches!(p.reason, R::NoMatch | R::ExplicitMiss | R::ImplicitMiss);
+        let now = match &mut self.limiters[usize::from(miss)] {
+            Some(l) => l.send(now, p.metadata.key.pkt.in_port, message),
+            None => Some(message),
+        };
+        self.output.extend_from_slice(&now.unwrap_or_default());
     }
 
     fn send_async(&mut self, version: Version, nicira: bool, body: Body) {

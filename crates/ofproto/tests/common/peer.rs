@@ -89,9 +89,10 @@ pub fn all_flows() -> FlowStatsRequest {
 }
 
 pub fn deliver(w: &mut World, sessions: &mut [&mut Session]) {
+    let now = w.now;
     for e in w.bridge().take_events() {
         for s in sessions.iter_mut() {
-            s.notify(&e);
+            s.notify(now, &e);
         }
     }
 }

@@ -111,6 +111,8 @@ impl Connections {
                     for c in bridge.into_iter().flat_map(|b| b.connections.values_mut()) {
                         if c.target.as_ref() == Some(target) {
                             c.live.set_interval(probe);
+                            c.session.set_packet_in_limit(wanted.rate_limit, now);
+                            c.max_waiting = wanted.queue_size;
                         }
                     }
                 }
@@ -210,10 +212,21 @@ impl BridgeConnections {
         let Link::Active(r) = &c.link else { return Status::default() };
         let connection = self.connections.values().find(|c| c.target.as_deref() == Some(target));
         let connected = connection.filter(|_| r.is_connected());
+        let mut pairs = r.status(connected.is_some_and(|c| c.live.is_idle()), now);
+        for (name, s) in connected.iter().flat_map(|c| c.session.packet_in_stats()) {
+            for (what, n) in [
+                ("backlog", s.backlog),
+                ("bypassed", s.bypassed),
+                ("queued", s.queued),
+                ("dropped", s.dropped),
+            ] {
+                pairs.push((format!("packet-in-{name}-{what}"), n.to_string()));
+            }
+        }
         Status {
             is_connected: connected.is_some(),
             role: connected.map(|c| c.session.role()),
-            pairs: r.status(connected.is_some_and(|c| c.live.is_idle()), now),
+            pairs,
         }
     }
 }

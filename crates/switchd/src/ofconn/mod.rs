@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::config::DEFAULT_QUEUE;
 use crate::daemon::Daemon;
 use crate::log;
 use crate::reconnect::{Liveness, Pulse};
@@ -54,6 +55,11 @@ struct Connection {
     /// What it says is copied to snoopers.
     cutter: Option<Cutter>,
     live: Liveness,
+    /// A write to the socket has not come to its end.
+    writing: bool,
+    /// Packet-ins that came since the last write began, and how many may.
+    n_waiting: usize,
+    max_waiting: usize,
     /// There is something to send.
     wake: Rc<Notify>,
     /// Ends it, with the reason.
@@ -66,6 +72,12 @@ impl Connection {
             // Nobody listens if it is ending already.
             let _ = end.send(why.to_owned());
         }
+    }
+
+    /// Whether the peer is to get no more packets until it has read some.
+    fn is_backlogged(&self) -> bool {
+        let n = self.session.output_len();
+        n > MAX_PACKET_INS || self.writing && self.n_waiting >= self.max_waiting
     }
 
     fn wake_if_output(&self) {
@@ -99,6 +111,10 @@ pub struct Connections {
     news: bool,
     /// How long a bundle may lie untouched (`other_config:bundle-idle-timeout`).
     bundle_timeout: base::Duration,
+    /// Packets that no controller wanted.
+    n_unsent: u64,
+    /// Packets that were not sent because a controller does not read.
+    n_overflows: u64,
 }
 
 impl Connections {
@@ -110,6 +126,8 @@ impl Connections {
             next_serial: 0,
             news: false,
             bundle_timeout: ofproto::BUNDLE_IDLE_TIMEOUT,
+            n_unsent: 0,
+            n_overflows: 0,
         }
     }
 
@@ -119,19 +137,28 @@ impl Connections {
     }
 
     /// Tells a bridge's sessions what happened.
-    pub fn notify(&mut self, id: BridgeId, event: &Event) {
+    pub fn notify(&mut self, now: Instant, id: BridgeId, event: &Event) {
         let role = matches!(event, Event::Master { .. });
         let droppable = matches!(event, Event::PacketIn(_));
+        let mut heard = false;
         for bridge in self.bridges.values_mut().filter(|b| b.id == id) {
             for c in bridge.connections.values_mut() {
-                if droppable && c.session.output_len() > MAX_PACKET_INS {
+                if droppable && c.is_backlogged() {
+                    self.n_overflows += 1;
                     continue;
                 }
-                c.session.notify(event);
+                heard |= c.session.notify(now, event);
+                c.n_waiting += usize::from(droppable);
                 c.wake_if_output();
             }
         }
+        self.n_unsent += u64::from(droppable && !heard);
         self.news |= role;
+    }
+
+    /// What counts packets that controllers did not get.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 2] {
+        [("connmgr_async_unsent", self.n_unsent), ("rconn_overflow", self.n_overflows)]
     }
 
     /// Looks after timers of connections.
@@ -285,20 +312,24 @@ async fn converse(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buf = vec![0; CHUNK];
     loop {
-        let (output, closed) = {
+        let (output, closed, later) = {
             let mut d = daemon.borrow_mut();
+            let now = d.clock.now();
             let Some(bridge) = d.connections.bridges.get_mut(name) else { return Ok(()) };
             let Some(c) = bridge.connections.get_mut(&id) else { return Ok(()) };
+            c.session.run(now);
             let mut output = c.session.take_output();
             if output.is_empty() && c.session.may_resume_monitors() {
                 c.session.resume_monitors();
                 output = c.session.take_output();
             }
+            (c.writing, c.n_waiting) = (!output.is_empty(), 0);
+            let later = c.session.next_timeout().map(|t| t.since(now));
             let closed = c.session.closed().map(|c| format!("{c:?}"));
             if let (Some(target), Some(_)) = (&c.target, &c.cutter) {
                 snoop::copy(&mut bridge.snoopers, target, &output);
             }
-            (output, closed)
+            (output, closed, later)
         };
         if !output.is_empty() {
             writer.write_all(&output).await?;
@@ -316,7 +347,16 @@ async fn converse(
                 daemon.borrow_mut().openflow_input(name, id, &buf[..n]);
             }
             () = wake.notified() => {}
+            () = sleep(later) => {}
         }
+    }
+}
+
+/// Waits for a time, or for ever.
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -344,6 +384,7 @@ impl Daemon {
         if controller.is_some_and(|c| !c.enable_async) {
             session.disable_async();
         }
+        session.set_packet_in_limit(controller.and_then(|c| c.rate_limit), now);
         let id = session.id;
         let probe = controller.map_or(Duration::ZERO, |c| c.probe);
         let connection = Connection {
@@ -352,6 +393,9 @@ impl Daemon {
             target: who.target.clone(),
             cutter: who.primary.then(Cutter::default),
             live: Liveness::new(probe, now),
+            writing: false,
+            n_waiting: 0,
+            max_waiting: controller.map_or(DEFAULT_QUEUE, |c| c.queue_size),
             wake,
             end: Some(end),
         };
