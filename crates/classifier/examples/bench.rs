@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use classifier::Classifier;
+use classifier::{Classifier, Conjunctive};
 use flow::{FlowKey, Match};
 
 /// G. Marsaglia, "Xorshift RNGs", 2003.
@@ -31,6 +31,13 @@ impl Rng {
         self.next() % n
     }
 }
+
+/// The rules are found, not used.
+struct Rule {
+    _id: u32,
+}
+
+impl Conjunctive for Rule {}
 
 type Put = fn(&mut FlowKey, usize);
 
@@ -60,7 +67,7 @@ const PACKET_ORDER: [usize; 13] = [2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 /// Packets to draw from; twice what twelve fields can give.
 const N_PACKETS: u32 = 8192;
 
-fn build(use_masks: bool) -> (Classifier<u32>, Vec<FlowKey>) {
+fn build(use_masks: bool) -> (Classifier<Rule>, Vec<FlowKey>) {
     let mut rng = Rng(1);
     let mut masks: Vec<u32> = Vec::new();
     while masks.len() < 30 {
@@ -97,7 +104,7 @@ fn build(use_masks: bool) -> (Classifier<u32>, Vec<FlowKey>) {
             }
         }
         if cls.get(&m, priority).is_none() {
-            cls.insert(&m, priority, id);
+            cls.insert(&m, priority, Rule { _id: id });
         }
     }
     println!("{} rules, {} masks, {:?}", cls.len(), cls.n_subtables(), t.elapsed());
@@ -105,7 +112,7 @@ fn build(use_masks: bool) -> (Classifier<u32>, Vec<FlowKey>) {
 }
 
 /// Lookups of randomly drawn packets: seconds and hits.
-fn run(cls: &Classifier<u32>, packets: &[FlowKey], n: u32, wildcards: bool) -> (f64, u32) {
+fn run(cls: &Classifier<Rule>, packets: &[FlowKey], n: u32, wildcards: bool) -> (f64, u32) {
     let mut rng = Rng(1);
     let (mut hits, t) = (0u32, Instant::now());
     for _ in 0..n {

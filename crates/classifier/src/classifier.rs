@@ -7,6 +7,7 @@ use base::HashKey;
 use flow::{FlowKey, Match, PacketKey};
 use hashbrown::HashMap;
 
+use crate::conjunction::Conjunctive;
 use crate::mini::MiniMatch;
 use crate::subtable::{Subtable, word_of};
 use crate::trie::{Trie, TrieMatch};
@@ -101,6 +102,25 @@ pub struct Classifier<R> {
     by_mask: HashMap<FlowKey, u32>,
     prefixes: Prefixes,
     len: usize,
+    /// Rules that stand for clauses of conjunctions.
+    n_soft: usize,
+}
+
+/// A rule that a search came upon.
+pub(crate) struct Candidate<'a, R> {
+    subtable: &'a Subtable<R>,
+    slot: u32,
+    pub priority: i32,
+    pub rule: &'a R,
+}
+
+impl<'a, R> Candidate<'a, R> {
+    /// The rule with the same match and the next lower priority.
+    pub fn next(&self) -> Option<Candidate<'a, R>> {
+        let subtable = self.subtable;
+        let (slot, priority, rule) = subtable.chain(Some(self.slot)).nth(1)?;
+        Some(Candidate { subtable, slot, priority, rule })
+    }
 }
 
 /// A rule of a [`Classifier`] with what it is stored under.
@@ -126,13 +146,13 @@ impl<R> Found<'_, R> {
     }
 }
 
-impl<R> Default for Classifier<R> {
+impl<R: Conjunctive> Default for Classifier<R> {
     fn default() -> Self {
         Self::new(HashKey::default())
     }
 }
 
-impl<R> Classifier<R> {
+impl<R: Conjunctive> Classifier<R> {
     /// An empty one, hashing under `hash`.
     pub fn new(hash: HashKey) -> Self {
         Classifier {
@@ -142,6 +162,7 @@ impl<R> Classifier<R> {
             by_mask: HashMap::new(),
             prefixes: Prefixes::default(),
             len: 0,
+            n_soft: 0,
         }
     }
 
@@ -176,9 +197,12 @@ impl<R> Classifier<R> {
                 i
             }
         };
+        self.n_soft += usize::from(rule.is_soft());
         let s = &mut self.subtables[i as usize];
         let replaced = s.insert(&m.key, priority, rule);
-        if replaced.is_none() {
+        if let Some(old) = &replaced {
+            self.n_soft -= usize::from(old.is_soft());
+        } else {
             self.len += 1;
             self.prefixes.change(m, &s.plens, true);
             self.reorder(i);
@@ -192,6 +216,7 @@ impl<R> Classifier<R> {
         let s = &mut self.subtables[i as usize];
         let rule = s.remove(&m.key, priority)?;
         self.len -= 1;
+        self.n_soft -= usize::from(rule.is_soft());
         self.prefixes.change(m, &s.plens, false);
         if s.len() > 0 {
             self.reorder(i);
@@ -230,10 +255,19 @@ impl<R> Classifier<R> {
 
     /// The best rule for a packet. With `wc`, adds the bits that were looked at to it.
     pub fn lookup(&self, key: &FlowKey, wc: Option<&mut FlowKey>) -> Option<&R> {
-        match wc {
-            None => self.lookup_plain(key),
-            Some(wc) => self.lookup_wc(key, wc),
+        match (wc, self.n_soft) {
+            (None, 0) => self.lookup_plain(key),
+            (Some(wc), 0) => self.lookup_wc(key, wc),
+            (Some(wc), _) => self.lookup_conjunctive(key, wc, |_| ()),
+            (None, _) => self.lookup(key, Some(&mut FlowKey::default())),
         }
+    }
+
+    /// The same, for a trace: also gives the rules whose clauses made up the conjunction that led
+    /// to the rule, if one did.
+    pub fn lookup_explained(&self, key: &FlowKey, wc: &mut FlowKey) -> (Option<&R>, Vec<&R>) {
+        let mut parts = Vec::new();
+        (self.lookup_conjunctive(key, wc, |r| parts.push(r)), parts)
     }
 
     fn lookup_plain(&self, key: &FlowKey) -> Option<&R> {
@@ -253,10 +287,27 @@ impl<R> Classifier<R> {
     }
 
     fn lookup_wc(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&R> {
-        let mut best: Option<(i32, &R)> = None;
+        let mut best = None;
+        self.search(key, wc, |c| {
+            best = Some(c.rule);
+            true
+        });
+        best
+    }
+
+    /// Goes through the subtables and gives `take` the best rule that each has for the packet, if
+    /// it is better than all that were taken before; `take` tells whether it takes it.
+    #[inline]
+    pub(crate) fn search<'a>(
+        &'a self,
+        key: &FlowKey,
+        wc: &mut FlowKey,
+        mut take: impl FnMut(Candidate<'a, R>) -> bool,
+    ) {
+        let mut best = i32::MIN;
         let mut tries: [Option<TrieMatch>; N_PREFIX_FIELDS] = [None; N_PREFIX_FIELDS];
         for &(max, i) in &self.order {
-            if best.is_some_and(|(p, _)| max <= p) {
+            if max <= best {
                 break;
             }
             let s = &self.subtables[i as usize];
@@ -274,13 +325,14 @@ impl<R> Classifier<R> {
                 }
                 false
             };
-            if let Some((p, r)) = s.lookup_staged(key, wc, skip).and_then(|slot| s.rule(slot))
-                && best.is_none_or(|(b, _)| p > b)
+            let Some(slot) = s.lookup_staged(key, wc, skip) else { continue };
+            if let Some((priority, rule)) = s.rule(slot)
+                && priority > best
+                && take(Candidate { subtable: s, slot, priority, rule })
             {
-                best = Some((p, r));
+                best = priority;
             }
         }
-        best.map(|(_, r)| r)
     }
 
     fn found<'a>(s: &'a Subtable<R>, (slot, priority, rule): (u32, i32, &'a R)) -> Found<'a, R> {

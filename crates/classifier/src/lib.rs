@@ -18,6 +18,8 @@
 //! same rule from the same set of rules (tested against a linear scan); the wildcards never have a
 //! bit that no visited subtable's mask has.
 //!
+//! Rules may stand for clauses of conjunctions ([`Conjunctive`]).
+//!
 //! Storage is compact because tables of a million rules are normal: a rule costs its masked
 //! non-zero words, a priority, a link and the rule value itself; the mask is stored once.
 //!
@@ -30,9 +32,11 @@ extern crate alloc;
 extern crate std;
 
 mod classifier;
+mod conjunction;
 mod mini;
 mod subtable;
 pub mod trie;
 
 pub use classifier::{Classifier, Found};
+pub use conjunction::{Clause, Conjunctive};
 pub use mini::MiniMatch;

@@ -1,6 +1,8 @@
 //! The classifier against a linear scan, wildcards included.
 
-use classifier::Classifier;
+use std::collections::HashMap;
+
+use classifier::{Classifier, Clause, Conjunctive};
 use flow::{FlowKey, Match};
 use proptest::prelude::*;
 
@@ -82,6 +84,20 @@ fn mask() -> impl Strategy<Value = FlowKey> {
     )
 }
 
+/// A rule that is known by its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule(usize, Vec<Clause>);
+
+impl Conjunctive for Rule {
+    fn clauses(&self) -> impl Iterator<Item = Clause> {
+        self.1.iter().copied()
+    }
+}
+
+fn plain(id: usize) -> Rule {
+    Rule(id, Vec::new())
+}
+
 /// The rules as a list.
 #[derive(Default)]
 struct Linear(Vec<(Match, i32, usize)>);
@@ -107,19 +123,19 @@ proptest! {
         probes in prop::collection::vec((world(), world(), any::<u64>()), 1..12),
         criteria in (mask(), world()),
     ) {
-        let mut cls = Classifier::default();
+        let mut cls: Classifier<Rule> = Classifier::default();
         let mut list = Linear::default();
         for (id, (mask, w, priority, op)) in rules.into_iter().enumerate() {
             let m = Match { key: &key(&w) & &mask, mask };
             let at = list.0.iter().position(|e| e.0 == m && e.1 == priority);
-            prop_assert_eq!(cls.get(&m, priority).copied(), at.map(|i| list.0[i].2));
+            prop_assert_eq!(cls.get(&m, priority).map(|r| r.0), at.map(|i| list.0[i].2));
             if op == 0 && !list.0.is_empty() {
                 let (m, p, id) = list.0.swap_remove(id % list.0.len());
-                prop_assert_eq!(cls.remove(&m, p), Some(id));
+                prop_assert_eq!(cls.remove(&m, p), Some(plain(id)));
                 prop_assert_eq!(cls.remove(&m, p), None);
             } else {
                 let old = at.map(|i| list.0.swap_remove(i).2);
-                prop_assert_eq!(cls.insert(&m, priority, id), old);
+                prop_assert_eq!(cls.insert(&m, priority, plain(id)), old.map(plain));
                 list.0.push((m, priority, id));
             }
             prop_assert_eq!(cls.len(), list.0.len());
@@ -129,8 +145,8 @@ proptest! {
         for (w, twin, noise) in probes {
             let k = key(&w);
             let mut wc = FlowKey::ZERO;
-            let got = cls.lookup(&k, Some(&mut wc)).copied();
-            prop_assert_eq!(got, cls.lookup(&k, None).copied());
+            let got = cls.lookup(&k, Some(&mut wc)).map(|r| r.0);
+            prop_assert_eq!(got, cls.lookup(&k, None).map(|r| r.0));
             let rule = got.and_then(by_id);
             prop_assert!(rule.is_none_or(|(m, ..)| m.matches(&k)));
             prop_assert_eq!(rule.map(|e| e.1), list.best(&k));
@@ -142,7 +158,7 @@ proptest! {
             for ((o, k), m) in other.words_mut().iter_mut().zip(k.words()).zip(wc.words()) {
                 *o = (*o & !m) | (k & m);
             }
-            prop_assert_eq!(cls.lookup(&other, None).copied(), got, "wildcards {:?}", wc);
+            prop_assert_eq!(cls.lookup(&other, None).map(|r| r.0), got, "wildcards {:?}", wc);
             prop_assert_eq!(list.best(&other), list.best(&k));
 
             // No bit was looked at that no rule has.
@@ -156,24 +172,139 @@ proptest! {
         }
 
         let c = Match { key: &key(&criteria.1) & &criteria.0, mask: criteria.0 };
-        let within = cls.within(&c).map(|f| *f.rule).collect();
+        let within = cls.within(&c).map(|f| f.rule.0).collect();
         let want = list.0.iter().filter(|e| e.0.is_within(&c)).map(|e| e.2).collect();
         prop_assert_eq!(sorted(within), sorted(want));
         for p in 0..4 {
-            let over = cls.overlapping(&c, p).map(|f| *f.rule).collect();
+            let over = cls.overlapping(&c, p).map(|f| f.rule.0).collect();
             let want =
                 list.0.iter().filter(|e| e.1 == p && e.0.overlaps(&c)).map(|e| e.2).collect();
             prop_assert_eq!(sorted(over), sorted(want));
         }
         for f in cls.iter() {
-            let (m, p, _) = by_id(*f.rule).ok_or_else(|| TestCaseError::fail("unknown rule"))?;
+            let (m, p, _) = by_id(f.rule.0).ok_or_else(|| TestCaseError::fail("unknown rule"))?;
             prop_assert_eq!((f.match_(), f.priority), (m, p));
             prop_assert_eq!(f.mini_match().expand(), m);
         }
         for (m, p, id) in &list.0 {
-            prop_assert_eq!(cls.remove(m, *p), Some(*id));
+            prop_assert_eq!(cls.remove(m, *p), Some(plain(*id)));
         }
         prop_assert!(cls.is_empty() && cls.n_subtables() == 0);
+    }
+}
+
+/// What a search with conjunctions may find, by going through the priorities one by one. More
+/// than one answer is possible only where conjunctions of the same priority overlap.
+fn conjunctive(rules: &[(Match, i32, Rule)], k: &FlowKey) -> Vec<usize> {
+    let hard_only = |k: &FlowKey| {
+        let mut best: HashMap<Match, &(Match, i32, Rule)> = HashMap::new();
+        for e in rules.iter().filter(|e| e.0.matches(k)) {
+            let old = best.entry(e.0).or_insert(e);
+            if old.1 < e.1 {
+                *old = e;
+            }
+        }
+        best.values().filter(|e| !e.2.is_soft()).map(|e| e.1).max()
+    };
+    for p in (0..4).rev() {
+        let level: Vec<&Rule> =
+            rules.iter().filter(|e| e.1 == p && e.0.matches(k)).map(|e| &e.2).collect();
+        let hard: Vec<usize> = level.iter().filter(|r| !r.is_soft()).map(|r| r.0).collect();
+        if !hard.is_empty() {
+            return hard;
+        }
+        let mut found = Vec::new();
+        for id in 0..3 {
+            let clauses = || level.iter().flat_map(|r| &r.1).filter(|c| c.id == id);
+            let n = 2 + id as u8;
+            if usize::from(n) <= level.len() && (0..n).all(|i| clauses().any(|c| c.clause == i)) {
+                let k = FlowKey { conj_id: id, ..*k };
+                if let Some(p) = hard_only(&k) {
+                    let best =
+                        |e: &&(Match, i32, Rule)| e.1 == p && e.0.matches(&k) && !e.2.is_soft();
+                    found.extend(rules.iter().filter(best).map(|e| e.2.0));
+                }
+            }
+        }
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+/// No clause, or clauses of conjunctions 0 to 2, which have 2 to 4 of them.
+fn clauses() -> impl Strategy<Value = Vec<Clause>> {
+    let clause = (0u32..3, 0u8..4).prop_map(|(id, clause)| {
+        let n_clauses = 2 + id as u8;
+        Clause { id, clause: clause % n_clauses, n_clauses }
+    });
+    prop_oneof![1 => Just(Vec::new()), 3 => prop::collection::vec(clause, 1..4)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn conjunctions_agree_with_a_linear_scan(
+        rules in prop::collection::vec((mask(), world(), 0i32..4, clauses(), 0u32..6), 1..60),
+        probes in prop::collection::vec((world(), world()), 1..12),
+    ) {
+        let mut cls: Classifier<Rule> = Classifier::default();
+        let mut list: Vec<(Match, i32, Rule)> = Vec::new();
+        for (id, (mut mask, w, priority, clauses, conj_id)) in rules.into_iter().enumerate() {
+            // Wide matches, so that packets meet several clauses.
+            for (i, w) in mask.words_mut().iter_mut().enumerate() {
+                *w = if (id + i) % 3 == 0 { *w } else { 0 };
+            }
+            let mut k = key(&w);
+            if clauses.is_empty() && conj_id < 3 {
+                mask.conj_id = u32::MAX;
+                k.conj_id = conj_id;
+            }
+            let m = Match { key: &k & &mask, mask };
+            let r = Rule(id, clauses);
+            if let Some(i) = list.iter().position(|e| e.0 == m && e.1 == priority) {
+                let old = list.swap_remove(i).2;
+                if id % 2 == 0 {
+                    prop_assert_eq!(cls.remove(&m, priority), Some(old));
+                } else {
+                    prop_assert_eq!(cls.insert(&m, priority, r.clone()), Some(old));
+                    list.push((m, priority, r));
+                }
+                continue;
+            }
+            cls.insert(&m, priority, r.clone());
+            list.push((m, priority, r));
+        }
+        for (w, twin) in probes {
+            let k = key(&w);
+            let mut wc = FlowKey::ZERO;
+            let got = cls.lookup(&k, Some(&mut wc)).cloned();
+            let want = conjunctive(&list, &k);
+            match &got {
+                None => prop_assert_eq!(&want, &[]),
+                Some(r) => prop_assert!(want.contains(&r.0), "{:?} not in {:?}", r, want),
+            }
+            prop_assert_eq!(cls.lookup(&k, None), got.as_ref());
+            let (explained, parts) = cls.lookup_explained(&k, &mut FlowKey::default());
+            prop_assert_eq!(explained, got.as_ref());
+            if let Some(first) = parts.first() {
+                let whole = |id: u32| {
+                    parts.iter().all(|r| r.1.iter().any(|c| c.id == id))
+                        && (0..2 + id as u8).all(|i| {
+                            parts.iter().any(|r| r.1.iter().any(|c| (c.id, c.clause) == (id, i)))
+                        })
+                };
+                prop_assert!(first.1.iter().any(|c| whole(c.id)), "{:?}", parts);
+            }
+
+            let mut other = key(&twin);
+            for ((o, k), m) in other.words_mut().iter_mut().zip(k.words()).zip(wc.words()) {
+                *o = (*o & !m) | (k & m);
+            }
+            prop_assert_eq!(cls.lookup(&other, None), got.as_ref(), "wildcards {:?}", wc);
+        }
     }
 }
 
@@ -194,15 +325,15 @@ fn only_the_looked_at_conntrack_bits_are_significant() {
             (k.pkt.dl_type, m.pkt.dl_type) = (0x800, 0xffff);
         })
     };
-    cls.insert(&state(1), 1, "new");
-    cls.insert(&state(2), 1, "est");
+    cls.insert(&state(1), 1, plain(1));
+    cls.insert(&state(2), 1, plain(2));
     let mut k = state(2).key;
     let mut wc = FlowKey::ZERO;
-    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&"est"));
+    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&plain(2)));
     assert_eq!(wc.pkt.ct_state, 3);
     k.pkt.ct_state = 1;
     wc = FlowKey::ZERO;
-    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&"new"));
+    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&plain(1)));
     assert_eq!(wc.pkt.ct_state, 1, "the second subtable cannot do better");
 }
 
@@ -213,7 +344,7 @@ fn a_failed_stage_leaves_later_layers_unlooked_at() {
         (k.pkt.in_port, m.pkt.in_port) = (1, u32::MAX);
         (k.pkt.tp_dst, m.pkt.tp_dst) = (80, 0xffff);
     });
-    cls.insert(&m, 5, ());
+    cls.insert(&m, 5, plain(0));
     let mut wc = FlowKey::ZERO;
     let mut k = FlowKey::ZERO;
     k.pkt.in_port = 2;
@@ -232,7 +363,7 @@ fn prefixes_in_use_decide_by_their_first_bits() {
         let m = rule(|k, m| {
             (k.pkt.nw_dst, m.pkt.nw_dst) = (net, u32::MAX << (32 - len));
         });
-        cls.insert(&m, len as i32, len);
+        cls.insert(&m, len as i32, plain(len as usize));
     }
     let mut k = FlowKey::ZERO;
     k.pkt.nw_dst = 0xc0a8_0001;
@@ -241,6 +372,6 @@ fn prefixes_in_use_decide_by_their_first_bits() {
     assert_eq!(wc.pkt.nw_dst, 0x8000_0000);
     k.pkt.nw_dst = 0x0a80_0001;
     wc = FlowKey::ZERO;
-    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&8));
+    assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&plain(8)));
     assert_eq!(wc.pkt.nw_dst, 0xff80_0000);
 }

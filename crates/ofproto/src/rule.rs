@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use base::{Cookie, Instant, OfPort, TableId};
-use classifier::MiniMatch;
+use classifier::{Clause, Conjunctive, MiniMatch};
 use dpif::FlowStats;
 use openflow::action::Action;
 use openflow::flow_mod::FlowModFlags;
@@ -146,6 +146,15 @@ impl Rule {
     /// Whether it sends packets to a group.
     pub fn uses_group(&self, group: u32) -> bool {
         any(&self.actions, &|a| matches!(a, Action::Group(g) if *g == group))
+    }
+}
+
+impl Conjunctive for Rule {
+    fn clauses(&self) -> impl Iterator<Item = Clause> {
+        self.actions.iter().filter_map(|a| match *a {
+            Action::Conjunction { id, clause, n_clauses } => Some(Clause { id, clause, n_clauses }),
+            _ => None,
+        })
     }
 }
 

@@ -118,6 +118,18 @@ impl FlowTable {
         }
         if self.rules.is_empty() { None } else { self.rules.lookup(key, Some(wc)) }
     }
+
+    /// The same, and the rules whose clauses made up the conjunction that led to it, if one did.
+    pub(crate) fn lookup_explained(
+        &self,
+        key: &FlowKey,
+        wc: &mut FlowKey,
+    ) -> (Option<&Arc<Rule>>, Vec<&Arc<Rule>>) {
+        if self.over.is_some() {
+            return (self.over.as_ref(), Vec::new());
+        }
+        self.rules.lookup_explained(key, wc)
+    }
 }
 
 /// Which flows a dump, modification or deletion is about.
@@ -677,7 +689,6 @@ pub(crate) fn check_actions(
                 check_actions(nested, table)?;
             }
             Action::Learn(_)
-            | Action::Conjunction { .. }
             | Action::Sample(_)
             | Action::FinTimeout { .. }
             | Action::DeleteField(_)

@@ -20,6 +20,7 @@ use openflow::text::ActionsText;
 use openflow::version::Version;
 
 use crate::bridge::BridgeId;
+use crate::rule::Rule;
 use crate::switch::Switch;
 use crate::xlate::{Found, XlateOut};
 
@@ -146,6 +147,12 @@ pub(crate) fn table_line(table: TableId, found: &Found<'_>) -> String {
         }
     };
     s
+}
+
+/// The line of a flow that is a part of the conjunction that a lookup found.
+pub(crate) fn conjunction_line(r: &Rule) -> String {
+    let m = r.match_.expand();
+    format!("conj. {}", MatchText { m: &m, priority: Some(r.priority), ports: &NoPorts })
 }
 
 /// An action as `ovs-ofctl` writes it.

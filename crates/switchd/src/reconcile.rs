@@ -42,8 +42,6 @@ pub struct Bridge {
     pub mac: MacAddr,
     /// Its datapath id.
     pub dpid: u64,
-    /// The id was logged.
-    announced: bool,
     /// Interfaces by name.
     pub ifaces: BTreeMap<String, Iface>,
     /// Numbers that interfaces had, so that one that comes back gets its own again.
@@ -139,7 +137,6 @@ impl Reconciler {
                 default_mac,
                 mac,
                 dpid,
-                announced: false,
                 ifaces: BTreeMap::new(),
                 remembered: BTreeMap::new(),
             },
@@ -328,7 +325,7 @@ impl Reconciler {
         {
             changed = local.see(self.host.link(name).0, None);
         }
-        if dpid != bridge.dpid || !std::mem::replace(&mut bridge.announced, true) {
+        if dpid != bridge.dpid || bridge.mac != mac {
             log!(Info, Bridge, "bridge {name}: using datapath ID {dpid:016x}");
         }
         (bridge.mac, bridge.dpid) = (mac, dpid);
@@ -418,7 +415,7 @@ impl Reconciler {
         let link = self.host.link(name).0.map(|l| l.stats);
         let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
         let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
-        Some(PortCounters::of(device, link))
+        Some(PortCounters::of(device, link.filter(|_| !device.kind.is_simulated())))
     }
 
     /// The number in the datapath of an interface.

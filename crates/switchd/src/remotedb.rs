@@ -34,8 +34,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(8);
 pub struct RemoteDb {
     replica: Option<Replica>,
     locked: bool,
-    /// It was said that somebody else has the lock.
-    told: bool,
     news: bool,
     outgoing: Vec<u8>,
     /// Notified when there is something to send.
@@ -106,23 +104,17 @@ pub async fn follow(remote: Remote, name: String, db: Rc<RefCell<RemoteDb>>) {
     let mut backoff = Duration::from_secs(1);
     loop {
         log!(Info, Reconnect, "{name}: connecting...");
-        match Stream::connect(&remote).await {
+        let result = match Stream::connect(&remote).await {
             Ok(stream) => {
                 log!(Info, Reconnect, "{name}: connected");
                 backoff = Duration::from_secs(1);
-                match converse(stream, &db).await {
-                    Ok(()) => log!(Info, Reconnect, "{name}: connection closed by peer"),
-                    Err(e) => {
-                        let why = remote::reason(&e);
-                        log!(Warn, Reconnect, "{name}: connection dropped ({why})");
-                    }
-                }
+                converse(stream, &db).await
             }
-            Err(e) => {
-                let why = remote::reason(&e);
-                log!(Info, Reconnect, "{name}: connection attempt failed ({why})");
-            }
-        }
+            Err(e) => Err(e),
+        };
+        let why =
+            result.err().map_or_else(|| "closed by the server".into(), |e| remote::reason(&e));
+        log!(Warn, Reconnect, "{name}: connection to the database lost ({why})");
         {
             let mut db = db.borrow_mut();
             db.locked = false;
@@ -219,14 +211,8 @@ fn answer(
 ) -> io::Result<()> {
     if *id == json!(lock_id) {
         db.locked = result["locked"] == json!(true);
-        if !db.locked && !std::mem::replace(&mut db.told, true) {
-            log!(
-                Err,
-                Bridge,
-                "another ovs-vswitchd process is running, disabling this process (pid {}) until \
-                 it goes away",
-                std::process::id()
-            );
+        if !db.locked {
+            log!(Warn, OvsdbIdl, "another switch has the lock on the database; waiting for it");
         }
         return Ok(());
     }

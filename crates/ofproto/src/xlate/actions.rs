@@ -191,11 +191,14 @@ impl Ctx<'_> {
             Action::WriteMetadata { value, mask } => {
                 self.flow.metadata = (self.flow.metadata & !mask) | (value & mask);
             }
+            // Flows that have one are never executed, but a packet-out may.
+            Action::Conjunction { .. } => {
+                self.report(NodeKind::Error, || "executing no-op conjunction action".into());
+            }
             // Refused when the flow was added.
             Action::Group(_)
             | Action::Nat(_)
             | Action::Learn(_)
-            | Action::Conjunction { .. }
             | Action::Sample(_)
             | Action::FinTimeout { .. }
             | Action::DebugSlow

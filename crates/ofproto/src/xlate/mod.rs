@@ -239,6 +239,8 @@ struct Ctx<'a> {
     /// The version that the present actions were said in.
     version: Version,
     trace: Option<&'a mut Trace>,
+    /// In a trace: the flows whose conjunction the last lookup found to be complete.
+    conjunction: Vec<&'a Arc<Rule>>,
 }
 
 impl<'a> Ctx<'a> {
@@ -281,6 +283,7 @@ impl<'a> Ctx<'a> {
             packet_out: false,
             version: Version::Of10,
             trace,
+            conjunction: Vec::new(),
         }
     }
 
@@ -356,7 +359,13 @@ impl<'a> Ctx<'a> {
             }
         }
         let Some(t) = self.br.tables.get(table) else { return (table, Found::Miss) };
-        let rule = t.lookup(&key, &mut self.wc);
+        let rule = if self.is_trace() {
+            let (rule, parts) = t.lookup_explained(&key, &mut self.wc);
+            self.conjunction = parts;
+            rule
+        } else {
+            t.lookup(&key, &mut self.wc)
+        };
         self.credits.tables.push((t.stats.clone(), rule.is_some()));
         let found = match rule {
             Some(r) => {
@@ -378,7 +387,11 @@ impl<'a> Ctx<'a> {
 
     fn report_table(&mut self, table: TableId, found: &Found<'_>) -> usize {
         let kind = NodeKind::Table;
-        self.report_enter(kind, || crate::trace::table_line(table, found))
+        let old = self.report_enter(kind, || crate::trace::table_line(table, found));
+        for r in core::mem::take(&mut self.conjunction) {
+            self.report(NodeKind::Detail, || crate::trace::conjunction_line(r));
+        }
+        old
     }
 
     /// Does what a lookup found; on a copy of the packet with `clone`.

@@ -28,7 +28,17 @@ pub fn actions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
     list(r, v, 0)
 }
 
+/// A flow that is a clause of a conjunction is never executed, so it has no actions that would.
+fn check_conjunction(actions: &[Action], at: &Reader<'_>) -> Result<()> {
+    let any = actions.iter().any(|a| matches!(a, Action::Conjunction { .. }));
+    if any && !actions.iter().all(Action::goes_with_conjunction) {
+        return Err(at.error(OfError::NXBAC_BAD_CONJUNCTION));
+    }
+    Ok(())
+}
+
 fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
+    let start = *r;
     if depth > MAX_DEPTH {
         return Err(r.error(OfError::OFPBAC_TOO_MANY));
     }
@@ -76,6 +86,7 @@ fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
         }
         out.push(a);
     }
+    check_conjunction(&out, &start)?;
     Ok(out)
 }
 
@@ -601,6 +612,7 @@ fn encap(r: &mut Reader<'_>) -> Result<Action> {
 pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
     // Meter, apply, clear, write, metadata, goto.
     let mut parts: [Option<Vec<Action>>; 6] = Default::default();
+    let start = *r;
     while !r.is_empty() {
         let here = *r;
         if r.len() < 4 {
@@ -634,5 +646,7 @@ pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
             return Err(here.error(OfError::OFPBIC_DUP_INST));
         }
     }
-    Ok(parts.into_iter().flatten().flatten().collect())
+    let actions: Vec<Action> = parts.into_iter().flatten().flatten().collect();
+    check_conjunction(&actions, &start)?;
+    Ok(actions)
 }

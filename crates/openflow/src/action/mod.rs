@@ -616,6 +616,11 @@ pub enum EncapProp {
 }
 
 impl Action {
+    /// Whether a flow with `conjunction` actions may have it too.
+    pub(crate) fn goes_with_conjunction(&self) -> bool {
+        matches!(self, Action::Conjunction { .. } | Action::Note(_))
+    }
+
     /// Whether 1.1+ has it as an instruction (`meter` until 1.4).
     pub fn is_instruction(&self) -> bool {
         matches!(

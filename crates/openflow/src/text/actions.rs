@@ -133,6 +133,7 @@ impl<'p> Parser<'p> {
         let mut out: Vec<Action> = Vec::new();
         let mut drop_at = None;
         let mut last = None;
+        let mut lonely: Option<Tok<'_>> = None;
         for pair in Pairs::new(text) {
             let whole = pair.whole(text);
             if pair.key.text == "drop" {
@@ -161,7 +162,19 @@ impl<'p> Parser<'p> {
                     return Err(TextError::new(pair.key, text));
                 }
             }
+            if !a.goes_with_conjunction() {
+                lonely = lonely.or(Some(pair.key));
+            }
             out.push(a);
+        }
+        if let Some(at) = lonely
+            && out.iter().any(|a| matches!(a, Action::Conjunction { .. }))
+        {
+            let name = NAMES.iter().find(|n| n.0 == at.text).map_or("output", |n| n.0);
+            let text = format!(
+                "\"conjunction\" actions may be used along with \"note\" but not any other kind of action (such as the \"{name}\" action used here)"
+            );
+            return Err(TextError::new(at, text));
         }
         match drop_at {
             Some(at) if !out.is_empty() => Err(not_alone(at)),
@@ -349,17 +362,18 @@ impl<'p> Parser<'p> {
                     TextError::new(whole, "\"conjunction\" syntax is \"conjunction(id,i/n)\"")
                 })?;
                 let (k, n) = (k.trim(), n.trim());
-                let (ck, cn) = (number(k, "clause", 64)?, number(n, "clauses", 64)?);
-                if ck < 1 || ck > cn || cn < 2 {
-                    return Err(TextError::new(
-                        v,
-                        if ck > cn {
-                            "clause index must be less than or equal to number of clauses"
-                        } else {
-                            "conjunction must have at least 2 clauses, numbered from 1"
-                        },
-                    )
-                    .hint("k is 1 to n, n is 2 to 64"));
+                let (ck, cn) = (number(k, "clause", 255)?, number(n, "clauses", 255)?);
+                let wrong = match () {
+                    () if cn < 2 => Some("conjunction must have at least 2 clauses"),
+                    () if cn > 64 => Some("conjunction must have at most 64 clauses"),
+                    () if ck < 1 => Some("clause index must be positive"),
+                    () if ck > cn => {
+                        Some("clause index must be less than or equal to number of clauses")
+                    }
+                    () => None,
+                };
+                if let Some(text) = wrong {
+                    return Err(TextError::new(v, text).hint("k is 1 to n, n is 2 to 64"));
                 }
                 Action::Conjunction {
                     id: number(id.trim(), "conjunction id", u32::MAX.into())? as u32,
