@@ -22,6 +22,7 @@ use crate::event::{Event, PortStatusEvent, Requester};
 use crate::limits::TableSettings;
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
+use crate::xlate::Learned;
 
 /// Names a bridge for as long as the daemon runs; never given twice.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -390,6 +391,14 @@ impl Bridge {
     pub fn learn_mac(&mut self, s: &Sighting, now: Instant) {
         if self.mac.learn(s, now) {
             self.changed();
+        }
+    }
+
+    /// Learns a flow; an effect of a translation.
+    pub(crate) fn learn_flow(&mut self, l: &Learned, now: Instant) {
+        // One that cannot be is not learned; there is nobody to tell.
+        if self.tables.learn(l, now).is_ok_and(|learned| learned) {
+            self.after_flows(now);
         }
     }
 

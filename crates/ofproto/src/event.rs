@@ -129,8 +129,8 @@ impl Event {
             reason,
             table: rule.table,
             duration: crate::session::stats::whole_millis(now.since(rule.created)),
-            idle_timeout: rule.idle_timeout,
-            hard_timeout: rule.hard_timeout,
+            idle_timeout: rule.timeouts().0,
+            hard_timeout: rule.timeouts().1,
             n_packets: rule.stats.n_packets(),
             n_bytes: rule.stats.n_bytes(),
         }))

@@ -53,4 +53,4 @@ pub use session::{
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
 pub use trace::{NodeKind, Trace};
-pub use xlate::{Effect, MAX_DEPTH, MAX_RESUBMITS, XlateOut};
+pub use xlate::{Effect, Learned, MAX_DEPTH, MAX_RESUBMITS, XlateOut};

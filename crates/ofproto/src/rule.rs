@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use base::{Cookie, Instant, OfPort, TableId};
 use classifier::{Clause, Conjunctive, MiniMatch};
@@ -23,6 +23,11 @@ pub struct RuleStats {
     n_bytes: AtomicU64,
     /// Nanoseconds of the last use, or of the making.
     used: AtomicU64,
+    /// Nanoseconds of the last time that it was learned anew.
+    learned: AtomicU64,
+    /// Timeouts that a TCP connection's end has left it: idle in the high half, hard in the low; 0 for
+    /// as they were.
+    reduced: AtomicU32,
 }
 
 impl RuleStats {
@@ -37,6 +42,32 @@ impl RuleStats {
         if let Some(t) = d.used {
             self.used.fetch_max(t.as_nanos(), Relaxed);
         }
+    }
+
+    /// A packet learned the rule again: its hard timeout counts anew.
+    pub(crate) fn learn_again(&self, at: Instant) {
+        self.learned.fetch_max(at.as_nanos(), Relaxed);
+    }
+
+    /// The end of a TCP connection shortens the rule's life. Seconds; 0 leaves a timeout as it is.
+    fn reduce_timeouts(&self, idle: u16, hard: u16) {
+        let least = |a: u16, b: u16| if a == 0 || (b != 0 && b < a) { b } else { a };
+        let update = |old: u32| {
+            let (i, h) = (least((old >> 16) as u16, idle), least(old as u16, hard));
+            Some(u32::from(i) << 16 | u32::from(h))
+        };
+        // The closure never declines.
+        let _ = self.reduced.fetch_update(Relaxed, Relaxed, update);
+    }
+
+    /// Takes over what was counted for another, of a rule that was not in its table yet.
+    pub(crate) fn absorb(&self, other: &RuleStats) {
+        self.credit(&FlowStats {
+            n_packets: other.n_packets(),
+            n_bytes: other.n_bytes(),
+            used: Some(other.used()),
+            tcp_flags: 0,
+        });
     }
 
     /// Packets so far.
@@ -104,7 +135,7 @@ pub struct Rule {
     pub actions: Box<[Action]>,
     /// When it was added.
     pub created: Instant,
-    /// When it was last modified, which is what the hard timeout counts from.
+    /// When it was last modified; see [`Rule::modified`].
     pub modified: Instant,
     /// What was counted for it.
     pub stats: Arc<RuleStats>,
@@ -113,13 +144,49 @@ pub struct Rule {
 impl Rule {
     /// When it ends, as far as is known; `None` if it has no timeout.
     pub fn deadline(&self) -> Option<Instant> {
-        let secs = |s: u16| base::Duration::from_secs(u64::from(s));
-        let hard = (self.hard_timeout > 0).then(|| self.modified + secs(self.hard_timeout));
-        let idle = (self.idle_timeout > 0).then(|| self.stats.used() + secs(self.idle_timeout));
-        match (hard, idle) {
+        let (idle, _) = self.timeouts();
+        let secs = base::Duration::from_secs(u64::from(idle));
+        let idle = (idle > 0).then(|| self.stats.used() + secs);
+        match (self.hard_deadline(), idle) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+
+    /// When it was last modified or learned again, which is what the hard timeout counts from.
+    pub fn modified(&self) -> Instant {
+        self.modified.max(Instant::from_nanos(self.stats.learned.load(Relaxed)))
+    }
+
+    /// When it ends even if packets come.
+    pub(crate) fn hard_deadline(&self) -> Option<Instant> {
+        let (_, hard) = self.timeouts();
+        (hard > 0).then(|| self.modified() + base::Duration::from_secs(u64::from(hard)))
+    }
+
+    /// Its idle and hard timeouts in seconds, as the end of a TCP connection may have left them.
+    pub fn timeouts(&self) -> (u16, u16) {
+        let reduced = self.stats.reduced.load(Relaxed);
+        let least = |t: u16, max: u16| if max > 0 && (t == 0 || t > max) { max } else { t };
+        (least(self.idle_timeout, (reduced >> 16) as u16), least(self.hard_timeout, reduced as u16))
+    }
+
+    /// Whether the end of a TCP connection may shorten its life.
+    pub(crate) fn has_fin_timeout(&self) -> bool {
+        any(&self.actions, &|a| matches!(a, Action::FinTimeout { .. }))
+    }
+
+    /// What it learns that is to go with it: cookie and table.
+    pub(crate) fn learns_with_delete(&self) -> Vec<(u64, TableId)> {
+        let mut found = Vec::new();
+        each(&self.actions, &mut |a| {
+            if let Action::Learn(l) = a
+                && l.delete_learned
+            {
+                found.push((l.cookie, l.table));
+            }
+        });
+        found
     }
 
     /// Tells it from other rules; stays through modifications that keep its counters.
@@ -160,13 +227,19 @@ impl Conjunctive for Rule {
 
 /// Whether some action, nested ones included, is as asked.
 fn any(actions: &[Action], is: &dyn Fn(&Action) -> bool) -> bool {
-    actions.iter().any(|a| {
-        is(a)
-            || match a {
-                Action::WriteActions(nested) | Action::Clone(nested) => any(nested, is),
-                _ => false,
-            }
-    })
+    let mut found = false;
+    each(actions, &mut |a| found |= is(a));
+    found
+}
+
+/// Calls `f` for each action, nested ones included.
+fn each(actions: &[Action], f: &mut dyn FnMut(&Action)) {
+    for a in actions {
+        f(a);
+        if let Action::WriteActions(nested) | Action::Clone(nested) = a {
+            each(nested, f);
+        }
+    }
 }
 
 /// What a translation met: whoever caches it credits its packets here.
@@ -178,6 +251,10 @@ pub struct Credits {
     pub tables: Vec<(Arc<TableStats>, bool)>,
     /// Learned addresses that stay alive as long as packets come.
     pub addresses: Vec<Arc<services::mac::Touch>>,
+    /// Rules that packets learn again.
+    pub learned: Vec<Arc<RuleStats>>,
+    /// Rules whose life TCP connections' ends shorten, to these idle and hard timeouts.
+    pub fin_timeouts: Vec<(Arc<RuleStats>, u16, u16)>,
     /// Frozen states that packets may still resume; held so that they are kept.
     pub frozen: Vec<Arc<crate::recirc::Frozen>>,
 }
@@ -194,6 +271,15 @@ impl Credits {
         if let Some(used) = d.used {
             for a in &self.addresses {
                 a.touch(used);
+            }
+            for r in &self.learned {
+                r.learn_again(used);
+            }
+        }
+        const FIN_OR_RST: u16 = 0x05;
+        if d.tcp_flags & FIN_OR_RST != 0 {
+            for (r, idle, hard) in &self.fin_timeouts {
+                r.reduce_timeouts(*idle, *hard);
             }
         }
     }
@@ -212,6 +298,10 @@ impl dpif::Credit for Credits {
         same(&self.rules, &o.rules)
             && same(&self.addresses, &o.addresses)
             && same(&self.frozen, &o.frozen)
+            && same(&self.learned, &o.learned)
+            && self.fin_timeouts.len() == o.fin_timeouts.len()
+            && (self.fin_timeouts.iter().zip(&o.fin_timeouts))
+                .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && (a.1, a.2) == (b.1, b.2))
             && self.tables.len() == o.tables.len()
             && self.tables.iter().zip(&o.tables).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
     }

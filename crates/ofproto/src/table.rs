@@ -23,6 +23,7 @@ use openflow::version::Version;
 use crate::change::Change;
 use crate::limits::{Evictable, TableConfig, TableSettings};
 use crate::rule::{Rule, RuleStats, TableStats};
+use crate::xlate::Learned;
 
 /// Tables, the internal one included.
 pub const N_TABLES: usize = 255;
@@ -266,6 +267,10 @@ pub struct FlowTables {
     changes: Vec<Change>,
     /// Some table is to tell of its vacancy.
     tells_vacancy: bool,
+    /// How many rules learn flows with this cookie into this table that are to go with them.
+    learners: HashMap<(u64, TableId), usize>,
+    /// Those of `learners` that have just become none.
+    orphaned: Vec<(u64, TableId)>,
 }
 
 impl FlowTables {
@@ -285,6 +290,8 @@ impl FlowTables {
             next_id: 0,
             changes: Vec::new(),
             tells_vacancy: false,
+            learners: HashMap::new(),
+            orphaned: Vec::new(),
         }
     }
 
@@ -336,10 +343,12 @@ impl FlowTables {
                 Some(Change::Replaced { old, new, .. }) => {
                     self.unqueue(&new);
                     self.put_in(&old);
+                    self.forget_learner(&new);
                 }
                 None => break,
             }
         }
+        self.orphaned.clear();
     }
 
     /// Applies a flow mod that was said in `version`, whole or, if it gives an error, not at all.
@@ -357,6 +366,17 @@ impl FlowTables {
 
     /// Applies a prepared flow mod, whose match is `m`.
     pub(crate) fn apply_prepared(
+        &mut self,
+        fm: PreparedFlowMod,
+        m: &Match,
+        now: Instant,
+    ) -> Result<FlowModDone, FlowModError> {
+        let done = self.change(fm, m, now);
+        self.remove_orphans();
+        done
+    }
+
+    fn change(
         &mut self,
         fm: PreparedFlowMod,
         m: &Match,
@@ -451,7 +471,10 @@ impl FlowTables {
 
     /// Puts a rule in, in the place of the one with the same match and priority.
     fn put(&mut self, m: &Match, rule: Arc<Rule>) {
-        self.enqueue(&rule);
+        self.enqueue(&rule, rule.modified);
+        for learner in rule.learns_with_delete() {
+            *self.learners.entry(learner).or_default() += 1;
+        }
         let t = &mut self.tables[usize::from(rule.table.0)];
         t.rules.insert(m, i32::from(rule.priority), rule);
     }
@@ -462,13 +485,79 @@ impl FlowTables {
 
     fn take_out(&mut self, rule: &Arc<Rule>) {
         self.unqueue(rule);
+        self.forget_learner(rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
         t.rules.remove(&rule.match_.expand(), i32::from(rule.priority));
+    }
+
+    /// A rule is no longer there to learn.
+    fn forget_learner(&mut self, rule: &Rule) {
+        for learner in rule.learns_with_delete() {
+            if let Some(n) = self.learners.get_mut(&learner) {
+                *n -= 1;
+                if *n == 0 {
+                    self.learners.remove(&learner);
+                    self.orphaned.push(learner);
+                }
+            }
+        }
+    }
+
+    /// Removes learned flows that nobody learns any more and that were to go then.
+    fn remove_orphans(&mut self) {
+        while let Some(learner) = self.orphaned.pop() {
+            if !self.learners.contains_key(&learner) {
+                let cookie = (learner.0, u64::MAX);
+                let c = Criteria { table: Some(learner.1), cookie, ..Criteria::default() };
+                self.delete(&c, FlowRemovedReason::Delete);
+            }
+        }
+    }
+
+    /// Learns a flow. One that is there already stays as it is, but its hard timeout counts anew.
+    /// `false`: there were as many as may be.
+    pub(crate) fn learn(&mut self, l: &Learned, now: Instant) -> Result<bool, FlowModError> {
+        if let Some(rule) = self.learned(l) {
+            rule.stats.learn_again(now);
+            return Ok(true);
+        }
+        if !self.may_learn(l, 0) {
+            return Ok(false);
+        }
+        self.apply(&l.flow, l.version, now, false)?;
+        if let Some(rule) = self.learned(l) {
+            rule.stats.absorb(&l.stats);
+        }
+        Ok(true)
+    }
+
+    /// The rule that a learned flow is, if it is there as it would be learned.
+    pub(crate) fn learned(&self, l: &Learned) -> Option<&Arc<Rule>> {
+        let fm = &l.flow;
+        let t = self.get(fm.table.unwrap_or(TableId(0)))?;
+        let rule = t.rules.get(&fm.match_, i32::from(fm.priority))?;
+        // A modification changes nothing else of it.
+        let same = (!fm.modify_cookie || fm.new_cookie == Some(rule.cookie.0))
+            && rule.actions[..] == fm.actions[..];
+        same.then_some(rule)
+    }
+
+    /// Whether a flow may be learned besides those that have its cookie already, `more` of which are not
+    /// in the table yet.
+    pub(crate) fn may_learn(&self, l: &Learned, more: usize) -> bool {
+        if l.limit == 0 {
+            return true;
+        }
+        let cookie = (l.flow.new_cookie.unwrap_or(0), u64::MAX);
+        let c = Criteria { table: l.flow.table, cookie, ..Criteria::default() };
+        let limit = l.limit as usize;
+        self.select(&c).take(limit).count() + more < limit
     }
 
     fn replace(&mut self, old: Arc<Rule>, m: &Match, new: Arc<Rule>, by_add: bool) {
         self.unqueue(&old);
         self.put(m, new.clone());
+        self.forget_learner(&old);
         self.changes.push(Change::Replaced { old, new, by_add });
     }
 
@@ -519,6 +608,7 @@ impl FlowTables {
         for old in olds {
             self.remove(old, reason);
         }
+        self.remove_orphans();
         n
     }
 
@@ -527,11 +617,24 @@ impl FlowTables {
         self.changes.push(Change::Removed { rule, reason });
     }
 
-    fn enqueue(&mut self, rule: &Arc<Rule>) {
-        let Some(at) = rule.deadline() else { return };
+    /// Looks at a rule again when its time may be up. Packets may shorten the time of some, so those are
+    /// looked at each second.
+    fn enqueue(&mut self, rule: &Arc<Rule>, now: Instant) {
+        let deadline = rule.deadline();
+        let soon = rule.has_fin_timeout().then(|| now + base::Duration::from_secs(1));
+        let at = match (deadline, soon) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => match a.or(b) {
+                Some(at) => at,
+                None => return,
+            },
+        };
         self.next_id += 1;
         self.queue.insert((at, self.next_id), rule.clone());
         self.queued.insert(rule.identity(), (at, self.next_id));
+        if deadline.is_none() {
+            return;
+        }
         let t = &mut self.tables[usize::from(rule.table.0)];
         if t.config.evicts() {
             t.evictable.add(rule, &t.config.settings.groups, self.hash);
@@ -637,14 +740,16 @@ impl FlowTables {
             }
             let rule = rule.clone();
             match rule.deadline() {
+                None => {
+                    self.unqueue(&rule);
+                    self.enqueue(&rule, now);
+                }
                 Some(d) if d > now => {
                     self.unqueue(&rule);
-                    self.enqueue(&rule);
+                    self.enqueue(&rule, now);
                 }
                 _ => {
-                    let hard = rule.hard_timeout > 0
-                        && rule.modified + base::Duration::from_secs(u64::from(rule.hard_timeout))
-                            <= now;
+                    let hard = rule.hard_deadline().is_some_and(|d| d <= now);
                     let reason = if hard {
                         FlowRemovedReason::HardTimeout
                     } else {
@@ -655,6 +760,7 @@ impl FlowTables {
                 }
             }
         }
+        self.remove_orphans();
         n
     }
 
@@ -688,13 +794,9 @@ pub(crate) fn check_actions(
             Action::WriteActions(nested) | Action::Clone(nested) => {
                 check_actions(nested, table)?;
             }
-            Action::Learn(_)
-            | Action::Sample(_)
-            | Action::FinTimeout { .. }
-            | Action::DeleteField(_)
-            | Action::Nat(_)
-            | Action::DebugSlow
-            | Action::UnrollXlate { .. } => return Err(FlowModError::BadAction),
+            Action::Nat(_) | Action::DebugSlow | Action::UnrollXlate { .. } => {
+                return Err(FlowModError::BadAction);
+            }
             _ => {}
         }
     }

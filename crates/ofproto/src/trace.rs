@@ -130,7 +130,7 @@ impl Trace {
 }
 
 /// The line of a table lookup.
-pub(crate) fn table_line(table: TableId, found: &Found<'_>) -> String {
+pub(crate) fn table_line(table: TableId, found: &Found) -> String {
     let mut s = format!("{:2}. ", table.0);
     let _ = match found {
         Found::Miss => write!(s, "No match."),

@@ -111,19 +111,15 @@ impl World {
         if effects.is_empty() {
             return;
         }
-        if !is_news(&self.switch.read(), now, effects) {
+        let switch = self.switch.read();
+        if !is_news(&switch, now, effects) {
+            effects.iter().for_each(|e| e.refresh(&switch, now));
             return;
         }
+        drop(switch);
         let mut switch = self.switch.write();
-        for effect in effects {
-            match effect {
-                Effect::LearnMac(bridge, sighting) => {
-                    if let Some(b) = switch.bridge_mut(*bridge) {
-                        b.learn_mac(sighting, now);
-                    }
-                }
-            }
-        }
+        switch.apply(now, effects);
+        self.events.notify_one();
     }
 
     fn spec(&self, out: XlateOut, generation: u64) -> MegaflowSpec {
@@ -139,11 +135,7 @@ impl World {
 
 /// Whether some effect would change anything.
 fn is_news(switch: &Switch, now: Instant, effects: &[Effect]) -> bool {
-    effects.iter().any(|e| match e {
-        Effect::LearnMac(bridge, sighting) => {
-            switch.bridge(*bridge).is_some_and(|b| b.mac().would_change(sighting, now))
-        }
-    })
+    effects.iter().any(|e| e.is_news(switch, now))
 }
 
 /// The frames that a packet would be on a wire: complete, and cut to size if its sender left that to

@@ -9,8 +9,8 @@ use base::{DpPort, Duration, HashKey, Instant, MacAddr, OfPort, RecircId};
 use flow::text::flow_mask;
 use flow::{FlowKey, PACKET_WORDS, PacketKey};
 use ofproto::{
-    Bridge, BridgeId, BridgeSpec, Effect, Environment, FailMode, Frozen, Port, PortSpec,
-    RecircStore, RecircTable, Session, SessionKind, Switch,
+    Bridge, BridgeId, BridgeSpec, Environment, FailMode, Frozen, Port, PortSpec, RecircStore,
+    RecircTable, Session, SessionKind, Switch,
 };
 use openflow::Version;
 use openflow::message::{Body, CtFlush, Message, PortStats, frame_len};
@@ -126,11 +126,7 @@ fn packet(sw: &mut Switch, now: Instant, mut body: Input<'_>) {
             other.actions
         );
     }
-    for Effect::LearnMac(id, sighting) in &out.effects {
-        if let Some(b) = sw.bridge_mut(*id) {
-            b.learn_mac(sighting, now);
-        }
-    }
+    sw.apply(now, &out.effects);
 }
 
 /// Plays the records.

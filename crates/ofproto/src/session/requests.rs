@@ -19,7 +19,7 @@ use crate::bridge::Execute;
 use crate::event::{Event, Requester};
 use crate::switch::Switch;
 use crate::table::{INTERNAL_TABLE, check_actions};
-use crate::xlate::{Effect, XlateOut};
+use crate::xlate::XlateOut;
 
 /// Actions that 1.0's features reply names: all of them.
 const OF10_ACTIONS: u32 = 0xfff;
@@ -213,12 +213,7 @@ impl PendingPacket {
             used: Some(now),
             tcp_flags: key.tcp_flags,
         });
-        for e in &x.effects {
-            let Effect::LearnMac(id, sighting) = e;
-            if let Some(b) = sw.bridge_mut(*id) {
-                b.learn_mac(sighting, now);
-            }
-        }
+        sw.apply(now, &x.effects);
         let Some(br) = x.bridge.and_then(|id| sw.bridge_mut(id)) else { return };
         let actions: Arc<[dpif::DpAction]> = x.actions.into();
         br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));

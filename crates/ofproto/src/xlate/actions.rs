@@ -83,7 +83,7 @@ impl Ctx<'_> {
                 }
             }
             Action::OutputTrunc { port, max_len } => self.output_trunc(*port, *max_len, last),
-            Action::Enqueue { port, .. } => self.output(*port, 0, last),
+            Action::Enqueue { port, queue } => self.enqueue(*port, *queue, last),
             Action::Controller(c) if c.pause => {
                 self.pause(c);
                 return Then::Freeze;
@@ -124,13 +124,23 @@ impl Ctx<'_> {
             | Action::SetL4Src(_)
             | Action::SetL4Dst(_) => self.set_header(a),
             Action::SetTunnel { id, .. } => self.flow.pkt.tunnel.tun_id = *id,
-            // Queues and their priorities are the daemon's to configure; there are none yet.
-            Action::SetQueue(_) | Action::PopQueue => {}
+            Action::SetQueue(queue) => self.set_priority(*queue),
+            Action::PopQueue => {
+                let priority = self.orig_priority;
+                if self.flow.pkt.skb_priority != priority {
+                    self.report(NodeKind::Detail, || {
+                        let mut text = "queue = ".into();
+                        let _ = flow::text::value::hex(&mut text, priority.into());
+                        text
+                    });
+                }
+                self.set_priority(priority);
+            }
             Action::CheckPktLarger { len, dst } => {
                 self.check_pkt_larger(*len, *dst, rest);
                 return Then::Leave;
             }
-            Action::DeleteField(_) => {}
+            Action::DeleteField(field) => self.delete_field(*field),
 
             Action::Resubmit { port, table, with_ct } => {
                 let in_port = match port {
@@ -161,6 +171,10 @@ impl Ctx<'_> {
             Action::Decap(_) => {}
             Action::DecNshTtl if !self.dec_nsh_ttl() => return Then::Leave,
             Action::DecNshTtl => {}
+            Action::Learn(l) => self.learn(l),
+            Action::FinTimeout { idle, hard } => self.fin_timeout(*idle, *hard),
+            // There is nobody to sample for unless an exporter is configured.
+            Action::Sample(_) => {}
             Action::Multipath(m) => self.multipath(m),
             Action::Bundle(b) => self.bundle(b, last),
             Action::DebugRecirc => return Then::Freeze,
@@ -196,13 +210,7 @@ impl Ctx<'_> {
                 self.report(NodeKind::Error, || "executing no-op conjunction action".into());
             }
             // Refused when the flow was added.
-            Action::Group(_)
-            | Action::Nat(_)
-            | Action::Learn(_)
-            | Action::Sample(_)
-            | Action::FinTimeout { .. }
-            | Action::DebugSlow
-            | Action::Meter(_) => {
+            Action::Group(_) | Action::Nat(_) | Action::DebugSlow | Action::Meter(_) => {
                 self.report(NodeKind::Warn, || "action is not supported, ignored".into());
             }
         }

@@ -19,14 +19,14 @@ use super::{Ctx, XlateOut};
 use crate::bridge::BridgeId;
 use crate::event::{Event, PacketInEvent};
 use crate::recirc::{Frozen, HashableActions};
-use crate::rule::Rule;
 use crate::switch::Switch;
 
 impl Ctx<'_> {
     pub(super) fn controller(&mut self, c: &ControllerAction) {
         self.commit();
         let mut reason = c.reason;
-        if reason == PacketInReason::Action && self.rule.is_some_and(Rule::is_table_miss) {
+        if reason == PacketInReason::Action && self.rule.as_ref().is_some_and(|r| r.is_table_miss())
+        {
             reason = PacketInReason::ExplicitMiss;
         }
         let (recirc_id, held) = self.sw.recircs.intern(self.freeze(self.table));

@@ -14,7 +14,7 @@
 //! them the packet is dropped with the reason.
 //!
 //! Topics: [`actions`] (the loop), [`nest`] (copies), [`freeze`] (what waits for the datapath),
-//! [`set_field`], [`mpls`], [`encap`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
+//! [`set_field`], [`learn`], [`mpls`], [`encap`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
 
 mod actions;
 mod choose;
@@ -23,12 +23,14 @@ mod controller;
 mod ct;
 mod encap;
 mod freeze;
+mod learn;
 mod mpls;
 mod nest;
 mod normal;
 mod output;
 mod set_field;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,6 +46,8 @@ use services::mac::Sighting;
 
 use self::encap::Pending;
 use self::freeze::Freezing;
+pub use self::learn::Learned;
+use self::learn::Overlay;
 use crate::bridge::{Bridge, BridgeId};
 use crate::recirc::{Frozen, StackValue};
 use crate::rule::{Credits, Rule};
@@ -60,10 +64,58 @@ const MAX_DP_ACTIONS: usize = 4096;
 const MAX_STACK: usize = 65536;
 
 /// Something that a packet's passage makes happen besides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// A bridge learns an address ([`Bridge::learn_mac`]).
     LearnMac(BridgeId, Sighting),
+    /// A bridge learns a flow.
+    Learn(Box<Learned>),
+}
+
+impl Effect {
+    /// Whether it would change anything.
+    pub fn is_news(&self, sw: &Switch, now: Instant) -> bool {
+        match self {
+            Effect::LearnMac(bridge, sighting) => {
+                sw.bridge(*bridge).is_some_and(|b| b.mac().would_change(sighting, now))
+            }
+            Effect::Learn(l) => sw
+                .bridge(l.bridge)
+                .is_some_and(|b| b.tables.learned(l).is_none() && b.tables.may_learn(l, 0)),
+        }
+    }
+}
+
+impl Effect {
+    /// Does what needs no lock of one that is no news.
+    pub fn refresh(&self, sw: &Switch, now: Instant) {
+        if let Effect::Learn(l) = self
+            && let Some(b) = sw.bridge(l.bridge)
+            && let Some(rule) = b.tables.learned(l)
+        {
+            rule.stats.learn_again(now);
+        }
+    }
+}
+
+impl Switch {
+    /// Does what a translation says is to happen besides.
+    pub fn apply(&mut self, now: Instant, effects: &[Effect]) {
+        for e in effects {
+            match e {
+                Effect::LearnMac(bridge, sighting) => {
+                    if let Some(b) = self.bridge_mut(*bridge) {
+                        b.learn_mac(sighting, now);
+                    }
+                }
+                Effect::Learn(l) => {
+                    if let Some(b) = self.bridge_mut(l.bridge) {
+                        b.learn_flow(l, now);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A translation.
@@ -206,13 +258,17 @@ struct Ctx<'a> {
     flow: FlowKey,
     /// The packet as the datapath actions so far have left it.
     base: PacketKey,
+    /// Its priority as it came.
+    orig_priority: u32,
     /// Bits looked at or set.
     wc: FlowKey,
     out: Vec<DpAction>,
     credits: Credits,
     effects: Vec<Effect>,
+    /// Flows that the packet has learned on its way.
+    learned: Vec<Overlay>,
     table: TableId,
-    rule: Option<&'a Rule>,
+    rule: Option<Arc<Rule>>,
     /// Cookie of `rule`, or of the rule whose frozen actions these are; all ones for none.
     rule_cookie: u64,
     /// Nested resubmits that did not go forward.
@@ -259,10 +315,12 @@ impl<'a> Ctx<'a> {
             now,
             flow,
             base: flow.pkt,
+            orig_priority: flow.pkt.skb_priority,
             wc,
             out: Vec::new(),
             credits: Credits::default(),
             effects: Vec::new(),
+            learned: Vec::new(),
             table: TableId(0),
             rule: None,
             rule_cookie: u64::MAX,
@@ -348,7 +406,7 @@ impl<'a> Ctx<'a> {
     }
 
     /// What a table says of the packet. With `from_table`, a miss may go to a controller.
-    fn lookup(&mut self, table: TableId, in_port: OfPort, may_miss: bool) -> (TableId, Found<'a>) {
+    fn lookup(&mut self, table: TableId, in_port: OfPort, may_miss: bool) -> (TableId, Found) {
         let mut key = self.flow;
         key.pkt.in_port = u32::from(in_port.0);
         if key.pkt.nw_frag & nw_frag::ANY != 0 {
@@ -366,6 +424,8 @@ impl<'a> Ctx<'a> {
         } else {
             t.lookup(&key, &mut self.wc)
         };
+        let rule = rule.cloned();
+        let rule = if self.learned.is_empty() { rule } else { self.or_learned(rule, table, &key) };
         self.credits.tables.push((t.stats.clone(), rule.is_some()));
         let found = match rule {
             Some(r) => {
@@ -385,7 +445,33 @@ impl<'a> Ctx<'a> {
         (table, found)
     }
 
-    fn report_table(&mut self, table: TableId, found: &Found<'_>) -> usize {
+    /// The rule that a lookup found, or the one that the packet has learned since.
+    fn or_learned(
+        &mut self,
+        rule: Option<Arc<Rule>>,
+        table: TableId,
+        key: &FlowKey,
+    ) -> Option<Arc<Rule>> {
+        let here = self
+            .learned
+            .iter()
+            .filter(|o| o.bridge == self.br.id && o.rule.table == table && o.match_.matches(key));
+        let best = here.max_by_key(|o| o.rule.priority);
+        let better = best.filter(|o| match &rule {
+            Some(r) if r.priority == o.rule.priority => r.match_.expand() == o.match_,
+            Some(r) => r.priority < o.rule.priority,
+            None => true,
+        });
+        match better {
+            Some(o) => {
+                self.wc |= &o.match_.mask;
+                Some(o.rule.clone())
+            }
+            None => rule,
+        }
+    }
+
+    fn report_table(&mut self, table: TableId, found: &Found) -> usize {
         let kind = NodeKind::Table;
         let old = self.report_enter(kind, || crate::trace::table_line(table, found));
         for r in core::mem::take(&mut self.conjunction) {
@@ -395,10 +481,10 @@ impl<'a> Ctx<'a> {
     }
 
     /// Does what a lookup found; on a copy of the packet with `clone`.
-    fn process(&mut self, found: Found<'a>, last: bool, clone: bool) {
+    fn process(&mut self, found: Found, last: bool, clone: bool) {
         let miss;
         let (rule, actions): (_, &[Action]) = match found {
-            Found::Rule(r) => (Some(r), &r.actions),
+            Found::Rule(ref r) => (Some(r.clone()), &r.actions),
             Found::MissToController => {
                 let reason = PacketInReason::ImplicitMiss;
                 miss = [Action::Controller(actions::plain_controller(u16::MAX, reason))];
@@ -406,16 +492,17 @@ impl<'a> Ctx<'a> {
             }
             Found::Miss | Found::DropFrags => (None, &[]),
         };
-        let old = (self.rule, self.rule_cookie, self.version);
-        self.rule = rule;
-        self.rule_cookie = rule.map_or(u64::MAX, |r| r.cookie.0);
-        self.version = rule.map_or(self.version, |r| r.version);
+        let old = (self.rule_cookie, self.version);
+        self.rule_cookie = rule.as_ref().map_or(u64::MAX, |r| r.cookie.0);
+        self.version = rule.as_ref().map_or(self.version, |r| r.version);
+        let old_rule = core::mem::replace(&mut self.rule, rule);
         if clone {
             self.clone_actions(actions, last);
         } else {
             self.actions(actions, last);
         }
-        (self.rule, self.rule_cookie, self.version) = old;
+        self.rule = old_rule;
+        (self.rule_cookie, self.version) = old;
     }
 
     /// The result; `key` is the packet's key as it came.
@@ -462,9 +549,9 @@ const STP_ADDRESS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
 
 /// What a lookup found.
 #[derive(Debug)]
-pub(crate) enum Found<'a> {
+pub(crate) enum Found {
     /// A rule.
-    Rule(&'a Rule),
+    Rule(Arc<Rule>),
     /// Nothing.
     Miss,
     /// Nothing, and a controller wants to hear of it.

@@ -83,6 +83,26 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// `enqueue`: sends with the priority of a queue, which is the queue's number.
+    pub(super) fn enqueue(&mut self, port: OfPort, queue: u32, last: bool) {
+        let old = self.flow.pkt.skb_priority;
+        self.wc.pkt.skb_priority = u32::MAX;
+        let port = match port {
+            OfPort::IN_PORT => self.in_port(),
+            p if p == self.in_port() => return,
+            p => p,
+        };
+        self.flow.pkt.skb_priority = queue;
+        self.send(port, last);
+        self.flow.pkt.skb_priority = old;
+    }
+
+    /// Gives later outputs a priority.
+    pub(super) fn set_priority(&mut self, priority: u32) {
+        self.wc.pkt.skb_priority = u32::MAX;
+        self.flow.pkt.skb_priority = priority;
+    }
+
     /// Sends to one port, the input port too.
     pub(super) fn send(&mut self, port: OfPort, last: bool) {
         match self.br.port(port) {

@@ -117,6 +117,14 @@ impl Ctx<'_> {
         }
     }
 
+    /// `delete_field`: the packet has the tunnel option no more.
+    pub(super) fn delete_field(&mut self, field: FieldId) {
+        if let Some(i) = field.row().tun_option() {
+            self.flow.tun_metadata.delete(i);
+        }
+        self.report(NodeKind::Detail, || format!("delete {}", field.row().name));
+    }
+
     /// The value of a stack pop.
     pub(super) fn pop_into(&mut self, dst: Subfield, value: u128) {
         if self.has_prereq(dst.row().prereq) {

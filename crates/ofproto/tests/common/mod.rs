@@ -10,8 +10,7 @@ use flow::text::{Mode, NoPorts, parse_exact, parse_match};
 use flow::{FlowKey, PacketKey};
 use ofproto::port::VlanConfig;
 use ofproto::{
-    BridgeId, BridgeSpec, Effect, FailMode, Frozen, PortSpec, RecircStore, RecircTable, Switch,
-    XlateOut,
+    BridgeId, BridgeSpec, FailMode, Frozen, PortSpec, RecircStore, RecircTable, Switch, XlateOut,
 };
 use openflow::action::{Action, CtAction};
 use openflow::flow_mod::{FlowMod, FlowModFlags};
@@ -154,9 +153,7 @@ impl World {
             used: Some(self.now),
             tcp_flags: 0,
         });
-        for Effect::LearnMac(id, s) in &x.effects {
-            self.sw.bridge_mut(*id).unwrap().learn_mac(s, self.now);
-        }
+        self.sw.apply(self.now, &x.effects);
         x
     }
 
