@@ -33,7 +33,7 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Conn {
     // First line: found by, and what every packet reads or writes.

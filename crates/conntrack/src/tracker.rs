@@ -445,6 +445,29 @@ impl Conntrack {
         (!c.expired(now)).then(|| ConnSnapshot::of(c, id.slot, now))
     }
 
+    /// What [`Conntrack::process_parsed`] would say of a packet, and the connection that the packet
+    /// belongs to. Nothing changes.
+    pub fn peek(
+        &self,
+        now: Instant,
+        p: &Parsed,
+        req: &CtRequest,
+    ) -> (CtInfo, Option<ConnSnapshot>) {
+        // A table of its own, with this one connection, says what the rules are.
+        let config = CtConfig { max_conns: usize::MAX, ..self.config };
+        let mut copy = Conntrack::new(self.secret, config);
+        copy.policies.clone_from(&self.policies);
+        let found = self.index.find(&self.slab, p.key.hash(self.secret), &p.key);
+        let live = found.filter(|&slot| !self.slab.get(slot).expired(now));
+        let snapshot = live.map(|slot| {
+            let here = copy.slab.insert(self.slab.get(slot).clone());
+            copy.index.insert(&mut copy.slab, here);
+            copy.wheel.insert(&mut copy.slab, here);
+            ConnSnapshot::of(self.slab.get(slot), slot, now)
+        });
+        (copy.process_parsed(now, p, req), snapshot)
+    }
+
     /// The connection that a tuple of either direction belongs to.
     pub fn find(&self, now: Instant, tuple: &Tuple, zone: Zone) -> Option<ConnSnapshot> {
         let (key, _) = tuple.key(zone);

@@ -188,7 +188,17 @@ impl Player {
         let view = PacketView { frame: &frame, l3: 14, eth_type, csum_trusted: false };
         let zone = Zone(spec.num("zone", 0) as u16);
         let first = CtRequest { zone, ..CtRequest::default() };
+        // Looking changes nothing, and says the same.
+        let counters = *self.ct.counters();
+        let peeked = match conntrack::parse(&view, first.zone) {
+            conntrack::Parse::Packet(p) => Some(self.ct.peek(self.now, &p, &first).0),
+            _ => None,
+        };
+        assert_eq!(*self.ct.counters(), counters);
         let info = self.ct.process(self.now, &view, &first);
+        if let Some(peeked) = peeked {
+            assert_eq!(CtInfo { conn: info.conn, ..peeked }, info);
+        }
         let prior = info.conn.map(|c| (c, info.state));
         let commit = CtRequest { commit: true, prior, ..first };
         let second = match spec.options.get("commit").map_or("new", |s| s) {

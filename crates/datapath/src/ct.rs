@@ -49,6 +49,28 @@ impl CtTable {
         }
     }
 
+    /// What [`CtTable::process`] would say, the connection that the packet belongs to, and the key
+    /// as it would be. Nothing changes.
+    pub fn peek(
+        &self,
+        now: Instant,
+        pkt: &PacketBuf,
+        key: &PacketKey,
+        req: &CtRequest,
+    ) -> (CtInfo, Option<ConnSnapshot>, PacketKey) {
+        let (info, conn) = match conntrack::parse(&PacketView::of(pkt, key.dl_type), req.zone) {
+            Parse::Untracked => (CtInfo::UNTRACKED, None),
+            Parse::Invalid(reason) => (CtInfo::invalid(req.zone, reason), None),
+            Parse::Packet(p) => {
+                let shard = p.shard(self.secret, self.shards.len());
+                self.shards[shard].0.lock().peek(now, &p, req)
+            }
+        };
+        let mut key = *key;
+        store(&mut key, &info);
+        (info, conn, key)
+    }
+
     /// Calls `visit` for each connection that matches.
     pub fn dump(&self, now: Instant, filter: &ConnFilter, mut visit: impl FnMut(&ConnSnapshot)) {
         let mut found = Vec::with_capacity(STEP);

@@ -91,6 +91,17 @@ pub struct Bridge {
     generation: Arc<AtomicU64>,
 }
 
+/// Names of its ports.
+impl flow::text::PortMap for Bridge {
+    fn number(&self, name: &str) -> Option<OfPort> {
+        self.port_by_name(name).map(|p| p.ofport)
+    }
+
+    fn name(&self, port: OfPort) -> Option<&str> {
+        self.port(port).map(|p| p.spec.name.as_str())
+    }
+}
+
 impl Bridge {
     pub(crate) fn new(
         id: BridgeId,

@@ -37,6 +37,7 @@ mod session;
 mod switch;
 pub mod table;
 mod trace;
+mod why;
 mod xlate;
 
 pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
@@ -49,8 +50,10 @@ pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};
 pub use session::{
     BUNDLE_IDLE_TIMEOUT, Closed, Environment, LimitStats, RateLimit, Refusal, Session, SessionKind,
+    check_packet_out,
 };
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
-pub use trace::{NodeKind, Trace};
+pub use trace::{NodeKind, Trace, TraceRequest, Traced};
+pub use why::Verdict;
 pub use xlate::{Effect, Learned, MAX_DEPTH, MAX_RESUBMITS, XlateOut};

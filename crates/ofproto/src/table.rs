@@ -112,6 +112,11 @@ impl FlowTable {
         &self.stats
     }
 
+    /// Its rules, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.iter().map(|found| found.rule)
+    }
+
     /// The rule for a packet; adds to `wc` what was looked at.
     pub fn lookup(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&Arc<Rule>> {
         if self.over.is_some() {

@@ -7,22 +7,25 @@
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::net::Ipv6Addr;
 
-use base::{Instant, OfPort, RecircId, TableId};
-use dpif::DropReason;
-use flow::text::{FlowText, MatchText, NoPorts, value};
-use flow::{CT_STATE_FLAGS, FlowKey, Match, ct_state};
+use base::{DpPort, Instant, OfPort, RecircId, TableId};
+use conntrack::CtRequest;
+use dpif::{DpAction, DropReason};
+use flow::text::{FlowText, MatchText, NoPorts, PortMap, value};
+use flow::{CT_STATE_FLAGS, FlowKey, Match, PacketKey, ct_state};
 use openflow::Subfield;
-use openflow::action::Action;
+use openflow::action::{Action, NatAction, NatAddr, NatKind};
 use openflow::text::ActionsText;
 use openflow::version::Version;
 
 use crate::bridge::BridgeId;
 use crate::rule::Rule;
 use crate::switch::Switch;
-use crate::xlate::{Found, XlateOut};
+use crate::xlate::{Effect, Found, XlateOut};
 
 /// What a line of a trace is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -59,10 +62,23 @@ struct Node {
 
 /// A copy of the packet that went to recirculate.
 #[derive(Clone, Debug)]
-struct Recirculated {
-    id: RecircId,
-    zone: u16,
-    key: FlowKey,
+pub(crate) struct Recirculated {
+    pub id: RecircId,
+    pub request: CtRequest,
+    pub nat: Option<NatAction>,
+    pub key: FlowKey,
+}
+
+/// A packet that was looked up in a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup {
+    pub bridge: BridgeId,
+    pub table: TableId,
+    /// The packet as it was then.
+    pub key: FlowKey,
+    pub rule: Option<Arc<Rule>>,
+    /// It is a fragment, and fragments are dropped.
+    pub drop_frags: bool,
 }
 
 /// See the module.
@@ -71,13 +87,25 @@ pub struct Trace {
     /// Node 0 is the root, which has no line.
     nodes: Vec<Node>,
     place: usize,
-    recirculated: Vec<Recirculated>,
+    /// The packet is real: what its passage makes happen besides happens.
+    pub(crate) is_real: bool,
+    /// Write names instead of the numbers of ports.
+    pub(crate) names: bool,
+    pub(crate) lookups: Vec<Lookup>,
+    pub(crate) recirculated: Vec<Recirculated>,
 }
 
 impl Default for Trace {
     fn default() -> Self {
         let root = Node { kind: NodeKind::Bridge, text: String::new(), subs: Vec::new() };
-        Trace { nodes: alloc::vec![root], place: 0, recirculated: Vec::new() }
+        Trace {
+            nodes: alloc::vec![root],
+            place: 0,
+            is_real: false,
+            names: false,
+            lookups: Vec::new(),
+            recirculated: Vec::new(),
+        }
     }
 }
 
@@ -93,10 +121,6 @@ impl Trace {
     /// Makes a node the place of later lines; returns the place before.
     pub(crate) fn enter(&mut self, node: usize) -> usize {
         core::mem::replace(&mut self.place, node)
-    }
-
-    pub(crate) fn recirculated(&mut self, id: RecircId, zone: u16, key: &FlowKey) {
-        self.recirculated.push(Recirculated { id, zone, key: *key });
     }
 
     /// The lines.
@@ -130,7 +154,7 @@ impl Trace {
 }
 
 /// The line of a table lookup.
-pub(crate) fn table_line(table: TableId, found: &Found) -> String {
+pub(crate) fn table_line(table: TableId, found: &Found, ports: &dyn PortMap) -> String {
     let mut s = format!("{:2}. ", table.0);
     let _ = match found {
         Found::Miss => write!(s, "No match."),
@@ -140,7 +164,7 @@ pub(crate) fn table_line(table: TableId, found: &Found) -> String {
         }
         Found::Rule(r) => {
             let m = r.match_.expand();
-            let text = MatchText { m: &m, priority: None, ports: &NoPorts }.to_string();
+            let text = MatchText { m: &m, priority: None, ports }.to_string();
             let comma = if text.is_empty() { "" } else { ", " };
             let _ = write!(s, "{text}{comma}priority {}", r.priority);
             if r.cookie.0 != 0 { write!(s, ", cookie {:#x}", r.cookie.0) } else { Ok(()) }
@@ -150,14 +174,14 @@ pub(crate) fn table_line(table: TableId, found: &Found) -> String {
 }
 
 /// The line of a flow that is a part of the conjunction that a lookup found.
-pub(crate) fn conjunction_line(r: &Rule) -> String {
+pub(crate) fn conjunction_line(r: &Rule, ports: &dyn PortMap) -> String {
     let m = r.match_.expand();
-    format!("conj. {}", MatchText { m: &m, priority: Some(r.priority), ports: &NoPorts })
+    format!("conj. {}", MatchText { m: &m, priority: Some(r.priority), ports })
 }
 
 /// An action as `ovs-ofctl` writes it.
-pub(crate) fn action_text(a: &Action, version: Version) -> String {
-    ActionsText { actions: core::slice::from_ref(a), ports: &NoPorts, version }.to_string()
+pub(crate) fn action_text(a: &Action, ports: &dyn PortMap, version: Version) -> String {
+    ActionsText { actions: core::slice::from_ref(a), ports, version }.to_string()
 }
 
 /// The value that a part of a field got.
@@ -197,28 +221,69 @@ fn ct_state_text(state: u8) -> String {
     if names.is_empty() { "0".into() } else { names.join("|") }
 }
 
+/// A trace that is wanted.
+#[derive(Copy, Clone, Debug)]
+pub struct TraceRequest<'a> {
+    /// Where the packet comes in.
+    pub bridge: BridgeId,
+    /// The packet. Its `in_port` is an OpenFlow port.
+    pub key: &'a FlowKey,
+    /// There is a real packet: addresses are learned from it, and its actions are to be done.
+    pub is_real: bool,
+    /// Connection states for the passages through the tracker, in order; `trk|new` when there is
+    /// none left.
+    pub ct_next: &'a [u8],
+    /// Do these instead of what the tables say (`ofproto/trace-packet-out`).
+    pub actions: Option<&'a [Action]>,
+    /// Write names instead of the numbers of ports.
+    pub names: bool,
+}
+
+/// A trace.
+#[derive(Debug, Default)]
+pub struct Traced {
+    /// What `ofproto/trace` prints.
+    pub text: String,
+    /// For a real packet: what happens besides.
+    pub effects: Vec<Effect>,
+    /// For a real packet: what the datapath is to do with it. Outputs and recirculations are taken
+    /// out: packet-ins, samples and commits are left.
+    pub actions: Vec<(PacketKey, Arc<[DpAction]>)>,
+}
+
+/// Most passages that a trace follows.
+const MAX_RECIRCULATIONS: usize = 4096;
+
+/// Puts what does not lead the packet out of `actions`.
+fn without_outputs(actions: &[DpAction]) -> Vec<DpAction> {
+    let kept = actions.iter().filter_map(|a| match a {
+        DpAction::Output(_) | DpAction::Recirc(_) => None,
+        DpAction::Clone(nested) => Some(DpAction::Clone(without_outputs(nested).into())),
+        a => Some(a.clone()),
+    });
+    kept.collect()
+}
+
 impl Switch {
-    /// Traces a packet on a bridge as `ofproto/trace` does. The `in_port` of `key` is an OpenFlow
-    /// port. Each time the packet resumes from the connection tracker, it gets the next of
-    /// `ct_next` as its state, and `trk|new` when there is none left. With `actions`, those are
-    /// done instead of the tables' (`ofproto/trace bridge flow actions`).
-    pub fn trace(
-        &self,
-        now: Instant,
-        bridge: BridgeId,
-        key: &FlowKey,
-        ct_next: &[u8],
-        actions: Option<&[Action]>,
-    ) -> String {
-        let mut out = String::new();
-        let mut queue: VecDeque<Recirculated> = VecDeque::new();
-        let mut trace = Trace::default();
-        let x = self.trace_one(now, bridge, key, actions, &mut trace);
-        print_pass(&mut out, key, &x, &trace);
-        queue.extend(trace.recirculated);
-        let mut next = ct_next.iter();
-        while let Some(r) = queue.pop_front() {
-            let line = "=".repeat(79);
+    /// Traces a packet as `ofproto/trace` does.
+    pub fn trace(&self, now: Instant, r: &TraceRequest<'_>) -> Traced {
+        let mut done = Traced::default();
+        let mut queue = VecDeque::new();
+        self.trace_pass(now, r, r.key, &mut queue, &mut done);
+        let mut next = r.ct_next.iter();
+        let mut passes = 0;
+        let line = "=".repeat(79);
+        while let Some(c) = queue.pop_front() {
+            passes += 1;
+            if passes > MAX_RECIRCULATIONS {
+                let _ = writeln!(
+                    done.text,
+                    "\n{line}\nTrace reached the recirculation limit.  Sopping the trace here.\n\
+                     Queued but not processed: {} recirculations.",
+                    queue.len() + 1
+                );
+                break;
+            }
             let (state, how) = match next.next() {
                 Some(&s) => (s, format!("ct_state={}", ct_state_text(s))),
                 None => (
@@ -226,59 +291,131 @@ impl Switch {
                     "default ct_state=trk|new (use --ct-next to customize)".to_string(),
                 ),
             };
-            let _ = writeln!(
-                out,
-                "\n{line}\nrecirc({:#x}) - resume conntrack with {how}\n{line}\n",
-                r.id.0
-            );
-            let mut key = r.key;
-            key.pkt.recirc_id = r.id.0;
-            key.pkt.ct_zone = r.zone;
+            let mut key = c.key;
+            key.pkt.recirc_id = c.id.0;
+            key.pkt.ct_zone = c.request.zone.0;
             key.pkt.ct_state = state;
-            let mut trace = Trace::default();
-            let x = self.trace_one(now, bridge, &key, None, &mut trace);
-            print_pass(&mut out, &key, &x, &trace);
-            queue.extend(trace.recirculated);
+            let _ = writeln!(
+                done.text,
+                "\n{line}\nrecirc({:#x}) - resume conntrack with {how}",
+                c.id.0
+            );
+            if let Some(nat) = &c.nat {
+                simulate_nat(&mut done.text, &mut key, nat);
+            }
+            let _ = writeln!(done.text, "{line}\n");
+            self.trace_pass(now, r, &key, &mut queue, &mut done);
         }
-        out
+        done
     }
 
-    fn trace_one(
+    /// One passage of a packet, from where it comes in or resumes to its end.
+    fn trace_pass(
         &self,
         now: Instant,
-        bridge: BridgeId,
+        r: &TraceRequest<'_>,
         key: &FlowKey,
-        actions: Option<&[Action]>,
-        trace: &mut Trace,
-    ) -> XlateOut {
-        if let Some(a) = actions {
-            return self.xlate_packet_out(now, bridge, key, a, Some(trace));
+        queue: &mut VecDeque<Recirculated>,
+        done: &mut Traced,
+    ) {
+        let mut trace = Trace { is_real: r.is_real, names: r.names, ..Trace::default() };
+        let x = match r.actions.filter(|_| key.pkt.recirc_id == 0) {
+            Some(actions) => self.xlate_packet_out(now, r.bridge, key, actions, Some(&mut trace)),
+            None => self.xlate_on(now, r.bridge, key, Some(&mut trace)),
+        };
+        self.print_pass(&mut done.text, r, key, &x, &trace);
+        queue.extend(trace.recirculated);
+        if r.is_real {
+            let mut key = key.pkt;
+            let of = x.bridge.and_then(|b| self.bridge(b)?.port(OfPort(key.in_port as u16)));
+            key.in_port = of.map_or(DpPort::NONE, |p| p.spec.dp_port).0;
+            done.actions.push((key, without_outputs(&x.actions).into()));
+            done.effects.extend(x.effects);
         }
-        self.xlate_on(now, bridge, key, Some(trace))
+    }
+
+    fn print_pass(
+        &self,
+        out: &mut String,
+        r: &TraceRequest<'_>,
+        key: &FlowKey,
+        x: &XlateOut,
+        trace: &Trace,
+    ) {
+        let ports: &dyn PortMap = match self.bridge(r.bridge).filter(|_| r.names) {
+            Some(bridge) => bridge,
+            None => &NoPorts,
+        };
+        let mut initial = *key;
+        initial.actset_output = u32::from(OfPort::UNSET.0);
+        let _ = writeln!(out, "Flow: {}", FlowText { key: &initial, ports });
+        out.push_str(&trace.text());
+        let same = x.final_key == initial;
+        let end = FlowText { key: &x.final_key, ports };
+        let _ = match same {
+            true => writeln!(out, "\nFinal flow: unchanged"),
+            false => writeln!(out, "\nFinal flow: {end}"),
+        };
+        let mask = FlowKey { pkt: x.shown_mask, ..FlowKey::ZERO };
+        let m = Match { key: key & &mask, mask };
+        let m = MatchText { m: &m, priority: None, ports };
+        let failed = x.drop.filter(|r| !is_meant(*r));
+        let actions = if failed.is_some() { &[][..] } else { &x.actions[..] };
+        let names = |dp| self.port_name(dp).filter(|_| r.names);
+        let actions = dpif::text::format_actions(actions, &names);
+        let _ = writeln!(out, "Megaflow: {m}\nDatapath actions: {actions}");
+        if let Some(r) = failed {
+            let _ = writeln!(out, "Translation failed ({}), packet is dropped.", failure(r));
+        }
+    }
+
+    /// Name of the interface of a datapath port.
+    pub(crate) fn port_name(&self, dp: DpPort) -> Option<String> {
+        let (bridge, port) = self.port_of_dp(dp)?;
+        Some(self.bridge(bridge)?.port(port)?.spec.name.clone())
     }
 }
 
-fn print_pass(out: &mut String, key: &FlowKey, x: &XlateOut, trace: &Trace) {
-    let mut initial = *key;
-    initial.actset_output = u32::from(OfPort::UNSET.0);
-    let _ = writeln!(out, "Flow: {}", FlowText { key: &initial, ports: &NoPorts });
-    out.push_str(&trace.text());
-    let same = x.final_key == initial;
-    let end = FlowText { key: &x.final_key, ports: &NoPorts };
-    let _ = match same {
-        true => writeln!(out, "\nFinal flow: unchanged"),
-        false => writeln!(out, "\nFinal flow: {end}"),
+/// Whether a reason drops the packet without a fault of the tables.
+fn is_meant(r: DropReason) -> bool {
+    matches!(r, DropReason::Pipeline | DropReason::ForwardingDisabled | DropReason::Congestion)
+}
+
+/// Gives the packet the first address and port of a translation, and says so.
+fn simulate_nat(out: &mut String, key: &mut FlowKey, nat: &NatAction) {
+    let line = |key: &PacketKey| match nat.addr {
+        NatAddr::Unspec => String::new(),
+        NatAddr::V4(..) => {
+            let [src, dst] = [key.nw_src, key.nw_dst].map(core::net::Ipv4Addr::from_bits);
+            format!("nw_src={src},tp_src={},nw_dst={dst},tp_dst={}", key.tp_src, key.tp_dst)
+        }
+        NatAddr::V6(..) => {
+            let [src, dst] = [key.ipv6_src, key.ipv6_dst].map(Ipv6Addr::from);
+            format!("ipv6_src=[{src}],tp_src={},ipv6_dst=[{dst}],tp_dst={}", key.tp_src, key.tp_dst)
+        }
     };
-    let mask = FlowKey { pkt: x.shown_mask, ..FlowKey::ZERO };
-    let m = Match { key: key & &mask, mask };
-    let m = MatchText { m: &m, priority: None, ports: &NoPorts };
-    // These drop the packet without a fault of the tables.
-    let meant = [DropReason::Pipeline, DropReason::ForwardingDisabled, DropReason::Congestion];
-    let failed = x.drop.filter(|r| !meant.contains(r));
-    let actions = if failed.is_some() { &[][..] } else { &x.actions[..] };
-    let actions = dpif::text::format_actions(actions, dpif::text::NO_NAMES);
-    let _ = writeln!(out, "Megaflow: {m}\nDatapath actions: {actions}");
-    if let Some(r) = failed {
-        let _ = writeln!(out, "Translation failed ({}), packet is dropped.", failure(r));
+    let before = line(&key.pkt);
+    let k = &mut key.pkt;
+    let (v4, v6, port) = match nat.kind {
+        Some(NatKind::Src) => (&mut k.nw_src, &mut k.ipv6_src, &mut k.tp_src),
+        Some(NatKind::Dst) => (&mut k.nw_dst, &mut k.ipv6_dst, &mut k.tp_dst),
+        None => return print_nat(out, &before, &before),
+    };
+    match nat.addr {
+        NatAddr::Unspec => {}
+        NatAddr::V4(first, _) => *v4 = first.to_bits(),
+        NatAddr::V6(first, _) => *v6 = first.octets(),
     }
+    if let Some((first, _)) = nat.ports.filter(|p| p.0 != 0 && nat.addr != NatAddr::Unspec) {
+        *port = first;
+    }
+    let after = line(&key.pkt);
+    print_nat(out, &before, &after);
+}
+
+fn print_nat(out: &mut String, before: &str, after: &str) {
+    let _ = writeln!(
+        out,
+        "Replacing src/dst IP/ports to simulate NAT:\n Initial flow: {before}\n Modified flow: {after}"
+    );
 }

@@ -7,7 +7,9 @@ use base::{MacAddr, OfPort, RecircId};
 use common::World;
 use dpif::DpAction;
 use flow::ct_state::{EST, NEW, RPL, TRK};
-use flow::text::{Mode, NoPorts};
+use flow::text::{Mode, NoPorts, parse_exact};
+use flow::{FlowKey, PacketKey};
+use ofproto::Verdict;
 use ofproto::port::{VlanConfig, VlanMode};
 use openflow::flow_mod::FlowModCommand;
 use openflow::text::parse_flow;
@@ -260,4 +262,28 @@ fn a_trace_names_the_flows_of_the_conjunction_it_met() {
         ]
     );
     assert!(named(&w, "in_port=1,ip,nw_src=10.0.0.3,nw_dst=10.0.0.1").is_empty());
+}
+
+/// What `sekisho why` says of the story's stopped packet and of its answer to what VM1 opened.
+#[test]
+fn why_tells_the_rule_and_what_came_close() {
+    let w = World::story();
+    let packet = "in_port=3,tcp,nw_src=192.168.0.2,nw_dst=192.168.0.1,tp_src=40000,tp_dst=23";
+    let why = |text: &str, state: u8| {
+        let mut tracker = |key: &FlowKey, request: &conntrack::CtRequest| {
+            assert_eq!((request.zone.0, request.commit), (0, false));
+            let key = PacketKey { ct_state: state, ..key.pkt };
+            Verdict { key, why: "so it is".into() }
+        };
+        let key = parse_exact(text, &NoPorts).unwrap();
+        w.sw.why(w.now, w.br, &key, &mut tracker)
+    };
+    let text = why(packet, TRK | NEW);
+    assert_eq!(text, include_str!("testdata/why-stopped.txt"), "\n{text}");
+    let text = why(packet, TRK | EST | flow::ct_state::RPL);
+    assert!(text.contains("\"priority=32768,ct_state=+est,ip,in_port=vm2p"), "{text}");
+    assert!(text.contains("It goes out of port "), "{text}");
+    let text = why("in_port=3,dl_type=0x1234", 0);
+    let end = "It is dropped: the rule \"priority=1\" of table 0 says so.\n";
+    assert!(text.ends_with(end), "{text}");
 }

@@ -76,6 +76,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::lint::run,
     },
     Applet {
+        name: "why",
+        aliases: &[],
+        help: "say what becomes of a packet, and why",
+        run: crate::why::run,
+    },
+    Applet {
         name: "demo",
         aliases: &[],
         help: "play the story live in network namespaces",

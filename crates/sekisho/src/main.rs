@@ -21,6 +21,7 @@ mod run;
 mod table;
 mod vsctl;
 mod vswitchd;
+mod why;
 
 fn main() -> std::process::ExitCode {
     applet::main(std::env::args_os().collect())

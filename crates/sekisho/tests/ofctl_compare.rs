@@ -1,4 +1,5 @@
-//! Our `ofctl` against Open vSwitch's, command line by command line on two equal stock switches.
+//! Our `ofctl` against Open vSwitch's, command line by command line on two equal stock switches; and
+//! our daemon's traces against its, on equal tables.
 //!
 //! The switches are stock `ovs-vswitchd`s with its dummy datapath, so neither a privilege nor a
 //! network device is needed. Where Open vSwitch 3.1 is not installed the test says so.
@@ -41,14 +42,20 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 impl Switch {
-    fn start(name: &str) -> Switch {
+    /// A directory with the files.
+    fn prepare(name: &str) -> Switch {
         let dir = std::env::temp_dir().join(format!("sekisho-ofctl-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a directory for the switch");
         for (file, text) in FILES {
             std::fs::write(dir.join(file), text).expect("a file for the lines");
         }
-        let mut switch = Switch { dir, daemons: Vec::new() };
+        Switch { dir, daemons: Vec::new() }
+    }
+
+    /// A stock switch.
+    fn start(name: &str) -> Switch {
+        let mut switch = Switch::prepare(name);
         let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../ovsdb/schemas/vswitch.ovsschema");
         switch.ok("ovsdb-tool", &["create", "conf.db", schema]);
         let socket = format!("unix:{}/db.sock", switch.dir.display());
@@ -57,6 +64,23 @@ impl Switch {
         let db = format!("--db={socket}");
         switch.ok("ovs-vsctl", &[&db, "--no-wait", "init"]);
         switch.daemon("ovs-vswitchd", &[&socket, "--enable-dummy=override", "--disable-system"]);
+        switch.add_bridge();
+        switch
+    }
+
+    /// Our switch, simulated.
+    fn start_ours(name: &str) -> Switch {
+        let mut switch = Switch::prepare(name);
+        let rundir = format!("--rundir={}", switch.dir.display());
+        let binary = env!("CARGO_BIN_EXE_sekisho");
+        switch.daemon(binary, &["run", "--simulate", &rundir]);
+        switch.wait_for("db.sock");
+        switch.add_bridge();
+        switch
+    }
+
+    fn add_bridge(&self) {
+        let db = format!("--db=unix:{}/db.sock", self.dir.display());
         let line = "--timeout=10 add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                     other-config:hwaddr=5a:00:00:00:00:b0 \
                     protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15 \
@@ -64,9 +88,8 @@ impl Switch {
                     -- add-port br0 p2 -- set int p2 type=dummy ofport_request=2";
         let mut args = vec![db.as_str()];
         args.extend(line.split_whitespace());
-        switch.ok("ovs-vsctl", &args);
-        switch.wait_for("br0.mgmt");
-        switch
+        self.ok("ovs-vsctl", &args);
+        self.wait_for("br0.mgmt");
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -82,7 +105,8 @@ impl Switch {
         let child = self
             .command(program)
             .args(args)
-            .args(["-vconsole:off", "--pidfile"])
+            .args(["-vconsole:off"])
+            .args(if program.ends_with("sekisho") { None } else { Some("--pidfile") })
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -163,14 +187,97 @@ fn said(output: &Output, dir: &Path) -> (Option<i32>, Vec<String>, Vec<String>) 
     (output.status.code(), out, err)
 }
 
-#[test]
-fn every_line_says_what_ovs_ofctl_says() {
-    use std::os::unix::process::CommandExt;
+/// Whether Open vSwitch 3.1 is installed; says so if not.
+fn have_3_1() -> bool {
     let installed = Command::new("ovs-ofctl").arg("--version").output();
     let is_3_1 =
         installed.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("(Open vSwitch) 3.1."));
     if !is_3_1 {
         eprintln!("skipped: Open vSwitch 3.1 is not installed");
+    }
+    is_3_1
+}
+
+/// Lines of traces: `flow FLOW` adds a flow to both switches, `PROGRAM ARG...` is said by both.
+#[test]
+fn every_trace_says_what_ovs_vswitchd_says() {
+    if !have_3_1() {
+        return;
+    }
+    let (a, b) = (Switch::start_ours("ours-traces"), Switch::start("their-traces"));
+    let mut differences = String::new();
+    let mut n = 0;
+    for line in include_str!("commands/trace.txt").lines().filter(|l| !l.starts_with('#')) {
+        if let Some(flow) = line.strip_prefix("flow ") {
+            for switch in [&a, &b] {
+                switch.ok("ovs-ofctl", &["-O", "OpenFlow13", "add-flow", "br0", flow]);
+            }
+            continue;
+        }
+        n += 1;
+        let args = words(line);
+        let [ours, theirs] = [&a, &b].map(|switch| {
+            let output = switch.command("ovs-appctl").arg("--timeout=10").args(&args).output();
+            let output = output.expect("the tool runs");
+            (output.status.code(), renumbered(&output.stdout), renumbered(&output.stderr))
+        });
+        if ours != theirs {
+            let _ = writeln!(differences, "{line}");
+            let lines = |said: &(Option<i32>, Vec<String>, Vec<String>)| {
+                let status = format!("status {:?}", said.0);
+                [&[status][..], &said.1[..], &said.2[..]].concat()
+            };
+            let (ours, theirs) = (lines(&ours), lines(&theirs));
+            for l in ours.iter().filter(|l| !theirs.contains(l)) {
+                let _ = writeln!(differences, "  ours   {l}");
+            }
+            for l in theirs.iter().filter(|l| !ours.contains(l)) {
+                let _ = writeln!(differences, "  theirs {l}");
+            }
+        }
+    }
+    assert!(n >= 40, "the table has shrunk to {n} lines");
+    assert!(differences.is_empty(), "\n{differences}");
+}
+
+/// The lines of a text, with recirculation ids in the order in which they appear. Ports are flooded in
+/// the order of a hash: the order of those at the end does not count.
+fn renumbered(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let mut seen: Vec<&str> = Vec::new();
+    let mut out = String::new();
+    let mut rest = &*text;
+    while let Some(at) = rest.find("recirc") {
+        let from = rest[at..].find(['(', '=']).map_or(rest.len(), |n| at + n + 1);
+        let len = rest[from..].find(|c: char| !c.is_ascii_alphanumeric());
+        let (id, next) = rest[from..].split_at(len.unwrap_or(rest.len() - from));
+        out += &rest[..from];
+        if id.starts_with(|c: char| c.is_ascii_digit()) && id != "0" {
+            let i = seen.iter().position(|s| *s == id).unwrap_or(seen.len());
+            seen.extend((i == seen.len()).then_some(id));
+            let _ = write!(out, "#{i}");
+        } else {
+            out += id;
+        }
+        rest = next;
+    }
+    out += rest;
+    let sorted = |line: &str| {
+        let Some(actions) = line.strip_prefix("Datapath actions: ") else {
+            return line.to_owned();
+        };
+        let (head, ports) = actions.split_at(actions.rfind(['(', ')']).map_or(0, |n| n + 1));
+        let mut ports: Vec<&str> = ports.split(',').collect();
+        ports.sort_unstable();
+        format!("Datapath actions: {head}{}", ports.join(","))
+    };
+    out.lines().map(sorted).collect()
+}
+
+#[test]
+fn every_line_says_what_ovs_ofctl_says() {
+    use std::os::unix::process::CommandExt;
+    if !have_3_1() {
         return;
     }
     let (a, b) = (Switch::start("ours"), Switch::start("theirs"));

@@ -276,7 +276,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Reads a flow as `ofproto/trace` does: exact values of fields, each once, prerequisites first.
+/// Reads a flow as `ofproto/trace` does: exact values of fields, each once, prerequisites first. A
+/// packet that says no `in_port` came in by none.
 pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError> {
     let mut key = FlowKey { actset_output: u32::from(OfPort::UNSET.0), ..FlowKey::ZERO };
     // Which bits were said.
@@ -330,6 +331,9 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
     }
     if key.pkt.vlans[0].tci != 0 {
         key.pkt.vlans[0].tpid = ethertype::VLAN;
+    }
+    if key.pkt.in_port == 0 {
+        key.pkt.in_port = OfPort::NONE.0.into();
     }
     Ok(key)
 }

@@ -39,6 +39,7 @@ use monitor::Monitors;
 pub use bundle::BUNDLE_IDLE_TIMEOUT;
 pub use limit::{LimitStats, RateLimit};
 pub use refuse::Refusal;
+pub use requests::check_packet_out;
 
 /// What only the daemon knows.
 pub trait Environment {

@@ -7,6 +7,7 @@ use base::{DpPort, Instant, OfPort};
 use dpif::FlowStats;
 use flow::{FlowKey, PacketKey};
 use openflow::action::Action;
+use openflow::error::OfError;
 use openflow::message::{
     Body, Continuation, CtFlush, Features, Message, PacketIn, PacketOut, Role, SwitchConfig,
     capability,
@@ -218,6 +219,14 @@ impl PendingPacket {
         let actions: Arc<[dpif::DpAction]> = x.actions.into();
         br.events.push(Event::Execute(Box::new(Execute { packet, key, actions })));
     }
+}
+
+/// Whether a packet-out may have these actions.
+///
+/// # Errors
+/// The error that the controller would get.
+pub fn check_packet_out(actions: &[Action]) -> Result<(), OfError> {
+    check_actions(actions, None).map_err(|e| Refusal::from(e).error())
 }
 
 /// A paused packet goes on.

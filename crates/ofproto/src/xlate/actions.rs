@@ -39,7 +39,8 @@ impl Ctx<'_> {
                 return;
             }
             let version = self.version;
-            self.report(NodeKind::Action, || action_text(a, version));
+            let ports = self.port_names();
+            self.report(NodeKind::Action, || action_text(a, ports, version));
             let rest = &actions[i + 1..];
             let last = last && rest.is_empty() && self.action_set.is_empty();
             match self.action(a, rest, last) {
@@ -369,9 +370,9 @@ impl Ctx<'_> {
     }
 
     fn report_action_set(&mut self, verb: &str) {
-        if self.is_trace() {
-            let set = self.ordered_action_set();
-            let text: Vec<_> = set.iter().map(|a| action_text(a, self.version)).collect();
+        if self.trace.is_some() {
+            let (set, ports) = (self.ordered_action_set(), self.port_names());
+            let text: Vec<_> = set.iter().map(|a| action_text(a, ports, self.version)).collect();
             self.report(NodeKind::Detail, || match text.is_empty() {
                 true => format!("action set {verb} empty"),
                 false => format!("action set {verb}: {}", text.join(",")),

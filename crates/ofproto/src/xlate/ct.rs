@@ -15,7 +15,7 @@ use openflow::action::{CtAction, CtZone};
 use packet::header::ethertype;
 
 use super::Ctx;
-use crate::trace::NodeKind;
+use crate::trace::{NodeKind, Recirculated};
 
 impl Ctx<'_> {
     pub(super) fn ct(&mut self, a: &CtAction) {
@@ -58,7 +58,7 @@ impl Ctx<'_> {
             self.out.push(DpAction::Recirc(id));
             let key = self.flow;
             if let Some(t) = &mut self.trace {
-                t.recirculated(id, zone, &key);
+                t.recirculated.push(Recirculated { id, request, nat: a.nat.clone(), key });
             }
             self.report(NodeKind::Detail, || {
                 format!(

@@ -160,8 +160,10 @@ impl Ctx<'_> {
         }
         self.stack.clone_from(&frozen.stack);
         (self.version, self.set_version) = (frozen.version, frozen.version);
+        let ports = self.port_names();
         let list = |actions: &[Action]| {
-            let all: Vec<_> = actions.iter().map(|a| action_text(a, frozen.version)).collect();
+            let all: Vec<_> =
+                actions.iter().map(|a| action_text(a, ports, frozen.version)).collect();
             all.join(",")
         };
         if !frozen.action_set.0.is_empty() {

@@ -38,6 +38,7 @@ use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason};
+use flow::text::{NoPorts, PortMap};
 use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::{Action, PacketInReason};
 use openflow::version::Version;
@@ -52,7 +53,7 @@ use crate::bridge::{Bridge, BridgeId};
 use crate::recirc::{Frozen, StackValue};
 use crate::rule::{Credits, Rule};
 use crate::switch::Switch;
-use crate::trace::{NodeKind, Trace};
+use crate::trace::{Lookup, NodeKind, Trace};
 
 /// Deepest nesting of resubmits backwards or to the same table.
 pub const MAX_DEPTH: usize = 64;
@@ -226,8 +227,10 @@ impl Switch {
         let Some(br) = self.bridge(bridge) else {
             return XlateOut::dropped(&flow.pkt, DropReason::BridgeNotFound);
         };
+        let is_traced = trace.is_some();
         let mut ctx = Ctx::new(self, br, now, *flow, trace);
-        ctx.packet_out = true;
+        // A traced one is what its actions are in a table.
+        ctx.packet_out = !is_traced;
         ctx.enter_bridge();
         ctx.actions(actions, true);
         ctx.finish_pipeline();
@@ -351,7 +354,15 @@ impl<'a> Ctx<'a> {
 
     /// Whether side effects are wanted: not when tracing.
     fn is_trace(&self) -> bool {
-        self.trace.is_some()
+        self.trace.as_ref().is_some_and(|t| !t.is_real)
+    }
+
+    /// Names of ports for what is reported, if they are wanted.
+    fn port_names(&self) -> &'a dyn PortMap {
+        match self.trace.as_ref().is_some_and(|t| t.names) {
+            true => self.br,
+            false => &NoPorts,
+        }
     }
 
     fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
@@ -412,12 +423,15 @@ impl<'a> Ctx<'a> {
         if key.pkt.nw_frag & nw_frag::ANY != 0 {
             match self.br.config.frag {
                 0 => (key.pkt.tp_src, key.pkt.tp_dst) = (0, 0),
-                1 => return (table, Found::DropFrags),
+                1 => {
+                    self.note_lookup(table, &key, None, true);
+                    return (table, Found::DropFrags);
+                }
                 _ => {}
             }
         }
         let Some(t) = self.br.tables.get(table) else { return (table, Found::Miss) };
-        let rule = if self.is_trace() {
+        let rule = if self.trace.is_some() {
             let (rule, parts) = t.lookup_explained(&key, &mut self.wc);
             self.conjunction = parts;
             rule
@@ -426,6 +440,7 @@ impl<'a> Ctx<'a> {
         };
         let rule = rule.cloned();
         let rule = if self.learned.is_empty() { rule } else { self.or_learned(rule, table, &key) };
+        self.note_lookup(table, &key, rule.as_ref(), false);
         self.credits.tables.push((t.stats.clone(), rule.is_some()));
         let found = match rule {
             Some(r) => {
@@ -471,11 +486,26 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// Keeps a lookup for who wants to know why.
+    fn note_lookup(
+        &mut self,
+        table: TableId,
+        key: &FlowKey,
+        rule: Option<&Arc<Rule>>,
+        drop_frags: bool,
+    ) {
+        let bridge = self.br.id;
+        if let Some(t) = &mut self.trace {
+            t.lookups.push(Lookup { bridge, table, key: *key, rule: rule.cloned(), drop_frags });
+        }
+    }
+
     fn report_table(&mut self, table: TableId, found: &Found) -> usize {
-        let kind = NodeKind::Table;
-        let old = self.report_enter(kind, || crate::trace::table_line(table, found));
+        let ports = self.port_names();
+        let line = || crate::trace::table_line(table, found, ports);
+        let old = self.report_enter(NodeKind::Table, line);
         for r in core::mem::take(&mut self.conjunction) {
-            self.report(NodeKind::Detail, || crate::trace::conjunction_line(r));
+            self.report(NodeKind::Detail, || crate::trace::conjunction_line(r, ports));
         }
         old
     }

@@ -35,7 +35,9 @@ impl<'a> Ctx<'a> {
         let br = self.br;
         let in_port = self.in_port();
         let from = br.port(in_port);
-        if from.is_none() && !(in_port == OfPort::NONE || self.packet_out) {
+        let from_nowhere = matches!(in_port, OfPort::NONE | OfPort::CONTROLLER);
+        if from.is_none() && !from_nowhere && !self.packet_out {
+            self.report(NodeKind::Error, || format!("received packet on unknown port {in_port}"));
             self.report(NodeKind::Warn, || "no input bundle, dropping".into());
             return;
         }
@@ -60,6 +62,10 @@ impl<'a> Ctx<'a> {
                 Sighting { vlan: vlan.vid, mac: src, port: in_port, gratuitous_arp, bond: false };
             if !self.is_trace() && br.mac.would_change(&sighting, self.now) {
                 self.effects.push(Effect::LearnMac(br.id, sighting));
+                let name = from.map_or("", |p| &p.spec.name);
+                self.report(NodeKind::Detail, || {
+                    format!("learned that {src} is on port {name} in VLAN {}", vlan.vid)
+                });
             }
             self.credits.addresses.extend(br.mac.touch_cell(vlan.vid, src, in_port));
         }

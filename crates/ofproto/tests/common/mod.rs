@@ -10,7 +10,8 @@ use flow::text::{Mode, NoPorts, parse_exact, parse_match};
 use flow::{FlowKey, PacketKey};
 use ofproto::port::VlanConfig;
 use ofproto::{
-    BridgeId, BridgeSpec, FailMode, Frozen, PortSpec, RecircStore, RecircTable, Switch, XlateOut,
+    BridgeId, BridgeSpec, FailMode, Frozen, PortSpec, RecircStore, RecircTable, Switch,
+    TraceRequest, XlateOut,
 };
 use openflow::action::{Action, CtAction};
 use openflow::flow_mod::{FlowMod, FlowModFlags};
@@ -169,7 +170,16 @@ impl World {
     }
 
     pub fn trace(&self, text: &str, ct_next: &[u8]) -> String {
-        self.sw.trace(self.now, self.br, &self.key(text), ct_next, None)
+        let key = self.key(text);
+        let request = TraceRequest {
+            bridge: self.br,
+            key: &key,
+            is_real: false,
+            ct_next,
+            actions: None,
+            names: false,
+        };
+        self.sw.trace(self.now, &request).text
     }
 
     pub fn pass(&mut self, secs: u64) {

@@ -164,3 +164,27 @@ fn conntrack_lists_deletes_and_watches() {
     assert!(tool("-F").stderr.contains("connection tracking table has been emptied."));
     assert_eq!(tool("-C").stdout, "0\n");
 }
+
+#[test]
+fn why_asks_the_tables_and_the_tracker() {
+    if skipped() {
+        return;
+    }
+    let story = Story::new().unwrap();
+    let sut = under_policy(&story);
+    let why = |flow: &str| sut.ok(Whose::Ours, &format!("why br0 {flow}")).unwrap();
+    let back = "in_port=3,icmp,nw_src=192.168.0.2,nw_dst=192.168.0.1,icmp_type=8";
+    let text = why(back);
+    assert!(text.contains("Conntrack, zone 0: new|trk\n    no connection between"), "{text}");
+    assert!(text.contains("wants ct_state=+est, the packet has new|trk"), "{text}");
+    let end = "ct_state=+new,ip,in_port=vm2p\" of table 1 says so.\n";
+    assert!(text.ends_with(end), "{text}");
+    // Asking changes nothing.
+    assert!(story.ping(Vm::One, 1).unwrap());
+    let dump = || sut.ok(Whose::Ours, "ovs-appctl dpctl/dump-conntrack").unwrap();
+    let before = dump();
+    assert!(before.contains("icmp"), "{before}");
+    let open = "in_port=2,tcp,nw_src=192.168.0.1,nw_dst=192.168.0.2,tp_src=40000,tp_dst=23";
+    assert!(why(open).contains("does ct(commit),NORMAL"));
+    assert_eq!(dump(), before);
+}

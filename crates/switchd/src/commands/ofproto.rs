@@ -1,10 +1,15 @@
 //! `ofproto/…`, `bridge/…`: OpenFlow tables and what they would do.
 
 use base::OfPort;
-use flow::text::{PortMap, parse_exact};
-use flow::{CT_STATE_FLAGS, FlowKey, extract};
-use ofproto::Bridge;
+use conntrack::text::{DumpLine, DumpOptions};
+use conntrack::{CtRequest, CtState, Dir};
+use flow::text::{Mode, NoPorts, Tok, parse_exact};
+use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, extract};
+use ofproto::{Bridge, BridgeId, Switch, TraceRequest, Verdict};
+use openflow::Match;
+use openflow::text::parse_actions;
 use packet::PacketBuf;
+use packet::header::{ETH_LEN, ipproto};
 
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
@@ -17,7 +22,23 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         name: "ofproto/trace",
         usage: "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
         arity: (1, usize::MAX),
-        run: |d, args| trace(d, args).into(),
+        run: |d, args| trace(d, args, None).into(),
+    },
+    Command {
+        name: "ofproto/trace-packet-out",
+        usage: "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] \
+                [-generate|packet] actions",
+        arity: (2, usize::MAX),
+        run: |d, args| {
+            let (actions, args) = args.split_last().map_or(("", args), |(a, rest)| (a, rest));
+            trace(d, args, Some(actions)).into()
+        },
+    },
+    Command {
+        name: "sekisho/why",
+        usage: "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [packet]",
+        arity: (1, usize::MAX),
+        run: |d, args| why(d, args).into(),
     },
 ];
 
@@ -25,123 +46,318 @@ fn list(d: &mut Daemon, _: &[String]) -> Answer {
     Ok(d.rec.bridges.keys().map(|n| format!("{n}\n")).collect()).into()
 }
 
-/// Port names of a bridge, for reading a flow.
-struct Names<'a>(&'a Bridge);
-
-impl PortMap for Names<'_> {
-    fn number(&self, name: &str) -> Option<OfPort> {
-        self.0.port_by_name(name).map(|p| p.ofport)
-    }
-
-    fn name(&self, port: OfPort) -> Option<&str> {
-        self.0.port(port).map(|p| p.spec.name.as_str())
-    }
-}
-
-/// `est|trk`, `trk,est` or `+trk+est` as `--ct-next` takes it.
+/// The state that `--ct-next` gives: flags with commas, spaces, or as traces print them.
 fn parse_ct_state(text: &str) -> Result<u8, String> {
     let mut state = 0;
     for word in text.split(['|', ',', '+', ' ']).filter(|w| !w.is_empty()) {
         let bit = CT_STATE_FLAGS.iter().find(|(name, _)| *name == word).map(|(_, bit)| *bit);
-        state |= bit.ok_or_else(|| format!("{word}: unknown ct_state flag(s)"))?;
+        state |= bit.ok_or_else(|| format!("{word}: unknown connection tracking state flag"))?;
     }
-    Ok(state)
+    use flow::ct_state::{EST, INV, NEW, RPL, TRK};
+    let wrong = [
+        (state != 0 && state & TRK == 0, "If \"trk\" is unset, no other flags are set"),
+        (
+            state & INV != 0 && state & !(TRK | INV) != 0,
+            "when \"inv\" is set, only \"trk\" may also be set",
+        ),
+        (state & NEW != 0 && state & EST != 0, "\"new\" and \"est\" are mutually exclusive"),
+        (state & NEW != 0 && state & RPL != 0, "\"new\" and \"rpy\" are mutually exclusive"),
+    ];
+    let names: Vec<&str> =
+        CT_STATE_FLAGS.iter().filter(|(_, bit)| state & bit != 0).map(|(name, _)| *name).collect();
+    let names = names.join("|");
+    let errors: String = wrong
+        .iter()
+        .filter(|(is_wrong, _)| *is_wrong)
+        .map(|(_, why)| format!("{names}: invalid connection state: {why}\n"))
+        .collect();
+    if errors.is_empty() { Ok(state) } else { Err(errors) }
 }
 
 /// A packet written in hexadecimal.
-fn parse_packet(text: &str) -> Result<Vec<u8>, String> {
-    hex::parse(text).ok_or_else(|| "Trailing garbage in packet data".to_owned())
+fn parse_packet(text: &str) -> Result<Vec<u8>, &'static str> {
+    let bytes = hex::parse(text).ok_or("Trailing garbage in packet data")?;
+    if bytes.len() < ETH_LEN { Err("Packet data too short for Ethernet") } else { Ok(bytes) }
 }
 
-fn trace(d: &mut Daemon, args: &[String]) -> Text {
-    let now = d.clock.now();
+/// Bytes of payload in a packet that is made from a flow, if nothing else is said.
+const L7_LEN: usize = 64;
+/// And the most there may be.
+const MAX_L7_LEN: usize = 64_000;
+
+/// What a command line asks to trace.
+#[derive(Debug)]
+struct Traceable {
+    bridge: BridgeId,
+    /// The flow, or that of the packet.
+    key: FlowKey,
+    packet: Option<PacketBuf>,
+    ct_next: Vec<u8>,
+    names: bool,
+    consistent: bool,
+}
+
+/// Reads `[OPTIONS] {[DP] ODP_FLOW | BRIDGE FLOW} [PACKET]`.
+fn parse_trace(switch: &Switch, args: &[String]) -> Result<Traceable, String> {
     let mut ct_next = Vec::new();
+    let (mut names, mut generate, mut consistent) = (false, false, false);
+    let mut payload = Payload::Length(L7_LEN);
     let mut words = Vec::new();
-    let mut generate = false;
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
-        if let Some(state) = arg.strip_prefix("--ct-next=") {
-            ct_next.push(parse_ct_state(state)?);
-        } else if arg == "--ct-next" {
-            let state = args.next().ok_or("Missing argument for option \"--ct-next\"")?;
-            ct_next.push(parse_ct_state(state)?);
-        } else if ["-generate", "--generate"].contains(&arg) {
-            generate = true;
-        } else if ["-consistent", "--consistent", "--names", "--no-names"].contains(&arg) {
-            // Tables are looked at as they are now, under one lock: always consistent.
-        } else {
-            words.push(arg);
+        let (option, inline) = match arg.split_once('=').filter(|_| arg.starts_with("--")) {
+            Some((option, value)) => (option, Some(value)),
+            None => (arg, None),
+        };
+        let mut value = || {
+            inline
+                .or_else(|| args.next())
+                .ok_or_else(|| format!("Missing argument for option {option}"))
+        };
+        match option {
+            "-generate" | "--generate" => generate = true,
+            "-consistent" | "--consistent" => consistent = true,
+            "-names" | "--names" => names = true,
+            "--ct-next" => ct_next.push(parse_ct_state(value()?)?),
+            "--l7" => {
+                let bytes = hex::parse(value()?).ok_or("Trailing garbage in packet data")?;
+                payload = Payload::Bytes(bytes);
+            }
+            "--l7-len" => {
+                let text = value()?;
+                let len = text.parse().unwrap_or(0);
+                if len > MAX_L7_LEN {
+                    return Err(format!("{text}: too much L7 data"));
+                }
+                payload = Payload::Length(len);
+            }
+            _ if arg.starts_with('-') => return Err(format!("{arg}: unknown option")),
+            _ if words.len() == 3 => return Err("too many arguments".to_owned()),
+            _ => words.push(arg),
         }
     }
-    let switch = d.world.switch.read();
-    let (bridge, key, packet) = match words[..] {
-        [flow] => datapath_flow(&switch, flow, None)?,
-        [name, rest] => match switch.bridge_by_name(name) {
-            Some(b) => (b, bridge_flow(b, rest)?, None),
-            None if super::DATAPATHS.contains(&name) => datapath_flow(&switch, rest, None)?,
-            None if name.starts_with("in_port(") || name.starts_with("recirc_id(") => {
-                datapath_flow(&switch, name, Some(rest))?
+    let mut packet = None;
+    if let (false, [.., last]) = (generate || words.len() < 2, &words[..]) {
+        match parse_packet(last) {
+            Ok(bytes) => {
+                packet = Some(bytes);
+                words.pop();
             }
-            None => return Err(format!("{name}: unknown bridge")),
-        },
-        [name, flow, packet] => match switch.bridge_by_name(name) {
-            Some(b) => (b, bridge_flow(b, flow)?, Some(parse_packet(packet)?)),
-            None => return Err(format!("{name}: unknown bridge")),
-        },
-        _ => return Err("syntax error: ofproto/trace bridge flow".to_owned()),
+            Err(e) if words.len() > 2 => return Err(e.to_owned()),
+            Err(_) => {}
+        }
+    }
+    let flow = match &words[..] {
+        [flow] | [_, flow] => *flow,
+        _ => return Err("Syntax error".to_owned()),
     };
-    let mut key = key;
-    if let Some(bytes) = &packet {
-        let mut buf = PacketBuf::from_frame(bytes);
-        let metadata = key.pkt;
-        key.pkt = flow::PacketKey::ZERO;
-        key.pkt.in_port = metadata.in_port;
-        key.pkt.tunnel = metadata.tunnel;
-        key.pkt.pkt_mark = metadata.pkt_mark;
-        key.pkt.skb_priority = metadata.skb_priority;
-        extract(&mut buf, &mut key.pkt);
+    let (bridge, mut key) = match (datapath_key(switch, flow), &words[..]) {
+        // A bridge's name is none of a datapath.
+        (Ok(_), [dp, _]) if !is_datapath(dp) => {
+            return Err("Cannot find the datapath".to_owned());
+        }
+        (Ok(key), _) => datapath_flow(switch, key)?,
+        (Err(e), [_]) => return Err(format!("{e} (or the bridge name was omitted)")),
+        (Err(_), [name, ..]) => {
+            let bridge =
+                switch.bridge_by_name(name).ok_or_else(|| format!("{name}: unknown bridge"))?;
+            let key = parse_exact(flow, bridge)
+                .map_err(|e| format!("Bad openflow flow syntax: {}", e.message))?;
+            (bridge, key)
+        }
+        (Err(_), []) => return Err("Syntax error".to_owned()),
+    };
+    let packet = match (generate, packet) {
+        (true, _) => Some(PacketBuf::from_frame(&flow::compose(&key.pkt, &payload.bytes(), 0))),
+        (false, Some(bytes)) => {
+            let mut packet = PacketBuf::from_frame(&bytes);
+            let metadata = key.pkt;
+            key = FlowKey { pkt: flow::PacketKey::ZERO, ..FlowKey::ZERO };
+            key.actset_output = u32::from(OfPort::UNSET.0);
+            let k = &mut key.pkt;
+            (k.in_port, k.tunnel, k.recirc_id) =
+                (metadata.in_port, metadata.tunnel, metadata.recirc_id);
+            (k.pkt_mark, k.skb_priority, k.dp_hash) =
+                (metadata.pkt_mark, metadata.skb_priority, metadata.dp_hash);
+            (k.ct_state, k.ct_zone, k.ct_mark, k.ct_label) =
+                (metadata.ct_state, metadata.ct_zone, metadata.ct_mark, metadata.ct_label);
+            extract(&mut packet, k);
+            Some(packet)
+        }
+        (false, None) => None,
+    };
+    Ok(Traceable { bridge: bridge.id, key, packet, ct_next, names, consistent })
+}
+
+/// Whether a word means the datapath: its name, or its type alone.
+fn is_datapath(word: &str) -> bool {
+    super::DATAPATHS.contains(&word) || super::DATAPATHS.contains(&format!("ovs-{word}").as_str())
+}
+
+/// What is behind the headers of a packet that is made from a flow.
+enum Payload {
+    /// So many bytes, counting up.
+    Length(usize),
+    /// These.
+    Bytes(Vec<u8>),
+}
+
+impl Payload {
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Payload::Length(n) => (0..n).map(|i| i as u8).collect(),
+            Payload::Bytes(bytes) => bytes,
+        }
     }
-    let id = bridge.id;
-    let text = switch.trace(now, id, &key, &ct_next, None);
+}
+
+/// `ofproto/trace`, or with the text of `actions` `ofproto/trace-packet-out`.
+fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
+    let now = d.clock.now();
+    let switch = d.world.switch.read();
+    let actions = match actions {
+        Some(text) => Some(
+            parse_actions(Tok::line(text), &Match::ANY, &NoPorts, Mode::Ovs)
+                .map_err(|e| e.message)?,
+        ),
+        None => None,
+    };
+    let t = parse_trace(&switch, args)?;
+    if t.consistent && actions.is_none() {
+        return Err("-consistent: unknown option".to_owned());
+    }
+    if let Some(actions) = &actions {
+        let port = OfPort(t.key.pkt.in_port as u16);
+        let is_usable = port.is_real() || port >= OfPort::MAX;
+        if !is_usable {
+            return Err("invalid in_port".to_owned());
+        }
+        ofproto::check_packet_out(actions).map_err(|e| format!("Bad actions: {}", e.name()))?;
+    }
+    let request = TraceRequest {
+        bridge: t.bridge,
+        key: &t.key,
+        is_real: t.packet.is_some(),
+        ct_next: &t.ct_next,
+        actions: actions.as_deref(),
+        names: t.names,
+    };
+    let done = switch.trace(now, &request);
     drop(switch);
-    if generate || packet.is_some() {
-        // The packet is real: what its passage makes happen besides happens.
-        let mut dp_key = key.pkt;
-        let switch = d.world.switch.read();
-        let port = switch.bridge(id).and_then(|b| b.port(OfPort(key.pkt.in_port as u16)));
-        dp_key.in_port = port.map_or(base::DpPort::NONE, |p| p.spec.dp_port).0;
-        let out = switch.xlate(now, &dp_key, None);
-        drop(switch);
-        d.world.apply(now, &out.effects);
+    d.world.apply(now, &done.effects);
+    if let Some(packet) = &t.packet {
+        for (key, actions) in &done.actions {
+            d.dp.execute(now, packet, key, actions);
+        }
     }
-    Ok(text)
+    Ok(done.text)
 }
 
-fn bridge_flow(bridge: &Bridge, text: &str) -> Result<FlowKey, String> {
-    parse_exact(text, &Names(bridge))
-        .map_err(|e| format!("Bad openflow flow syntax: {}", e.message))
+/// Bits of the TCP flags.
+const SYN: u16 = 0x02;
+const ACK: u16 = 0x10;
+
+/// `sekisho/why`: a packet's way and the reasons. Unlike a trace it asks the connection tracker itself,
+/// unless `--ct-next` says what to assume.
+fn why(d: &mut Daemon, args: &[String]) -> Text {
+    let now = d.clock.now();
+    let switch = d.world.switch.read();
+    let t = parse_trace(&switch, args)?;
+    if t.consistent {
+        return Err("-consistent: unknown option".to_owned());
+    }
+    let table = d.dp.conntrack();
+    let mut assumed = t.ct_next.iter();
+    let mut tracker = |key: &FlowKey, request: &CtRequest| {
+        if let Some(&state) = assumed.next() {
+            let pkt = PacketKey { ct_state: state, ct_zone: request.zone.0, ..key.pkt };
+            return Verdict { key: pkt, why: "as --ct-next says".to_owned() };
+        }
+        ask(table, now, key, t.packet.as_ref(), request)
+    };
+    Ok(switch.why(now, t.bridge, &t.key, &mut tracker))
 }
 
-/// A flow in the datapath's words; its port says which bridge.
-fn datapath_flow<'a>(
-    switch: &'a ofproto::Switch,
-    text: &str,
-    packet: Option<&str>,
-) -> Result<(&'a Bridge, FlowKey, Option<Vec<u8>>), String> {
+/// What the connection tracker would make of a packet, and why.
+fn ask(
+    table: &datapath::CtTable,
+    now: base::Instant,
+    key: &FlowKey,
+    packet: Option<&PacketBuf>,
+    request: &CtRequest,
+) -> Verdict {
+    let of_key = |k: &PacketKey| {
+        let mut packet = PacketBuf::from_frame(&flow::compose(k, &[], 0));
+        let mut read = PacketKey::ZERO;
+        extract(&mut packet, &mut read);
+        packet
+    };
+    let made;
+    let mut note = "";
+    let packet = match packet {
+        Some(packet) => packet,
+        None => {
+            let mut k = key.pkt;
+            if k.nw_proto == ipproto::TCP && k.tcp_flags == 0 {
+                // No TCP packet is without flags: one that opens, or one of what is open.
+                k.tcp_flags = SYN;
+                note = " (taken for a SYN: the flow says no tcp_flags)";
+                if table.peek(now, &of_key(&k), &k, request).1.is_some() {
+                    k.tcp_flags = ACK;
+                    note = " (taken for an ACK: the flow says no tcp_flags)";
+                }
+            }
+            made = of_key(&k);
+            &made
+        }
+    };
+    let (info, conn, pkt) = table.peek(now, packet, &key.pkt, request);
+    let why = match (info.invalid, conn) {
+        (Some(reason), _) => reason.text().to_owned(),
+        (None, Some(c)) => {
+            let way = match info.dir {
+                Dir::Orig => "in the direction that opened it",
+                Dir::Reply => "in the direction of answers",
+            };
+            let line = DumpLine(&c, DumpOptions::default());
+            let what = match info.state.contains(CtState::REL) {
+                true => "it is about a connection that is known",
+                false if info.state.contains(CtState::NEW) => {
+                    "it is of a connection that was committed and has not been answered"
+                }
+                false => "it is of a connection that is known",
+            };
+            format!("{what}, {way}{note}: {line}")
+        }
+        (None, None) if info.state == CtState::UNTRACKED => {
+            "only IPv4 and IPv6 are tracked".to_owned()
+        }
+        (None, None) => {
+            format!("no connection between these ends is known: it would begin one{note}")
+        }
+    };
+    Verdict { key: pkt, why }
+}
+
+/// Reads a flow in the datapath's words.
+fn datapath_key(switch: &Switch, text: &str) -> Result<PacketKey, String> {
     let by_name = |name: &str| {
         let (bridge, port) = switch.port_of_interface(name)?;
         Some(switch.bridge(bridge)?.port(port)?.spec.dp_port)
     };
-    let (key, _) = dpif::text::parse_key(text, &by_name)
-        .map_err(|e| format!("unknown bridge or bad datapath flow syntax: {e}"))?;
-    let (bridge, port) = switch
-        .port_of_dp(base::DpPort(key.in_port))
-        .ok_or_else(|| format!("no port {} in the datapath", key.in_port))?;
-    let bridge = switch.bridge(bridge).ok_or("unknown bridge")?;
+    let (key, _) =
+        dpif::text::parse_key(text, &by_name).map_err(|e| format!("syntax error at {}", e.at))?;
+    Ok(key)
+}
+
+/// The bridge that the port of a datapath's flow is on, and the flow there.
+fn datapath_flow(switch: &Switch, key: PacketKey) -> Result<(&Bridge, FlowKey), String> {
+    let no_port = || format!("no OpenFlow port for datapath port {}", key.in_port);
+    let (bridge, port) = switch.port_of_dp(base::DpPort(key.in_port)).ok_or_else(no_port)?;
+    let bridge = switch.bridge(bridge).ok_or_else(no_port)?;
     let mut flow = FlowKey::from(key);
     flow.pkt.in_port = u32::from(port.0);
-    let packet = packet.map(parse_packet).transpose()?;
-    Ok((bridge, flow, packet))
+    Ok((bridge, flow))
 }
 
 #[cfg(test)]
@@ -150,9 +366,17 @@ mod tests {
 
     #[test]
     fn connection_states_in_any_spelling() {
-        for text in ["trk,est", "est|trk", "+trk+est"] {
+        for text in ["trk,est", "est|trk", "+trk+est", "trk est"] {
             assert_eq!(parse_ct_state(text), Ok(0x22), "{text}");
         }
-        assert_eq!(parse_ct_state("bogus").unwrap_err(), "bogus: unknown ct_state flag(s)");
+        let refused = |text: &str| parse_ct_state(text).unwrap_err();
+        assert_eq!(refused("bogus"), "bogus: unknown connection tracking state flag");
+        assert_eq!(
+            refused("new,est"),
+            "new|est: invalid connection state: If \"trk\" is unset, no other flags are set\n\
+             new|est: invalid connection state: \"new\" and \"est\" are mutually exclusive\n"
+        );
+        assert!(refused("trk,inv,rel").contains("only \"trk\" may also be set"));
+        assert!(refused("trk,new,rpl").contains("\"new\" and \"rpy\""));
     }
 }
