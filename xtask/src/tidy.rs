@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 /// same table.
 pub const FLOORS: &[&[&str]] = &[
     &["base"],
-    &["packet"],
+    &["packet", "tls"],
     &["flow", "ovsdb"],
     &["classifier", "conntrack", "services"],
     &["openflow", "dpif", "netdev"],
@@ -81,6 +81,8 @@ mod tests {
     /// Libraries that read clocks, open sockets or start threads, and the rooms that may use them.
     const WORLDLY: &[(&str, &[&str])] = &[
         ("tokio", &["ovsdb", "switchd", "sekisho"]),
+        ("rustls", &["tls"]),
+        ("tokio-rustls", &["switchd"]),
         ("socket2", &["netdev", "switchd", "sekisho"]),
         ("libc", &["netdev", "datapath", "switchd", "sekisho"]),
         ("parking_lot", &["netdev", "datapath", "switchd", "sekisho"]),

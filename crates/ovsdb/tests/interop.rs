@@ -177,7 +177,7 @@ impl Stock {
 
     fn connect(&mut self, remote: &ovsdb::remote::Remote) -> ovsdb::client::Client {
         loop {
-            match ovsdb::client::Client::connect(remote, None) {
+            match ovsdb::client::Client::connect(remote, None, None) {
                 Ok(client) => return client,
                 Err(_) => {
                     let ended = self.0.try_wait().unwrap();
@@ -324,7 +324,7 @@ fn both_servers_answer_the_same() {
     let (mut server, remote) = Stock::start(&dir, &[&stock]);
     let mut theirs = server.connect(&remote);
     let ours = ovsdb::remote::Remote::Unix(serving.socket.clone());
-    let mut ours = ovsdb::client::Client::connect(&ours, None).unwrap();
+    let mut ours = ovsdb::client::Client::connect(&ours, None, None).unwrap();
     let soon = Some(std::time::Instant::now() + std::time::Duration::from_secs(60));
     ours.set_deadline(soon);
     theirs.set_deadline(soon);

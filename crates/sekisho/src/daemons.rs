@@ -7,14 +7,18 @@ use crate::applet::{Failure, Session, version_of};
 use crate::control::{logdir, rundir};
 use crate::daemonize::{self, Fork, How};
 use crate::getopt::{Arg, Opt, Order, Parsed, parse};
+use crate::pki::{self, Pki};
+
+/// Id of all options of TLS.
+const PKI: &str = "pki";
 
 /// An option's row.
 pub const fn opt(long: &'static str, short: Option<char>, arg: Arg) -> Opt<&'static str> {
     Opt { long, short, arg, id: long }
 }
 
-/// Options of every daemon. Those of TLS are read by who opens connections.
-const COMMON: [Opt<&'static str>; 19] = [
+/// Options of every daemon, besides those of TLS.
+const COMMON: [Opt<&'static str>; 14] = [
     opt("help", Some('h'), Arg::None),
     opt("version", Some('V'), Arg::None),
     opt("unixctl", None, Arg::Required),
@@ -29,11 +33,6 @@ const COMMON: [Opt<&'static str>; 19] = [
     opt("log-file", None, Arg::Optional),
     opt("syslog-method", None, Arg::Required),
     opt("syslog-target", None, Arg::Required),
-    opt("private-key", Some('p'), Arg::Required),
-    opt("certificate", Some('c'), Arg::Required),
-    opt("ca-cert", Some('C'), Arg::Required),
-    opt("peer-ca-cert", None, Arg::Required),
-    opt("bootstrap-ca-cert", None, Arg::Required),
 ];
 
 /// Help on [`COMMON`], after the daemon's own.
@@ -72,6 +71,8 @@ pub struct Common {
     pub verbose: Vec<String>,
     /// Control socket in place of `RUNDIR/PROGRAM.PID.ctl`.
     pub unixctl: Option<PathBuf>,
+    /// Keys for TLS.
+    pub tls: Option<tls::Files>,
 }
 
 /// The argument of the last option of that name; `Some(None)` for one without an argument.
@@ -89,7 +90,7 @@ pub fn read(
     help: &str,
     args: Vec<String>,
 ) -> Result<Option<Common>, Failure> {
-    let table = [&COMMON, own].concat();
+    let table = [&COMMON[..], &pki::options(PKI), own].concat();
     let parsed = parse(session, &table, Order::Permute, args)?;
     if parsed.has("help") {
         write!(session.out, "{help}{HELP}")?;
@@ -107,6 +108,10 @@ pub fn read(
             None => dir.join(format!("{program}.{suffix}")),
         })
     };
+    let mut keys = Pki::default();
+    for option in parsed.options.iter().filter(|o| o.id == PKI) {
+        keys.set(&option.name, option.value.as_deref().unwrap_or_default())?;
+    }
     let verbose = parsed.options.iter().filter(|o| o.id == "verbose");
     Ok(Some(Common {
         how: How {
@@ -117,6 +122,7 @@ pub fn read(
         pidfile: file("pidfile", rundir(), "pid"),
         log_file: file("log-file", logdir(), "log"),
         unixctl: file("unixctl", rundir(), "ctl"),
+        tls: keys.files()?,
         verbose: verbose.map(|o| o.value.clone().unwrap_or_else(|| "dbg".to_owned())).collect(),
         parsed,
     }))

@@ -17,6 +17,7 @@ mod links;
 mod lint;
 mod ofctl;
 mod ovsdb_client;
+mod pki;
 mod run;
 mod table;
 mod vsctl;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::applet::{Failure, Outcome, Session, version_of};
 use crate::control::{arm_timeout, parse_timeout, rundir, strerror};
 use crate::getopt::{Arg, Opt, Order, parse};
+use crate::pki::{self, Pki};
 use crate::table::{Cell, Format, STYLE_OPTIONS, Style, StyleOpt, Table, pretty};
 
 /// The database that is meant if a server has it and none is named.
@@ -121,6 +122,7 @@ enum Id {
     Help,
     Version,
     Style(StyleOpt),
+    Pki,
     Ignored,
 }
 
@@ -139,9 +141,6 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("no-leader-only", None, Arg::None, Id::Ignored),
     opt("db-change-aware", None, Arg::None, Id::Ignored),
     opt("no-db-change-aware", None, Arg::None, Id::Ignored),
-    opt("private-key", Some('p'), Arg::Required, Id::Ignored),
-    opt("certificate", Some('c'), Arg::Required, Id::Ignored),
-    opt("ca-cert", Some('C'), Arg::Required, Id::Ignored),
 ];
 
 /// What a command works with.
@@ -159,6 +158,8 @@ struct Call<'c, 's> {
 /// Runs the tool.
 pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let mut table = OPTIONS.to_vec();
+    table.extend(pki::options(Id::Pki));
+    let mut keys = Pki::default();
     table.extend(STYLE_OPTIONS.iter().map(|o| opt(o.long, o.short, o.arg, Id::Style(o.id))));
     let parsed = parse(session, &table, Order::Permute, args)?;
     let mut style = Style::new(Format::Table);
@@ -176,6 +177,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                 return Ok(0);
             }
             Id::Style(option) => style.apply(option, value).map_err(Failure::fatal)?,
+            Id::Pki => keys.set(&option.name, value.unwrap_or_default())?,
             Id::Ignored => {}
         }
     }
@@ -199,7 +201,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     if args.len() < min || (!command.database && args.len() > max) {
         return Err(bad_syntax());
     }
-    let mut client = connect(&server)?;
+    let mut client = connect(&server, keys.context()?.as_ref())?;
     let mut db = String::new();
     if command.database {
         let dbs = client.list_dbs().map_err(|e| lost(&server, &e))?;
@@ -245,9 +247,9 @@ Options:
     Ok(0)
 }
 
-fn connect(server: &str) -> Result<Client, Failure> {
+fn connect(server: &str, keys: Option<&tls::Context>) -> Result<Client, Failure> {
     let remote: Remote = server.parse().map_err(|e: ovsdb::Error| Failure::fatal(e.to_string()))?;
-    Client::connect(&remote, None).map_err(|e| {
+    Client::connect(&remote, None, keys).map_err(|e| {
         let why = match &e {
             ClientError::Io(e) => strerror(e),
             other => other.to_string(),

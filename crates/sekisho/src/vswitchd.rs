@@ -56,6 +56,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         pidfile: common.pidfile.clone(),
         overwrite_pidfile: common.parsed.has("overwrite-pidfile"),
         unixctl: common.unixctl.clone(),
+        tls: common.tls.clone(),
         log_file: common.log_file.clone(),
         verbose: common.verbose.clone(),
         dummy: dummy.transpose()?,

@@ -6,7 +6,7 @@
 //! compares a [`Config`] with what runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use base::MacAddr;
@@ -37,6 +37,8 @@ pub struct Config {
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// OVSDB clients to serve besides those of `db.sock`, by target.
     pub managers: BTreeMap<String, ManagerConfig>,
+    /// Keys for TLS.
+    pub tls: Option<tls::Files>,
     /// What was asked for and cannot be.
     pub complaints: Vec<String>,
 }
@@ -194,6 +196,8 @@ pub fn read(db: &Data) -> Config {
     for row in refs(db, root, "manager_options", "Manager") {
         config.managers.extend(read_manager(row, &mut config.complaints));
     }
+    let ssl = refs(db, root, "ssl", "SSL").next();
+    config.tls = ssl.map(|row| read_ssl(row, &mut config.complaints));
     config
 }
 
@@ -385,6 +389,32 @@ fn probe(row: RowRef<'_>) -> Duration {
     match millis(row, "inactivity_probe") {
         Some(Duration::ZERO) => Duration::ZERO,
         asked => asked.unwrap_or(PROBE).max(PROBE),
+    }
+}
+
+/// The row of SSL.
+fn read_ssl(row: RowRef<'_>, complaints: &mut Vec<String>) -> tls::Files {
+    let path = |column| PathBuf::from(string(row, column));
+    let mut protocols = tls::Protocols::default();
+    let versions = string(row, "ssl_protocols");
+    if !versions.is_empty()
+        && let Err(e) = protocols.set_versions(&versions)
+    {
+        complaints.push(format!("SSL: {e}"));
+    }
+    for column in ["ssl_ciphers", "ssl_ciphersuites"] {
+        protocols.restrict(&string(row, column));
+    }
+    tls::Files {
+        private_key: path("private_key"),
+        certificate: path("certificate"),
+        ca: match row.bool("bootstrap_ca_cert") {
+            _ if row.str("ca_cert") == Some("none") => tls::Ca::None,
+            Some(true) => tls::Ca::Bootstrap(path("ca_cert")),
+            _ => tls::Ca::File(path("ca_cert")),
+        },
+        present: None,
+        protocols,
     }
 }
 

@@ -37,7 +37,7 @@ use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
-use crate::remote::{OVSDB_PORT, Remote};
+use crate::remote::{Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
 use crate::sim::{Level, Sim};
 use crate::status;
@@ -83,6 +83,8 @@ pub struct Options {
     pub log_file: Option<PathBuf>,
     /// Log levels, as `vlog/set` takes them.
     pub verbose: Vec<String>,
+    /// Keys for TLS where the SSL table has none.
+    pub tls: Option<tls::Files>,
     /// Simulated devices, and what they take the place of.
     pub dummy: Option<Level>,
     /// No devices of the host.
@@ -131,6 +133,10 @@ pub struct Daemon {
     pub coverage: Coverage,
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
+    /// Keys of TLS connections.
+    pub keys: Keys,
+    /// Those that count when the SSL table has none.
+    default_keys: Option<tls::Files>,
     /// OVSDB clients of the Manager table.
     pub managers: Option<Rc<RefCell<Managers>>>,
     /// The configuration as last read.
@@ -185,7 +191,9 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let server_pid = embedded.then(|| rundir.join("ovsdb-server.pid"));
     let _server_pid = server_pid.as_ref().map(take_pid).transpose()?;
     let clock = Clock::default();
-    let db = open_database(options, &clock)?;
+    let keys = Keys::default();
+    keys.set(options.tls.clone());
+    let db = open_database(options, &clock, &keys)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
     let world = Arc::new(World::new(secret, datapath_name(options.dummy.is_some())));
     let (failed, mut failures) = mpsc::unbounded_channel();
@@ -217,7 +225,9 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             rec,
             connections: Connections::new(me.clone()),
             coverage: Coverage::default(),
-            managers: db.host().map(|host| Managers::new(Rc::clone(host))),
+            managers: db.host().map(|host| Managers::new(Rc::clone(host), keys.clone())),
+            keys,
+            default_keys: options.tls.clone(),
             connlog: ConnLog::default(),
             config: Config::default(),
             rundir: rundir.clone(),
@@ -317,7 +327,7 @@ fn watch_links() -> Result<mpsc::UnboundedReceiver<Vec<LinkEvent>>, StartError> 
 }
 
 /// The database that the options name.
-fn open_database(options: &Options, clock: &Clock) -> Result<Db, StartError> {
+fn open_database(options: &Options, clock: &Clock, keys: &Keys) -> Result<Db, StartError> {
     let target = match &options.source {
         Source::Server(target) => target,
         Source::File(path) => {
@@ -327,12 +337,14 @@ fn open_database(options: &Options, clock: &Clock) -> Result<Db, StartError> {
     };
     let remote =
         Remote::parse(target, OVSDB_PORT).map_err(|e| StartError::Database(e.to_string()))?;
-    if remote.is_passive() || matches!(remote, Remote::Tls { .. }) {
-        let text = format!("{target}: the database must be at unix:PATH or tcp:HOST[:PORT]");
+    if remote.is_passive() {
+        let places = "unix:PATH, tcp:HOST[:PORT] or ssl:HOST[:PORT]";
+        let text = format!("{target}: the database must be at {places}");
         return Err(StartError::Database(text));
     }
     let db = Rc::new(RefCell::new(RemoteDb::default()));
-    tokio::task::spawn_local(remotedb::follow(remote, target.clone(), Rc::clone(&db)));
+    let following = remotedb::follow(remote, target.clone(), keys.clone(), Rc::clone(&db));
+    tokio::task::spawn_local(following);
     Ok(Db::Remote(db))
 }
 
@@ -377,6 +389,8 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     for text in config.complaints.iter().filter(|c| !d.config.complaints.contains(c)) {
         log!(Warn, Bridge, "{text}");
     }
+    let keys = config.tls.clone().or_else(|| d.default_keys.clone());
+    d.keys.set(keys);
     let done = d.rec.apply(&config, now);
     d.config = config;
     for name in &done.removed {

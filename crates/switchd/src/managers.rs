@@ -19,7 +19,7 @@ use crate::config::ManagerConfig;
 use crate::dbhost::{self, DbHost};
 use crate::log;
 use crate::reconnect::{Due, Liveness, Pulse, Reconnect};
-use crate::remote::{Listener, Remote, Stream, reason};
+use crate::remote::{Keys, Listener, Remote, Stream, reason};
 use crate::vlog::Module;
 
 /// What a task that serves a client and the timers say to each other.
@@ -73,6 +73,7 @@ struct Manager {
 pub struct Managers {
     me: Weak<RefCell<Managers>>,
     host: Rc<RefCell<DbHost>>,
+    keys: Keys,
     all: BTreeMap<String, Manager>,
     next_serial: u64,
     news: bool,
@@ -88,12 +89,13 @@ pub struct Status {
 }
 
 impl Managers {
-    /// None yet; clients will be served from `host`.
-    pub fn new(host: Rc<RefCell<DbHost>>) -> Rc<RefCell<Managers>> {
+    /// None yet; clients will be served from `host`, those of TLS with `keys`.
+    pub fn new(host: Rc<RefCell<DbHost>>, keys: Keys) -> Rc<RefCell<Managers>> {
         Rc::new_cyclic(|me| {
             RefCell::new(Managers {
                 me: me.clone(),
                 host,
+                keys,
                 all: BTreeMap::new(),
                 next_serial: 0,
                 news: false,
@@ -262,7 +264,8 @@ async fn serve(managers: &RefCell<Managers>, who: &Who, stream: Stream) -> Resul
 }
 
 async fn dial(managers: Rc<RefCell<Managers>>, who: Who, remote: Remote) {
-    let result = match Stream::connect(&remote).await {
+    let keys = managers.borrow().keys.clone();
+    let result = match Stream::connect(&remote, &keys).await {
         Ok(stream) => serve(&managers, &who, stream).await,
         Err(e) => Err(reason(&e)),
     };
@@ -284,8 +287,9 @@ async fn listen(
     port: Rc<Cell<Option<u16>>>,
 ) {
     let mut said = String::new();
+    let keys = managers.borrow().keys.clone();
     let listener = loop {
-        match Listener::bind(&remote).await {
+        match Listener::bind(&remote, &keys).await {
             Ok(listener) => break listener,
             Err(e) => {
                 let text = reason(&e);
@@ -301,10 +305,14 @@ async fn listen(
     managers.borrow_mut().news = true;
     loop {
         match listener.accept().await {
-            Ok(stream) => {
+            Ok(peer) => {
                 let (managers, who) = (Rc::clone(&managers), who.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(e) = serve(&managers, &who, stream).await {
+                    let ended = match peer.open().await {
+                        Ok(stream) => serve(&managers, &who, stream).await,
+                        Err(e) => Err(reason(&e)),
+                    };
+                    if let Err(e) = ended {
                         log!(Dbg, Jsonrpc, "{}: session ended: {e}", who.target);
                     }
                 });

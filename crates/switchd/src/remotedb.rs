@@ -1,4 +1,4 @@
-//! A database in another process: `sekisho run --ovsdb unix:PATH|tcp:HOST:PORT`.
+//! A database in another process: `sekisho run --ovsdb unix:PATH|tcp:HOST:PORT|ssl:HOST:PORT`.
 //!
 //! [`RemoteDb`] is a replica that a task ([`follow`]) keeps up to date over a connection, with
 //! back-off when it breaks; what was known stays in force meanwhile. Like the stock daemon it holds
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::dbhost::DATABASE;
 use crate::log;
-use crate::remote::{self, Remote, Stream};
+use crate::remote::{self, Keys, Remote, Stream};
 
 /// Name of the lock that a switch holds on its database.
 const LOCK: &str = "ovs_vswitchd";
@@ -100,11 +100,11 @@ enum Stage {
 }
 
 /// Keeps a replica of the database at `remote`. Runs for ever.
-pub async fn follow(remote: Remote, name: String, db: Rc<RefCell<RemoteDb>>) {
+pub async fn follow(remote: Remote, name: String, keys: Keys, db: Rc<RefCell<RemoteDb>>) {
     let mut backoff = Duration::from_secs(1);
     loop {
         log!(Info, Reconnect, "{name}: connecting...");
-        let result = match Stream::connect(&remote).await {
+        let result = match Stream::connect(&remote, &keys).await {
             Ok(stream) => {
                 log!(Info, Reconnect, "{name}: connected");
                 backoff = Duration::from_secs(1);

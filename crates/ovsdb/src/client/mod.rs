@@ -73,6 +73,7 @@ pub struct Notification {
 enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<tls::Stream>),
 }
 
 impl Stream {
@@ -80,6 +81,7 @@ impl Stream {
         match self {
             Stream::Unix(s) => s.set_read_timeout(timeout),
             Stream::Tcp(s) => s.set_read_timeout(timeout),
+            Stream::Tls(s) => s.socket().set_read_timeout(timeout),
         }
     }
 
@@ -87,6 +89,7 @@ impl Stream {
         match self {
             Stream::Unix(s) => s.set_write_timeout(timeout),
             Stream::Tcp(s) => s.set_write_timeout(timeout),
+            Stream::Tls(s) => s.socket().set_write_timeout(timeout),
         }
     }
 
@@ -94,6 +97,7 @@ impl Stream {
         match self {
             Stream::Unix(s) => s.read(buf),
             Stream::Tcp(s) => s.read(buf),
+            Stream::Tls(s) => s.read(buf),
         }
     }
 
@@ -101,6 +105,7 @@ impl Stream {
         match self {
             Stream::Unix(s) => s.write_all(buf),
             Stream::Tcp(s) => s.write_all(buf),
+            Stream::Tls(s) => s.write_all(buf),
         }
     }
 }
@@ -119,12 +124,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `remote`. With a `deadline`, it holds for the connection and all calls.
+    /// Connects to `remote`. With a `deadline`, it holds for the connection and all calls. `keys` are
+    /// those of TLS.
     ///
     /// # Errors
-    /// [`ClientError::Io`] with the error of `connect`; [`ClientError::Address`] for a remote that
-    /// listens, or TLS.
-    pub fn connect(remote: &Remote, deadline: Option<Instant>) -> Result<Client, ClientError> {
+    /// [`ClientError::Io`] with the error of `connect`, or when a peer is not trusted;
+    /// [`ClientError::Address`] for a remote that listens, or TLS without keys.
+    pub fn connect(
+        remote: &Remote,
+        deadline: Option<Instant>,
+        keys: Option<&tls::Context>,
+    ) -> Result<Client, ClientError> {
         let stream = match remote {
             Remote::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             Remote::Tcp(host, port) => {
@@ -132,8 +142,15 @@ impl Client {
                 stream.set_nodelay(true)?;
                 Stream::Tcp(stream)
             }
-            Remote::Ssl(..) => {
-                return Err(ClientError::Address(format!("{remote}: TLS is not supported")));
+            Remote::Ssl(host, port) => {
+                let keys = keys.ok_or_else(|| {
+                    let text = "Private key must be configured to use SSL/TLS";
+                    ClientError::Address(format!("{remote}: {text}"))
+                })?;
+                let stream = connect_tcp(host, *port, deadline)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(remaining(deadline)?)?;
+                Stream::Tls(Box::new(tls::Stream::connect(keys, host, stream)?))
             }
             Remote::PassiveUnix(_) | Remote::PassiveTcp(..) | Remote::PassiveSsl(..) => {
                 return Err(ClientError::Address(format!(
@@ -303,6 +320,7 @@ impl Client {
         let _ = match &self.stream {
             Stream::Unix(s) => s.shutdown(Shutdown::Both),
             Stream::Tcp(s) => s.shutdown(Shutdown::Both),
+            Stream::Tls(s) => s.socket().shutdown(Shutdown::Both),
         };
     }
 }

@@ -46,7 +46,7 @@ impl Conn {
     pub fn open(tool: &mut Tool<'_, '_>, text: &str, socket: Socket) -> Result<Self, Failure> {
         let suffix = if socket == Socket::Snoop { "snoop" } else { "mgmt" };
         let target = Target::find(text, suffix)?;
-        let stream = target.connect().map_err(|e| {
+        let stream = target.connect(tool.settings.keys.as_ref()).map_err(|e| {
             let why = strerror(&e);
             match text.contains(':') {
                 true => Failure::fatal(format!("connecting to {text} ({why})")),

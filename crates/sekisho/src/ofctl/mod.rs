@@ -27,6 +27,7 @@ use openflow::version::Version;
 use crate::applet::{Failure, Outcome, Session, version_of};
 use crate::control::{arm_timeout, parse_timeout};
 use crate::getopt::{Arg, Opt, Order, parse};
+use crate::pki::{self, Pki};
 pub(crate) use change::read_file;
 use conn::Conn;
 pub use ports::Names;
@@ -227,6 +228,7 @@ enum Id {
     Version,
     Commands,
     /// Accepted, and without effect here: logging, colours, TLS files.
+    Pki,
     Ignored,
 }
 
@@ -261,9 +263,6 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("log-file", None, Arg::Optional, Id::Ignored),
     opt("syslog-method", None, Arg::Required, Id::Ignored),
     opt("syslog-target", None, Arg::Required, Id::Ignored),
-    opt("private-key", Some('p'), Arg::Required, Id::Ignored),
-    opt("certificate", Some('c'), Arg::Required, Id::Ignored),
-    opt("ca-cert", Some('C'), Arg::Required, Id::Ignored),
 ];
 
 /// What the options say.
@@ -286,6 +285,8 @@ struct Settings {
     verbosity: u8,
     timestamp: bool,
     mode: Mode,
+    /// For TLS.
+    keys: Option<tls::Context>,
 }
 
 /// What a command works with.
@@ -398,6 +399,7 @@ impl Settings {
             verbosity: 0,
             timestamp: false,
             mode: Mode::Strict,
+            keys: None,
         }
     }
 }
@@ -413,8 +415,10 @@ pub fn names_of(session: &mut Session<'_>, target: &str) -> Result<Names, Failur
 
 /// Runs the tool.
 pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
-    let parsed = parse(session, OPTIONS, Order::Permute, args)?;
+    let table = [OPTIONS, &pki::options(Id::Pki)].concat();
+    let parsed = parse(session, &table, Order::Permute, args)?;
     let mut timeout = None;
+    let mut keys = Pki::default();
     let mut format = Set::ALL;
     let mut settings = Settings::new();
     for option in &parsed.options {
@@ -459,6 +463,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                 }
                 return Ok(0);
             }
+            Id::Pki => keys.set(&option.name, value)?,
             Id::Ignored => {}
         }
     }
@@ -496,6 +501,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         let text = format!("'{name}' command takes at most {} arguments", command.max);
         return Err(Failure::fatal(text));
     }
+    settings.keys = keys.context()?;
     arm_timeout(timeout);
     (command.run)(&mut Tool { session, settings, xid: 0, logged: 0 }, args)
 }

@@ -1,6 +1,6 @@
 //! What a command line means by a switch: a socket.
 //!
-//! A text with a known method in front (`unix:PATH`, `tcp:HOST[:PORT]`) is that; a path to a socket is that
+//! A text with a known method in front (`unix:PATH`, `tcp:HOST[:PORT]`, `ssl:HOST[:PORT]`) is that; a path to a socket is that
 //! socket; a name is a bridge, whose socket is `RUNDIR/NAME.mgmt` (or `.snoop`).
 
 use std::io;
@@ -22,6 +22,8 @@ pub enum Target {
     Unix(PathBuf),
     /// A host and a port.
     Tcp(String, u16),
+    /// The same with TLS.
+    Ssl(String, u16),
 }
 
 impl Target {
@@ -37,11 +39,10 @@ impl Target {
             }));
         }
         if let Some(rest) = text.strip_prefix("tcp:") {
-            return tcp(text, rest);
+            return host_port(text, rest).map(|(host, port)| Self::Tcp(host, port));
         }
-        if text.starts_with("ssl:") {
-            let why = "connections over TLS are not available here: use unix: or tcp:";
-            return Err(Failure::fatal(format!("{text}: {why}")));
+        if let Some(rest) = text.strip_prefix("ssl:") {
+            return host_port(text, rest).map(|(host, port)| Self::Ssl(host, port));
         }
         let of_bridge = rundir().join(format!("{text}.{suffix}"));
         let is_socket = |p: &Path| std::fs::metadata(p).is_ok_and(|m| m.file_type().is_socket());
@@ -54,43 +55,55 @@ impl Target {
         }
     }
 
-    /// Connects.
+    /// Connects; with `keys` where TLS is meant.
     ///
     /// # Errors
-    /// Those of the socket.
-    pub fn connect(&self) -> io::Result<Stream> {
+    /// Those of the socket; there are no keys, or the peer is not trusted.
+    pub fn connect(&self, keys: Option<&tls::Context>) -> io::Result<Stream> {
         match self {
             Self::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
-            Self::Tcp(host, port) => {
-                let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-                for address in (host.as_str(), *port).to_socket_addrs()? {
-                    match TcpStream::connect(address) {
-                        Ok(stream) => {
-                            stream.set_nodelay(true)?;
-                            return Ok(Stream::Tcp(stream));
-                        }
-                        Err(e) => last = e,
-                    }
-                }
-                Err(last)
+            Self::Tcp(host, port) => connect_tcp(host, *port).map(Stream::Tcp),
+            Self::Ssl(host, port) => {
+                let no_keys = || io::Error::other("Private key must be configured to use SSL/TLS");
+                let keys = keys.ok_or_else(no_keys)?;
+                let stream = tls::Stream::connect(keys, host, connect_tcp(host, *port)?)?;
+                Ok(Stream::Tls(Box::new(stream)))
             }
         }
     }
 }
 
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect(address) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
 /// As a connection method.
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
+        let (method, host, port) = match self {
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::Tcp(host, port) => ("tcp", host, port),
+            Self::Ssl(host, port) => ("ssl", host, port),
+        };
+        match host.contains(':') {
+            true => write!(f, "{method}:[{host}]:{port}"),
+            false => write!(f, "{method}:{host}:{port}"),
         }
     }
 }
 
 /// `HOST[:PORT]`, with brackets around an IPv6 address.
-fn tcp(text: &str, rest: &str) -> Result<Target, Failure> {
+fn host_port(text: &str, rest: &str) -> Result<(String, u16), Failure> {
     let bad = |why: &str| Failure::fatal(format!("{text}: {why}"));
     let (host, port) = match rest.strip_prefix('[') {
         Some(inner) => {
@@ -116,7 +129,7 @@ fn tcp(text: &str, rest: &str) -> Result<Target, Failure> {
             _ => return Err(bad(&format!("bad port number \"{port}\""))),
         },
     };
-    Ok(Target::Tcp(host.to_owned(), port))
+    Ok((host.to_owned(), port))
 }
 
 /// A connected socket.
@@ -126,6 +139,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// Of a network.
     Tcp(TcpStream),
+    /// The same with TLS.
+    Tls(Box<tls::Stream>),
 }
 
 impl io::Read for Stream {
@@ -133,6 +148,7 @@ impl io::Read for Stream {
         match self {
             Self::Unix(s) => s.read(buf),
             Self::Tcp(s) => s.read(buf),
+            Self::Tls(s) => s.read(buf),
         }
     }
 }
@@ -142,6 +158,7 @@ impl io::Write for Stream {
         match self {
             Self::Unix(s) => s.write(buf),
             Self::Tcp(s) => s.write(buf),
+            Self::Tls(s) => s.write(buf),
         }
     }
 
@@ -162,7 +179,8 @@ mod tests {
         assert_eq!(find("tcp:10.0.0.1:7").unwrap(), Target::Tcp("10.0.0.1".into(), 7));
         assert_eq!(find("tcp:[::1]:7").unwrap(), Target::Tcp("::1".into(), 7));
         assert_eq!(find("tcp:[::1]").unwrap(), Target::Tcp("::1".into(), 6653));
-        for bad in ["tcp:", "tcp:h:x", "tcp:h:0", "tcp:[::1", "tcp:[::1]7", "ssl:h"] {
+        assert_eq!(find("ssl:h:7").unwrap(), Target::Ssl("h".into(), 7));
+        for bad in ["tcp:", "tcp:h:x", "tcp:h:0", "tcp:[::1", "tcp:[::1]7", "ssl:"] {
             assert!(find(bad).is_err(), "{bad}");
         }
     }

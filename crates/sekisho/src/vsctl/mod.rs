@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 use crate::applet::{Failure, Outcome, Session, version_of};
 use crate::control::{arm_timeout, log_warn, logdir, parse_timeout, rundir, strerror};
 use crate::getopt::{Arg, Opt, Order, parse};
+use crate::pki::{self, Pki};
 use crate::table::{Format, STYLE_OPTIONS, Style, StyleOpt};
 use command::{Command, Ctx, Invocation, Output, Stop, parse_commands};
 use replica::{Replica, RowId, Txn};
@@ -66,6 +67,7 @@ enum Id {
     Version,
     Style(StyleOpt),
     /// Accepted, and without effect here: logging, TLS files, clusters.
+    Pki,
     Ignored,
     /// An option of the first command.
     Local,
@@ -96,18 +98,12 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("log-file", None, Arg::Optional, Id::Ignored),
     opt("syslog-method", None, Arg::Required, Id::Ignored),
     opt("syslog-target", None, Arg::Required, Id::Ignored),
-    opt("private-key", Some('p'), Arg::Required, Id::Ignored),
-    opt("certificate", Some('c'), Arg::Required, Id::Ignored),
-    opt("ca-cert", Some('C'), Arg::Required, Id::Ignored),
-    opt("bootstrap-ca-cert", None, Arg::Required, Id::Ignored),
-    opt("peer-ca-cert", None, Arg::Required, Id::Ignored),
-    opt("ssl-protocols", None, Arg::Required, Id::Ignored),
-    opt("ssl-ciphers", None, Arg::Required, Id::Ignored),
 ];
 
 /// The general options, those of formatting, and those of commands: all may stand before the first one.
 fn options() -> Vec<Opt<Id>> {
     let mut table = OPTIONS.to_vec();
+    table.extend(pki::options(Id::Pki));
     table.extend(STYLE_OPTIONS.iter().map(|o| opt(o.long, o.short, o.arg, Id::Style(o.id))));
     for option in COMMANDS.iter().flat_map(|c| c.1).flat_map(|c| c.options) {
         let long = option.trim_start_matches("--").trim_end_matches(['=', '?']);
@@ -126,6 +122,8 @@ fn options() -> Vec<Opt<Id>> {
 /// What the general options say.
 struct Settings {
     remotes: Vec<Remote>,
+    /// For TLS.
+    keys: Option<tls::Context>,
     remote_text: String,
     wait: bool,
     dry_run: bool,
@@ -145,6 +143,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let mut db = format!("unix:{}/db.sock", rundir().display());
     let mut settings = Settings {
         remotes: Vec::new(),
+        keys: None,
         remote_text: String::new(),
         wait: true,
         dry_run: false,
@@ -155,6 +154,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         comment,
     };
     let mut local = Vec::new();
+    let mut keys = Pki::default();
     for option in parsed.options {
         let value = option.value.as_deref();
         match option.id {
@@ -191,6 +191,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                 }
                 return Ok(0);
             }
+            Id::Pki => keys.set(&option.name, value.unwrap_or_default())?,
             Id::Ignored => {}
             Id::Local => local.push((format!("--{}", option.name), option.value)),
         }
@@ -200,6 +201,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     arm_timeout(timeout);
     settings.remotes = Remote::parse_list(&db).map_err(|e| Failure::fatal(e.to_string()))?;
     settings.remote_text = db;
+    settings.keys = keys.context()?;
     Call::connect(session, &settings)?.run(session, &settings, &commands)
 }
 
@@ -269,10 +271,10 @@ impl Call {
     fn connect(session: &mut Session<'_>, settings: &Settings) -> Result<Self, Failure> {
         let mut client = loop {
             let mut last = None;
-            let attempt = settings
-                .remotes
-                .iter()
-                .find_map(|remote| Client::connect(remote, None).map_err(|e| last = Some(e)).ok());
+            let keys = settings.keys.as_ref();
+            let mut try_one =
+                |remote| Client::connect(remote, None, keys).map_err(|e| last = Some(e)).ok();
+            let attempt = settings.remotes.iter().find_map(&mut try_one);
             match (attempt, last) {
                 (Some(client), _) => break client,
                 (None, _) if settings.retry => std::thread::sleep(Duration::from_secs(1)),

@@ -18,6 +18,7 @@ mod ports;
 mod simulated;
 mod story;
 mod story_qemu;
+mod tls;
 mod traffic;
 mod transcript;
 mod words;

@@ -234,7 +234,8 @@ impl BridgeConnections {
 /// Connects to a controller and talks to it to the end.
 async fn dial(daemon: Rc<RefCell<Daemon>>, who: Who, remote: Remote, serial: u64) {
     let target = who.target.clone().unwrap_or_default();
-    let result = match Stream::connect(&remote).await {
+    let keys = daemon.borrow().keys.clone();
+    let result = match Stream::connect(&remote, &keys).await {
         Ok(stream) => serve(stream, &daemon, &who, &format!("{}<->{target}", who.name)).await,
         Err(e) => Err(reason(&e)),
     };
@@ -254,8 +255,9 @@ async fn dial(daemon: Rc<RefCell<Daemon>>, who: Who, remote: Remote, serial: u64
 /// Listens for controllers. A port that is in use may be free later.
 async fn listen(daemon: Rc<RefCell<Daemon>>, who: Who, remote: Remote) {
     let mut said = String::new();
+    let keys = daemon.borrow().keys.clone();
     let listener = loop {
-        match Listener::bind(&remote).await {
+        match Listener::bind(&remote, &keys).await {
             Ok(listener) => break listener,
             Err(e) => {
                 let text = reason(&e);

@@ -250,13 +250,15 @@ async fn accept(listener: Listener, daemon: Rc<RefCell<Daemon>>, who: Who) {
     let mut n = 0;
     loop {
         match listener.accept().await {
-            Ok(stream) => {
-                let kind = if matches!(stream, Stream::Unix(_)) { "unix" } else { "tcp" };
-                let peer = format!("{}<->{kind}#{n}", who.name);
+            Ok(caller) => {
+                let peer = format!("{}<->{}#{n}", who.name, caller.kind());
                 n += 1;
                 let (daemon_of, who_of) = (Rc::clone(&daemon), who.clone());
                 let task = tokio::task::spawn_local(async move {
-                    let ended = serve(stream, &daemon_of, &who_of, &peer).await;
+                    let ended = match caller.open().await {
+                        Ok(stream) => serve(stream, &daemon_of, &who_of, &peer).await,
+                        Err(e) => Err(crate::remote::reason(&e)),
+                    };
                     match ended {
                         Ok(()) => log!(Dbg, Rconn, "{peer}: connection closed by peer"),
                         Err(e) => log!(Dbg, Rconn, "{peer}: connection dropped ({e})"),

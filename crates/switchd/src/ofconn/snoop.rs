@@ -95,9 +95,10 @@ impl Cutter {
 pub(super) async fn accept(listener: Listener, daemon: Rc<RefCell<Daemon>>, name: String) {
     loop {
         match listener.accept().await {
-            Ok(stream) => {
+            Ok(peer) => {
                 let (daemon_of, name_of) = (Rc::clone(&daemon), name.clone());
                 let task = tokio::task::spawn_local(async move {
+                    let Ok(stream) = peer.open().await else { return };
                     if let Err(e) = serve(stream, &daemon_of, &name_of).await {
                         log!(Dbg, Rconn, "{name_of}: monitor connection dropped: {e}");
                     }
