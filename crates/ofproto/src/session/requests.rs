@@ -59,6 +59,9 @@ impl Session {
                     actions: OF10_ACTIONS,
                     ..Features::default()
                 };
+                if m.version >= Version::Of14 {
+                    f.capabilities |= capability::BUNDLES;
+                }
                 if m.version == Version::Of10 {
                     f.capabilities |= capability::ARP_MATCH_IP;
                 } else {

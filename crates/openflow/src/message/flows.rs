@@ -13,14 +13,17 @@ use crate::wire::{Put, Reader};
 
 const NO_BUFFER: u32 = u32::MAX;
 
-/// Reads `ofp_match` (1.2+): type 1, length, entries, padding.
+/// Reads `ofp_match` (1.1+): type 1, length, entries, padding; or type 0, which is 1.1's.
 pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<Match> {
     let here = *r;
     let (typ, len) = (r.u16()?, usize::from(r.u16()?));
-    if typ != 1 {
+    if typ == 0 && len == match11::LEN {
+        return match11::read(r);
+    }
+    if typ > 1 {
         return Err(here.error(OfError::OFPBMC_BAD_TYPE));
     }
-    if len < 4 {
+    if typ == 0 || len < 4 {
         return Err(here.error(OfError::OFPBMC_BAD_LEN));
     }
     let bad_len = here.error(OfError::OFPBMC_BAD_LEN);
@@ -31,6 +34,10 @@ pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<Match> {
 
 /// Writes `ofp_match`.
 pub fn write_match(out: &mut Vec<u8>, m: &Match, v: Version) -> Encoded {
+    if v <= Version::Of11 {
+        match11::write(out, m);
+        return Ok(());
+    }
     let start = out.len();
     out.put16(1);
     out.put16(0);

@@ -1,4 +1,4 @@
-//! `ofp10_match`: the 40-byte match of OpenFlow 1.0 (§5.2.3). 1.1's `ofp11_match` is not spoken.
+//! `ofp10_match`: the 40-byte match of OpenFlow 1.0 (§5.2.3).
 
 use alloc::vec::Vec;
 

@@ -24,6 +24,7 @@ mod flows;
 mod groups;
 pub mod kind;
 mod match10;
+mod match11;
 mod meters;
 mod monitor;
 mod nicira;
