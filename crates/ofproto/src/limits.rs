@@ -32,8 +32,8 @@ pub struct TableSettings {
     pub groups: Vec<Subfield>,
 }
 
-/// The only kind of eviction there is: `OFPTMPEF14_IMPORTANCE | OFPTMPEF14_LIFETIME`.
-pub(crate) const EVICTION_FLAGS: u32 = 0b110;
+/// The only kind of eviction there is: by groups (`OFPTMPEF_OTHER`), importance and lifetime.
+pub(crate) const EVICTION_FLAGS: u32 = 0b111;
 
 /// What a table does with packets that match none of its flows, if told so (1.1 and 1.2).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -141,16 +141,44 @@ fn table_features_name_what_is_supported() {
             })
             .collect();
         assert_eq!(tables.len(), 254);
-        let prop = |t: &TableFeatures, id| {
-            t.properties.iter().find(|p| p.0 == id).map(|p| p.1.clone()).unwrap()
+        let next = |t: &TableFeatures| t.nonmiss.next.iter().collect::<Vec<_>>();
+        assert_eq!(next(&tables[251]), [252, 253]);
+        assert!(next(&tables[253]).is_empty());
+        assert!(tables[0].mask.has(FieldId::EthDst) && !tables[0].mask.has(FieldId::EthType));
+        let mut change = TableFeatures { name: "acl".into(), ..tables[7].clone() };
+        let one = Body::TableFeaturesRequest(vec![change.clone()]);
+        assert_eq!(refused(&mut w, &mut s, one), OfError::OFPTFFC_EPERM, "all or none");
+        change.max_entries += 1;
+        let mut all = tables.clone();
+        all[7] = change.clone();
+        let in_parts = |w: &mut World, s: &mut Session, all: &[TableFeatures]| {
+            let (last, first) = all.split_last().unwrap();
+            for (list, more) in
+                first.chunks(8).map(|l| (l, true)).chain([(&[last.clone()][..], false)])
+            {
+                let body = Body::TableFeaturesRequest(list.to_vec());
+                let m = Message { more, ..message(v, 77, body) };
+                let now = w.now;
+                s.input(&mut w.sw, &Env, now, &m.encode(Default::default()).unwrap());
+            }
+            received(s)
         };
-        assert_eq!(prop(&tables[251], 2), [252, 253], "next tables");
-        assert!(prop(&tables[253], 2).is_empty());
-        // OXM_OF_ETH_DST with mask.
-        assert!(prop(&tables[0], 8).windows(4).any(|w| w == [0x80, 0, 3 << 1 | 1, 12]));
-        let change = TableFeatures { table: TableId(0), ..TableFeatures::default() };
-        let no = refused(&mut w, &mut s, Body::TableFeaturesRequest(vec![change]));
-        assert_eq!(no, OfError::OFPTFFC_EPERM);
+        let answer = in_parts(&mut w, &mut s, &all);
+        let [Message { body: Body::Error(e), .. }] = &answer[..] else { panic!() };
+        assert_eq!(e.error, Some(OfError::OFPTFFC_EPERM), "the number of flows is not changed so");
+        all[7].max_entries -= 1;
+        let names: Vec<String> = in_parts(&mut w, &mut s, &all)
+            .into_iter()
+            .flat_map(|m| match m.body {
+                Body::TableFeaturesReply(t) => t,
+                other => panic!("{other:?}"),
+            })
+            .map(|t| t.name)
+            .filter(|n| !n.is_empty())
+            .collect();
+        assert_eq!(names, ["acl"]);
+        let twice = Body::TableFeaturesRequest(vec![all[3].clone(), all[3].clone()]);
+        assert_eq!(refused(&mut w, &mut s, twice), OfError::NXTFFC_DUP_TABLE);
     }
 }
 

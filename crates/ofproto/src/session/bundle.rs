@@ -15,7 +15,7 @@ use openflow::error::OfError;
 use openflow::message::{Body, BundleAdd, BundleCtrl, Message, PacketOut, PortMod, bundle_flag};
 
 use super::requests::PendingPacket;
-use super::{MAX_ERROR_DATA, Refusal, Session};
+use super::{Refusal, Session};
 use crate::event::Requester;
 use crate::switch::Switch;
 use crate::table::PreparedFlowMod;
@@ -35,8 +35,8 @@ enum Part {
 struct Entry {
     part: Part,
     xid: u32,
-    /// First bytes of the message that added it, for errors.
-    head: Box<[u8]>,
+    /// The message that added it, for errors.
+    frame: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Bundle {
     flags: u16,
     closed: bool,
     used: Instant,
-    /// First bytes and transaction id of the message that opened it.
+    /// Transaction id and bytes of the message that opened it.
     opened_by: (u32, Box<[u8]>),
     entries: Vec<Entry>,
 }
@@ -53,13 +53,9 @@ struct Bundle {
 #[derive(Debug, Default)]
 pub(super) struct Bundles(BTreeMap<u32, Bundle>);
 
-fn head(frame: &[u8]) -> Box<[u8]> {
-    frame[..frame.len().min(MAX_ERROR_DATA)].into()
-}
-
 impl Bundle {
     fn new(flags: u16, xid: u32, frame: &[u8], now: Instant) -> Bundle {
-        let opened_by = (xid, head(frame));
+        let opened_by = (xid, frame.into());
         Bundle { flags, closed: false, used: now, opened_by, entries: Vec::new() }
     }
 }
@@ -142,7 +138,7 @@ impl Session {
         }
         let b = self.bundles.get(add.id, add.flags)?;
         b.used = now;
-        b.entries.push(Entry { part, xid: m.xid, head: head(frame) });
+        b.entries.push(Entry { part, xid: m.xid, frame: frame.into() });
         Ok(())
     }
 
@@ -165,7 +161,7 @@ impl Session {
                     if let Some(br) = sw.bridge_mut(self.bridge) {
                         br.tables.rollback(mark);
                     }
-                    self.send_error(m.version, entry.xid, refusal.error(), &entry.head);
+                    self.send_error(m.version, entry.xid, refusal.error(), &entry.frame);
                     return Err(Refusal::BundleFailed);
                 }
             }
@@ -224,8 +220,8 @@ impl Session {
             .map(|b| *b.0)
             .collect();
         for id in old {
-            if let Some(Bundle { opened_by: (xid, head), .. }) = self.bundles.0.remove(&id) {
-                self.send_error(version, xid, OfError::OFPBFC_TIMEOUT, &head);
+            if let Some(Bundle { opened_by: (xid, frame), .. }) = self.bundles.0.remove(&id) {
+                self.send_error(version, xid, OfError::OFPBFC_TIMEOUT, &frame);
             }
         }
     }

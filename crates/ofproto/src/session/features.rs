@@ -1,80 +1,136 @@
-//! What tables can do (OpenFlow 1.3+ table features), told from the tables of the vocabulary.
+//! What tables can do, told from the tables of the vocabulary, and what of it controllers may change.
 //!
 //! All tables can do the same but for going on to later tables.
 
 use alloc::vec::Vec;
 
-use flow::field::{FIELDS, Field, MaskRule, Prereq};
-use openflow::message::TableFeatures;
-use openflow::oxm::{put_header, wire_type};
+use base::TableId;
+use flow::field::{FIELDS, Field, MaskRule};
+use openflow::action::table::bitmap;
+use openflow::message::{
+    ActionFeatures, FeaturesCommand, FieldSet, InstructionFeatures, TableFeatures,
+};
 use openflow::version::Version;
 
+use super::Refusal;
 use crate::bridge::Bridge;
+use crate::limits::TableMiss;
 use crate::table::INTERNAL_TABLE;
 
-/// Property types (`enum ofp_table_feature_prop_type`). Those with `MISS` next to them are said once:
-/// the same holds for table-miss flows.
-mod prop {
-    pub const INSTRUCTIONS: u16 = 0;
-    pub const NEXT_TABLES: u16 = 2;
-    pub const WRITE_ACTIONS: u16 = 4;
-    pub const APPLY_ACTIONS: u16 = 6;
-    pub const MATCH: u16 = 8;
-    pub const WILDCARDS: u16 = 10;
-    pub const WRITE_SETFIELD: u16 = 12;
-    pub const APPLY_SETFIELD: u16 = 14;
-}
-
-/// `goto_table`, `write_metadata`, `write_actions`, `apply_actions`, `clear_actions`.
-const INSTRUCTIONS: [u16; 5] = [1, 2, 3, 4, 5];
-/// `output`, `push_vlan`, `pop_vlan`, `set_queue`, `set_nw_ttl`, `dec_nw_ttl`, `set_field`.
-const ACTIONS: [u16; 7] = [0, 17, 18, 21, 23, 24, 25];
+/// `goto_table`, `write_metadata`, `write_actions`, `apply_actions`, `clear_actions`, `meter`: bit
+/// 1 << number.
+const INSTRUCTIONS: u32 = 0b111_1110;
+const GOTO_TABLE: u32 = 1 << 1;
+/// An instruction since 1.3.
+const METER: u32 = 1 << 6;
 
 /// The features of all tables of a bridge, as said in `version`.
 pub(super) fn all(br: &Bridge, version: Version) -> Vec<TableFeatures> {
-    let instructions = ids(&INSTRUCTIONS);
-    let actions = ids(&ACTIONS);
-    let fields = |admit: fn(&Field) -> bool, masked: fn(&Field) -> bool| {
-        let mut out = Vec::new();
-        for f in FIELDS.iter().filter(|f| supported(f) && admit(f)) {
-            if let Some(o) = wire_type(f, Some(version)) {
-                put_header(&mut out, f, o, masked(f));
-            }
-        }
-        out
+    let fields = |admit: fn(&Field) -> bool| -> FieldSet {
+        FIELDS.iter().filter(|f| !f.oxms.is_empty() && admit(f)).map(|f| f.id).collect()
     };
-    let matched = fields(|_| true, |f| f.mask == MaskRule::Bitwise);
-    let wildcards = fields(|_| true, |_| false);
-    let set = fields(|f| f.writable, |_| false);
-    br.tables
-        .visible()
-        .map(|(table, t)| TableFeatures {
+    let actions = bitmap(version).fold(0, |m, (_, bit)| m | bit);
+    let set_fields =
+        if version > Version::Of11 { fields(|f| f.writable) } else { FieldSet::default() };
+    let a = ActionFeatures { actions, set_fields };
+    let match_ = fields(|_| true);
+    let mask = fields(|f| f.mask == MaskRule::Bitwise);
+    let metadata = if version > Version::Of11 { u64::MAX } else { 0 };
+    let one = |(table, t): (TableId, &crate::table::FlowTable)| {
+        let mut instructions = INSTRUCTIONS;
+        if version < Version::Of13 {
+            instructions &= !METER;
+        }
+        if table.0 + 1 == INTERNAL_TABLE.0 {
+            instructions &= !GOTO_TABLE;
+        }
+        let next = (table.0 + 1..INTERNAL_TABLE.0).collect();
+        let x = InstructionFeatures { next, instructions, write: a, apply: a };
+        TableFeatures {
             table,
+            command: FeaturesCommand::Replace,
             name: t.config.name().into(),
-            metadata_match: u64::MAX,
-            metadata_write: u64::MAX,
+            metadata_match: metadata,
+            metadata_write: metadata,
+            miss_config: Some(match t.config.miss {
+                None | Some(TableMiss::Controller) => 0,
+                Some(TableMiss::Continue) => 1,
+                Some(TableMiss::Drop) => 2,
+            }),
+            capabilities: Some((true, true)),
             max_entries: t.max_entries(),
-            properties: alloc::vec![
-                (prop::INSTRUCTIONS, instructions.clone()),
-                (prop::NEXT_TABLES, (table.0 + 1..INTERNAL_TABLE.0).collect()),
-                (prop::WRITE_ACTIONS, actions.clone()),
-                (prop::APPLY_ACTIONS, actions.clone()),
-                (prop::MATCH, matched.clone()),
-                (prop::WILDCARDS, wildcards.clone()),
-                (prop::WRITE_SETFIELD, set.clone()),
-                (prop::APPLY_SETFIELD, set.clone()),
-            ],
-            ..TableFeatures::default()
-        })
-        .collect()
+            has_properties: true,
+            nonmiss: x,
+            miss: x,
+            match_,
+            mask,
+            wildcard: match_,
+        }
+    };
+    br.tables.visible().map(one).collect()
 }
 
-/// A list of instruction or action headers.
-fn ids(kinds: &[u16]) -> Vec<u8> {
-    kinds.iter().flat_map(|k| [k.to_be_bytes(), 4u16.to_be_bytes()]).flatten().collect()
+fn covers_actions(a: &ActionFeatures, b: &ActionFeatures) -> bool {
+    b.actions & !a.actions == 0 && a.set_fields.covers(&b.set_fields)
 }
 
-/// Whether packets can have the field here: MPLS labels and NSH cannot be changed yet.
-fn supported(f: &Field) -> bool {
-    !matches!(f.prereq, Prereq::Mpls | Prereq::Nsh)
+fn covers_instructions(a: &InstructionFeatures, b: &InstructionFeatures) -> bool {
+    b.instructions & !a.instructions == 0
+        && a.next.covers(&b.next)
+        && covers_actions(&a.write, &b.write)
+        && covers_actions(&a.apply, &b.apply)
+}
+
+/// Whether `a` can do all that `b` can.
+fn covers(a: &TableFeatures, b: &TableFeatures) -> bool {
+    b.metadata_match & !a.metadata_match == 0
+        && b.metadata_write & !a.metadata_write == 0
+        && covers_instructions(&a.nonmiss, &b.nonmiss)
+        && covers_instructions(&a.miss, &b.miss)
+        && a.match_.covers(&b.match_)
+        && a.mask.covers(&b.mask)
+        && a.wildcard.covers(&b.wildcard)
+}
+
+/// Does what a request of table features asks: a table's name can be changed. A table may be said to do
+/// less than it can (and then does more than was asked, which OpenFlow allows), but no table can be
+/// taken away or added.
+pub(super) fn change(
+    br: &mut Bridge,
+    version: Version,
+    list: &[TableFeatures],
+) -> Result<(), Refusal> {
+    let Some(first) = list.first() else { return Ok(()) };
+    let old = all(br, version);
+    let mut seen = [false; 256];
+    for t in list {
+        let seen = &mut seen[usize::from(t.table.0)];
+        if core::mem::replace(seen, true) {
+            return Err(Refusal::TableFeaturesDuplicate);
+        }
+    }
+    match first.command {
+        FeaturesCommand::Enable | FeaturesCommand::Disable => return Err(Refusal::TableFeatures),
+        // All tables must be there.
+        FeaturesCommand::Replace if old.iter().any(|t| !seen[usize::from(t.table.0)]) => {
+            return Err(Refusal::TableFeatures);
+        }
+        FeaturesCommand::Replace | FeaturesCommand::Modify => {}
+    }
+    for t in list {
+        // Whatever is not visible is not there or the switch's own.
+        let of = old.get(usize::from(t.table.0)).ok_or(Refusal::TableFeatures)?;
+        let bare = first.command == FeaturesCommand::Modify && !t.has_properties;
+        let named = &br.tables.get(t.table).ok_or(Refusal::TableFeatures)?.config.settings.name;
+        if t.max_entries != of.max_entries
+            || !bare && !covers(of, t)
+            || !named.is_empty() && *named != t.name
+        {
+            return Err(Refusal::TableFeatures);
+        }
+    }
+    for t in list {
+        br.tables.configure(t.table, |c, _| c.name.clone_from(&t.name));
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use base::Instant;
 use openflow::message::{
     AsyncConfig, Body, CtFlush, FlowFormat, PacketInFormat, PortStats, QueueConfig, QueueStats,
+    TableFeatures,
 };
 use openflow::version::Version;
 
@@ -116,6 +117,8 @@ pub struct Session {
     monitors: Monitors,
     /// Of packets that flows send, and of those that no flow matched.
     limiters: [Option<Limiter>; 2],
+    /// Parts of a request that came so far.
+    table_features: Vec<TableFeatures>,
     input: Vec<u8>,
     output: Vec<u8>,
     closed: Option<Closed>,
@@ -125,8 +128,9 @@ pub struct Session {
 
 /// Bytes of a packet that a table miss sends to a controller that says nothing else.
 const DEFAULT_MISS_SEND_LEN: u16 = 128;
-/// Bytes of an offending message that an error carries.
-const MAX_ERROR_DATA: usize = 64;
+/// Bytes of an offending message that an error carries at most: all of it, if the error then fits a
+/// message.
+const MAX_ERROR_DATA: usize = u16::MAX as usize - 32;
 
 impl Session {
     /// A session that begins by saying hello. `allowed` is a bitmap of [`Version::bit`]; 0 means
@@ -155,6 +159,7 @@ impl Session {
             bundles: Bundles::default(),
             monitors: Monitors::default(),
             limiters: [None, None],
+            table_features: Vec::new(),
             input: Vec::new(),
             output: Vec::new(),
             closed: None,

@@ -66,8 +66,11 @@ pub enum Refusal {
     #[error("no such flow monitor")]
     MonitorUnknown,
     /// `OFPTFFC_EPERM`
-    #[error("tables cannot be changed")]
+    #[error("tables cannot be changed so")]
     TableFeatures,
+    /// `NXTFFC_DUP_TABLE`
+    #[error("the same table twice")]
+    TableFeaturesDuplicate,
     /// `OFPQOFC_BAD_PORT`
     #[error("no such port")]
     QueueBadPort,
@@ -116,6 +119,7 @@ impl Refusal {
             Refusal::MonitorExists => E::OFPMOFC_MONITOR_EXISTS,
             Refusal::MonitorUnknown => E::OFPMOFC_UNKNOWN_MONITOR,
             Refusal::TableFeatures => E::OFPTFFC_EPERM,
+            Refusal::TableFeaturesDuplicate => E::NXTFFC_DUP_TABLE,
             Refusal::QueueBadPort => E::OFPQOFC_BAD_PORT,
             Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
             Refusal::RoleStale => E::OFPRRFC_STALE,

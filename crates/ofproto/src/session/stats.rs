@@ -13,10 +13,8 @@ use openflow::version::Version;
 use super::{Environment, Refusal, Session};
 use crate::rule::Rule;
 use crate::switch::Switch;
-use crate::table::{Criteria, INTERNAL_TABLE};
+use crate::table::{Criteria, INTERNAL_TABLE, N_TABLES};
 
-/// `OFPFW_ALL`: 1.0's name for "matches anything on anything".
-const OF10_ALL_WILDCARDS: u32 = (1 << 22) - 1;
 /// Items to try in one part.
 const PART: usize = 256;
 
@@ -54,23 +52,27 @@ impl Session {
             }
             Body::TableStatsRequest => {
                 env.pull_flow_stats();
-                let rows = br.tables.visible().map(|(table, t)| TableStats {
-                    table,
-                    name: t.config.name().into(),
-                    wildcards: OF10_ALL_WILDCARDS,
-                    max_entries: t.max_entries(),
+                let features = super::features::all(br, m.version);
+                let rows = br.tables.visible().zip(features).map(|((_, t), features)| TableStats {
+                    features,
                     active: u32::try_from(t.len()).unwrap_or(u32::MAX),
                     lookup: t.stats.n_lookup(),
                     matched: t.stats.n_matched(),
                 });
                 self.reply_parts(m, rows, Body::TableStatsReply);
             }
-            Body::TableFeaturesRequest(list) if list.is_empty() => {
+            Body::TableFeaturesRequest(list) => {
+                // A request may come in parts.
+                self.table_features.extend(list.iter().cloned());
+                if m.more && self.table_features.len() < 2 * N_TABLES {
+                    return Ok(());
+                }
+                let list = core::mem::take(&mut self.table_features);
+                let Some(br) = sw.bridge_mut(id) else { return Ok(()) };
+                super::features::change(br, m.version, &list)?;
                 let rows = super::features::all(br, m.version);
                 self.reply_parts(m, rows.into_iter(), Body::TableFeaturesReply);
             }
-            // Tables cannot be made to do less.
-            Body::TableFeaturesRequest(_) => return Err(Refusal::TableFeatures),
             Body::TableDescRequest => {
                 let rows = br.tables.visible().map(|(table, t)| t.config.desc(table, t.len()));
                 self.reply_parts(m, rows, Body::TableDescReply);

@@ -11,8 +11,6 @@ use openflow::version::Version;
 use super::{Closed, Environment, MAX_ERROR_DATA, Session};
 use crate::switch::Switch;
 
-/// Bytes of the header of every message.
-const HEADER: usize = 8;
 /// Message type of hello and error, which have the same number in all versions.
 const HELLO: u8 = 0;
 const ERROR: u8 = 1;
@@ -97,7 +95,7 @@ impl Session {
     }
 
     pub(super) fn send_error(&mut self, version: Version, xid: u32, error: OfError, frame: &[u8]) {
-        let n = frame.len().min(MAX_ERROR_DATA.max(HEADER));
+        let n = frame.len().min(MAX_ERROR_DATA);
         let body = Body::Error(error_msg(error, frame[..n].into()));
         self.send(version, xid, false, body);
     }

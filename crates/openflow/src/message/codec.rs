@@ -455,9 +455,9 @@ fn read_body(
             Body::AggregateReply(flows::read_aggregate(r, v)?)
         }
         K::TableRequest => Body::TableStatsRequest,
-        K::TableReply => Body::TableStatsReply(stats::read_tables(r, v)?),
-        K::TableFeaturesRequest => Body::TableFeaturesRequest(stats::read_features(r)?),
-        K::TableFeaturesReply => Body::TableFeaturesReply(stats::read_features(r)?),
+        K::TableReply => Body::TableStatsReply(features::read_stats(r, v)?),
+        K::TableFeaturesRequest => Body::TableFeaturesRequest(features::read_features(r, v)?),
+        K::TableFeaturesReply => Body::TableFeaturesReply(features::read_features(r, v)?),
         K::TableDescRequest => Body::TableDescRequest,
         K::TableDescReply => Body::TableDescReply(stats::read_table_descs(r)?),
         K::PortRequest => Body::PortStatsRequest(ports::read_port_no(r, v, 6, 4)?),
@@ -647,9 +647,9 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             }
         }
         Body::AggregateReply(a) => flows::write_aggregate(out, a, v),
-        Body::TableStatsReply(list) => list.iter().for_each(|t| stats::write_table(out, t, v)),
+        Body::TableStatsReply(list) => list.iter().for_each(|t| features::write_stats(out, t, v)),
         Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
-            list.iter().for_each(|t| stats::write_features(out, t));
+            list.iter().for_each(|t| features::write_features(out, t, v));
         }
         Body::TableDescReply(list) => list.iter().for_each(|t| stats::write_table_desc(out, t)),
         Body::PortStatsRequest(p) => ports::write_port_no(out, *p, v, 6, 4),

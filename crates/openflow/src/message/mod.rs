@@ -20,6 +20,7 @@ use crate::version::Version;
 mod asynch;
 mod codec;
 mod continuation;
+mod features;
 mod flows;
 mod groups;
 pub mod kind;
@@ -38,6 +39,10 @@ pub use asynch::{AsyncClass, AsyncConfig, SetAsync};
 pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len, hello};
 pub use continuation::Continuation;
+pub use features::{
+    ActionFeatures, FeaturesCommand, FieldSet, InstructionFeatures, TableFeatures, TableSet,
+    TableStats,
+};
 pub use groups::{
     Bucket, GROUP_MAX, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStats, GroupType,
     METHOD_LEN, Selection, bucket_id, group_capability,
@@ -757,44 +762,6 @@ pub struct AggregateStats {
     pub n_bytes: u64,
     /// Flows.
     pub n_flows: u32,
-}
-
-/// Counters of a table. What only 1.0 to 1.2 tell is in [`TableFeatures`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct TableStats {
-    /// Which.
-    pub table: TableId,
-    /// Name (1.0 to 1.2).
-    pub name: String,
-    /// 1.0: which fields of its match may be wildcarded (bits of `ofp10_match`).
-    pub wildcards: u32,
-    /// Most flows (1.0 to 1.2).
-    pub max_entries: u32,
-    /// Flows.
-    pub active: u32,
-    /// Lookups.
-    pub lookup: u64,
-    /// Lookups that found a flow.
-    pub matched: u64,
-}
-
-/// What a table can do (1.3+).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct TableFeatures {
-    /// Which.
-    pub table: TableId,
-    /// Name, up to 31 bytes.
-    pub name: String,
-    /// Metadata bits it can match.
-    pub metadata_match: u64,
-    /// Metadata bits it can write.
-    pub metadata_write: u64,
-    /// 1.3: configuration; 1.4+: capabilities.
-    pub config: u32,
-    /// Most flows.
-    pub max_entries: u32,
-    /// Properties: type and bytes after type and length.
-    pub properties: Vec<(u16, Vec<u8>)>,
 }
 
 /// Configuration of a table (1.4+).

@@ -1,4 +1,4 @@
-//! Bodies about tables.
+//! Bodies about how tables are configured.
 
 use alloc::vec::Vec;
 
@@ -6,123 +6,6 @@ use super::codec::Result;
 use super::*;
 use crate::error::OfError;
 use crate::wire::{Put, Reader};
-
-/// Reads table counters.
-pub fn read_tables(r: &mut Reader<'_>, v: Version) -> Result<Vec<TableStats>> {
-    let mut list = Vec::new();
-    while !r.is_empty() {
-        let mut t = TableStats { table: TableId(r.u8()?), ..Default::default() };
-        match v {
-            Version::Of10 => {
-                r.skip(3)?;
-                t.name = r.text(32)?;
-                t.wildcards = r.u32()?;
-                t.max_entries = r.u32()?;
-            }
-            Version::Of11 => {
-                r.skip(7)?;
-                t.name = r.text(32)?;
-                // Capabilities: wildcards, match, instructions, two of actions, config.
-                r.skip(6 * 4)?;
-                t.max_entries = r.u32()?;
-            }
-            Version::Of12 => {
-                r.skip(7)?;
-                t.name = r.text(32)?;
-                // Capabilities: match, wildcards; two of actions, two of set-field, two of
-                // metadata; instructions, config.
-                r.skip(2 * 8 + 2 * 4 + 4 * 8 + 2 * 4)?;
-                t.max_entries = r.u32()?;
-            }
-            _ => r.skip(3)?,
-        }
-        (t.active, t.lookup, t.matched) = (r.u32()?, r.u64()?, r.u64()?);
-        list.push(t);
-    }
-    Ok(list)
-}
-
-/// Writes table counters. 1.1 and 1.2 tell no capabilities here.
-pub fn write_table(out: &mut Vec<u8>, t: &TableStats, v: Version) {
-    out.put8(t.table.0);
-    match v {
-        Version::Of10 => {
-            out.zeros(3);
-            out.text(&t.name, 32);
-            out.put32(t.wildcards);
-            out.put32(t.max_entries);
-        }
-        Version::Of11 => {
-            out.zeros(7);
-            out.text(&t.name, 32);
-            out.zeros(6 * 4);
-            out.put32(t.max_entries);
-        }
-        Version::Of12 => {
-            out.zeros(7);
-            out.text(&t.name, 32);
-            out.zeros(2 * 8 + 2 * 4 + 4 * 8 + 2 * 4);
-            out.put32(t.max_entries);
-        }
-        _ => out.zeros(3),
-    }
-    out.put32(t.active);
-    out.put64(t.lookup);
-    out.put64(t.matched);
-}
-
-/// Reads table features (1.3+).
-pub fn read_features(r: &mut Reader<'_>) -> Result<Vec<TableFeatures>> {
-    let mut list = Vec::new();
-    while !r.is_empty() {
-        let here = *r;
-        let len = usize::from(r.u16()?);
-        if len < 64 {
-            return Err(here.error(OfError::OFPBRC_BAD_LEN));
-        }
-        let mut e = r.sub(len - 2)?;
-        let mut t = TableFeatures { table: TableId(e.u8()?), ..Default::default() };
-        e.skip(5)?;
-        t.name = e.text(32)?;
-        (t.metadata_match, t.metadata_write) = (e.u64()?, e.u64()?);
-        (t.config, t.max_entries) = (e.u32()?, e.u32()?);
-        while e.len() >= 4 {
-            let here = e;
-            let (typ, len) = (e.u16()?, usize::from(e.u16()?));
-            if len < 4 {
-                return Err(here.error(OfError::OFPBPC_BAD_LEN));
-            }
-            let body = e.take(len - 4)?.to_vec();
-            let pad = (len.next_multiple_of(8) - len).min(e.len());
-            e.skip(pad)?;
-            t.properties.push((typ, body));
-        }
-        list.push(t);
-    }
-    Ok(list)
-}
-
-/// Writes table features.
-pub fn write_features(out: &mut Vec<u8>, t: &TableFeatures) {
-    let start = out.len();
-    out.put16(0);
-    out.put8(t.table.0);
-    out.zeros(5);
-    out.text(&t.name, 32);
-    out.put64(t.metadata_match);
-    out.put64(t.metadata_write);
-    out.put32(t.config);
-    out.put32(t.max_entries);
-    for (typ, body) in &t.properties {
-        let at = out.len();
-        out.put16(*typ);
-        out.put16(4 + body.len() as u16);
-        out.extend_from_slice(body);
-        out.pad8(at);
-    }
-    let len = out.len() - start;
-    out.set16(start, len as u16);
-}
 
 const EVICTION: u16 = 2;
 const VACANCY: u16 = 3;
@@ -239,30 +122,4 @@ pub fn write_table_desc(out: &mut Vec<u8>, t: &TableDesc) {
     put_props(out, t.eviction_flags, t.vacancy);
     let len = out.len() - start;
     out.set16(start, len as u16);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The sizes of `struct ofp_table_stats` in each version's specification.
-    #[test]
-    fn table_counters_have_the_size_of_their_version() {
-        let t = TableStats {
-            table: TableId(3),
-            active: 7,
-            lookup: 8,
-            matched: 9,
-            ..TableStats::default()
-        };
-        let sizes = [64, 88, 128, 24, 24, 24];
-        for (v, size) in Version::ALL.into_iter().zip(sizes) {
-            let mut out = Vec::new();
-            write_table(&mut out, &t, v);
-            assert_eq!(out.len(), size, "{v}");
-            let read = read_tables(&mut Reader::new(&out, 0), v).unwrap();
-            let told = |t: &TableStats| (t.table, t.active, t.lookup, t.matched);
-            assert_eq!(read.iter().map(told).collect::<Vec<_>>(), [told(&t)], "{v}");
-        }
-    }
 }

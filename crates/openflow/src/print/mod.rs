@@ -132,7 +132,7 @@ impl fmt::Display for MessageText<'_> {
             Body::AggregateReply(x) => flows::write_aggregate(out, x),
             Body::TableStatsReply(list) => tables::write_stats(out, list, m.version),
             Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
-                tables::write_features(out, list)
+                tables::write_features(out, list, m.version)
             }
             Body::TableDescReply(list) => tables::write_descs(out, list),
             Body::PortStatsRequest(port) => {
