@@ -130,7 +130,11 @@ pub(super) fn change(
         }
     }
     for t in list {
-        br.tables.configure(t.table, |c, _| c.name.clone_from(&t.name));
+        br.tables.configure(t.table, |c, _| {
+            if c.settings.name.is_empty() {
+                c.name.clone_from(&t.name);
+            }
+        });
     }
     Ok(())
 }

@@ -103,6 +103,8 @@ pub struct Session {
     /// Versions that may be spoken.
     allowed: u32,
     version: Option<Version>,
+    /// Versions that the peer speaks, once it has said so.
+    peer_versions: u32,
     role: RoleKind,
     /// Which master of the bridge it last was.
     term: u64,
@@ -145,6 +147,7 @@ impl Session {
             kind,
             allowed,
             version: None,
+            peer_versions: 0,
             role: RoleKind::Equal,
             term: 0,
             async_config: None,
@@ -179,6 +182,17 @@ impl Session {
     /// The version agreed on.
     pub fn version(&self) -> Option<Version> {
         self.version
+    }
+
+    /// Bitmaps of the versions that may be spoken and of those that the peer speaks (0 before it has
+    /// said so).
+    pub fn versions(&self) -> (u32, u32) {
+        (self.allowed, self.peer_versions)
+    }
+
+    /// Whether all that came are whole messages.
+    pub fn is_between_messages(&self) -> bool {
+        self.input.is_empty()
     }
 
     /// Why it ended, if it did: send what is left of the output and close the connection.

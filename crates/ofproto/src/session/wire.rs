@@ -65,6 +65,7 @@ impl Session {
             Ok(Message { body: Body::Hello(bitmap), .. }) if bitmap != 0 => bitmap,
             _ => up_to,
         };
+        self.peer_versions = theirs;
         match Version::highest(theirs & self.allowed) {
             Some(v) => self.version = Some(v),
             None => {
@@ -90,7 +91,7 @@ impl Session {
     }
 
     /// What was agreed on about the form of messages.
-    pub(super) fn codec(&self) -> openflow::message::Session {
+    pub fn codec(&self) -> openflow::message::Session {
         openflow::message::Session { flow_mod_table_id: self.flow_mod_table_id }
     }
 

@@ -137,7 +137,7 @@ impl Policy {
                     None => {}
                 }
             }
-            // What finds nothing to change is added if it says which cookie it is to have.
+            // What finds nothing to change is added, unless it looks for a cookie.
             if hit || delete || f.cookie_mask != 0 || f.new_cookie.is_none() {
                 return;
             }

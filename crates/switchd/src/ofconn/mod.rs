@@ -10,6 +10,7 @@
 mod controller;
 mod env;
 mod snoop;
+mod spoken;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use controller::Status;
 use controller::Controller;
 use env::Env;
 use snoop::{Cutter, Snooper};
+use spoken::Spoken;
 
 /// Bytes that may wait for a peer that does not read; beyond it the connection is closed.
 const MAX_OUTPUT: usize = 64 << 20;
@@ -54,6 +56,7 @@ struct Connection {
     target: Option<String>,
     /// What it says is copied to snoopers.
     cutter: Option<Cutter>,
+    spoken: Spoken,
     live: Liveness,
     /// A write to the socket has not come to its end.
     writing: bool,
@@ -335,6 +338,11 @@ async fn converse(
         };
         if !output.is_empty() {
             writer.write_all(&output).await?;
+            let d = daemon.borrow();
+            let bridge = d.connections.bridges.get(name);
+            if let Some(c) = bridge.and_then(|b| b.connections.get(&id)) {
+                c.spoken.sent(c.session.codec(), &output);
+            }
             continue;
         }
         if let Some(why) = closed {
@@ -394,6 +402,7 @@ impl Daemon {
             peer: peer.to_owned(),
             target: who.target.clone(),
             cutter: who.primary.then(Cutter::default),
+            spoken: Spoken::new(who.target.clone().unwrap_or_else(|| "unix".to_owned())),
             live: Liveness::new(probe, now),
             writing: false,
             n_waiting: 0,
@@ -413,11 +422,16 @@ impl Daemon {
         if let (Some(cutter), Some(target)) = (&mut c.cutter, &c.target) {
             cutter.push(bytes, |messages| snoop::copy(&mut bridge.snoopers, target, messages));
         }
-        let role = c.session.role();
+        c.spoken.received(&c.session, bytes);
+        let (role, version) = (c.session.role(), c.session.version());
         let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp, now };
         {
             let mut switch = self.world.switch.write();
             c.session.input(&mut switch, &env, now, bytes);
+        }
+        if let (None, Some(v)) = (version, c.session.version()) {
+            let (ours, theirs) = c.session.versions();
+            c.spoken.negotiated(v, ours, theirs);
         }
         self.connections.news |= role != c.session.role();
         if c.session.output_len() > MAX_OUTPUT {

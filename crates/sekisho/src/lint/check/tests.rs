@@ -173,7 +173,11 @@ fn lines_that_change_and_delete_are_done() {
     let file = "delete table=3\ntable=3,actions=normal\ndelete table=3\nactions=resubmit(,3)";
     assert_eq!(lint(file), ["4 empty-table"]);
     assert_eq!(lint("ip,actions=resubmit(,3)\nmodify ip,actions=drop"), [""; 0]);
-    assert_eq!(lint("ip,actions=resubmit(,3)\nmodify_strict actions=drop"), ["1 empty-table"]);
+    // What finds nothing to change is added.
+    assert_eq!(
+        lint("ip,actions=resubmit(,3)\nmodify_strict actions=drop"),
+        ["1 empty-table", "2 ambiguous"]
+    );
     assert_eq!(lint("modify cookie=1,ip,actions=resubmit(,3)"), ["1 empty-table"]);
 }
 
