@@ -8,10 +8,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Release};
 
 use base::{HashKey, Instant, MacAddr, OfPort};
+use dpif::MeterStore;
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModFlags};
 use openflow::message::{
-    FlowRemovedReason, PortDesc, PortMod, PortReason, SwitchConfig, SwitchDesc, port_config,
+    FlowRemovedReason, GroupMod, MeterMod, PortDesc, PortMod, PortReason, SwitchConfig, SwitchDesc,
+    port_config,
 };
 use openflow::version::Version;
 use packet::PacketBuf;
@@ -19,7 +21,9 @@ use services::mac::{MacTable, Sighting};
 
 use crate::change::Change;
 use crate::event::{Event, PortStatusEvent, Requester};
+use crate::group::{GroupChange, GroupModError};
 use crate::limits::TableSettings;
+use crate::meter::MeterModError;
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
 use crate::xlate::Learned;
@@ -78,6 +82,8 @@ pub struct Bridge {
     pub(crate) config: SwitchConfig,
     /// Some controller wants packets that match no flow.
     pub(crate) miss_to_controller: bool,
+    /// Some controller is there.
+    controlled: bool,
     /// Highest generation id of a role request.
     pub(crate) role_generation: Option<u64>,
     /// Masters that there were.
@@ -109,17 +115,19 @@ impl Bridge {
         spec: BridgeSpec,
         hash: HashKey,
         generation: Arc<AtomicU64>,
+        meters: Option<Arc<dyn MeterStore>>,
         now: Instant,
     ) -> Bridge {
         let mut b = Bridge {
             id,
             name,
             spec,
-            tables: FlowTables::new(hash),
+            tables: FlowTables::new(hash, meters),
             ports: BTreeMap::new(),
             mac: MacTable::default(),
             config: SwitchConfig::default(),
             miss_to_controller: false,
+            controlled: false,
             role_generation: None,
             role_term: 0,
             next_session: 0,
@@ -178,10 +186,11 @@ impl Bridge {
         self.mac.configure(idle, self.spec.mac_max.unwrap_or(DEFAULT_MAX));
     }
 
-    /// Deletes all flows. A standalone bridge without controllers gets the one that makes it a
+    /// Deletes all flows, groups and meters. A standalone bridge without controllers gets the one that makes it a
     /// learning switch.
     pub fn flush_flows(&mut self, now: Instant) {
         self.tables.delete(&Criteria::default(), FlowRemovedReason::Delete);
+        self.tables.flush_groups_and_meters();
         if !self.spec.has_controllers && self.spec.fail_mode == FailMode::Standalone {
             let fm = FlowMod {
                 priority: 0,
@@ -236,6 +245,45 @@ impl Bridge {
         let done = self.tables.apply(fm, version, now, false)?;
         self.after_flows(now);
         Ok(done)
+    }
+
+    /// Applies a group mod of a controller; gives what it changed.
+    ///
+    /// # Errors
+    /// It cannot be done, and nothing was.
+    pub fn group_mod(
+        &mut self,
+        m: &GroupMod,
+        version: Version,
+        now: Instant,
+    ) -> Result<Vec<GroupChange>, GroupModError> {
+        let changes = self.tables.apply_group(m, version, now)?;
+        self.after_flows(now);
+        Ok(changes)
+    }
+
+    /// Applies a meter mod of a controller.
+    ///
+    /// # Errors
+    /// It cannot be done, and nothing was.
+    pub fn meter_mod(&mut self, m: &MeterMod, now: Instant) -> Result<(), MeterModError> {
+        self.tables.apply_meter(m, now)?;
+        self.after_flows(now);
+        self.changed();
+        Ok(())
+    }
+
+    /// Whether a controller is there, for groups that watch for it.
+    pub(crate) fn is_controlled(&self) -> bool {
+        self.controlled
+    }
+
+    /// Some configured controller is connected, or none is.
+    pub fn set_controlled(&mut self, yes: bool) {
+        if self.controlled != yes {
+            self.controlled = yes;
+            self.changed();
+        }
     }
 
     /// Tells the world of changes that nobody asked for by a message.

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 
 use openflow::message::FlowRemovedReason;
 
+use crate::group::GroupChange;
 use crate::rule::Rule;
 
 /// A change of one rule.
@@ -23,6 +24,8 @@ pub enum Change {
         /// By adding a flow; otherwise by modifying one.
         by_add: bool,
     },
+    /// Of the group table; flows that go with a group are told of on their own.
+    Group(GroupChange),
     /// It went.
     Removed {
         /// What was.

@@ -1,6 +1,7 @@
 //! What happens on a bridge that somebody outside must hear of.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,8 +9,8 @@ use base::{Instant, OfPort, TableId};
 use flow::Match;
 use openflow::action::PacketInReason;
 use openflow::message::{
-    Continuation, FlowRemoved, FlowRemovedReason, PacketIn, PacketInFormat, PortDesc, PortReason,
-    TableDesc, TableReason,
+    Bucket, Continuation, FlowRemoved, FlowRemovedReason, GroupMod, MeterMod, PacketIn,
+    PacketInFormat, PortDesc, PortReason, TableDesc, TableReason,
 };
 use openflow::version::Version;
 
@@ -38,6 +39,8 @@ pub enum Event {
     TableStatus(TableReason, TableDesc),
     /// A port came, changed or went.
     PortStatus(Box<PortStatusEvent>),
+    /// A controller changed groups or meters: others may want to hear of it.
+    Requestforward(Requester, Box<ForwardedMod>),
     /// A packet for controllers.
     PacketIn(Box<PacketInEvent>),
     /// A session became master: those that were it before become slaves.
@@ -49,6 +52,8 @@ pub enum Event {
         /// Generation of the newest role request.
         generation_id: Option<u64>,
     },
+    /// What may be told in the log of debugging.
+    Debug(Vec<String>),
     /// The datapath is to send a packet.
     Execute(Box<Execute>),
     /// A controller wants a device up or down.
@@ -58,6 +63,32 @@ pub enum Event {
         /// Up.
         up: bool,
     },
+}
+
+/// What a controller changed.
+#[derive(Clone, Debug)]
+pub enum ForwardedMod {
+    /// Groups.
+    Group {
+        /// What it said.
+        group: GroupMod,
+        /// Buckets of the group now.
+        buckets: Vec<Bucket>,
+        /// The group was there before.
+        existed: bool,
+    },
+    /// Meters.
+    Meter(MeterMod),
+}
+
+impl ForwardedMod {
+    /// Its reason in asynchronous messages (`OFPRFR_*`).
+    pub fn reason(&self) -> u32 {
+        match self {
+            ForwardedMod::Group { .. } => 0,
+            ForwardedMod::Meter(_) => 1,
+        }
+    }
 }
 
 /// A port came, changed or went.

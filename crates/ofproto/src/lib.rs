@@ -28,8 +28,10 @@ mod bridge;
 mod change;
 mod event;
 mod fair_queue;
+pub mod group;
 mod hash;
 mod limits;
+pub mod meter;
 pub mod port;
 pub mod recirc;
 mod rule;
@@ -50,7 +52,6 @@ pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};
 pub use session::{
     BUNDLE_IDLE_TIMEOUT, Closed, Environment, LimitStats, RateLimit, Refusal, Session, SessionKind,
-    check_packet_out,
 };
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};

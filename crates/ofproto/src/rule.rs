@@ -16,6 +16,8 @@ use openflow::action::Action;
 use openflow::flow_mod::FlowModFlags;
 use openflow::version::Version;
 
+use crate::group::GroupCounters;
+
 /// What was counted for a rule.
 #[derive(Debug, Default)]
 pub struct RuleStats {
@@ -210,6 +212,16 @@ impl Rule {
         })
     }
 
+    /// Shows all its actions, nested ones included.
+    pub(crate) fn walk(&self, f: &mut dyn FnMut(&Action)) {
+        walk(&self.actions, f);
+    }
+
+    /// Whether it has such an action, nested ones included.
+    pub(crate) fn does(&self, is: &dyn Fn(&Action) -> bool) -> bool {
+        any(&self.actions, is)
+    }
+
     /// Whether it sends packets to a group.
     pub fn uses_group(&self, group: u32) -> bool {
         any(&self.actions, &|a| matches!(a, Action::Group(g) if *g == group))
@@ -222,6 +234,15 @@ impl Conjunctive for Rule {
             Action::Conjunction { id, clause, n_clauses } => Some(Clause { id, clause, n_clauses }),
             _ => None,
         })
+    }
+}
+
+fn walk(actions: &[Action], f: &mut dyn FnMut(&Action)) {
+    for a in actions {
+        f(a);
+        if let Action::WriteActions(nested) | Action::Clone(nested) = a {
+            walk(nested, f);
+        }
     }
 }
 
@@ -249,6 +270,8 @@ pub struct Credits {
     pub rules: Vec<Arc<RuleStats>>,
     /// Table lookups and whether they found a rule.
     pub tables: Vec<(Arc<TableStats>, bool)>,
+    /// Groups, and by its place the bucket that the packet took; `None` for every bucket.
+    pub groups: Vec<(Arc<GroupCounters>, Option<usize>)>,
     /// Learned addresses that stay alive as long as packets come.
     pub addresses: Vec<Arc<services::mac::Touch>>,
     /// Rules that packets learn again.
@@ -267,6 +290,9 @@ impl Credits {
         }
         for (t, matched) in &self.tables {
             t.credit(d.n_packets, *matched);
+        }
+        for (g, bucket) in &self.groups {
+            g.credit(d, *bucket);
         }
         if let Some(used) = d.used {
             for a in &self.addresses {
@@ -294,6 +320,10 @@ impl dpif::Credit for Credits {
         fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
         }
+        fn same_pairs<T, U: PartialEq>(a: &[(Arc<T>, U)], b: &[(Arc<T>, U)]) -> bool {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
+        }
         let Some(o) = other.as_any().downcast_ref::<Credits>() else { return false };
         same(&self.rules, &o.rules)
             && same(&self.addresses, &o.addresses)
@@ -302,8 +332,8 @@ impl dpif::Credit for Credits {
             && self.fin_timeouts.len() == o.fin_timeouts.len()
             && (self.fin_timeouts.iter().zip(&o.fin_timeouts))
                 .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && (a.1, a.2) == (b.1, b.2))
-            && self.tables.len() == o.tables.len()
-            && self.tables.iter().zip(&o.tables).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
+            && same_pairs(&self.tables, &o.tables)
+            && same_pairs(&self.groups, &o.groups)
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

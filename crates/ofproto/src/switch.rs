@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use base::{DpPort, HashKey, Instant, OfPort};
+use dpif::MeterStore;
 use hashbrown::HashMap;
 
 use crate::bridge::{Bridge, BridgeId, BridgeSpec};
@@ -24,6 +25,8 @@ pub struct Switch {
     pub(crate) recircs: Arc<dyn RecircStore>,
     generation: Arc<AtomicU64>,
     hash: HashKey,
+    /// `None`: the datapath has no meters.
+    meters: Option<Arc<dyn MeterStore>>,
     last_bridge: u32,
 }
 
@@ -38,8 +41,14 @@ impl Switch {
             recircs,
             generation: Arc::new(AtomicU64::new(1)),
             hash,
+            meters: None,
             last_bridge: 0,
         }
+    }
+
+    /// The datapath has meters. Bridges that were made before have none.
+    pub fn set_meters(&mut self, store: Arc<dyn MeterStore>) {
+        self.meters = Some(store);
     }
 
     /// Changes whenever a translation made before may be wrong now. The handle is read without
@@ -68,7 +77,15 @@ impl Switch {
         }
         self.last_bridge += 1;
         let id = BridgeId(self.last_bridge);
-        let b = Bridge::new(id, name.to_string(), spec, self.hash, self.generation.clone(), now);
+        let b = Bridge::new(
+            id,
+            name.to_string(),
+            spec,
+            self.hash,
+            self.generation.clone(),
+            self.meters.clone(),
+            now,
+        );
         b.changed();
         self.bridges.insert(id, b);
         self.names.insert(name.to_string(), id);

@@ -13,15 +13,18 @@ use alloc::vec::Vec;
 
 use base::{Cookie, HashKey, Instant, OfPort, TableId};
 use classifier::{Classifier, MiniMatch};
+use dpif::MeterStore;
 use flow::{FlowKey, Match};
 use hashbrown::HashMap;
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
-use openflow::message::{FlowRemovedReason, TableDesc, TableReason};
+use openflow::message::{FlowRemovedReason, GroupMod, MeterMod, TableDesc, TableReason, meter_id};
 use openflow::version::Version;
 
 use crate::change::Change;
+use crate::group::{GroupChange, GroupModError, Groups};
 use crate::limits::{Evictable, TableConfig, TableSettings};
+use crate::meter::{MeterModError, Meters};
 use crate::rule::{Rule, RuleStats, TableStats};
 use crate::xlate::Learned;
 
@@ -276,10 +279,15 @@ pub struct FlowTables {
     learners: HashMap<(u64, TableId), usize>,
     /// Those of `learners` that have just become none.
     orphaned: Vec<(u64, TableId)>,
+    /// The group table.
+    pub(crate) groups: Groups,
+    /// The meter table.
+    pub(crate) meters: Meters,
 }
 
 impl FlowTables {
-    pub(crate) fn new(hash: HashKey) -> FlowTables {
+    /// Empty tables. Without `meters` there can be none.
+    pub(crate) fn new(hash: HashKey, meters: Option<Arc<dyn MeterStore>>) -> FlowTables {
         let table = || FlowTable {
             rules: Classifier::new(hash),
             over: None,
@@ -297,6 +305,8 @@ impl FlowTables {
             tells_vacancy: false,
             learners: HashMap::new(),
             orphaned: Vec::new(),
+            groups: Groups::default(),
+            meters: Meters::new(meters),
         }
     }
 
@@ -350,10 +360,60 @@ impl FlowTables {
                     self.put_in(&old);
                     self.forget_learner(&new);
                 }
+                Some(Change::Group(GroupChange { id, old, .. })) => self.groups.put(id, old),
                 None => break,
             }
         }
         self.orphaned.clear();
+    }
+
+    /// Applies a group mod that was said in `version`, whole or, if it gives an error, not at all.
+    /// Flows that use a group end with it.
+    pub(crate) fn apply_group(
+        &mut self,
+        m: &GroupMod,
+        version: Version,
+        now: Instant,
+    ) -> Result<Vec<GroupChange>, GroupModError> {
+        let changes = self.groups.plan(m, version, now)?;
+        // In order of their numbers, as the group table is.
+        let ends = changes.iter().filter(|c| c.new.is_none());
+        let gone: Vec<u32> = ends.map(|c| c.id).collect();
+        if !gone.is_empty() {
+            let uses = |a: &Action| matches!(a, Action::Group(g) if gone.binary_search(g).is_ok());
+            self.end_users(&uses, FlowRemovedReason::GroupDelete);
+        }
+        for change in &changes {
+            self.groups.put(change.id, change.new.clone());
+            self.changes.push(Change::Group(change.clone()));
+        }
+        Ok(changes)
+    }
+
+    /// Applies a meter mod, whole or, if it gives an error, not at all. Flows that use a meter end
+    /// with it. It cannot be undone.
+    pub(crate) fn apply_meter(&mut self, m: &MeterMod, now: Instant) -> Result<(), MeterModError> {
+        let gone = self.meters.apply(m, now)?;
+        if !gone.is_empty() {
+            let uses = |a: &Action| matches!(a, Action::Meter(m) if gone.binary_search(m).is_ok());
+            self.end_users(&uses, FlowRemovedReason::MeterDelete);
+        }
+        Ok(())
+    }
+
+    /// Ends the flows that have an action.
+    fn end_users(&mut self, uses: &dyn Fn(&Action) -> bool, reason: FlowRemovedReason) {
+        let everything = Criteria::default();
+        let users: Vec<_> = self.select(&everything).filter(|r| r.does(uses)).cloned().collect();
+        for rule in users {
+            self.remove(rule, reason);
+        }
+    }
+
+    /// Deletes all groups and meters. Flows must be gone before.
+    pub(crate) fn flush_groups_and_meters(&mut self) {
+        self.groups = Groups::default();
+        self.meters.delete(meter_id::ALL);
     }
 
     /// Applies a flow mod that was said in `version`, whole or, if it gives an error, not at all.
@@ -418,7 +478,7 @@ impl FlowTables {
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
         let PreparedFlowMod { mut rule, new_cookie, .. } = fm;
-        check_actions(&rule.actions, Some(rule.table))?;
+        self.check_actions(&rule.actions, Some(rule.table))?;
         let t = &self.tables[usize::from(rule.table.0)];
         let old = t.rules.get(m, i32::from(rule.priority)).cloned();
         if old.is_none()
@@ -578,7 +638,7 @@ impl FlowTables {
             if old.table == INTERNAL_TABLE && !fm.internal {
                 return Err(FlowModError::Permission);
             }
-            check_actions(&fm.rule.actions, Some(old.table))?;
+            self.check_actions(&fm.rule.actions, Some(old.table))?;
         }
         if olds.is_empty() {
             // OpenFlow 1.0 and 1.1: a modification that finds nothing adds, unless it asked for a
@@ -775,37 +835,43 @@ impl FlowTables {
     }
 }
 
-/// Whether the switch can do these actions in `table` (`None`: outside any, as in a packet-out).
-pub(crate) fn check_actions(
-    actions: &[Action],
-    table: Option<TableId>,
-) -> Result<(), FlowModError> {
-    for a in actions {
-        match a {
-            Action::Output { port, .. }
-            | Action::OutputTrunc { port, .. }
-            | Action::Enqueue { port, .. } => check_out_port(*port)?,
-            Action::Group(g) => return Err(FlowModError::BadOutGroup(*g)),
-            Action::Meter(m) => return Err(FlowModError::BadMeter(*m)),
-            Action::GotoTable(to) if table.is_some_and(|t| *to <= t) || *to >= INTERNAL_TABLE => {
-                return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
+impl FlowTables {
+    /// Whether the switch can do these actions in `table` (`None`: outside any, as in a packet-out).
+    pub(crate) fn check_actions(
+        &self,
+        actions: &[Action],
+        table: Option<TableId>,
+    ) -> Result<(), FlowModError> {
+        for a in actions {
+            match a {
+                Action::Output { port, .. }
+                | Action::OutputTrunc { port, .. }
+                | Action::Enqueue { port, .. } => check_out_port(*port)?,
+                Action::Group(g) if self.groups.get(*g).is_none() => {
+                    return Err(FlowModError::BadOutGroup(*g));
+                }
+                Action::Meter(m) if self.meters.get(*m).is_none() => {
+                    return Err(FlowModError::BadMeter(*m));
+                }
+                Action::GotoTable(to)
+                    if table.is_some_and(|t| *to <= t) || *to >= INTERNAL_TABLE =>
+                {
+                    return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
+                }
+                Action::Ct(ct) if ct.nat.is_some() || ct.alg.is_some() => {
+                    return Err(FlowModError::BadAction);
+                }
+                Action::WriteActions(nested) | Action::Clone(nested) => {
+                    self.check_actions(nested, table)?;
+                }
+                Action::Nat(_) | Action::DebugSlow | Action::UnrollXlate { .. } => {
+                    return Err(FlowModError::BadAction);
+                }
+                _ => {}
             }
-            Action::Controller(c) if c.meter.is_some() => {
-                return Err(FlowModError::BadAction);
-            }
-            Action::Ct(ct) if ct.nat.is_some() || ct.alg.is_some() => {
-                return Err(FlowModError::BadAction);
-            }
-            Action::WriteActions(nested) | Action::Clone(nested) => {
-                check_actions(nested, table)?;
-            }
-            Action::Nat(_) | Action::DebugSlow | Action::UnrollXlate { .. } => {
-                return Err(FlowModError::BadAction);
-            }
-            _ => {}
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn check_out_port(port: OfPort) -> Result<(), FlowModError> {

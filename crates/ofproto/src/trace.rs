@@ -36,6 +36,8 @@ pub enum NodeKind {
     Table,
     /// A frozen pipeline resumes.
     Thaw,
+    /// A bucket of a group.
+    Bucket,
     /// An action.
     Action,
     /// What an action led to.

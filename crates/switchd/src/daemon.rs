@@ -203,6 +203,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             secret,
             // In the simulated world nothing happens by itself.
             n_threads: if options.dummy.is_some() { 0 } else { 1 },
+            meters: Arc::clone(&world.meters),
             ..datapath::Config::default()
         },
         Arc::clone(&world) as Arc<dyn dpif::SlowPath>,
@@ -525,6 +526,11 @@ impl Daemon {
             for (id, events) in events {
                 for event in events {
                     match event {
+                        ofproto::Event::Debug(lines) => {
+                            for line in lines {
+                                log!(Dbg, OfprotoDpif, "{line}");
+                            }
+                        }
                         ofproto::Event::Execute(x) => {
                             self.dp.execute(now, &x.packet, &x.key, &x.actions);
                         }

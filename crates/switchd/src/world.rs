@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use base::{HashKey, Instant, RecircId};
-use dpif::{DpAction, FlowStats, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
+use dpif::{DpAction, FlowStats, MegaflowSpec, MeterStore, SlowPath, Upcall, UserspaceCookie};
 use flow::PacketKey;
 use ofproto::recirc::{Frozen, RecircStore, RecircTable};
 use ofproto::{BridgeId, Effect, Event, FairQueue, Switch, XlateOut};
@@ -56,6 +56,8 @@ pub struct World {
     pub megaflows: AtomicBool,
     packet_ins: Mutex<FairQueue<(BridgeId, u32), (BridgeId, Event)>>,
     n_overflows: AtomicU64,
+    /// The datapath's meters.
+    pub meters: Arc<datapath::Meters>,
     /// Wakes the control thread: there are packets for controllers.
     pub events: Notify,
 }
@@ -65,7 +67,9 @@ impl World {
     /// look into.
     pub fn new(secret: HashKey, dp: &'static str) -> World {
         let recircs = Arc::new(Recircs::default());
-        let switch = Switch::new(secret, Arc::clone(&recircs) as Arc<dyn RecircStore>);
+        let meters = Arc::<datapath::Meters>::default();
+        let mut switch = Switch::new(secret, Arc::clone(&recircs) as Arc<dyn RecircStore>);
+        switch.set_meters(Arc::clone(&meters) as Arc<dyn MeterStore>);
         World {
             generation: switch.generation_handle(),
             switch: RwLock::new(switch),
@@ -74,6 +78,7 @@ impl World {
             megaflows: AtomicBool::new(true),
             packet_ins: Mutex::default(),
             n_overflows: AtomicU64::new(0),
+            meters,
             events: Notify::new(),
         }
     }

@@ -12,11 +12,15 @@ use alloc::vec::Vec;
 
 use base::{Duration, Instant};
 use openflow::error::OfError;
-use openflow::message::{Body, BundleAdd, BundleCtrl, Message, PacketOut, PortMod, bundle_flag};
+use openflow::message::{
+    Body, BundleAdd, BundleCtrl, GroupMod, Message, PacketOut, PortMod, bundle_flag,
+};
+use openflow::version::Version;
 
+use super::groups::events_of;
 use super::requests::PendingPacket;
 use super::{Refusal, Session};
-use crate::event::Requester;
+use crate::event::{Event, Requester};
 use crate::switch::Switch;
 use crate::table::PreparedFlowMod;
 
@@ -27,6 +31,7 @@ pub const BUNDLE_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 enum Part {
     FlowMod(Box<PreparedFlowMod>),
+    GroupMod(Box<GroupMod>, Version, Requester),
     PortMod(PortMod),
     PacketOut(Box<PacketOut>),
 }
@@ -47,6 +52,14 @@ struct Bundle {
     /// Transaction id and bytes of the message that opened it.
     opened_by: (u32, Box<[u8]>),
     entries: Vec<Entry>,
+}
+
+/// What a commit does when all of its messages have succeeded.
+#[derive(Debug, Default)]
+struct Later {
+    packets: Vec<PendingPacket>,
+    port_mods: Vec<PortMod>,
+    events: Vec<Event>,
 }
 
 /// The bundles of a session.
@@ -129,6 +142,10 @@ impl Session {
             Body::FlowMod(fm) => {
                 Part::FlowMod(Box::new(PreparedFlowMod::new(fm, m.version, false)?))
             }
+            Body::GroupMod(g) => {
+                let by = Requester { session: self.id, xid: m.xid };
+                Part::GroupMod(g.clone(), m.version, by)
+            }
             Body::PortMod(pm) => Part::PortMod(*pm),
             Body::PacketOut(po) => Part::PacketOut(po.clone()),
             _ => return Err(Refusal::BundleUnsupported),
@@ -152,29 +169,29 @@ impl Session {
     ) -> Result<(), Refusal> {
         let Some(br) = sw.bridge(self.bridge) else { return Ok(()) };
         let mark = br.tables.mark();
-        let (mut packets, mut port_mods) = (Vec::new(), Vec::new());
-        for entry in bundle.entries {
-            let done = self.apply_part(sw, now, entry.part, bundle.flags, &mut port_mods);
-            match done {
-                Ok(packet) => packets.extend(packet),
+        let mut later = Later::default();
+        for Entry { part, xid, frame } in bundle.entries {
+            match self.apply_part(sw, now, part, bundle.flags, &mut later) {
+                Ok(()) => {}
                 Err(refusal) => {
                     if let Some(br) = sw.bridge_mut(self.bridge) {
                         br.tables.rollback(mark);
                     }
-                    self.send_error(m.version, entry.xid, refusal.error(), &entry.frame);
+                    self.send_error(m.version, xid, refusal.error(), &frame);
                     return Err(Refusal::BundleFailed);
                 }
             }
         }
         let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
-        for pm in &port_mods {
+        br.events.extend(later.events);
+        for pm in &later.port_mods {
             // It was checked, and the lock is held.
             let _ = br.port_mod(pm, Some(self.id));
         }
         let by = Requester { session: self.id, xid: m.xid };
         let changes = br.publish_changes(Some(by), now);
         self.tell_own(&changes, by);
-        for packet in packets {
+        for packet in later.packets {
             packet.execute(sw, now);
         }
         Ok(())
@@ -187,10 +204,14 @@ impl Session {
         now: Instant,
         part: Part,
         flags: u16,
-        port_mods: &mut Vec<PortMod>,
-    ) -> Result<Option<PendingPacket>, Refusal> {
-        let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(None) };
+        later: &mut Later,
+    ) -> Result<(), Refusal> {
+        let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
         match part {
+            Part::GroupMod(group, version, by) => {
+                let changes = br.tables.apply_group(&group, version, now)?;
+                later.events.extend(events_of(&group, &changes, by));
+            }
             Part::FlowMod(fm) => {
                 let match_ = fm.rule.match_.expand();
                 br.tables.apply_prepared(*fm, &match_, now)?;
@@ -202,11 +223,13 @@ impl Session {
             Part::PortMod(pm) => match br.port(pm.port) {
                 None => return Err(Refusal::PortModBadPort),
                 Some(p) if p.spec.mac != pm.hw_addr => return Err(Refusal::PortModBadAddress),
-                Some(_) => port_mods.push(pm),
+                Some(_) => later.port_mods.push(pm),
             },
-            Part::PacketOut(po) => return self.translate_packet_out(sw, now, &po).map(Some),
+            Part::PacketOut(po) => {
+                later.packets.push(self.translate_packet_out(sw, now, &po)?);
+            }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Drops the bundles that lay untouched for `timeout`; the peer gets an error for each.

@@ -10,6 +10,7 @@
 
 mod bundle;
 mod features;
+mod groups;
 mod limit;
 mod monitor;
 mod notify;
@@ -40,7 +41,6 @@ use monitor::Monitors;
 pub use bundle::BUNDLE_IDLE_TIMEOUT;
 pub use limit::{LimitStats, RateLimit};
 pub use refuse::Refusal;
-pub use requests::check_packet_out;
 
 /// What only the daemon knows.
 pub trait Environment {

@@ -84,6 +84,7 @@ impl Monitors {
     fn note_missed(&mut self, change: &Change) -> bool {
         let Some(missed) = &mut self.missed else { return true };
         match change {
+            Change::Group(_) => true,
             Change::Added(rule) => {
                 missed.insert(address(rule), (rule.clone(), true));
                 true
@@ -102,6 +103,7 @@ impl Monitors {
         let suspended = self.missed.is_some();
         let known = self.note_missed(change);
         let (what, rule, old, event, reason) = match change {
+            Change::Group(_) => return None,
             Change::Added(rule) => (monitor_flag::ADD, rule, None, FlowEvent::Added, None),
             Change::Replaced { old, new, by_add } => {
                 let changed_actions = old.actions != new.actions;

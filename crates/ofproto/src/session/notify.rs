@@ -9,7 +9,7 @@ use openflow::action::PacketInReason;
 use openflow::message::{AsyncClass, AsyncConfig, Body, FlowFormat, Message, Role, SetAsync};
 use openflow::version::Version;
 
-use super::{RoleKind, Session};
+use super::{DEFAULT_MISS_SEND_LEN, RoleKind, Session};
 use crate::event::{Event, PacketInEvent, PortStatusEvent};
 
 /// `OFPCRR_MASTER_REQUEST`
@@ -47,6 +47,7 @@ impl Session {
             {
                 self.send_async(version, false, Body::TableStatus(*reason, t.clone()));
             }
+            Event::Requestforward(by, what) => self.forward(version, *by, what),
             Event::PacketIn(p) if self.hears_packet_in(p) => self.packet_in(version, now, p),
             _ => return false,
         }
@@ -105,7 +106,7 @@ impl Session {
 
     /// Whether a message with this reason is wanted. Service connections hear nothing until they
     /// set a miss send length.
-    fn hears(&self, class: AsyncClass, reason: u32) -> bool {
+    pub(super) fn hears(&self, class: AsyncClass, reason: u32) -> bool {
         if self.is_service() && self.miss_send_len == 0 {
             return false;
         }
@@ -133,6 +134,10 @@ impl Session {
     /// versions, follow the one that the version has for them.
     pub(super) fn set_async(&mut self, set: &SetAsync, version: Version) {
         use PacketInReason as R;
+        // Who asks for messages is sent some, also a tool that said nothing of misses.
+        if self.miss_send_len == 0 && self.is_service() {
+            self.miss_send_len = DEFAULT_MISS_SEND_LEN;
+        }
         let mut c = set.apply(&self.async_config());
         for secondary in [false, true] {
             let m = c.mask_mut(AsyncClass::PacketIn, secondary);

@@ -2,6 +2,8 @@
 
 use openflow::error::OfError;
 
+use crate::group::GroupModError;
+use crate::meter::MeterModError;
 use crate::table::FlowModError;
 
 /// Why a request was refused. One row per error of OpenFlow that the switch itself finds; what is wrong
@@ -89,6 +91,12 @@ pub enum Refusal {
     /// What a paused packet is to go on with cannot be read.
     #[error("the continuation is damaged")]
     Continuation(OfError),
+    /// Of a group mod.
+    #[error(transparent)]
+    Group(#[from] GroupModError),
+    /// Of a meter mod.
+    #[error(transparent)]
+    Meter(#[from] MeterModError),
     /// Of a flow mod or its actions.
     #[error(transparent)]
     Flow(#[from] FlowModError),
@@ -126,6 +134,22 @@ impl Refusal {
             Refusal::RoleBad => E::OFPRRFC_BAD_ROLE,
             Refusal::ResumeStale => E::NXR_STALE,
             Refusal::Continuation(e) => e,
+            Refusal::Group(e) => match e {
+                GroupModError::Exists => E::OFPGMFC_GROUP_EXISTS,
+                GroupModError::Invalid => E::OFPGMFC_INVALID_GROUP,
+                GroupModError::Unknown => E::OFPGMFC_UNKNOWN_GROUP,
+                GroupModError::UnknownBucket => E::OFPGMFC_UNKNOWN_BUCKET,
+                GroupModError::BucketExists => E::OFPGMFC_BUCKET_EXISTS,
+            },
+            Refusal::Meter(e) => match e {
+                MeterModError::Exists => E::OFPMMFC_METER_EXISTS,
+                MeterModError::Invalid => E::OFPMMFC_INVALID_METER,
+                MeterModError::Unknown => E::OFPMMFC_UNKNOWN_METER,
+                MeterModError::BadFlags => E::OFPMMFC_BAD_FLAGS,
+                MeterModError::BadRate => E::OFPMMFC_BAD_RATE,
+                MeterModError::OutOfMeters => E::OFPMMFC_OUT_OF_METERS,
+                MeterModError::OutOfBands => E::OFPMMFC_OUT_OF_BANDS,
+            },
             Refusal::Flow(e) => match e {
                 FlowModError::Overlap => E::OFPFMFC_OVERLAP,
                 FlowModError::TableFull => E::OFPFMFC_TABLE_FULL,

@@ -16,10 +16,10 @@ use openflow::version::Version;
 use packet::PacketBuf;
 
 use super::{Closed, Environment, Refusal, RoleKind, Session, SessionKind};
-use crate::bridge::Execute;
+use crate::bridge::{Bridge, Execute};
 use crate::event::{Event, Requester};
 use crate::switch::Switch;
-use crate::table::{INTERNAL_TABLE, check_actions};
+use crate::table::INTERNAL_TABLE;
 use crate::xlate::XlateOut;
 
 /// Actions that 1.0's features reply names: all of them.
@@ -98,6 +98,8 @@ impl Session {
                 let changes = br.publish_changes(Some(by), now);
                 self.tell_own(&changes, by);
             }
+            Body::GroupMod(group) => self.group_mod(sw, now, m, group)?,
+            Body::MeterMod(meter) => self.meter_mod(sw, now, m, meter)?,
             Body::BundleCtrl(c) => self.bundle_control(sw, now, m, *c, frame)?,
             Body::FlowMonitorRequest(list) => self.monitor_request(sw, m, list)?,
             Body::FlowMonitorCancel(id) => self.cancel_monitor(sw, *id)?,
@@ -181,13 +183,14 @@ impl Session {
         if !in_port.is_real() && !from_nowhere {
             return Err(Refusal::BadPort);
         }
-        check_actions(&po.actions, None)?;
+        let Some(br) = sw.bridge(self.bridge) else { return Err(Refusal::BadPort) };
+        br.tables.check_actions(&po.actions, None)?;
         let mut packet = PacketBuf::from_frame(&po.packet);
         let mut flow: FlowKey = po.metadata.key;
         flow.actset_output = u32::from(OfPort::UNSET.0);
         flow::extract(&mut packet, &mut flow.pkt);
         let xlate = sw.xlate_packet_out(now, self.bridge, &flow, &po.actions, None);
-        let dp_port = sw.bridge(self.bridge).and_then(|b| b.port(in_port)).map(|p| p.spec.dp_port);
+        let dp_port = br.port(in_port).map(|p| p.spec.dp_port);
         let mut key = flow.pkt;
         key.in_port = dp_port.unwrap_or(DpPort::NONE).0;
         Ok(PendingPacket { packet, key, xlate })
@@ -224,22 +227,25 @@ impl PendingPacket {
     }
 }
 
-/// Whether a packet-out may have these actions.
-///
-/// # Errors
-/// The error that the controller would get.
-pub fn check_packet_out(actions: &[Action]) -> Result<(), OfError> {
-    check_actions(actions, None).map_err(|e| Refusal::from(e).error())
+impl Bridge {
+    /// Whether a packet-out may have these actions.
+    ///
+    /// # Errors
+    /// The error that the controller would get.
+    pub fn check_packet_out(&self, actions: &[Action]) -> Result<(), OfError> {
+        self.tables.check_actions(actions, None).map_err(|e| Refusal::from(e).error())
+    }
 }
 
 /// A paused packet goes on.
 fn resume(sw: &mut Switch, now: Instant, p: &PacketIn, version: Version) -> Result<(), Refusal> {
     let c = Continuation::decode(&p.continuation, version, true)
         .map_err(|e| Refusal::Continuation(e.error))?;
+    let br = sw.bridges().find(|b| b.uuid() == c.bridge).ok_or(Refusal::ResumeStale)?;
     for list in c.actions.split(|a| matches!(a, Action::UnrollXlate { .. })) {
-        check_actions(list, None)?;
+        br.tables.check_actions(list, None)?;
     }
-    check_actions(&c.action_set, None)?;
+    br.tables.check_actions(&c.action_set, None)?;
     let mut packet = PacketBuf::from_frame(&p.packet);
     let mut flow = p.metadata.key;
     flow.actset_output = u32::from(OfPort::UNSET.0);
@@ -256,6 +262,8 @@ fn changes_switch(body: &Body) -> bool {
     matches!(
         body,
         Body::FlowMod(_)
+            | Body::GroupMod(_)
+            | Body::MeterMod(_)
             | Body::PacketOut(_)
             | Body::PortMod(_)
             | Body::TableMod(_)

@@ -77,6 +77,15 @@ impl Session {
                 let rows = br.tables.visible().map(|(table, t)| t.config.desc(table, t.len()));
                 self.reply_parts(m, rows, Body::TableDescReply);
             }
+            Body::GroupStatsRequest(group) => self.group_stats(sw, env, now, m, *group),
+            Body::GroupDescRequest(group) => self.group_descs(sw, m, *group),
+            Body::GroupFeaturesRequest => self.group_features(m),
+            Body::MeterStatsRequest(meter) | Body::MeterConfigRequest(meter) => {
+                self.meter_request(sw, env, now, m, *meter)?;
+            }
+            Body::MeterFeaturesRequest => {
+                self.reply(m, Body::MeterFeaturesReply(br.tables.meters.features()));
+            }
             Body::PortStatsRequest(port) => {
                 // A port that does not exist has no counters: an empty answer, as Open vSwitch's.
                 let rows =

@@ -210,8 +210,17 @@ impl Ctx<'_> {
             Action::Conjunction { .. } => {
                 self.report(NodeKind::Error, || "executing no-op conjunction action".into());
             }
+            Action::Group(id) if !self.group(*id, last) => return Then::Leave,
+            Action::Group(_) => {}
+            // What the datapath has no number for was refused when the flow was added, or went with
+            // its meter.
+            Action::Meter(id) => {
+                if let Some(m) = self.br.tables.meters.get(*id) {
+                    self.out.push(DpAction::Meter(m.number));
+                }
+            }
             // Refused when the flow was added.
-            Action::Group(_) | Action::Nat(_) | Action::DebugSlow | Action::Meter(_) => {
+            Action::Nat(_) | Action::DebugSlow => {
                 self.report(NodeKind::Warn, || "action is not supported, ignored".into());
             }
         }
@@ -225,7 +234,7 @@ impl Ctx<'_> {
     }
 
     /// Whether there may be one more resubmit.
-    fn may_resubmit(&mut self) -> bool {
+    pub(super) fn may_resubmit(&mut self) -> bool {
         if self.depth >= MAX_DEPTH || self.nesting >= MAX_NESTING {
             self.fail(DropReason::RecursionTooDeep, "over max translation depth 64");
         } else if self.resubmits >= MAX_RESUBMITS {
@@ -358,20 +367,9 @@ impl Ctx<'_> {
         self.flow.actset_output = u32::from(port.unwrap_or(OfPort::UNSET).0);
     }
 
-    /// The action set as it is done (OpenFlow 1.5.1 §5.6): in order, with one way out of the
-    /// pipeline. Without any, nothing is done.
-    fn ordered_action_set(&self) -> Vec<Action> {
-        let ways = self.action_set.iter().map(set_order).filter(|o| *o > SET_FIELDS);
-        let Some(way) = ways.max() else { return Vec::new() };
-        let chosen = |a: &&Action| set_order(a) <= SET_FIELDS || set_order(a) == way;
-        let mut set: Vec<Action> = self.action_set.iter().filter(chosen).cloned().collect();
-        set.sort_by_key(set_order);
-        set
-    }
-
     fn report_action_set(&mut self, verb: &str) {
         if self.trace.is_some() {
-            let (set, ports) = (self.ordered_action_set(), self.port_names());
+            let (set, ports) = (ordered(&self.action_set), self.port_names());
             let text: Vec<_> = set.iter().map(|a| action_text(a, ports, self.version)).collect();
             self.report(NodeKind::Detail, || match text.is_empty() {
                 true => format!("action set {verb} empty"),
@@ -385,7 +383,7 @@ impl Ctx<'_> {
         if self.action_set.is_empty() || self.error.is_some() {
             return;
         }
-        let set = self.ordered_action_set();
+        let set = ordered(&self.action_set);
         self.action_set.clear();
         if !set.is_empty() {
             self.in_action_set = true;
@@ -466,6 +464,22 @@ fn set_order(a: &Action) -> u8 {
         Action::Group(_) => 15,
         _ => SET_FIELDS,
     }
+}
+
+/// An action set as it is done (OpenFlow 1.5.1 §5.6): in order, the last of each kind, with one way
+/// out of the pipeline. Without any, nothing is done.
+pub(super) fn ordered(set: &[Action]) -> Vec<Action> {
+    let ways = set.iter().map(set_order).filter(|o| *o > SET_FIELDS);
+    let Some(way) = ways.max() else { return Vec::new() };
+    let is_last = |(i, a): &(usize, &Action)| {
+        let kind = set_order(a);
+        kind == SET_FIELDS || !set[i + 1..].iter().any(|b| set_order(b) == kind)
+    };
+    let chosen = |a: &&Action| set_order(a) <= SET_FIELDS || set_order(a) == way;
+    let last = set.iter().enumerate().filter(is_last).map(|(_, a)| a);
+    let mut set: Vec<Action> = last.filter(chosen).cloned().collect();
+    set.sort_by_key(set_order);
+    set
 }
 
 /// A `controller` action of an output to the reserved port.

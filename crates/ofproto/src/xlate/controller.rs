@@ -12,7 +12,7 @@ use base::{Instant, OfPort, RecircId, TableId};
 use dpif::{ControllerCookie, DpAction, UserspaceCookie};
 use flow::{FieldId, FlowKey, Match, PacketKey};
 use openflow::action::{Action, ControllerAction, PacketInReason};
-use openflow::message::Continuation;
+use openflow::message::{Continuation, meter_id};
 use openflow::version::Version;
 
 use super::{Ctx, XlateOut};
@@ -52,7 +52,17 @@ impl Ctx<'_> {
             max_len: c.max_len,
             userdata: (!c.userdata.is_empty()).then(|| Arc::from(&c.userdata[..])),
         };
-        self.out.push(DpAction::Userspace(Box::new(UserspaceCookie::Controller(cookie))));
+        let up = DpAction::Userspace(Box::new(UserspaceCookie::Controller(cookie)));
+        // The meter that the action names, else the one that is for all.
+        let meters = &self.br.tables.meters;
+        let meter = c.meter.and_then(|id| meters.get(id)).or(meters.get(meter_id::CONTROLLER));
+        self.out.push(match meter {
+            Some(m) => {
+                let actions = [DpAction::Meter(m.number), up].into();
+                DpAction::Sample { probability: u32::MAX, actions }
+            }
+            None => up,
+        });
     }
 }
 

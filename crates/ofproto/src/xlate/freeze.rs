@@ -39,7 +39,6 @@ impl Ctx<'_> {
     }
 
     /// The same, and the packet comes back with a hash.
-    #[allow(dead_code)] // for groups that select by hash
     pub(super) fn trigger_freeze_with_hash(&mut self, alg: HashAlg, basis: u32) {
         self.trigger_freeze();
         if let Some(f) = &mut self.freezing {

@@ -23,6 +23,7 @@ mod controller;
 mod ct;
 mod encap;
 mod freeze;
+mod group;
 mod learn;
 mod mpls;
 mod nest;
@@ -292,6 +293,8 @@ struct Ctx<'a> {
     stack: Vec<StackValue>,
     action_set: Vec<Action>,
     in_action_set: bool,
+    /// The present actions are those of a bucket.
+    in_bucket: bool,
     /// The version that the action set was said in.
     set_version: Version,
     packet_out: bool,
@@ -340,6 +343,7 @@ impl<'a> Ctx<'a> {
             stack: Vec::new(),
             action_set: Vec::new(),
             in_action_set: false,
+            in_bucket: false,
             set_version: Version::Of10,
             packet_out: false,
             version: Version::Of10,
@@ -522,7 +526,8 @@ impl<'a> Ctx<'a> {
             }
             Found::Miss | Found::DropFrags => (None, &[]),
         };
-        let old = (self.rule_cookie, self.version);
+        let old = (self.rule_cookie, self.version, self.in_bucket);
+        self.in_bucket = false;
         self.rule_cookie = rule.as_ref().map_or(u64::MAX, |r| r.cookie.0);
         self.version = rule.as_ref().map_or(self.version, |r| r.version);
         let old_rule = core::mem::replace(&mut self.rule, rule);
@@ -532,7 +537,7 @@ impl<'a> Ctx<'a> {
             self.actions(actions, last);
         }
         self.rule = old_rule;
-        (self.rule_cookie, self.version) = old;
+        (self.rule_cookie, self.version, self.in_bucket) = old;
     }
 
     /// The result; `key` is the packet's key as it came.

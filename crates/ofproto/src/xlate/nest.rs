@@ -56,6 +56,7 @@ impl Ctx<'_> {
     /// in the datapath only if other datapath actions cannot undo it.
     pub(super) fn clone_actions(&mut self, nested: &[Action], last: bool) {
         let kept = self.keep();
+        let in_bucket = core::mem::replace(&mut self.in_bucket, false);
         if last || nested.iter().all(is_reversible) {
             self.actions(nested, last);
             self.finish_pipeline();
@@ -71,6 +72,7 @@ impl Ctx<'_> {
             }
             self.restore_below(&below);
         }
+        self.in_bucket = in_bucket;
         self.restore(kept);
     }
 

@@ -27,10 +27,12 @@ impl<'a> Ctx<'a> {
             OfPort::FLOOD => self.flood(false, last),
             OfPort::ALL => self.flood(true, last),
             OfPort::CONTROLLER => {
-                let reason = if self.in_action_set {
-                    PacketInReason::ActionSet
-                } else if self.packet_out {
+                let reason = if self.packet_out {
                     PacketInReason::PacketOut
+                } else if self.in_bucket {
+                    PacketInReason::Group
+                } else if self.in_action_set {
+                    PacketInReason::ActionSet
                 } else {
                     PacketInReason::Action
                 };

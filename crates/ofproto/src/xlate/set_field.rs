@@ -183,7 +183,7 @@ fn is_vlan(f: FieldId) -> bool {
 }
 
 /// Sets bits of a field in a mask.
-fn mark(row: &Field, bits: u128, mask: &mut FlowKey) {
+pub(super) fn mark(row: &Field, bits: u128, mask: &mut FlowKey) {
     let old = row.get(mask);
     row.set(mask, old | bits);
 }

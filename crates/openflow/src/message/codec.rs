@@ -278,7 +278,8 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::MeterConfigReply(_) => K::MeterConfigReply,
         Body::MeterFeaturesRequest => K::MeterFeaturesRequest,
         Body::MeterFeaturesReply(_) => K::MeterFeaturesReply,
-        Body::Requestforward(_) => K::Requestforward,
+        Body::Requestforward(_) if m.version < Version::Of13 => K::NxRequestforward,
+        Body::Requestforward(_) => by_version(K::Requestforward, K::OnfRequestforward),
     })
 }
 
@@ -498,7 +499,9 @@ fn read_body(
         K::MeterConfigReply => Body::MeterConfigReply(meters::read_configs(r)?),
         K::MeterFeaturesRequest => Body::MeterFeaturesRequest,
         K::MeterFeaturesReply => Body::MeterFeaturesReply(meters::read_features(r)?),
-        K::Requestforward => Body::Requestforward(Box::new(read_forwarded(r, session)?)),
+        K::Requestforward | K::NxRequestforward | K::OnfRequestforward => {
+            Body::Requestforward(Box::new(read_forwarded(r, session)?))
+        }
     };
     if !r.is_empty() && !matches!(body, Body::PortStatus(..)) {
         return Err(r.error(OfError::OFPBRC_BAD_LEN));

@@ -72,6 +72,8 @@ kinds! {
     RoleStatus "OFPT_ROLE_STATUS" Type [(5, 6, 30)];
     TableStatus "OFPT_TABLE_STATUS" Type [(5, 6, 31)];
     Requestforward "OFPT_REQUESTFORWARD" Type [(5, 6, 32)];
+    NxRequestforward "NXT_REQUESTFORWARD" Nx [(1, 3, 132)];
+    OnfRequestforward "ONFT_REQUESTFORWARD" Onf [(4, 4, 2350)];
     BundleCtrl "OFPT_BUNDLE_CONTROL" Type [(5, 6, 33)];
     BundleAdd "OFPT_BUNDLE_ADD_MESSAGE" Type [(5, 6, 34)];
     OnfBundleCtrl "ONFT_BUNDLE_CONTROL" Onf [(4, 4, 2300)];

@@ -229,7 +229,7 @@ pub enum Body {
     MeterFeaturesRequest,
     /// This.
     MeterFeaturesReply(MeterFeatures),
-    /// Another controller's change of groups or meters (1.4+).
+    /// Another controller's change of groups or meters (1.4+, or an extension).
     Requestforward(Box<Message>),
 }
 

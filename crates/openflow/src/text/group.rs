@@ -441,20 +441,23 @@ fn write_selection(f: &mut impl Write, s: &Selection) -> fmt::Result {
     if s.param != 0 {
         write!(f, ",selection_method_param={}", s.param)?;
     }
-    let fields: Vec<String> = s.fields.iter().map(field_text).collect();
-    match fields.as_slice() {
+    match fields_text(s).as_slice() {
         [] => Ok(()),
         [one] => write!(f, ",fields={one}"),
         many => write!(f, ",fields({})", many.join(",")),
     }
 }
 
-fn field_text((id, mask): &(FieldId, u128)) -> String {
-    let row = id.row();
-    match *mask == row.all_ones() {
-        true => row.name.to_string(),
-        false => format!("{}={}", row.name, to_text(row, *mask, row.all_ones(), &NoPorts)),
-    }
+/// The fields that count for a selection: a name, and which bits if not all.
+pub fn fields_text(s: &Selection) -> Vec<String> {
+    let text = |(id, mask): &(FieldId, u128)| {
+        let row = id.row();
+        match *mask == row.all_ones() {
+            true => row.name.to_string(),
+            false => format!("{}={}", row.name, to_text(row, *mask, row.all_ones(), &NoPorts)),
+        }
+    };
+    s.fields.iter().map(text).collect()
 }
 
 impl GroupText<'_> {

@@ -232,7 +232,8 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
         if !is_usable {
             return Err("invalid in_port".to_owned());
         }
-        ofproto::check_packet_out(actions).map_err(|e| format!("Bad actions: {}", e.name()))?;
+        let bridge = switch.bridge(t.bridge).ok_or("no such bridge")?;
+        bridge.check_packet_out(actions).map_err(|e| format!("Bad actions: {}", e.name()))?;
     }
     let request = TraceRequest {
         bridge: t.bridge,

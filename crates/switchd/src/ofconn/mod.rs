@@ -302,7 +302,7 @@ async fn serve(
         if let Some(c) = b.connections.remove(&id) {
             c.session.leave(&mut d.world.switch.write());
         }
-        d.update_misses(&who.name);
+        d.update_bridge(&who.name);
     }
     result
 }
@@ -439,16 +439,20 @@ impl Daemon {
             c.end("the peer does not read");
         }
         self.controller_spoke(name, id, now);
-        self.update_misses(name);
+        self.update_bridge(name);
         self.settle();
     }
 
-    /// Tells the bridge whether somebody wants packets that no flow matches.
-    fn update_misses(&mut self, name: &str) {
+    /// Tells the bridge whether somebody wants packets that no flow matches, and whether a
+    /// controller is there.
+    fn update_bridge(&mut self, name: &str) {
         let Some(bridge) = self.connections.bridges.get(name) else { return };
         let wants = bridge.connections.values().any(|c| c.session.wants_misses());
+        let is_controller = |c: &Connection| c.cutter.is_some() && c.session.version().is_some();
+        let controlled = bridge.connections.values().any(is_controller);
         if let Some(b) = self.world.switch.write().bridge_mut(bridge.id) {
             b.set_miss_to_controller(wants);
+            b.set_controlled(controlled);
         }
     }
 
