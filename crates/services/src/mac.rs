@@ -69,6 +69,8 @@ struct Entry {
     is_static: bool,
     /// `seen` when it was put at the end of its port's list.
     linked: Instant,
+    /// Grows with each time that some entry is put at an end.
+    order: u64,
     prev: u32,
     next: u32,
 }
@@ -133,6 +135,8 @@ pub struct MacTable {
     /// (entries, port), to find the fullest port.
     usage: BTreeSet<(u32, OfPort)>,
     n_static: usize,
+    /// `order` of the entry that was put at an end last.
+    order: u64,
     stats: Stats,
 }
 
@@ -155,6 +159,7 @@ impl MacTable {
             ports: BTreeMap::new(),
             usage: BTreeSet::new(),
             n_static: 0,
+            order: 0,
             stats: Stats::default(),
         };
         t.configure(idle, max);
@@ -360,19 +365,12 @@ impl MacTable {
         self.ports.values().map(|l| self.entries[l.head as usize].linked + self.idle).min()
     }
 
-    /// The rows of `fdb/show`, in order of age of the entry's last sighting within each port.
+    /// The rows of `fdb/show`, longest unseen first; static entries stand where they were added.
     pub fn rows(&self, now: Instant) -> impl Iterator<Item = Row> + '_ {
-        let learned = self.ports.values().flat_map(move |l| {
-            let mut at = l.head;
-            core::iter::from_fn(move || {
-                let e = self.entries.get(at as usize)?;
-                at = e.next;
-                Some(e)
-            })
-        });
-        let fixed =
-            self.by_address.values().map(|&i| &self.entries[i as usize]).filter(|e| e.is_static);
-        learned.chain(fixed).map(move |e| Row {
+        let mut all: Vec<_> =
+            self.by_address.values().map(|&i| &self.entries[i as usize]).collect();
+        all.sort_by_key(|e| (if e.is_static { e.linked } else { e.seen.get() }, e.order));
+        all.into_iter().map(move |e| Row {
             port: e.port,
             vlan: e.address.0,
             mac: e.address.1,
@@ -401,6 +399,7 @@ impl MacTable {
     }
 
     fn add(&mut self, vlan: u16, mac: MacAddr, port: OfPort, now: Instant, fixed: bool) -> u32 {
+        self.order += 1;
         let e = Entry {
             address: (vlan, mac),
             port,
@@ -408,6 +407,7 @@ impl MacTable {
             grat_arp_lock: Instant::ZERO,
             is_static: fixed,
             linked: now,
+            order: self.order,
             prev: NIL,
             next: NIL,
         };
@@ -461,8 +461,9 @@ impl MacTable {
         self.usage.remove(&(list.len, port));
         list.len += 1;
         self.usage.insert((list.len, port));
+        self.order += 1;
         let e = &mut self.entries[i as usize];
-        (e.prev, e.next, e.linked) = (tail, NIL, e.seen.get());
+        (e.prev, e.next, e.linked, e.order) = (tail, NIL, e.seen.get(), self.order);
         if tail != NIL {
             self.entries[tail as usize].next = i;
         }

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls: Option<tls::Files>,
     /// What was asked for and cannot be.
     pub complaints: Vec<String>,
+    /// What was asked for and is not allowed.
+    pub refusals: Vec<String>,
 }
 
 /// A row of Bridge.
@@ -147,7 +149,7 @@ impl Config {
     /// Drops controllers on unix sockets outside `rundir`: who may write to the database from afar
     /// shall not make the daemon talk to, or replace, just any socket of the host.
     pub fn forbid_sockets(&mut self, rundir: &Path) {
-        let complaints = &mut self.complaints;
+        let refusals = &mut self.refusals;
         for (name, bridge) in &mut self.bridges {
             bridge.controllers.retain(|target, c| {
                 let dir = rundir.display();
@@ -155,17 +157,23 @@ impl Config {
                     "or connect to \"unix:{dir}/{name}.mgmt\" (which is always available without \
                      special configuration)."
                 );
+                if let Remote::Unix(path) = &mut c.remote
+                    && path.components().count() == 1
+                    && path.is_relative()
+                {
+                    *path = rundir.join(&path);
+                }
                 match &c.remote {
-                    Remote::Unix(path) if !lies_in(path, rundir) => complaints.push(format!(
+                    Remote::Unix(path) if !lies_in(path, rundir) => refusals.push(format!(
                         "bridge {name}: Not connecting to socket controller \"{target}\" due to \
                          possibility for remote exploit.  Instead, specify socket in permitted \
                          directory \"unix:{dir}/\" {advice}"
                     )),
-                    Remote::Punix(path) if *path != rundir.join(format!("{name}.controller")) => {
-                        complaints.push(format!(
+                    Remote::Punix(path) if !is_of_bridge(path, rundir, name) => {
+                        refusals.push(format!(
                             "bridge {name}: Not adding Unix domain socket controller \"{target}\" \
-                             due to possibility of overwriting local files.  Instead, specify \
-                             permitted \"punix:{dir}/{name}.controller\" {advice}"
+                             due to possibility of overwriting local files. Instead, specify path \
+                             in permitted format \"punix:{dir}/{name}.*\" {advice}"
                         ));
                     }
                     _ => return true,
@@ -174,6 +182,12 @@ impl Config {
             });
         }
     }
+}
+
+/// Whether a path is `RUNDIR/BRIDGE.SOMETHING`.
+fn is_of_bridge(path: &Path, rundir: &Path, bridge: &str) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(bridge));
+    path.parent() == Some(rundir) && name.is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Whether a path names something below `dir`, without a way out.
@@ -190,6 +204,11 @@ pub fn read(db: &Data) -> Config {
     config.other_config = strings(root, "other_config");
     for row in refs(db, root, "bridges", "Bridge") {
         let name = string(row, "name");
+        if name.contains('/') {
+            // It is to be a file's name.
+            config.complaints.push(format!("ignoring bridge with invalid name \"{name}\""));
+            continue;
+        }
         let bridge = read_bridge(db, row, &name, &mut config.complaints);
         config.bridges.insert(name, bridge);
     }
@@ -237,7 +256,7 @@ fn read_bridge(
     complaints: &mut Vec<String>,
 ) -> BridgeConfig {
     let other = strings(row, "other_config");
-    let seconds = other.get("mac-aging-time").and_then(|s| s.parse().ok()).filter(|s| *s >= 15);
+    let seconds = other.get("mac-aging-time").and_then(|s| s.parse().ok()).filter(|s| *s > 0);
     let size = other.get("mac-table-size").and_then(|s| s.parse::<usize>().ok());
     let hwaddr = other.get("hwaddr").and_then(|s| match s.parse::<MacAddr>() {
         Ok(mac) if !mac.is_multicast() && mac != MacAddr::ZERO => Some(mac),
@@ -248,11 +267,7 @@ fn read_bridge(
     });
     let datapath_id = other.get("datapath-id").and_then(|s| {
         let digits = s.strip_prefix("0x").unwrap_or(s);
-        let id = u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0 && digits.len() <= 16);
-        if id.is_none() {
-            complaints.push(format!("bridge {name}: {s}: invalid datapath-id"));
-        }
-        id
+        u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0 && digits.len() <= 16)
     });
     let protocols: Vec<Version> = row.strs("protocols").filter_map(Version::from_name).collect();
     BridgeConfig {

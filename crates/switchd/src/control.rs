@@ -10,13 +10,14 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use crate::log;
 use crate::unixctl::{
-    Decoder, MAX_REQUEST, Reply, Request, check_arity, list_commands, unknown_command,
+    Decoder, MAX_REQUEST, Reply, Request, check_arity, json_reply, list_commands, unknown_command,
 };
 
 /// What a command says: text for standard output, or for standard error.
@@ -27,6 +28,8 @@ pub type Text = Result<String, String>;
 pub enum Answer {
     /// Known now.
     Now(Text),
+    /// Known now, as text and for programs: the client chooses (`set-options --format`).
+    Either(String, Value),
     /// Known when the sender sends; a dropped sender is an error reply.
     Later(oneshot::Receiver<Text>),
 }
@@ -59,8 +62,11 @@ impl<D> std::fmt::Debug for Command<D> {
 pub fn dispatch<D>(daemon: &mut D, tables: &[&[Command<D>]], request: &Request) -> Answer {
     let mut rows = tables.iter().flat_map(|t| t.iter());
     if request.method == "list-commands" {
-        let all = rows.map(|c| (c.name, c.usage)).chain([("list-commands", "")]);
-        return Answer::Now(Ok(list_commands(all)));
+        let own = [("list-commands", ""), ("set-options", SET_OPTIONS)];
+        let all: Vec<_> = rows.map(|c| (c.name, c.usage)).chain(own).collect();
+        let object = all.iter().map(|(name, usage)| ((*name).to_owned(), (*usage).into()));
+        let object = Value::Object(object.collect());
+        return Answer::Either(list_commands(all), object);
     }
     let Some(command) = rows.find(|c| c.name == request.method) else {
         return Answer::Now(Err(unknown_command(&request.method)));
@@ -69,6 +75,25 @@ pub fn dispatch<D>(daemon: &mut D, tables: &[&[Command<D>]], request: &Request) 
     match check_arity(command.name, request.params.len(), min, max) {
         Ok(()) => (command.run)(daemon, &request.params),
         Err(text) => Answer::Now(Err(text)),
+    }
+}
+
+/// Usage of the command that sets how replies on its connection look.
+const SET_OPTIONS: &str = "[--format text|json]";
+
+/// Does `set-options`: whether replies are to be JSON from now on.
+fn set_options(params: &[String]) -> Result<bool, String> {
+    check_arity("set-options", params.len(), 1, 2)?;
+    let value = match params {
+        [option] => option.strip_prefix("--format="),
+        [option, value] if option == "--format" => Some(value.as_str()),
+        _ => None,
+    };
+    match value {
+        Some("json") => Ok(true),
+        Some("text") => Ok(false),
+        Some(other) => Err(format!("option format has invalid value {other}")),
+        None => Err(format!("unrecognized option '{}'", params[0])),
     }
 }
 
@@ -115,6 +140,7 @@ async fn connection<D>(
 ) -> io::Result<()> {
     let mut decoder = Decoder::new(MAX_REQUEST);
     let mut buf = [0; 16384];
+    let mut json = false;
     loop {
         let n = stream.read(&mut buf).await?;
         if n == 0 {
@@ -130,14 +156,38 @@ async fn connection<D>(
                 request.params,
                 request.id
             );
-            let answer = dispatch(&mut *daemon.borrow_mut(), tables, &request);
+            let answer = if request.method == "set-options" {
+                let set = set_options(&request.params);
+                Answer::Now(set.map(|on| {
+                    json = on;
+                    String::new()
+                }))
+            } else {
+                dispatch(&mut *daemon.borrow_mut(), tables, &request)
+            };
             let text = match answer {
                 Answer::Now(text) => text,
+                Answer::Either(_, value) if json => {
+                    stream.write_all(&json_reply(&request, &value)).await?;
+                    continue;
+                }
+                Answer::Either(text, _) => Ok(text),
                 Answer::Later(receiver) => {
                     receiver.await.unwrap_or_else(|_| Err("the daemon gave up on this".into()))
                 }
             };
-            stream.write_all(&Reply::to(&request, text).encode()).await?;
+            let bytes = match text {
+                // There is no better form of it than what people read.
+                Ok(text) if json => {
+                    let text = text.strip_suffix('\n').unwrap_or(&text);
+                    json_reply(
+                        &request,
+                        &serde_json::json!({"reply": text, "reply-format": "plain"}),
+                    )
+                }
+                text => Reply::to(&request, text).encode(),
+            };
+            stream.write_all(&bytes).await?;
         }
     }
 }
@@ -169,6 +219,7 @@ mod tests {
         };
         match dispatch(c, &[TABLE], &request) {
             Answer::Now(text) => text,
+            Answer::Either(text, _) => Ok(text),
             Answer::Later(_) => panic!("answered later"),
         }
     }
@@ -180,5 +231,16 @@ mod tests {
         assert!(ask(&mut c, "add", &[]).unwrap_err().contains("at least 1 arguments"));
         assert!(ask(&mut c, "sub", &[]).unwrap_err().contains("not a valid command"));
         assert!(ask(&mut c, "list-commands", &[]).unwrap().contains("  add"));
+    }
+
+    #[test]
+    fn the_form_of_replies_is_the_clients_to_choose() {
+        let set = |words: &[&str]| {
+            set_options(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(set(&["--format", "json"]), Ok(true));
+        assert_eq!(set(&["--format=text"]), Ok(false));
+        assert_eq!(set(&["--format", "x"]).unwrap_err(), "option format has invalid value x");
+        assert!(set(&["--frob"]).is_err() && set(&[]).is_err());
     }
 }

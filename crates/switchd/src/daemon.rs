@@ -214,7 +214,9 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
         }),
     )?;
     let dp = Arc::new(dp);
-    let host = Host::open(options.dummy, options.disable_system)?;
+    let (arrivals, mut arrived) = mpsc::unbounded_channel();
+    let sim = options.dummy.map(|level| Sim::new(level, arrivals));
+    let host = Host::open(sim, options.disable_system)?;
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
     let quit = Rc::new(Notify::new());
     let daemon = Rc::new_cyclic(|me| {
@@ -278,6 +280,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
                 }
             }
             () = world.events.notified() => daemon.borrow_mut().settle(),
+            Some((name, frame)) = arrived.recv() => daemon.borrow_mut().frame_arrived(&name, &frame),
             Some(event) = failures.recv() => daemon.borrow_mut().datapath_event(event),
             Some(events) = links.recv() => daemon.borrow_mut().links_changed(&events),
             _ = ticks.tick() => daemon.borrow_mut().tick(),
@@ -390,6 +393,9 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     for text in config.complaints.iter().filter(|c| !d.config.complaints.contains(c)) {
         log!(Warn, Bridge, "{text}");
     }
+    for text in config.refusals.iter().filter(|r| !d.config.refusals.contains(r)) {
+        log!(Err, Bridge, "{text}");
+    }
     let keys = config.tls.clone().or_else(|| d.default_keys.clone());
     d.keys.set(keys);
     let done = d.rec.apply(&config, now);
@@ -482,6 +488,15 @@ impl Daemon {
         if ours {
             self.settle();
             self.write_status();
+        }
+    }
+
+    /// A frame came over a simulated device's cable.
+    fn frame_arrived(&mut self, name: &str, frame: &[u8]) {
+        let sim = self.rec.host.sim.as_mut();
+        if let Some(device) = sim.and_then(|s| s.get_mut(name)) {
+            device.receive(frame);
+            self.settle();
         }
     }
 

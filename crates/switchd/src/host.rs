@@ -21,17 +21,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host, with simulated devices if `dummy` says so.
+    /// The host, with simulated devices in `sim` if there are to be some.
     ///
     /// # Errors
     /// The kernel's links cannot be asked for.
-    pub fn open(dummy: Option<Level>, disable_system: bool) -> Result<Host, netdev::Error> {
-        Ok(Host {
-            links: Links::open()?,
-            ethtool: Ethtool::open().ok(),
-            sim: dummy.map(Sim::new),
-            disable_system,
-        })
+    pub fn open(sim: Option<Sim>, disable_system: bool) -> Result<Host, netdev::Error> {
+        Ok(Host { links: Links::open()?, ethtool: Ethtool::open().ok(), sim, disable_system })
     }
 
     /// What an Interface `type` means here.

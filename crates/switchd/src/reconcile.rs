@@ -42,6 +42,8 @@ pub struct Bridge {
     pub mac: MacAddr,
     /// Its datapath id.
     pub dpid: u64,
+    /// The id was logged.
+    announced: bool,
     /// Interfaces by name.
     pub ifaces: BTreeMap<String, Iface>,
     /// Numbers that interfaces had, so that one that comes back gets its own again.
@@ -137,6 +139,7 @@ impl Reconciler {
                 default_mac,
                 mac,
                 dpid,
+                announced: false,
                 ifaces: BTreeMap::new(),
                 remembered: BTreeMap::new(),
             },
@@ -325,7 +328,7 @@ impl Reconciler {
         {
             changed = local.see(self.host.link(name).0, None);
         }
-        if dpid != bridge.dpid || bridge.mac != mac {
+        if dpid != bridge.dpid || !std::mem::replace(&mut bridge.announced, true) {
             log!(Info, Bridge, "bridge {name}: using datapath ID {dpid:016x}");
         }
         (bridge.mac, bridge.dpid) = (mac, dpid);
@@ -415,7 +418,7 @@ impl Reconciler {
         let link = self.host.link(name).0.map(|l| l.stats);
         let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
         let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
-        Some(PortCounters::of(device, link.filter(|_| !device.kind.is_simulated())))
+        Some(PortCounters::of(device, link))
     }
 
     /// The number in the datapath of an interface.

@@ -34,6 +34,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(8);
 pub struct RemoteDb {
     replica: Option<Replica>,
     locked: bool,
+    /// It was said that somebody else has the lock.
+    told: bool,
     news: bool,
     outgoing: Vec<u8>,
     /// Notified when there is something to send.
@@ -104,17 +106,23 @@ pub async fn follow(remote: Remote, name: String, keys: Keys, db: Rc<RefCell<Rem
     let mut backoff = Duration::from_secs(1);
     loop {
         log!(Info, Reconnect, "{name}: connecting...");
-        let result = match Stream::connect(&remote, &keys).await {
+        match Stream::connect(&remote, &keys).await {
             Ok(stream) => {
                 log!(Info, Reconnect, "{name}: connected");
                 backoff = Duration::from_secs(1);
-                converse(stream, &db).await
+                match converse(stream, &db).await {
+                    Ok(()) => log!(Info, Reconnect, "{name}: connection closed by peer"),
+                    Err(e) => {
+                        let why = remote::reason(&e);
+                        log!(Warn, Reconnect, "{name}: connection dropped ({why})");
+                    }
+                }
             }
-            Err(e) => Err(e),
-        };
-        let why =
-            result.err().map_or_else(|| "closed by the server".into(), |e| remote::reason(&e));
-        log!(Warn, Reconnect, "{name}: connection to the database lost ({why})");
+            Err(e) => {
+                let why = remote::reason(&e);
+                log!(Info, Reconnect, "{name}: connection attempt failed ({why})");
+            }
+        }
         {
             let mut db = db.borrow_mut();
             db.locked = false;
@@ -211,8 +219,14 @@ fn answer(
 ) -> io::Result<()> {
     if *id == json!(lock_id) {
         db.locked = result["locked"] == json!(true);
-        if !db.locked {
-            log!(Warn, OvsdbIdl, "another switch has the lock on the database; waiting for it");
+        if !db.locked && !std::mem::replace(&mut db.told, true) {
+            log!(
+                Err,
+                Bridge,
+                "another ovs-vswitchd process is running, disabling this process (pid {}) until \
+                 it goes away",
+                std::process::id()
+            );
         }
         return Ok(());
     }

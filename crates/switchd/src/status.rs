@@ -120,22 +120,24 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
     let mut devices = Vec::new();
     for bridge in rec.bridges.values() {
         for (name, iface) in &bridge.ifaces {
-            if iface.device.is_some() {
-                devices.push((iface.config.uuid, name.clone()));
+            if let Some(device) = &iface.device {
+                devices.push((iface.config.uuid, name.clone(), device.kind.is_simulated()));
             }
         }
     }
     let mut w = WriteBack::new(db);
-    for (uuid, name) in devices {
+    for (uuid, name, simulated) in devices {
         let Some(counters) = rec.port_counters(&name) else { continue };
-        let rows =
-            counters.columns().map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
+        let custom = counters.custom().into_iter().filter(|_| simulated);
+        let rows = counters.columns().chain(custom);
+        let rows = rows.map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
         w.set("Interface", uuid, "statistics", &Datum::map(rows));
     }
     w.into_ops()
 }
 
-/// Counters of a port as OpenFlow and the database name them.
+/// Counters of a port as OpenFlow and the database name them. What is not counted is
+/// [`PortCounters::UNKNOWN`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortCounters {
     /// Packets the switch received.
@@ -169,12 +171,18 @@ pub struct PortCounters {
 }
 
 impl PortCounters {
+    /// Stands for a counter that the device does not have; so it goes over the wire, too.
+    pub const UNKNOWN: u64 = u64::MAX;
+
     /// From what the switch counted and what the kernel says of the device.
     ///
     /// Packets and bytes are the device's own, since the device is the port: a frame that the
     /// host's end sent and the switch was too slow to take was still received.
     pub fn of(device: &Device, link: Option<netdev::link::LinkStats>) -> PortCounters {
         let own = device.counters();
+        if device.kind.is_simulated() {
+            return PortCounters::simulated(&own);
+        }
         let lost_in: u64 = own.rx_drops.iter().sum();
         let lost_out: u64 = own.tx_drops.iter().sum();
         let Some(link) = link else {
@@ -207,9 +215,42 @@ impl PortCounters {
         }
     }
 
-    /// As the Interface table's `statistics`.
-    pub fn columns(&self) -> [(&'static str, u64); 14] {
+    /// Those of a simulated device, which has no hardware whose errors could be counted.
+    fn simulated(own: &netdev::Counters) -> PortCounters {
+        const NONE: u64 = PortCounters::UNKNOWN;
+        PortCounters {
+            rx_packets: own.rx_packets,
+            rx_bytes: own.rx_bytes,
+            rx_dropped: NONE,
+            rx_errors: NONE,
+            rx_frame_err: NONE,
+            rx_over_err: NONE,
+            rx_crc_err: NONE,
+            rx_missed: NONE,
+            rx_multicast: NONE,
+            tx_packets: own.tx_packets,
+            tx_bytes: own.tx_bytes,
+            tx_dropped: NONE,
+            tx_errors: NONE,
+            collisions: NONE,
+        }
+    }
+
+    /// Counters of a simulated device that no standard names, one queue each way.
+    pub fn custom(&self) -> [(&'static str, u64); 6] {
         [
+            ("rx_custom_packets_1", self.rx_packets),
+            ("rx_custom_packets_2", self.rx_packets),
+            ("rx_q0_bytes", self.rx_bytes),
+            ("rx_q0_packets", self.rx_packets),
+            ("tx_q0_bytes", self.tx_bytes),
+            ("tx_q0_packets", self.tx_packets),
+        ]
+    }
+
+    /// As the Interface table's `statistics`.
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = [
             ("collisions", self.collisions),
             ("rx_bytes", self.rx_bytes),
             ("rx_crc_err", self.rx_crc_err),
@@ -224,6 +265,7 @@ impl PortCounters {
             ("tx_dropped", self.tx_dropped),
             ("tx_errors", self.tx_errors),
             ("tx_packets", self.tx_packets),
-        ]
+        ];
+        all.into_iter().filter(|(_, n)| *n != PortCounters::UNKNOWN)
     }
 }

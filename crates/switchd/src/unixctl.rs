@@ -204,6 +204,11 @@ impl Reply {
     }
 }
 
+/// The bytes of a successful reply that is more than text.
+pub fn json_reply(request: &Request, result: &Value) -> Vec<u8> {
+    serde_json::json!({"id": request.id, "result": result, "error": null}).to_string().into_bytes()
+}
+
 /// The error text for a command that does not exist.
 pub fn unknown_command(name: &str) -> String {
     format!(

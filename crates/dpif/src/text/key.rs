@@ -120,7 +120,8 @@ impl KeyText<'_> {
         write!(f, "{sep}ct_state(")?;
         if self.verbose {
             write!(f, "{}", CHex(state.into()))?;
-            if self.mask.is_some() && mask != u8::MAX {
+            // It is a 32-bit field there, so no mask of its eight bits is all ones.
+            if self.mask.is_some() {
                 write!(f, "/{}", CHex(mask.into()))?;
             }
         } else {

@@ -47,7 +47,7 @@ fn a_switch_on_the_stock_database_server() {
     let rundir = other.path().to_str().unwrap();
     let mut second =
         story.sw.spawn(&[BINARY, "run", "--rundir", rundir, "--ovsdb", &remote]).unwrap();
-    let refused = "another switch has the lock on the database";
+    let refused = "another ovs-vswitchd process is running, disabling this process";
     let said = || Ok(second.stderr().contains(refused).then_some(()));
     eventually("the second switch waits", DEADLINE, said).unwrap();
     assert!(!other.path().join("br0.mgmt").exists());

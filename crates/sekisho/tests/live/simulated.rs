@@ -111,6 +111,33 @@ fn a_device_that_goes_down_and_one_that_answers_arp() {
     assert!(bad.stderr.contains("no such dummy netdev"), "{}", bad.stderr);
 }
 
+#[test]
+fn a_cable_between_two_devices() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 3);
+    let app = |line: &str| sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap();
+    let socket = sut.file("cable");
+    let plug = format!(
+        "ovs-vsctl set Interface p2 options:pstream=punix:{socket} -- \
+         set Interface p3 options:stream=unix:{socket}"
+    );
+    sut.ok(tools(), &plug).unwrap();
+    let connected = || Ok((app("netdev-dummy/conn-state p3") == "p3: connected\n").then_some(()));
+    eventually("the cable is plugged in", DEADLINE, connected).unwrap();
+    assert_eq!(app("netdev-dummy/conn-state p2"), "p2: unknown\n");
+    assert_eq!(app("netdev-dummy/conn-state"), "p3: connected\n");
+    // Out of p2, over the cable, in by p3, out of p1.
+    sut.ok(tools(), "ovs-ofctl add-flow br0 in_port=1,actions=2").unwrap();
+    sut.ok(tools(), "ovs-ofctl add-flow br0 in_port=3,actions=1").unwrap();
+    app(&format!("netdev-dummy/receive p1 {UDP}"));
+    let arrived = || Ok((captured(&sut, "p1").len() == 1).then_some(()));
+    eventually("the frame comes back", DEADLINE, arrived).unwrap();
+    assert_eq!(captured(&sut, "p1"), captured(&sut, "p2"));
+    sut.ok(tools(), "ovs-vsctl remove Interface p2 options pstream").unwrap();
+    let gone = || Ok((app("netdev-dummy/conn-state p3") == "p3: disconnected\n").then_some(()));
+    eventually("the other end notices", DEADLINE, gone).unwrap();
+}
+
 /// Ends the daemons whose pid files are in a directory, for they are nobody's children.
 struct Reaper(String);
 

@@ -151,24 +151,32 @@ fn show(d: &mut Daemon, args: &[String]) -> Text {
 }
 
 fn port_statistics(s: &mut String, c: &PortCounters) {
+    let n = |v: u64| match v {
+        PortCounters::UNKNOWN => "?".to_owned(),
+        v => v.to_string(),
+    };
+    // Transmissions that were aborted or lost their carrier are counted with the other errors.
+    let other = if c.tx_errors == PortCounters::UNKNOWN { "?" } else { "0" };
     let _ = writeln!(
         s,
         "    RX packets:{} errors:{} dropped:{} overruns:{} frame:{}\n    \
-         TX packets:{} errors:{} dropped:{} aborted:0 carrier:0\n    \
+         TX packets:{} errors:{} dropped:{} aborted:{} carrier:{}\n    \
          collisions:{}\n    \
          RX bytes:{}{}  TX bytes:{}{}",
-        c.rx_packets,
-        c.rx_errors,
-        c.rx_dropped,
-        c.rx_over_err,
-        c.rx_frame_err,
-        c.tx_packets,
-        c.tx_errors,
-        c.tx_dropped,
-        c.collisions,
-        c.rx_bytes,
+        n(c.rx_packets),
+        n(c.rx_errors),
+        n(c.rx_dropped),
+        n(c.rx_over_err),
+        n(c.rx_frame_err),
+        n(c.tx_packets),
+        n(c.tx_errors),
+        n(c.tx_dropped),
+        other,
+        other,
+        n(c.collisions),
+        n(c.rx_bytes),
         human(c.rx_bytes),
-        c.tx_bytes,
+        n(c.tx_bytes),
         human(c.tx_bytes),
     );
 }

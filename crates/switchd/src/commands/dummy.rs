@@ -24,6 +24,12 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         run: |d, args| set_admin_state(d, args).into(),
     },
     Command {
+        name: "netdev-dummy/conn-state",
+        usage: "[netdev]",
+        arity: (0, 1),
+        run: |d, args| conn_state(d, args).into(),
+    },
+    Command {
         name: "netdev-dummy/ip4addr",
         usage: "[netdev] ipaddr/mask-prefix-len",
         arity: (2, 2),
@@ -110,7 +116,7 @@ fn set_admin_state(d: &mut Daemon, args: &[String]) -> Text {
     };
     let names: Vec<String> = match (name, &mut d.rec.host.sim) {
         (Some(name), Some(sim)) if sim.get(name).is_some() => vec![name.clone()],
-        (None, Some(sim)) => sim.iter_mut().map(|(name, _)| name.clone()).collect(),
+        (None, Some(sim)) => sim.iter().map(|(name, _)| name.clone()).collect(),
         _ => return Err("Unknown Dummy Interface".to_owned()),
     };
     for name in names {
@@ -120,6 +126,22 @@ fn set_admin_state(d: &mut Daemon, args: &[String]) -> Text {
         d.link_changed(&name);
     }
     Ok("OK".to_owned())
+}
+
+fn conn_state(d: &mut Daemon, args: &[String]) -> Text {
+    let word = |connected| match connected {
+        Some(true) => "connected",
+        Some(false) => "disconnected",
+        None => "unknown",
+    };
+    let Some(sim) = &d.rec.host.sim else { return Ok(String::new()) };
+    if let Some(name) = args.first() {
+        let connected = sim.get(name).and_then(SimDevice::is_connected);
+        return Ok(format!("{name}: {}\n", word(connected)));
+    }
+    let all = sim.iter().map(|(name, device)| (name, device.is_connected()));
+    let known = all.filter(|(_, connected)| connected.is_some());
+    Ok(known.map(|(name, connected)| format!("{name}: {}\n", word(connected))).collect())
 }
 
 fn ip4addr(d: &mut Daemon, args: &[String]) -> Text {

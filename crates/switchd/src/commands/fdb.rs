@@ -2,6 +2,7 @@
 
 use base::{MacAddr, OfPort};
 use ofproto::Bridge;
+use serde_json::json;
 
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
@@ -27,15 +28,19 @@ fn show(d: &mut Daemon, args: &[String]) -> Answer {
     let switch = d.world.switch.read();
     let Some(b) = switch.bridge_by_name(&args[0]) else { return Err(unknown()).into() };
     let mut text = String::from(" port  VLAN  MAC                Age\n");
+    let mut rows = Vec::new();
     for row in b.mac().rows(now) {
-        let port = match row.port {
-            OfPort::LOCAL => "LOCAL".to_owned(),
-            p => p.0.to_string(),
-        };
+        let port = port_text(row.port);
         let age = row.age.map_or_else(|| "static".to_owned(), |a| format!("{:3}", a.as_secs()));
         text += &format!("{port:>5}  {:4}  {}  {age}\n", row.vlan, row.mac);
+        let (key, value) = match row.age {
+            Some(age) => ("age", json!(age.as_secs())),
+            None => ("static", json!(true)),
+        };
+        let mac = row.mac.to_string();
+        rows.push(json!({"port": row.port.0, "vlan": row.vlan, "mac": mac, key: value}));
     }
-    Ok(text).into()
+    Answer::Either(text, rows.into())
 }
 
 /// Does something with the table of one bridge, or of all.
@@ -102,19 +107,33 @@ fn add(d: &mut Daemon, args: &[String]) -> Answer {
 fn add_entry(d: &Daemon, args: &[String]) -> Text {
     let now = d.clock.now();
     let (vlan, mac) = parse_vlan_mac(&args[2], &args[3])?;
-    let port = {
+    let (port, old) = {
         let switch = d.world.switch.read();
         let b = switch.bridge_by_name(&args[0]).ok_or_else(unknown)?;
         let by_number = args[1].parse().ok().map(OfPort).filter(|p| b.port(*p).is_some());
-        by_number
+        let port = by_number
             .or_else(|| b.port_by_name(&args[1]).map(|p| p.ofport))
-            .ok_or_else(|| format!("no port named {}", args[1]))?
+            .ok_or_else(|| format!("no port named {}", args[1]))?;
+        let old = b.mac().rows(now).find(|r| (r.vlan, r.mac) == (vlan, mac));
+        (port, old.filter(|r| r.age.is_some() || r.port != port))
     };
     let entry = |b: &mut Bridge| {
         b.with_mac(|t| t.add_static(vlan, mac, port, now));
     };
     each(d, Some(&args[0]), entry)?;
-    Ok(String::new())
+    let told = old.map(|r| {
+        let kind = if r.age.is_some() { "dynamic" } else { "static" };
+        format!("Overriding already existing {kind} entry on {}\n", port_text(r.port))
+    });
+    Ok(told.unwrap_or_default())
+}
+
+/// A port as `fdb/show` names it.
+fn port_text(port: OfPort) -> String {
+    match port {
+        OfPort::LOCAL => "LOCAL".to_owned(),
+        p => p.0.to_string(),
+    }
 }
 
 fn del(d: &mut Daemon, args: &[String]) -> Answer {

@@ -8,9 +8,10 @@ use base::{Instant, Zone};
 use conntrack::{ConnFilter, TupleFilter};
 use datapath::Datapath;
 use ofproto::{BridgeId, Environment};
-use openflow::message::{CtFlush, CtTuple, PortStats};
+use openflow::message::{CtFlush, CtTuple, PortStats, QueueConfig, QueueStats};
 
 use crate::reconcile::Reconciler;
+use crate::status::PortCounters;
 
 /// What sessions ask of the daemon.
 pub(super) struct Env<'a> {
@@ -38,11 +39,21 @@ fn tuple_filter(t: Option<CtTuple>, proto: u8) -> TupleFilter {
     }
 }
 
+impl Env<'_> {
+    /// Whether the port is a simulated device, which has queue 0 and counters of its own.
+    fn is_simulated(&self, port: &ofproto::Port) -> bool {
+        let rec = self.rec.borrow();
+        rec.host.sim.as_ref().is_some_and(|s| s.get(&port.spec.name).is_some())
+    }
+}
+
 impl Environment for Env<'_> {
     fn port_stats(&self, _bridge: BridgeId, port: &ofproto::Port) -> PortStats {
-        let Some(c) = self.rec.borrow_mut().port_counters(&port.spec.name) else {
+        let name = &port.spec.name;
+        let Some(c) = self.rec.borrow_mut().port_counters(name) else {
             return PortStats::default();
         };
+        let custom = c.custom().map(|(k, v)| (k.to_owned(), v));
         PortStats {
             rx_packets: c.rx_packets,
             tx_packets: c.tx_packets,
@@ -56,8 +67,26 @@ impl Environment for Env<'_> {
             rx_over_err: c.rx_over_err,
             rx_crc_err: c.rx_crc_err,
             collisions: c.collisions,
+            custom: if self.is_simulated(port) { custom.to_vec() } else { Vec::new() },
             ..PortStats::default()
         }
+    }
+
+    fn queues(&self, _bridge: BridgeId, port: &ofproto::Port) -> Vec<QueueConfig> {
+        let queue = || QueueConfig { port: port.ofport, ..QueueConfig::default() };
+        self.is_simulated(port).then(queue).into_iter().collect()
+    }
+
+    fn queue_stats(&self, _bridge: BridgeId, port: &ofproto::Port) -> Vec<QueueStats> {
+        let unknown = || QueueStats {
+            port: port.ofport,
+            queue: 0,
+            tx_bytes: PortCounters::UNKNOWN,
+            tx_packets: PortCounters::UNKNOWN,
+            tx_errors: PortCounters::UNKNOWN,
+            duration: None,
+        };
+        self.is_simulated(port).then(unknown).into_iter().collect()
     }
 
     fn pull_flow_stats(&self) {

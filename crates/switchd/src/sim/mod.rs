@@ -1,10 +1,12 @@
 //! The simulated world: devices in memory, under the thumb of whoever tests.
 //!
 //! A simulated device is a [`netdev::dummy`] port whose other end is held here. What the switch sends
-//! is taken from it after each turn of the datapath ([`Sim::collect`]): written to a capture file,
-//! answered if it asks who has the device's address. What arrives is put on it by `netdev-dummy/receive`. With
-//! simulated devices the datapath has no thread of its own, so that nothing happens by itself and a
+//! is taken from it after each turn of the datapath ([`Sim::collect`]): written to a capture file, sent
+//! over its [`cable`], answered if it asks who has the device's address. What arrives is put on it by
+//! `netdev-dummy/receive`, or comes over the cable. With simulated devices the datapath has no thread of its own, so that nothing happens by itself and a
 //! command's reply comes after all that the command set in motion.
+
+mod cable;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,14 +20,16 @@ use netdev::dummy::{Dummy, DummyHandle};
 use netdev::link::Link;
 use packet::PacketBuf;
 use packet::header::{be16, be32, ethertype};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
 use crate::log;
 
+pub use cable::Arrival;
+use cable::Cable;
+
 /// MTU of a simulated device.
 const MTU: u32 = 1500;
-/// Shortest frame on an Ethernet, without its checksum.
-pub const MIN_FRAME: usize = 60;
 
 /// What simulated devices take the place of (`--enable-dummy`).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,8 @@ pub struct Sim {
     pub level: Level,
     /// Number that the next device's address ends in.
     next: u32,
+    /// Takes what comes over cables.
+    arrivals: UnboundedSender<Arrival>,
     devices: BTreeMap<String, SimDevice>,
 }
 
@@ -58,13 +64,14 @@ pub struct SimDevice {
     addresses: Vec<Ipv4Addr>,
     captured_in: Option<Pcap>,
     captured_out: Option<Pcap>,
+    cable: Option<Cable>,
 }
 
 impl Sim {
-    /// A world without devices.
-    pub fn new(level: Level) -> Sim {
+    /// A world without devices. What comes over their cables goes to `arrivals`.
+    pub fn new(level: Level, arrivals: UnboundedSender<Arrival>) -> Sim {
         // The datapath's own port would have been the first device.
-        Sim { level, next: 1, devices: BTreeMap::new() }
+        Sim { level, next: 1, arrivals, devices: BTreeMap::new() }
     }
 
     /// Makes a device.
@@ -87,6 +94,7 @@ impl Sim {
             addresses: Vec::new(),
             captured_in: None,
             captured_out: None,
+            cable: None,
         };
         self.devices.insert(name.to_owned(), device);
         self.configure(name, options);
@@ -105,6 +113,19 @@ impl Sim {
         };
         device.captured_in = file("rxq_pcap");
         device.captured_out = file("tx_pcap");
+        let target = match (options.get("stream"), options.get("pstream")) {
+            (Some(one), Some(other)) => {
+                log!(Warn, NetdevDummy, "Open failed: both {other} and {one} are configured");
+                return;
+            }
+            (one, other) => one.or(other),
+        };
+        if device.cable.as_ref().map(Cable::target) != target.map(String::as_str) {
+            device.cable = target.and_then(|t| {
+                let plugged = Cable::plug(name, t, self.arrivals.clone());
+                plugged.map_err(|e| log!(Warn, NetdevDummy, "{t}: open failed ({e})")).ok()
+            });
+        }
     }
 
     /// The device is closed.
@@ -123,8 +144,8 @@ impl Sim {
     }
 
     /// All devices by name.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut SimDevice)> {
-        self.devices.iter_mut()
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &SimDevice)> {
+        self.devices.iter()
     }
 
     /// Takes what the switch sent. Returns whether something came back because of it.
@@ -134,6 +155,9 @@ impl Sim {
             while let Some(pkt) = device.handle.take() {
                 if let Some(file) = &mut device.captured_out {
                     file.write(pkt.frame());
+                }
+                if let Some(cable) = &device.cable {
+                    cable.send(pkt.frame());
                 }
                 if let Some(reply) = device.arp_reply(pkt.frame()) {
                     device.receive(&reply);
@@ -152,6 +176,11 @@ impl SimDevice {
             file.write(frame);
         }
         self.handle.inject(PacketBuf::from_frame(frame));
+    }
+
+    /// Whether its cable's other end is there; `None` without a cable, or with one that waits for it.
+    pub fn is_connected(&self) -> Option<bool> {
+        self.cable.as_ref().and_then(Cable::is_connected)
     }
 
     /// Gives the device an address that it answers for.
