@@ -50,8 +50,11 @@ const TICK: Duration = Duration::from_millis(100);
 const REVALIDATE: Duration = Duration::from_millis(500);
 /// How long an unused megaflow is kept (`other_config:max-idle`).
 const MAX_IDLE: Duration = Duration::from_secs(10);
-/// How often statistics go to the database (`other_config:stats-update-interval`).
+/// How often statistics go to the database, at most and unless `other_config:stats-update-interval`
+/// says otherwise.
 const STATISTICS: Duration = Duration::from_secs(5);
+/// How often unused frozen pipelines are let go of, and controllers' states written.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Connections that one turn of the loop expires at most, for each shard.
 const CT_BUDGET: usize = 1000;
 /// Connection events kept between two turns, for each shard.
@@ -145,6 +148,8 @@ pub struct Daemon {
     pub rundir: PathBuf,
     /// `revalidator/pause` was given.
     pub revalidation_paused: bool,
+    /// What `dpctl/ct-set-sweep-interval` was given, in milliseconds.
+    pub ct_sweep_ms: u32,
     /// Flows go by their names where these are shorter (`upcall/disable-ufid`).
     pub ufids: bool,
     /// Notified when the daemon is to end.
@@ -156,6 +161,8 @@ pub struct Daemon {
 #[derive(Debug, Default)]
 struct Due {
     revalidate: Instant,
+    housekeeping: Instant,
+    /// When statistics were written last.
     statistics: Instant,
     generation: u64,
     ct_events: bool,
@@ -235,6 +242,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             config: Config::default(),
             rundir: rundir.clone(),
             revalidation_paused: false,
+            ct_sweep_ms: 20_000,
             ufids: true,
             quit: Rc::clone(&quit),
             due: Due::default(),
@@ -588,13 +596,22 @@ impl Daemon {
             let counters = self.counters();
             self.coverage.sample(now, &counters);
         }
-        if now >= self.due.statistics {
-            self.due.statistics = now + STATISTICS;
-            self.world.collect_recircs(now);
+        if now >= self.due.statistics + self.statistics_interval() {
+            self.due.statistics = now;
             self.write_statistics();
+        }
+        if now >= self.due.housekeeping {
+            self.due.housekeeping = now + HOUSEKEEPING;
+            self.world.collect_recircs(now);
             self.write_controllers(now);
             self.write_managers(now);
         }
+    }
+
+    fn statistics_interval(&self) -> Duration {
+        let ms = self.config.other_config.get("stats-update-interval");
+        let ms = ms.and_then(|ms| ms.parse().ok()).map_or(STATISTICS, Duration::from_millis);
+        ms.max(STATISTICS)
     }
 
     /// Looks through the megaflows: wrong ones are replaced, unused ones go.

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base::{DpPort, HashKey, Instant, MacAddr, OfPort};
+use base::{DpPort, Duration, HashKey, Instant, MacAddr, OfPort};
 use datapath::Datapath;
 use netdev::link::Link;
 use ofproto::port::Peer;
@@ -28,6 +28,9 @@ use crate::world::World;
 
 /// Number in the datapath of its own port, which has no device: `ovs-netdev`.
 pub const DP_LOCAL: DpPort = DpPort(0);
+
+/// MTU of an internal port whose bridge has no other ports.
+const DEFAULT_MTU: u32 = 1500;
 
 /// A bridge that runs.
 #[derive(Debug)]
@@ -48,6 +51,10 @@ pub struct Bridge {
     pub ifaces: BTreeMap<String, Iface>,
     /// Numbers that interfaces had, so that one that comes back gets its own again.
     remembered: BTreeMap<String, OfPort>,
+    /// When numbers became free.
+    freed: BTreeMap<u16, Instant>,
+    /// The number that was given last.
+    last_given: u16,
 }
 
 /// An interface that is asked for, running or not.
@@ -109,7 +116,7 @@ impl Reconciler {
             done.removed.push(name);
         }
         for (name, wanted) in &config.bridges {
-            self.remove_interfaces(name, wanted);
+            self.remove_interfaces(name, wanted, now);
         }
         for (name, wanted) in &config.bridges {
             if !self.bridges.contains_key(name) {
@@ -118,6 +125,7 @@ impl Reconciler {
             }
             self.put_interfaces(name, wanted, now);
             self.settle_bridge(name, wanted, now);
+            self.level_mtu(name, now);
         }
         done
     }
@@ -142,6 +150,8 @@ impl Reconciler {
                 announced: false,
                 ifaces: BTreeMap::new(),
                 remembered: BTreeMap::new(),
+                freed: BTreeMap::new(),
+                last_given: 0,
             },
         );
     }
@@ -159,9 +169,21 @@ impl Reconciler {
     }
 
     /// Removes the interfaces that are not wanted any more or not as they are.
-    fn remove_interfaces(&mut self, name: &str, wanted: &BridgeConfig) {
+    fn remove_interfaces(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
         let Some(bridge) = self.bridges.get_mut(name) else { return };
         let wanted = interfaces(name, wanted);
+        let is_asked = |n: &str, number: Option<u16>| {
+            number.is_some()
+                && wanted.iter().any(|(o, (_, w))| *o != n && w.ofport_request == number)
+        };
+        // Another one asks for it as well, and has it.
+        let is_held = |n: &str, number: Option<u16>| {
+            bridge.ifaces.iter().any(|(o, i)| {
+                *o != n
+                    && i.ofport.map(|p| p.0) == number
+                    && wanted.get(o.as_str()).is_some_and(|(_, w)| w.ofport_request == number)
+            })
+        };
         let gone: Vec<String> = bridge
             .ifaces
             .iter()
@@ -171,9 +193,12 @@ impl Reconciler {
                     w.kind != i.config.kind
                         || (w.options != i.config.options && !simulated)
                         || w.uuid != i.config.uuid
-                        || (w.ofport_request != i.config.ofport_request
-                            && w.ofport_request.is_some()
-                            && w.ofport_request != i.ofport.map(|p| p.0))
+                        || (w.ofport_request.is_some()
+                            && w.ofport_request != i.ofport.map(|p| p.0)
+                            && !is_held(n, w.ofport_request))
+                        // Somebody else asks for its number, and it does not.
+                        || (w.ofport_request != i.ofport.map(|p| p.0)
+                            && is_asked(n, i.ofport.map(|p| p.0)))
                 })
             })
             .map(|(n, _)| n.clone())
@@ -183,6 +208,9 @@ impl Reconciler {
                 close(&self.world, &self.dp, bridge.id, &iface);
                 self.host.closed(&iface_name);
                 log!(Info, Bridge, "bridge {name}: deleted interface {iface_name}{}", on(&iface));
+                if let Some(ofport) = iface.ofport {
+                    bridge.freed.insert(ofport.0, now);
+                }
             }
             if !wanted.contains_key(iface_name.as_str()) {
                 bridge.remembered.remove(&iface_name);
@@ -207,8 +235,13 @@ impl Reconciler {
                     {
                         sim.configure(iface_name, &config.options);
                     }
+                    let device = (config.mac, config.mtu_request);
+                    let is_news = device != (iface.config.mac, iface.config.mtu_request);
                     iface.port = (*port).clone();
                     iface.config = config.clone();
+                    if is_news {
+                        configure_device(&mut self.host, bridge, iface_name);
+                    }
                 }
                 None => {
                     let iface = Iface {
@@ -230,7 +263,7 @@ impl Reconciler {
     fn start(&mut self, bridge_name: &str, name: &str, now: Instant) {
         let dp_port = self.free_dp_port(name);
         let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
-        let ofport = match free_ofport(bridge, bridge_name, name) {
+        let ofport = match free_ofport(bridge, bridge_name, name, now) {
             Some(p) => p,
             None => {
                 let text = format!("no free OpenFlow port number for {name}");
@@ -258,6 +291,9 @@ impl Reconciler {
         }
         iface.error = None;
         iface.ofport = Some(ofport);
+        if ofport.is_real() {
+            bridge.last_given = ofport.0;
+        }
         bridge.remembered.insert(name.to_owned(), ofport);
         log!(Info, Bridge, "bridge {bridge_name}: added interface {name} on port {}", ofport.0);
         configure_device(&mut self.host, bridge, name);
@@ -335,6 +371,33 @@ impl Reconciler {
         self.world.switch.write().put_bridge(name, spec(wanted, dpid), now);
         if changed {
             self.put_port(name, name, now);
+        }
+    }
+
+    /// Gives the bridge's internal ports that ask for no other MTU the smallest of its other ports,
+    /// so that what the host sends there fits everywhere.
+    fn level_mtu(&mut self, name: &str, now: Instant) {
+        let Some(bridge) = self.bridges.get_mut(name) else { return };
+        let is_internal = |d: &Device| matches!(d.kind, Kind::Internal | Kind::DummyInternal);
+        let mtu = |d: &Device| d.link.as_ref().map(|l| l.mtu);
+        let devices = || bridge.ifaces.values().filter_map(|i| Some((i, i.device.as_ref()?)));
+        let least = devices().filter(|(_, d)| !is_internal(d)).filter_map(|(_, d)| mtu(d)).min();
+        let least = least.unwrap_or(DEFAULT_MTU);
+        let lower: Vec<String> = devices()
+            .filter(|(i, d)| is_internal(d) && i.config.mtu_request.is_none())
+            .filter(|(_, d)| mtu(d).is_some_and(|m| m != least))
+            .map(|(_, d)| d.name.clone())
+            .collect();
+        for port in lower {
+            if let Err(e) = self.host.set_mtu(&port, least) {
+                log!(Warn, Bridge, "{e}");
+            }
+            let link = self.host.link(&port).0;
+            let Some(bridge) = self.bridges.get_mut(name) else { return };
+            if let Some(device) = bridge.ifaces.get_mut(&port).and_then(|i| i.device.as_mut()) {
+                device.see(link, None);
+            }
+            self.put_port(name, &port, now);
         }
     }
 
@@ -421,6 +484,29 @@ impl Reconciler {
         Some(PortCounters::of(device, link))
     }
 
+    /// Gives an interface another number in the datapath, with a device opened anew.
+    ///
+    /// # Errors
+    /// There is no such interface, or the number is taken.
+    pub fn change_dp_port(&mut self, name: &str, to: DpPort, now: Instant) -> Result<(), String> {
+        let bridge = self.bridges.iter_mut().find(|(_, b)| b.ifaces.contains_key(name));
+        let (bridge_name, iface) = bridge
+            .and_then(|(n, b)| Some((n.clone(), b.ifaces.get_mut(name)?)))
+            .ok_or("unknown port")?;
+        let device = iface.device.as_mut().ok_or("unknown port")?;
+        if self.dp.ports().iter().any(|(n, _)| *n == to) {
+            return Err("port already in use".to_owned());
+        }
+        self.dp.remove_port(device.dp_port);
+        let (_, mut port) = self.host.open_device(name, &iface.config)?;
+        self.dp.add_port(to, &mut *port).map_err(|e| e.to_string())?;
+        *device = Device::new(name, device.kind, to, port, now);
+        let (link, ethtool) = self.host.link(name);
+        device.see(link, ethtool);
+        self.put_port(&bridge_name, name, now);
+        Ok(())
+    }
+
     /// The number in the datapath of an interface.
     pub fn dp_port_by_name(&self, name: &str) -> Option<DpPort> {
         let iface = self.bridges.values().find_map(|b| b.ifaces.get(name))?;
@@ -476,9 +562,14 @@ fn close(world: &World, dp: &Datapath, bridge: BridgeId, iface: &Iface) {
     }
 }
 
+/// How long a number that became free is not given to another interface if that can be helped:
+/// flows may still mean the old one.
+const REUSE: Duration = Duration::from_secs(3600);
+
 /// The number an interface gets: LOCAL for the bridge's own, the requested one if it is free, the one
-/// it had, else the lowest that nobody has or asks for.
-fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str) -> Option<OfPort> {
+/// it had, else the next that nobody has, asks for or had lately; if there is none such, the one that
+/// has been free for longest.
+fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str, now: Instant) -> Option<OfPort> {
     if name == bridge_name {
         return Some(OfPort::LOCAL);
     }
@@ -495,10 +586,14 @@ fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str) -> Option<OfPort>
     if let Some(n) = had.filter(|n| !used.contains(n) && !asked.contains(n)) {
         return Some(OfPort(n));
     }
-    let mut free = (1..OfPort::MAX.0).filter(|n| !used.contains(n));
-    free.clone()
-        .find(|n| !asked.contains(n) && !kept.contains(n))
-        .or_else(|| free.next())
+    let free = || {
+        let round = (bridge.last_given + 1..OfPort::MAX.0).chain(1..=bridge.last_given);
+        round.filter(|n| !used.contains(n))
+    };
+    let is_fresh = |n: &u16| bridge.freed.get(n).is_none_or(|t| now.since(*t) >= REUSE);
+    free()
+        .find(|n| !asked.contains(n) && !kept.contains(n) && is_fresh(n))
+        .or_else(|| free().min_by_key(|n| bridge.freed.get(n).copied()))
         .map(OfPort)
 }
 

@@ -118,7 +118,7 @@ impl fmt::Display for MessageText<'_> {
                 writeln!(out, " {}", if *on { "enable" } else { "disable" })
             }
             Body::CtFlushZone(zone) => writeln!(out, " zone_id={zone}"),
-            Body::CtFlush(x) => nicira::write_ct_flush(out, x),
+            Body::CtFlush(x) => writeln!(out, " {x}"),
             Body::TlvTableMod(x) => nicira::write_tlv_mod(out, x),
             Body::TlvTableReply(x) => nicira::write_tlv_table(out, x),
             Body::SetPacketInFormat(x) => writeln!(out, " format={}", packets::format_name(*x)),

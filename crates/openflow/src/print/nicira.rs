@@ -37,9 +37,15 @@ pub(super) fn write_tlv_table(out: &mut impl Write, t: &TlvTable) -> fmt::Result
     write_maps(out, &t.maps)
 }
 
+impl fmt::Display for CtFlush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_ct_flush(f, self)
+    }
+}
+
 /// Writes a flush of connections.
-pub(super) fn write_ct_flush(out: &mut impl Write, f: &CtFlush) -> fmt::Result {
-    write!(out, " zone={} ", f.zone.unwrap_or(0))?;
+fn write_ct_flush(out: &mut impl Write, f: &CtFlush) -> fmt::Result {
+    write!(out, "zone={} ", f.zone.unwrap_or(0))?;
     let hex = |v: u128| if v == 0 { "0".into() } else { alloc::format!("{v:#x}") };
     let (mark, mark_mask) = f.mark();
     let (label, label_mask) = f.label();
@@ -60,7 +66,7 @@ pub(super) fn write_ct_flush(out: &mut impl Write, f: &CtFlush) -> fmt::Result {
     write_tuple(out, &orig, f.proto, v4)?;
     write!(out, ",ct_nw_proto={}' '", f.proto)?;
     write_tuple(out, &reply, f.proto, v4)?;
-    writeln!(out, "'")
+    write!(out, "'")
 }
 
 fn write_tuple(out: &mut impl Write, t: &CtTuple, proto: u8, v4: bool) -> fmt::Result {

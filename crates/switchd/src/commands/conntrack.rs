@@ -53,7 +53,27 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
         arity: (0, 1),
         run: |d, a| set_seq_chk(d, a, false).into(),
     },
+    Command {
+        name: "dpctl/ct-get-sweep-interval",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, _| Ok(format!("{}\n", d.ct_sweep_ms)).into(),
+    },
+    Command {
+        name: "dpctl/ct-set-sweep-interval",
+        usage: "[dp] ms",
+        arity: (1, 2),
+        run: |d, a| set_sweep(d, a).into(),
+    },
 ];
+
+/// Takes the interval between sweeps of a table that needs none: connections go when they are due.
+fn set_sweep(d: &mut Daemon, args: &[String]) -> Text {
+    let ms = args.last().and_then(|ms| ms.parse().ok()).filter(|ms| *ms > 0_u32);
+    d.ct_sweep_ms =
+        ms.ok_or_else(|| format!("{PROGRAM}: invalid sweep value (Invalid argument)"))?;
+    Ok("setting sweep interval successful\n".to_owned())
+}
 
 /// What the `conntrack` tool asks.
 pub(super) const COMMANDS: &[Command<Daemon>] = &[

@@ -3,13 +3,15 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
-use base::{DpPort, OfPort};
+use base::DpPort;
+use datapath::MAX_PORT;
+use serde_json::json;
 
 use super::{options, take_datapath};
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
 use crate::device::Kind;
-use crate::reconcile::DP_LOCAL;
+use crate::reconcile::{DP_LOCAL, Iface};
 use crate::status::PortCounters;
 
 /// The table.
@@ -21,12 +23,24 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         run: |d, a| show(d, a).into(),
     },
     Command { name: "dpctl/dump-dps", usage: "", arity: (0, 1), run: dump_dps },
-    Command { name: "dpif/dump-dps", usage: "", arity: (0, 0), run: dump_dps },
+    Command { name: "dpif/dump-dps", usage: "", arity: (0, 0), run: dump_bridges },
     Command {
         name: "dpctl/dump-flows",
         usage: "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]",
         arity: (0, 6),
         run: |d, a| dump_flows(d, a).into(),
+    },
+    Command {
+        name: "dpctl/get-flow",
+        usage: "[dp] ufid",
+        arity: (1, 4),
+        run: |d, a| get_flow(d, a).into(),
+    },
+    Command {
+        name: "dpif-dummy/change-port-number",
+        usage: "dp port new-number",
+        arity: (3, 3),
+        run: |d, a| change_port_number(d, a).into(),
     },
     Command { name: "dpctl/del-flows", usage: "[dp] [file]", arity: (0, 2), run: del_flows },
     Command { name: "dpif/show", usage: "", arity: (0, 0), run: dpif_show },
@@ -91,6 +105,12 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
 
 fn dump_dps(d: &mut Daemon, _: &[String]) -> Answer {
     Ok(format!("{}\n", d.datapath_name())).into()
+}
+
+/// Each bridge with the type of its datapath.
+fn dump_bridges(d: &mut Daemon, _: &[String]) -> Answer {
+    let kind = d.datapath_name().split('@').next().unwrap_or_default();
+    Ok(d.rec.bridges.keys().map(|bridge| format!("{kind}@{bridge}\n")).collect()).into()
 }
 
 /// Datapath ports with names and kinds, by number.
@@ -218,6 +238,36 @@ fn dump_flows(d: &mut Daemon, args: &[String]) -> Text {
     Ok(s)
 }
 
+fn get_flow(d: &mut Daemon, args: &[String]) -> Text {
+    let (opts, mut rest) = options(args);
+    let more = opts.iter().any(|o| ["-m", "--more"].contains(o));
+    if rest.len() > 1 {
+        take_datapath(&mut rest, |_| false)?;
+    }
+    let [ufid] = rest[..] else { return Err("dpctl/get-flow [dp] ufid".to_owned()) };
+    let ufid = ufid.strip_prefix("ufid:").unwrap_or(ufid);
+    if ufid.len() != 36 || !ufid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return Err(format!("{}: parsing flow ufid (Invalid argument)", super::PROGRAM));
+    }
+    let names = opts.contains(&"--names");
+    let lines = flow_lines(d, more, names, |f| f.ufid.to_string() == ufid);
+    let line = lines.into_iter().next();
+    line.ok_or_else(|| format!("{}: getting flow (No such file or directory)", super::PROGRAM))
+}
+
+fn change_port_number(d: &mut Daemon, args: &[String]) -> Text {
+    let name = d.datapath_name().split('@').nth(1).unwrap_or_default();
+    if d.rec.host.sim.is_none() || args[0] != name {
+        return Err("unknown datapath or not a dummy".to_owned());
+    }
+    let to = args[2].parse().ok().filter(|n| (1..=MAX_PORT.0).contains(n));
+    let to = DpPort(to.ok_or("bad port number")?);
+    let now = d.clock.now();
+    d.rec.change_dp_port(&args[1], to, now)?;
+    d.settle();
+    Ok(String::new())
+}
+
 fn flow_lines(
     d: &Daemon,
     more: bool,
@@ -237,26 +287,63 @@ fn del_flows(d: &mut Daemon, _: &[String]) -> Answer {
 
 fn dpif_show(d: &mut Daemon, _: &[String]) -> Answer {
     let stats = d.dp.stats();
-    let mut s = format!("{}: hit:{} missed:{}\n", d.datapath_name(), stats.hits(), stats.missed);
+    let name = d.datapath_name();
+    let mut s = format!("{name}: hit:{} missed:{}\n", stats.hits(), stats.missed);
+    let mut bridges = serde_json::Map::new();
     for (bridge_name, bridge) in &d.rec.bridges {
         let _ = writeln!(s, "  {bridge_name}:");
-        let mut ifaces: Vec<_> = bridge.ifaces.iter().filter(|(_, i)| i.ofport.is_some()).collect();
-        ifaces.sort_by_key(|(name, _)| name.as_str());
-        for (name, iface) in ifaces {
-            let number = iface.ofport.unwrap_or(OfPort::NONE).0;
-            let _ = match &iface.device {
-                Some(device) => {
-                    let kind = device.kind.shown();
-                    writeln!(s, "    {name} {number}/{}: ({kind})", device.dp_port.0)
-                }
-                None => {
-                    let peer = iface.config.options.get("peer").map_or("", String::as_str);
-                    writeln!(s, "    {name} {number}/none: (patch: peer={peer})")
-                }
-            };
+        let mut rows = serde_json::Map::new();
+        for (name, iface) in &bridge.ifaces {
+            let Some(ofport) = iface.ofport else { continue };
+            let dp_port =
+                iface.device.as_ref().map_or("none".to_owned(), |d| d.dp_port.0.to_string());
+            let (kind, settings) = device_settings(iface);
+            let pairs: Vec<String> = settings.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let text =
+                if pairs.is_empty() { String::new() } else { format!(": {}", pairs.join(", ")) };
+            let _ = writeln!(s, "    {name} {}/{dp_port}: ({kind}{text})", ofport.0);
+            let mut row = json!({"ofport": ofport.0.to_string(), "type": kind});
+            if iface.device.is_some() {
+                row["port_no"] = dp_port.into();
+            }
+            if !settings.is_empty() {
+                let config = settings.into_iter().map(|(k, v)| (k.to_owned(), v.into()));
+                row["config"] = serde_json::Value::Object(config.collect());
+            }
+            rows.insert(name.clone(), row);
+        }
+        bridges.insert(bridge_name.clone(), rows.into());
+    }
+    let (hit, missed) = (stats.hits().to_string(), stats.missed.to_string());
+    let datapath = json!({"bridges": bridges, "stats": {"hit": hit, "missed": missed}});
+    Answer::Either(s, json!([{ name: datapath }]))
+}
+
+/// An interface's type and those of its settings that are shown.
+fn device_settings(iface: &Iface) -> (&str, Vec<(&'static str, String)>) {
+    let config = &iface.config;
+    let option = |key: &'static str| Some((key, config.options.get(key)?.clone()));
+    let Some(device) = &iface.device else {
+        return ("patch", option("peer").into_iter().collect());
+    };
+    let kind = match device.kind {
+        // The type that it stands for.
+        Kind::Dummy if config.kind.is_empty() => "system",
+        Kind::Dummy => config.kind.as_str(),
+        kind => kind.shown(),
+    };
+    let mut settings = Vec::new();
+    if device.kind.is_simulated() {
+        settings.extend(["ifindex", "pstream", "stream"].into_iter().filter_map(option));
+    }
+    if device.kind == Kind::DummyPmd {
+        // As far as a device has queues whose datapath has no threads.
+        for (key, default) in [("n_rxq", "1"), ("n_txq", "1"), ("numa_id", "0")] {
+            settings.push(option(key).unwrap_or((key, default.to_owned())));
         }
     }
-    Ok(s).into()
+    settings.sort_unstable();
+    (kind, settings)
 }
 
 fn dpif_dump_flows(d: &mut Daemon, args: &[String]) -> Text {

@@ -10,6 +10,7 @@ use datapath::Datapath;
 use ofproto::{BridgeId, Environment};
 use openflow::message::{CtFlush, CtTuple, PortStats, QueueConfig, QueueStats};
 
+use crate::log;
 use crate::reconcile::Reconciler;
 use crate::status::PortCounters;
 
@@ -17,6 +18,8 @@ use crate::status::PortCounters;
 pub(super) struct Env<'a> {
     pub(super) rec: RefCell<&'a mut Reconciler>,
     pub(super) dp: &'a Arc<Datapath>,
+    /// Name of the datapath in the log.
+    pub(super) dp_name: &'static str,
     pub(super) now: Instant,
 }
 
@@ -95,6 +98,12 @@ impl Environment for Env<'_> {
 
     fn ct_flush(&self, which: &CtFlush) {
         let (mark, label) = (which.mark(), which.label());
+        let whole = which.orig.is_none() && which.reply.is_none() && mark.1 == 0 && label.1 == 0;
+        match which.zone.filter(|_| whole) {
+            _ if !whole => log!(Dbg, CtDpif, "{}: ct_flush: {which}", self.dp_name),
+            Some(zone) => log!(Dbg, CtDpif, "{}: ct_flush: zone {zone}", self.dp_name),
+            None => log!(Dbg, CtDpif, "{}: ct_flush: <all>", self.dp_name),
+        }
         let filter = ConnFilter {
             zone: which.zone.map(Zone),
             orig: tuple_filter(which.orig, which.proto),

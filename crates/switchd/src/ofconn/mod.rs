@@ -416,6 +416,7 @@ impl Daemon {
 
     fn openflow_input(&mut self, name: &str, id: u64, bytes: &[u8]) {
         let now = self.clock.now();
+        let dp_name = self.datapath_name();
         let Some(bridge) = self.connections.bridges.get_mut(name) else { return };
         let Some(c) = bridge.connections.get_mut(&id) else { return };
         c.live.heard(now);
@@ -424,7 +425,7 @@ impl Daemon {
         }
         c.spoken.received(&c.session, bytes);
         let (role, version) = (c.session.role(), c.session.version());
-        let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp, now };
+        let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp, dp_name, now };
         {
             let mut switch = self.world.switch.write();
             c.session.input(&mut switch, &env, now, bytes);
