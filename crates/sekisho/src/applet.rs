@@ -34,6 +34,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::vswitchd::run,
     },
     Applet {
+        name: "ovsdb-server",
+        aliases: &["ovsdb-server"],
+        help: "serve databases alone",
+        run: crate::ovsdb_server::run,
+    },
+    Applet {
         name: "vsctl",
         aliases: &["ovs-vsctl"],
         help: "show and change the configuration of the switch",

@@ -29,6 +29,11 @@ pub fn logdir() -> PathBuf {
     env_dir("OVS_LOGDIR", "/var/log/openvswitch")
 }
 
+/// Directory of databases: `$OVS_DBDIR`, or OVS's usual one.
+pub fn dbdir() -> PathBuf {
+    env_dir("OVS_DBDIR", "/etc/openvswitch")
+}
+
 fn env_dir(name: &str, default: &str) -> PathBuf {
     std::env::var_os(name).filter(|v| !v.is_empty()).map_or_else(|| default.into(), PathBuf::from)
 }

@@ -17,6 +17,7 @@ mod links;
 mod lint;
 mod ofctl;
 mod ovsdb_client;
+mod ovsdb_server;
 mod pki;
 mod run;
 mod table;

@@ -6,7 +6,7 @@ use switchd::daemon::{self, Options, Source};
 use switchd::sim::Level;
 
 use crate::applet::{Failure, Outcome, Session};
-use crate::control::{logdir, rundir};
+use crate::control::{dbdir, logdir, rundir};
 use crate::getopt::{Arg, Opt, Order, parse};
 use crate::pki::{self, Pki};
 
@@ -58,8 +58,6 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         return Ok(0);
     }
     let value = |id| parsed.options.iter().rev().find(|o| o.id == id).and_then(|o| o.value.clone());
-    let dbdir = std::env::var_os("OVS_DBDIR").filter(|v| !v.is_empty());
-    let dbdir = dbdir.map_or_else(|| PathBuf::from("/etc/openvswitch"), PathBuf::from);
     let log_file = parsed
         .has('l')
         .then(|| value('l').map_or_else(|| logdir().join("ovs-vswitchd.log"), PathBuf::from));
@@ -72,7 +70,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let options = Options {
         source: match value('o') {
             Some(target) => Source::Server(target),
-            None => Source::File(value('d').map_or_else(|| dbdir.join("conf.db"), PathBuf::from)),
+            None => Source::File(value('d').map_or_else(|| dbdir().join("conf.db"), PathBuf::from)),
         },
         pidfile: Some(dir.join("ovs-vswitchd.pid")),
         overwrite_pidfile: false,

@@ -20,9 +20,9 @@ use ovsdb::types::Uuid;
 use crate::remote::{self, Remote};
 
 /// Longest wait between attempts to connect when the row says nothing.
-const MAX_BACKOFF: Duration = Duration::from_secs(8);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(8);
 /// `inactivity_probe` when the row says nothing.
-const PROBE: Duration = Duration::from_secs(5);
+pub(crate) const PROBE: Duration = Duration::from_secs(5);
 
 /// All bridges that there should be.
 #[derive(Clone, Debug, Default)]
@@ -372,7 +372,10 @@ fn read_controller(
     Some((target, controller))
 }
 
-fn read_manager(row: RowRef<'_>, complaints: &mut Vec<String>) -> Option<(String, ManagerConfig)> {
+pub(crate) fn read_manager(
+    row: RowRef<'_>,
+    complaints: &mut Vec<String>,
+) -> Option<(String, ManagerConfig)> {
     let target = string(row, "target");
     let remote = match Remote::parse(&target, remote::OVSDB_PORT) {
         Ok(remote) => remote,

@@ -7,13 +7,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use base::Instant;
 use ovsdb::engine::Database;
-use ovsdb::log::Log;
+use ovsdb::log::{Log, Opened};
 use ovsdb::schema::DbSchema;
 use ovsdb::server::{Now, Server, SessionId, WatchId};
 use ovsdb::types::UuidGen;
@@ -40,7 +40,8 @@ pub struct DbHost {
     changed: Rc<Notify>,
     /// Notified when the next timeout may be earlier than it was.
     timers: Rc<Notify>,
-    watch: WatchId,
+    /// Sees the changes of [`DATABASE`], if the daemon obeys it.
+    watch: Option<WatchId>,
 }
 
 impl DbHost {
@@ -56,24 +57,44 @@ impl DbHost {
         if let Some(old) = opened.convert(schema, wall_ms).map_err(|e| e.to_string())? {
             log!(Info, OvsdbServer, "converted the database; the old one is {}", old.display());
         }
-        if let Some(text) = &opened.recovered {
-            log!(Warn, OvsdbFile, "{text}");
+        let mut host = DbHost::new(uuids, clock);
+        host.add(opened)?;
+        let watch = host.server.watch(DATABASE);
+        let no_switch = || format!("{}: is not a database named {DATABASE}", path.display());
+        host.watch = Some(watch.ok_or_else(no_switch)?);
+        Ok(host)
+    }
+
+    /// Opens database files of any schema. All of them exist.
+    ///
+    /// # Errors
+    /// As [`DbHost::open`].
+    pub fn open_all(paths: &[PathBuf], clock: Clock) -> Result<DbHost, String> {
+        let uuids = UuidGen::from_system().map_err(|e| format!("no random numbers: {e}"))?;
+        let mut host = DbHost::new(uuids, clock);
+        for path in paths {
+            host.add(Log::open(path).map_err(|e| e.to_string())?)?;
         }
-        let mut server = Server::new(uuids);
-        server
-            .add_db(Database::from_data(opened.data), Some(opened.log))
-            .map_err(|e| e.to_string())?;
-        let watch = server
-            .watch(DATABASE)
-            .ok_or_else(|| format!("{}: is not a database named {DATABASE}", path.display()))?;
-        Ok(DbHost {
-            server,
+        Ok(host)
+    }
+
+    fn new(uuids: UuidGen, clock: Clock) -> DbHost {
+        DbHost {
+            server: Server::new(uuids),
             clock,
             sessions: HashMap::new(),
             changed: Rc::new(Notify::new()),
             timers: Rc::new(Notify::new()),
-            watch,
-        })
+            watch: None,
+        }
+    }
+
+    fn add(&mut self, opened: Opened) -> Result<(), String> {
+        if let Some(text) = &opened.recovered {
+            log!(Warn, OvsdbFile, "{text}");
+        }
+        let db = Database::from_data(opened.data);
+        self.server.add_db(db, Some(opened.log)).map_err(|e| e.to_string())
     }
 
     /// What its clock says.
@@ -103,7 +124,7 @@ impl DbHost {
 
     /// Changes since the last call. The rows that were there at the start come first.
     pub fn take_changes(&mut self) -> Vec<ovsdb::data::RowChange> {
-        self.server.take_changes(self.watch)
+        self.watch.map(|w| self.server.take_changes(w)).unwrap_or_default()
     }
 
     /// Runs a transaction of the daemon's own.
@@ -120,13 +141,13 @@ impl DbHost {
         }
     }
 
-    /// Rewrites the file as a snapshot.
+    /// Rewrites a database's file as a snapshot.
     ///
     /// # Errors
     /// The disk refused.
-    pub fn compact(&mut self) -> Result<(), String> {
+    pub fn compact(&mut self, name: &str) -> Result<(), String> {
         let now = self.both();
-        self.server.compact(DATABASE, now.wall_ms).map_err(|e| e.to_string())
+        self.server.compact(name, now.wall_ms).map_err(|e| e.to_string())
     }
 
     /// Ends waits whose time is over (also after a warp of the clock).

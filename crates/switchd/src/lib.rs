@@ -10,6 +10,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod database;
 pub mod dbhost;
+pub mod dbserver;
 pub mod device;
 pub mod dplog;
 pub mod hex;

@@ -152,6 +152,75 @@ impl Drop for Reaper {
     }
 }
 
+/// Our database server by its OVS name, with the stock tools and the stock switch on it.
+#[test]
+fn the_database_server_by_its_ovs_name() {
+    if !have_stock().unwrap() {
+        return;
+    }
+    let ns = Netns::new("db").unwrap();
+    let stage = Sut::stage(BINARY, &ns).unwrap();
+    let _reaper = Reaper(stage.rundir().to_owned());
+    let link = stage.file("ovsdb-server");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    let ok = |argv: &[&str]| stage.run(argv).unwrap().ok().unwrap();
+    let missing = stage.run(&[&link, "--detach", "nosuch.db"]).unwrap();
+    assert_eq!(missing.status, Some(1));
+    assert!(missing.stderr.contains("nosuch.db"), "{}", missing.stderr);
+
+    let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+    ok(&["ovsdb-tool", "create", &stage.database(), schema]);
+    let remote = format!("--remote=punix:{}", stage.file("db.sock"));
+    let column = "--remote=db:Open_vSwitch,Open_vSwitch,manager_options";
+    let start = [&*link, &stage.database(), &remote, column, "--detach", "--no-chdir", "--pidfile"];
+    let said = stage.run(&[&start[..], &["--log-file", "-vconsole:off"]].concat()).unwrap();
+    assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""));
+    // It listens before its parent ends.
+    ok(&["ovs-vsctl", "--no-wait", "init"]);
+    assert_eq!(ok(&["ovsdb-client", "list-dbs"]), "Open_vSwitch\n_Server\n");
+    let app = |words: &[&str]| ok(&[&["ovs-appctl", "-t", "ovsdb-server"], words].concat());
+    assert!(app(&["version"]).starts_with("ovsdb-server (Open vSwitch)"));
+    assert_eq!(app(&["ovsdb-server/list-dbs"]), "Open_vSwitch\n_Server\n");
+
+    // A remote out of a column, one by command, and none any more.
+    let socket = stage.file("more.sock");
+    ok(&["ovs-vsctl", "--no-wait", "set-manager", &format!("punix:{socket}")]);
+    let there = || Ok(Path::new(&socket).exists().then_some(()));
+    eventually("the manager's socket", DEADLINE, there).unwrap();
+    let socket = stage.file("third.sock");
+    app(&["ovsdb-server/add-remote", &format!("punix:{socket}")]);
+    let there = || Ok(Path::new(&socket).exists().then_some(()));
+    eventually("the third socket", DEADLINE, there).unwrap();
+    let listed = ok(&["ovsdb-client", "list-dbs", &format!("unix:{socket}")]);
+    assert_eq!(listed, "Open_vSwitch\n_Server\n");
+    app(&["ovsdb-server/remove-remote", &format!("punix:{socket}")]);
+    let gone = || Ok((!Path::new(&socket).exists()).then_some(()));
+    eventually("the third socket goes", DEADLINE, gone).unwrap();
+    let argv = ["ovs-appctl", "-t", "ovsdb-server", "ovsdb-server/remove-remote", "punix:x"];
+    assert!(stage.run(&argv).unwrap().stderr.contains("no such remote"));
+
+    // The stock switch obeys it.
+    let dummy = ["--enable-dummy=override", "--disable-system", "-vconsole:off"];
+    ok(&[&["ovs-vswitchd", "--detach", "--no-chdir", "--pidfile", "--log-file"], &dummy[..]]
+        .concat());
+    ok(&["ovs-vsctl", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy"]);
+    assert_eq!(ok(&["ovs-vsctl", "get", "Interface", "br0", "ofport"]), "65534\n");
+    ok(&["ovs-appctl", "exit"]);
+
+    // What was committed is there for the next server.
+    app(&["ovsdb-server/compact"]);
+    let pid = std::fs::read_to_string(stage.file("ovsdb-server.pid")).unwrap();
+    app(&["exit"]);
+    let gone = || Ok((!Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(()));
+    eventually("the server ends", DEADLINE, gone).unwrap();
+    assert!(!Path::new(&stage.file("db.sock")).exists());
+    let dump = ok(&["ovsdb-tool", "query", &stage.database(), QUERY]);
+    assert!(dump.contains("\"br0\""), "{dump}");
+}
+
+const QUERY: &str =
+    r#"["Open_vSwitch",{"op":"select","table":"Bridge","where":[],"columns":["name"]}]"#;
+
 /// `ovs-vswitchd` as a service starts it, on the stock database server and with the stock tools.
 #[test]
 fn the_switch_by_its_ovs_name() {

@@ -2,50 +2,91 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::control::{Answer, Command};
+use crate::coverage::{Counter, Coverage};
 use crate::daemon::Daemon;
 use crate::vlog;
 
-/// Both daemons have these.
-pub(super) const COMMANDS: &[Command<Daemon>] = &[
-    Command { name: "exit", usage: "[--cleanup]", arity: (0, 1), run: exit },
-    Command { name: "version", usage: "", arity: (0, 0), run: version },
-    Command {
-        name: "vlog/set",
-        usage: "{spec | PATTERN:destination:pattern}",
-        arity: (0, usize::MAX),
-        run: vlog_set,
-    },
-    Command { name: "vlog/list", usage: "", arity: (0, 0), run: |_, _| Ok(vlog::list()).into() },
-    Command {
-        name: "vlog/list-pattern",
-        usage: "",
-        arity: (0, 0),
-        run: |_, _| Ok(vlog::list_patterns()).into(),
-    },
-    Command {
-        name: "vlog/reopen",
-        usage: "",
-        arity: (0, 0),
-        run: |_, _| vlog::reopen().map(|()| String::new()).into(),
-    },
-    Command { name: "vlog/close", usage: "", arity: (0, 0), run: vlog_close },
-    Command {
-        name: "vlog/disable-rate-limit",
-        usage: "[module]...",
-        arity: (0, usize::MAX),
-        run: |_, a| vlog::set_unlimited(a, true).map(|()| String::new()).into(),
-    },
-    Command {
-        name: "vlog/enable-rate-limit",
-        usage: "[module]...",
-        arity: (0, usize::MAX),
-        run: |_, a| vlog::set_unlimited(a, false).map(|()| String::new()).into(),
-    },
-    Command { name: "memory/show", usage: "", arity: (0, 0), run: memory },
-    Command { name: "coverage/show", usage: "", arity: (0, 0), run: coverage_show },
-    Command { name: "coverage/read-counter", usage: "COUNTER", arity: (1, 1), run: coverage_read },
-];
+/// A daemon, as far as the commands about its process care.
+pub(crate) trait Process: Sized + 'static {
+    /// Its name.
+    const PROGRAM: &'static str;
+
+    /// Ends it when notified.
+    fn quit(&self) -> &Notify;
+
+    /// What it counts.
+    fn counters(&self) -> Vec<Counter>;
+
+    /// Rates of that.
+    fn coverage(&self) -> &Coverage;
+
+    /// What fills its memory: `NAME:NUMBER …`.
+    fn memory(&self) -> String;
+}
+
+/// Commands that all daemons have.
+pub(crate) trait ProcessCommands: Process {
+    /// The table.
+    const PROCESS: &'static [Command<Self>] = &[
+        Command { name: "exit", usage: "[--cleanup]", arity: (0, 1), run: exit::<Self> },
+        Command { name: "version", usage: "", arity: (0, 0), run: version::<Self> },
+        Command {
+            name: "vlog/set",
+            usage: "{spec | PATTERN:destination:pattern}",
+            arity: (0, usize::MAX),
+            run: vlog_set::<Self>,
+        },
+        Command {
+            name: "vlog/list",
+            usage: "",
+            arity: (0, 0),
+            run: |_, _| Ok(vlog::list()).into(),
+        },
+        Command {
+            name: "vlog/list-pattern",
+            usage: "",
+            arity: (0, 0),
+            run: |_, _| Ok(vlog::list_patterns()).into(),
+        },
+        Command {
+            name: "vlog/reopen",
+            usage: "",
+            arity: (0, 0),
+            run: |_, _| vlog::reopen().map(|()| String::new()).into(),
+        },
+        Command { name: "vlog/close", usage: "", arity: (0, 0), run: vlog_close::<Self> },
+        Command {
+            name: "vlog/disable-rate-limit",
+            usage: "[module]...",
+            arity: (0, usize::MAX),
+            run: |_, a| vlog::set_unlimited(a, true).map(|()| String::new()).into(),
+        },
+        Command {
+            name: "vlog/enable-rate-limit",
+            usage: "[module]...",
+            arity: (0, usize::MAX),
+            run: |_, a| vlog::set_unlimited(a, false).map(|()| String::new()).into(),
+        },
+        Command {
+            name: "memory/show",
+            usage: "",
+            arity: (0, 0),
+            run: |d, _| Ok(d.memory()).into(),
+        },
+        Command { name: "coverage/show", usage: "", arity: (0, 0), run: coverage_show::<Self> },
+        Command {
+            name: "coverage/read-counter",
+            usage: "COUNTER",
+            arity: (1, 1),
+            run: coverage_read::<Self>,
+        },
+    ];
+}
+
+impl<D: Process> ProcessCommands for D {}
 
 /// The switch alone has these.
 pub(super) const SWITCH_COMMANDS: &[Command<Daemon>] = &[
@@ -54,16 +95,16 @@ pub(super) const SWITCH_COMMANDS: &[Command<Daemon>] = &[
 ];
 
 /// Bridges and devices are always given back, with `--cleanup` or without.
-fn exit(d: &mut Daemon, _: &[String]) -> Answer {
-    d.quit.notify_one();
+fn exit<D: Process>(d: &mut D, _: &[String]) -> Answer {
+    d.quit().notify_one();
     Ok(String::new()).into()
 }
 
-fn version(_: &mut Daemon, _: &[String]) -> Answer {
-    Ok(format!("ovs-vswitchd (Open vSwitch) {}\n", crate::OVS_VERSION)).into()
+fn version<D: Process>(_: &mut D, _: &[String]) -> Answer {
+    Ok(format!("{} (Open vSwitch) {}\n", D::PROGRAM, crate::OVS_VERSION)).into()
 }
 
-fn vlog_set(_: &mut Daemon, args: &[String]) -> Answer {
+fn vlog_set<D>(_: &mut D, args: &[String]) -> Answer {
     for spec in args {
         if let Err(text) = vlog::set(spec) {
             return Err(text).into();
@@ -72,27 +113,45 @@ fn vlog_set(_: &mut Daemon, args: &[String]) -> Answer {
     Ok(String::new()).into()
 }
 
-fn vlog_close(_: &mut Daemon, _: &[String]) -> Answer {
+fn vlog_close<D>(_: &mut D, _: &[String]) -> Answer {
     vlog::close_file();
     Ok(String::new()).into()
 }
 
-fn memory(d: &mut Daemon, _: &[String]) -> Answer {
-    let rules: usize = {
-        let switch = d.world.switch.read();
-        switch.bridges().map(|b| b.tables().visible().map(|(_, t)| t.len()).sum::<usize>()).sum()
-    };
-    let ports: usize = d.rec.bridges.values().map(|b| b.ifaces.len()).sum();
-    let connections = d.dp.conntrack().len();
-    let flows = d.dp.n_flows();
-    Ok(format!("conntrack:{connections} ports:{ports} rules:{rules} udpif keys:{flows}\n")).into()
+impl Process for Daemon {
+    const PROGRAM: &'static str = "ovs-vswitchd";
+
+    fn quit(&self) -> &Notify {
+        &self.quit
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        Daemon::counters(self)
+    }
+
+    fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    fn memory(&self) -> String {
+        let rules: usize = {
+            let switch = self.world.switch.read();
+            let visible =
+                |b: &ofproto::Bridge| -> usize { b.tables().visible().map(|(_, t)| t.len()).sum() };
+            switch.bridges().map(visible).sum()
+        };
+        let ports: usize = self.rec.bridges.values().map(|b| b.ifaces.len()).sum();
+        let connections = self.dp.conntrack().len();
+        let flows = self.dp.n_flows();
+        format!("conntrack:{connections} ports:{ports} rules:{rules} udpif keys:{flows}\n")
+    }
 }
 
-fn coverage_show(d: &mut Daemon, _: &[String]) -> Answer {
-    Ok(d.coverage.show(&d.counters())).into()
+fn coverage_show<D: Process>(d: &mut D, _: &[String]) -> Answer {
+    Ok(d.coverage().show(&d.counters())).into()
 }
 
-fn coverage_read(d: &mut Daemon, args: &[String]) -> Answer {
+fn coverage_read<D: Process>(d: &mut D, args: &[String]) -> Answer {
     let found = d.counters().into_iter().find(|(name, _)| *name == args[0]);
     found.map(|(_, n)| format!("{n}\n")).ok_or_else(|| "No such counter".to_owned()).into()
 }

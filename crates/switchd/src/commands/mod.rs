@@ -10,12 +10,15 @@ mod fdb;
 mod general;
 mod ofproto;
 
+pub(crate) use db::{DatabaseCommands, Databases};
+pub(crate) use general::{Process, ProcessCommands};
+
 use crate::control::Command;
 use crate::daemon::Daemon;
 
 /// Commands of `ovs-vswitchd`.
 pub const SWITCH: &[&[Command<Daemon>]] = &[
-    general::COMMANDS,
+    Daemon::PROCESS,
     general::SWITCH_COMMANDS,
     fdb::COMMANDS,
     ofproto::COMMANDS,
@@ -26,7 +29,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
 ];
 
 /// Commands of `ovsdb-server`.
-pub const DATABASE: &[&[Command<Daemon>]] = &[general::COMMANDS, db::COMMANDS];
+pub const DATABASE: &[&[Command<Daemon>]] = &[Daemon::PROCESS, Daemon::DATABASE];
 
 /// The program's name as the datapath commands' errors begin.
 const PROGRAM: &str = "ovs-vswitchd";

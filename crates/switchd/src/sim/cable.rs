@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::log;
-use crate::remote::{Listener, Remote, Stream};
+use crate::remote::{Keys, Listener, Remote, Stream};
 
 /// Wait between two attempts to connect.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -99,7 +99,7 @@ struct End {
 impl End {
     async fn connect(self, remote: Remote) {
         loop {
-            if let Ok(stream) = Stream::connect(&remote).await {
+            if let Ok(stream) = Stream::connect(&remote, &Keys::default()).await {
                 // An end that goes away is tried again, however it went.
                 let _ = self.carry(stream).await;
             }
@@ -108,12 +108,14 @@ impl End {
     }
 
     async fn listen(self, remote: Remote) -> io::Result<()> {
-        let listener = Listener::bind(&remote).await?;
+        let listener = Listener::bind(&remote, &Keys::default()).await?;
         loop {
-            let stream = listener.accept().await?;
+            let peer = listener.accept().await?;
             let end = self.clone();
             tokio::task::spawn_local(async move {
-                let _ = end.carry(stream).await;
+                if let Ok(stream) = peer.open().await {
+                    let _ = end.carry(stream).await;
+                }
             });
         }
     }
