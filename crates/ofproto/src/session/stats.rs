@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use base::{Duration, Instant, OfPort, TableId};
 use openflow::message::{
-    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats,
+    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats, parts,
 };
 use openflow::version::Version;
 
@@ -14,9 +14,6 @@ use super::{Environment, Refusal, Session};
 use crate::rule::Rule;
 use crate::switch::Switch;
 use crate::table::{Criteria, INTERNAL_TABLE, N_TABLES};
-
-/// Items to try in one part.
-const PART: usize = 256;
 
 impl Session {
     pub(super) fn stats_request(
@@ -149,47 +146,14 @@ impl Session {
     }
 
     /// Sends items in as many messages as needed, at least one.
-    pub(super) fn reply_parts<T: Clone>(
+    pub(super) fn reply_parts<T>(
         &mut self,
         m: &Message,
         items: impl Iterator<Item = T>,
-        make: impl Fn(Vec<T>) -> Body + Copy,
+        make: impl Fn(Vec<T>) -> Body,
     ) {
-        let mut items = items.peekable();
-        loop {
-            let part: Vec<T> = items.by_ref().take(PART).collect();
-            let last = items.peek().is_none();
-            self.reply_halves(m, part, last, make);
-            if last {
-                return;
-            }
-        }
-    }
-
-    /// Sends items in one message, or in two halves if they are too long for one.
-    fn reply_halves<T: Clone>(
-        &mut self,
-        m: &Message,
-        mut part: Vec<T>,
-        last: bool,
-        make: impl Fn(Vec<T>) -> Body + Copy,
-    ) {
-        let second = part.split_off(part.len().div_ceil(2));
-        if !second.is_empty() {
-            let whole: Vec<T> = part.iter().chain(&second).cloned().collect();
-            if self.try_part(m, !last, make(whole)) {
-                return;
-            }
-            self.reply_halves(m, part, false, make);
-            self.reply_halves(m, second, last, make);
-        } else {
-            self.try_part(m, !last, make(part));
-        }
-    }
-
-    /// Sends a part if it fits a message.
-    fn try_part(&mut self, to: &Message, more: bool, body: Body) -> bool {
-        self.try_push(&Message { version: to.version, xid: to.xid, nicira: to.nicira, more, body })
+        let session = self.codec();
+        parts::append(&mut self.output, session, m, items, make);
     }
 }
 

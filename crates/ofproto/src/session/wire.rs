@@ -107,27 +107,15 @@ impl Session {
 
     /// Answers a request.
     pub(super) fn reply(&mut self, to: &Message, body: Body) {
-        self.send_part(to, false, body);
+        let (version, xid, nicira) = (to.version, to.xid, to.nicira);
+        self.push(&Message { version, xid, nicira, more: false, body });
     }
 
-    pub(super) fn send_part(&mut self, to: &Message, more: bool, body: Body) {
-        self.try_push(&Message { version: to.version, xid: to.xid, nicira: to.nicira, more, body });
-    }
-
-    pub(super) fn push(&mut self, m: &Message) {
-        self.try_push(m);
-    }
-
-    /// Appends a message to the output. `false` if it cannot be said: too long, or nothing that
+    /// Appends a message to the output, unless it cannot be said: it is too long, or nothing that
     /// this version knows.
-    pub(super) fn try_push(&mut self, m: &Message) -> bool {
-        match m.encode(self.codec()) {
-            Ok(bytes) => {
-                self.output.extend_from_slice(&bytes);
-                true
-            }
-            Err(_) => false,
-        }
+    pub(super) fn push(&mut self, m: &Message) {
+        let session = self.codec();
+        let _ = m.encode_into(session, &mut self.output);
     }
 }
 

@@ -70,17 +70,32 @@ impl Message {
 
     /// Writes the message.
     pub fn encode(&self, session: Session) -> core::result::Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::with_capacity(64);
+        self.encode_into(session, &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the message; on an error, nothing.
+    pub fn encode_into(&self, session: Session, out: &mut Vec<u8>) -> Encoded {
+        let start = out.len();
+        let done = self.append(session, out, start);
+        if done.is_err() {
+            out.truncate(start);
+        }
+        done
+    }
+
+    fn append(&self, session: Session, out: &mut Vec<u8>, start: usize) -> Encoded {
         let v = self.version;
         let kind = kind_of(self).ok_or(EncodeError::Message("message"))?;
         let code = kind.code(v).ok_or(EncodeError::Message(kind.name()))?;
-        let mut out = Vec::with_capacity(64);
         out.put8(v as u8);
         out.put8(0);
         out.put16(0);
         out.put32(self.xid);
         let stats = |out: &mut Vec<u8>, reply: bool, code: u16| {
             let req = if v == Version::Of10 { 16 } else { 18 };
-            out[1] = req + u8::from(reply);
+            out[start + 1] = req + u8::from(reply);
             out.put16(code);
             out.put16(u16::from(self.more));
             if v > Version::Of10 {
@@ -88,18 +103,18 @@ impl Message {
             }
         };
         match kind.space() {
-            Space::Type => out[1] = code as u8,
-            Space::Request => stats(&mut out, false, code),
-            Space::Reply => stats(&mut out, true, code),
+            Space::Type => out[start + 1] = code as u8,
+            Space::Request => stats(out, false, code),
+            Space::Reply => stats(out, true, code),
             Space::Nx | Space::Onf => {
-                out[1] = 4;
+                out[start + 1] = 4;
                 out.put32(if kind.space() == Space::Nx { NX_VENDOR } else { ONF_VENDOR });
                 out.put32(code.into());
             }
             Space::NxRequest | Space::NxReply | Space::OnfRequest | Space::OnfReply => {
                 let reply = matches!(kind.space(), Space::NxReply | Space::OnfReply);
                 let onf = matches!(kind.space(), Space::OnfRequest | Space::OnfReply);
-                stats(&mut out, reply, 0xffff);
+                stats(out, reply, 0xffff);
                 out.put32(if onf { ONF_VENDOR } else { NX_VENDOR });
                 out.put32(code.into());
                 if v == Version::Of10 {
@@ -107,10 +122,11 @@ impl Message {
                 }
             }
         }
-        write_body(&mut out, self, kind, session)?;
-        let len = u16::try_from(out.len()).map_err(|_| EncodeError::TooLong(kind.name().into()))?;
-        out.set16(2, len);
-        Ok(out)
+        write_body(out, self, kind, session)?;
+        let len = u16::try_from(out.len() - start)
+            .map_err(|_| EncodeError::TooLong(kind.name().into()))?;
+        out.set16(start + 2, len);
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ mod monitor;
 mod nicira;
 mod oxs;
 mod packets;
+pub mod parts;
 mod ports;
 mod queues;
 mod stats;

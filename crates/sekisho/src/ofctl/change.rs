@@ -140,7 +140,10 @@ pub(super) fn send_all(
     if tool.settings.bundle {
         return send_bundle(tool, conn, bodies);
     }
-    bodies.into_iter().try_for_each(|b| tool.change(conn, b, protocol.nicira))
+    match conn.change_many(bodies.into_iter(), protocol.nicira, || tool.next_xid())? {
+        None => Ok(()),
+        Some(error) => tool.refused(conn, &error),
+    }
 }
 
 /// Bundle flags: atomic and ordered.

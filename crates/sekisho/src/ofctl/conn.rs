@@ -29,6 +29,9 @@ pub struct Conn {
     queue: VecDeque<Vec<u8>>,
 }
 
+/// Requests in one go: few enough that the errors of all of them fit the socket's buffer.
+const WINDOW: usize = 256;
+
 /// How a target was connected to: a flow of messages, or a snoop on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Socket {
@@ -220,11 +223,65 @@ impl Conn {
         }
     }
 
+    /// Sends requests that are answered only if they fail, and gives the first error, after which no more
+    /// are sent. `xid` numbers requests and barriers. As OVS's tool waits for each request before the next,
+    /// every request has a barrier behind it there; here there is one behind many, and while they are done
+    /// the next are written.
+    ///
+    /// # Errors
+    /// The connection broke; a request cannot be said in its version.
+    pub fn change_many(
+        &mut self,
+        requests: impl Iterator<Item = Body>,
+        nicira: bool,
+        mut xid: impl FnMut() -> u32,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let mut requests = requests.peekable();
+        let mut bytes = Vec::new();
+        // The barrier of the requests that are being done.
+        let mut waiting: Option<u32> = None;
+        while waiting.is_some() || requests.peek().is_some() {
+            let mut barrier = None;
+            for body in requests.by_ref().take(WINDOW) {
+                let message = Message { nicira, ..Message::new(self.version, xid(), body) };
+                message.encode_into(self.agreed, &mut bytes).map_err(fatal)?;
+                barrier = Some(xid());
+            }
+            if let Some(xid) = barrier {
+                let message = Message::new(self.version, xid, Body::BarrierRequest);
+                message.encode_into(self.agreed, &mut bytes).map_err(fatal)?;
+                self.stream.write_all(&bytes).map_err(|e| self.broke(&e))?;
+                bytes.clear();
+            }
+            if let Some(waited) = waiting {
+                let mut error = None;
+                loop {
+                    let answer = self.next(true)?;
+                    if xid_of(&answer) == waited {
+                        break;
+                    }
+                    if Message::peek_kind(&answer).is_some_and(|k| k.0 == Kind::Error) {
+                        error.get_or_insert(answer);
+                    }
+                }
+                if error.is_some() {
+                    return Ok(error);
+                }
+            }
+            waiting = barrier;
+        }
+        Ok(None)
+    }
+
     /// Bytes of this connection as text.
     pub fn text(&self, bytes: &[u8], ports: Option<&dyn PortMap>, verbosity: u8) -> String {
         let style = Style { ports: ports.unwrap_or(&NoPorts), verbosity, session: self.agreed };
         BytesText { bytes, style }.to_string()
     }
+}
+
+fn fatal(e: openflow::error::EncodeError) -> Failure {
+    Failure::fatal(e.to_string())
 }
 
 fn invalid(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {

@@ -326,13 +326,16 @@ impl Tool<'_, '_> {
         let barrier = self.next_xid();
         match conn.change(&message, barrier)? {
             None => Ok(()),
-            Some(bytes) => {
-                let text = conn.text(&bytes, None, self.settings.verbosity + 2);
-                self.session.out.flush()?;
-                write!(self.session.err, "{text}")?;
-                Err(Failure::Silent(1))
-            }
+            Some(bytes) => self.refused(conn, &bytes),
         }
+    }
+
+    /// Shows an error of the switch, which ends the tool.
+    fn refused<T>(&mut self, conn: &Conn, error: &[u8]) -> Result<T, Failure> {
+        let text = conn.text(error, None, self.settings.verbosity + 2);
+        self.session.out.flush()?;
+        write!(self.session.err, "{text}")?;
+        Err(Failure::Silent(1))
     }
 
     /// Prints a message on standard output.
