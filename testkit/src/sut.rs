@@ -38,7 +38,7 @@ pub struct Sut<'a> {
     ns: &'a Netns,
     /// Database server first, switch last; ours is one process.
     procs: Vec<Proc>,
-    /// Options of `sekisho run` besides those of its files.
+    /// Options of the daemon besides those of its files.
     options: Vec<String>,
     dir: Scratch,
 }
@@ -47,19 +47,22 @@ impl<'a> Sut<'a> {
     /// Starts a switch with an empty database in `ns` and waits until its sockets are there.
     /// `binary` is the path of `sekisho` (the environment variable `SEKISHO` overrides it).
     pub fn start(whose: Whose, binary: &str, ns: &'a Netns) -> Result<Sut<'a>> {
+        Sut::start_with(whose, binary, ns, &[])
+    }
+
+    /// [`Sut::start`] with more options for `sekisho run` or the stock `ovs-vswitchd`.
+    pub fn start_with(
+        whose: Whose,
+        binary: &str,
+        ns: &'a Netns,
+        options: &[&str],
+    ) -> Result<Sut<'a>> {
         let mut sut = Sut { whose, ..Sut::stage(binary, ns)? };
+        sut.options = options.iter().map(|o| (*o).to_owned()).collect();
         if whose == Whose::Stock {
             let schema = "/usr/share/openvswitch/vswitch.ovsschema";
             sut.run(&["ovsdb-tool", "create", &sut.database(), schema])?.ok()?;
         }
-        sut.launch()?;
-        Ok(sut)
-    }
-
-    /// Starts our switch with more options.
-    pub fn start_with(binary: &str, ns: &'a Netns, options: &[&str]) -> Result<Sut<'a>> {
-        let mut sut = Sut::stage(binary, ns)?;
-        sut.options = options.iter().map(|o| (*o).to_owned()).collect();
         sut.launch()?;
         Ok(sut)
     }
@@ -101,7 +104,9 @@ impl<'a> Sut<'a> {
         self.procs.push(proc);
         self.await_database()?;
         self.run(&["ovs-vsctl", "--no-wait", "init"])?.ok()?;
-        let proc = self.spawn(&["ovs-vswitchd", "--pidfile", "--log-file", quiet])?;
+        let mut argv = vec!["ovs-vswitchd", "--pidfile", "--log-file", quiet];
+        argv.extend(self.options.iter().map(String::as_str));
+        let proc = self.spawn(&argv)?;
         self.procs.push(proc);
         self.await_pid_file("ovs-vswitchd.pid")
     }

@@ -251,6 +251,9 @@ mod tests {
             first.nw_frag = nw_frag::ANY;
             let mut later = ip(dl_type, ipproto::UDP, (0, 0));
             later.nw_frag = nw_frag::ANY | nw_frag::LATER;
+            if dl_type == ethertype::IPV6 {
+                later.nw_proto = ipproto::FRAGMENT; // all that is known of it
+            }
             all.extend([first, later, ip(dl_type, 99, (0, 0))]);
         }
         all.push(ip(ethertype::IPV4, ipproto::ICMP, (8, 0)));

@@ -171,10 +171,14 @@ fn skip_ipv6_extensions(ip: &[u8], first: u8, key: &mut PacketKey) -> Option<(u8
             ipproto::FRAGMENT => {
                 let frag = be16(ip, at + 2)?;
                 ip.get(at + 7)?;
-                key.nw_frag = nw_frag::ANY;
+                // A packet in one piece (RFC 6946) is no fragment.
+                if frag != 0 {
+                    key.nw_frag = nw_frag::ANY;
+                }
                 if frag & 0xfff8 != 0 {
+                    // As OVS has it: what the first fragment says of the protocol is not looked at.
                     key.nw_frag |= nw_frag::LATER;
-                    return Some((*ip.get(at)?, at + 8));
+                    return Some((ipproto::FRAGMENT, at + 8));
                 }
                 8
             }

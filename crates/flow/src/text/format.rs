@@ -204,12 +204,8 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
     p.nw_ttl = u8::MAX;
     p.nw_proto = u8::MAX;
     let v4 = k.dl_type == ethertype::IPV4;
-    let l4 = match k.nw_proto {
-        ipproto::TCP | ipproto::UDP | ipproto::SCTP => true,
-        ipproto::ICMP | ipproto::IGMP => v4,
-        ipproto::ICMPV6 => !v4,
-        _ => false,
-    };
+    use ipproto::{ICMP, ICMPV6, IGMP, SCTP, TCP, UDP};
+    let l4 = [TCP, UDP, SCTP, ICMP, IGMP, ICMPV6].contains(&k.nw_proto);
     if k.nw_frag & nw_frag::LATER == 0 && l4 {
         p.tp_src = u16::MAX;
         p.tp_dst = u16::MAX;
@@ -222,10 +218,7 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
             p.arp_sha = [0xff; 6];
             p.arp_tha = [0xff; 6];
             p.nd_target = [0xff; 16];
-            if k.nd_reserved != 0 || k.nd_options_type != 0 {
-                p.nd_reserved = u32::MAX;
-                p.nd_options_type = u8::MAX;
-            }
+            // OVS does not show the extensions, `nd_reserved` and `nd_options_type`.
         }
     }
     w

@@ -320,7 +320,8 @@ impl Ctx<'_> {
 
     fn push_vlan(&mut self, tpid: u16) {
         let n = self.n_vlans();
-        for m in &mut self.wc.pkt.vlans[n.min(2)..] {
+        // What is there moves inwards, and may have to be written anew.
+        for m in &mut self.wc.pkt.vlans[..n] {
             (m.tpid, m.tci) = (0xffff, 0xffff);
         }
         let v = &mut self.flow.pkt.vlans;

@@ -164,7 +164,9 @@ impl Ctx<'_> {
         if self.flow.pkt.eq_masked(&self.base, &group_mask(group)) {
             return;
         }
-        let mut mask = PacketKey::ZERO;
+        // Type and code are one.
+        let whole = group == SetGroup::Icmp;
+        let mut mask = if whole { group_mask(group) } else { PacketKey::ZERO };
         for &field in group_fields(group) {
             let bits = field_bits(field);
             if self.flow.pkt.eq_masked(&self.base, &bits) {
@@ -178,12 +180,15 @@ impl Ctx<'_> {
                 *m |= (a ^ b) & f;
             }
         }
-        let value = &self.flow.pkt & &mask;
+        let mut value = &self.flow.pkt & &mask;
         self.wc.pkt |= &mask;
         for ((b, a), m) in
             self.base.words_mut().iter_mut().zip(self.flow.pkt.words()).zip(mask.words())
         {
             *b = (*b & !m) | (a & m);
+        }
+        if whole {
+            value.dl_type = self.flow.pkt.dl_type; // of which IP
         }
         self.out.push(DpAction::Set(Box::new(SetMasked { group, value, mask })));
     }

@@ -404,7 +404,10 @@ impl<'a> Ctx<'a> {
         self.table = table;
         let old = self.report_table(table, &found);
         if self.may_receive() {
+            let cookie = if let Found::Rule(r) = &found { r.cookie.0 } else { u64::MAX };
             self.process(found, true, false);
+            // The action set counts as said by the rule that the pipeline began with.
+            self.rule_cookie = cookie;
             self.finish_pipeline();
         } else {
             self.error = Some(DropReason::ForwardingDisabled);

@@ -26,13 +26,10 @@ struct KeptBelow {
 }
 
 impl Ctx<'_> {
-    /// Puts the packet's state aside, for a copy to begin with an empty action set.
-    pub(super) fn keep(&mut self) -> Kept {
-        Kept {
-            flow: self.flow,
-            stack: self.stack.clone(),
-            action_set: core::mem::take(&mut self.action_set),
-        }
+    /// Puts the packet's state aside; a copy begins with the same.
+    pub(super) fn keep(&self) -> Kept {
+        let (stack, action_set) = (self.stack.clone(), self.action_set.clone());
+        Kept { flow: self.flow, stack, action_set }
     }
 
     /// Back to the packet.
@@ -93,6 +90,7 @@ impl Ctx<'_> {
         let mut branch = |answer: u128, exit: bool| {
             self.flow = kept.flow;
             self.stack.clone_from(&kept.stack);
+            self.action_set.clone_from(&kept.action_set);
             self.restore_below(&below);
             self.exit = exit;
             dst.set(&mut self.flow, answer);

@@ -8,20 +8,58 @@ use packet::header::ethertype;
 use services::mac::Sighting;
 
 use super::{Ctx, Effect};
-use crate::port::{Port, PriorityTags, VlanMode};
+use crate::port::{Port, PriorityTags, VlanConfig, VlanMode};
 use crate::trace::NodeKind;
 
 const VID: u16 = 0xfff;
 const PCP: u16 = 0xe000;
 
-/// The VLAN of a packet inside the switch.
-#[derive(Copy, Clone)]
-struct Vlan {
+/// A tag of a packet inside the switch.
+#[derive(Copy, Clone, Default)]
+struct Tag {
+    /// 0 for none.
+    tpid: u16,
     /// 0 for none.
     vid: u16,
     /// Priority, in place in a TCI.
     pcp: u16,
-    tpid: u16,
+}
+
+/// The tags of a packet inside the switch, outermost first: that of its VLAN, and one that the switch
+/// carries along.
+type Tags = [Tag; 2];
+
+impl Tag {
+    /// The tag of an untagged or priority-tagged packet in a VLAN.
+    fn in_vlan(self, vid: u16) -> Tag {
+        let tpid = if self.tpid == 0 { ethertype::VLAN } else { self.tpid };
+        Tag { tpid, vid, ..self }
+    }
+
+    /// As it stands in a packet; one that says nothing is left out, unless it is to stay `always`.
+    fn put(self, always: bool) -> VlanTag {
+        let tci = self.vid | self.pcp;
+        if tci == 0 && !(always && self.tpid != 0) {
+            return VlanTag::default();
+        }
+        VlanTag { tpid: self.in_vlan(0).tpid, tci: tci | VLAN_PRESENT }
+    }
+}
+
+/// Whether a flood reaches a port. An access port would take all tags off, and does not get
+/// packets that have more than its own.
+fn carries(cfg: &VlanConfig, tags: Tags) -> bool {
+    cfg.carries(tags[0].vid) && (cfg.mode != VlanMode::Access || tags[1].vid == 0)
+}
+
+/// The tags of a packet as it came.
+fn tags_of(vlans: &[VlanTag; 2]) -> Tags {
+    let mut tags = Tags::default();
+    let present = vlans.iter().take_while(|v| v.tci & VLAN_PRESENT != 0);
+    for (tag, v) in tags.iter_mut().zip(present) {
+        *tag = Tag { tpid: v.tpid, vid: v.tci & VID, pcp: v.tci & PCP };
+    }
+    tags
 }
 
 impl<'a> Ctx<'a> {
@@ -48,7 +86,8 @@ impl<'a> Ctx<'a> {
             });
             return;
         }
-        let Some(vlan) = self.input_vlan(from, tag) else { return };
+        let Some(tags) = self.input_tags(from) else { return };
+        let vlan = tags[0].vid;
         if MacAddr(self.flow.pkt.dl_dst).is_reserved() && !br.spec.forward_bpdu {
             self.report(NodeKind::Detail, || {
                 "packet has reserved destination MAC, dropping".into()
@@ -58,26 +97,25 @@ impl<'a> Ctx<'a> {
         let gratuitous_arp = self.is_gratuitous_arp();
         let src = MacAddr(self.flow.pkt.dl_src);
         if from.is_some() {
-            let sighting =
-                Sighting { vlan: vlan.vid, mac: src, port: in_port, gratuitous_arp, bond: false };
+            let sighting = Sighting { vlan, mac: src, port: in_port, gratuitous_arp, bond: false };
             if !self.is_trace() && br.mac.would_change(&sighting, self.now) {
                 self.effects.push(Effect::LearnMac(br.id, sighting));
                 let name = from.map_or("", |p| &p.spec.name);
                 self.report(NodeKind::Detail, || {
-                    format!("learned that {src} is on port {name} in VLAN {}", vlan.vid)
+                    format!("learned that {src} is on port {name} in VLAN {vlan}")
                 });
             }
-            self.credits.addresses.extend(br.mac.touch_cell(vlan.vid, src, in_port));
+            self.credits.addresses.extend(br.mac.touch_cell(vlan, src, in_port));
         }
         let dst = MacAddr(self.flow.pkt.dl_dst);
-        match br.mac.lookup(vlan.vid, dst, self.now) {
+        match self.learned_port(vlan, dst) {
             Some(port) if port == in_port => {
                 self.report(NodeKind::Detail, || "learned port is input port, dropping".into());
             }
             Some(port) => match br.port(port) {
                 Some(p) => {
                     self.report(NodeKind::Detail, || "forwarding to learned port".into());
-                    self.normal_output(p, vlan);
+                    self.normal_output(p, tags);
                 }
                 None => {
                     self.report(NodeKind::Warn, || "learned port is unknown, dropping".into());
@@ -86,81 +124,73 @@ impl<'a> Ctx<'a> {
             None => {
                 self.report(NodeKind::Detail, || "no learned MAC for destination, flooding".into());
                 for p in br.flood_order() {
-                    if p.ofport != in_port && p.floodable() && p.spec.vlan.carries(vlan.vid) {
-                        self.normal_output(p, vlan);
+                    if p.ofport != in_port && p.floodable() && carries(&p.spec.vlan, tags) {
+                        self.normal_output(p, tags);
                     }
                 }
             }
         }
     }
 
-    /// The VLAN that a packet belongs to; `None` if the port does not admit it.
-    fn input_vlan(&mut self, from: Option<&'a Port>, tag: VlanTag) -> Option<Vlan> {
-        let tagged = tag.tci & VLAN_PRESENT != 0;
-        let (vid, pcp) = if tagged { (tag.tci & VID, tag.tci & PCP) } else { (0, 0) };
-        let tpid = if tag.tpid == 0 { ethertype::VLAN } else { tag.tpid };
-        let Some(p) = from else { return Some(Vlan { vid, pcp, tpid }) };
-        let (cfg, name) = (&p.spec.vlan, &p.spec.name);
-        match cfg.mode {
-            VlanMode::Access if vid != 0 => {
-                self.report(NodeKind::Error, || {
-                    format!(
-                        "dropping VLAN {vid} tagged packet received on port {name} configured as \
-                         VLAN {} access port",
-                        cfg.tag
-                    )
-                });
-                self.report(NodeKind::Warn, || {
-                    "disallowed VLAN VID for this input port, dropping".into()
-                });
-                None
+    /// Where an address is. What this packet's passage taught counts already.
+    fn learned_port(&self, vlan: u16, mac: MacAddr) -> Option<OfPort> {
+        let taught = self.effects.iter().rev().find_map(|e| match e {
+            Effect::LearnMac(br, s) if *br == self.br.id && (s.vlan, s.mac) == (vlan, mac) => {
+                Some(s.port)
             }
-            VlanMode::Access => Some(Vlan { vid: cfg.tag, pcp, tpid }),
-            VlanMode::NativeTagged | VlanMode::NativeUntagged if vid == 0 => {
-                Some(Vlan { vid: cfg.tag, pcp, tpid })
-            }
-            _ if !cfg.trunks(vid) && (vid != cfg.tag || cfg.mode == VlanMode::Trunk) => {
-                self.report(NodeKind::Error, || {
-                    format!(
-                        "dropping VLAN {vid} packet received on port {name} not configured for \
-                         trunking VLAN {vid}"
-                    )
-                });
-                self.report(NodeKind::Warn, || {
-                    "disallowed VLAN VID for this input port, dropping".into()
-                });
-                None
-            }
-            _ => Some(Vlan { vid, pcp, tpid }),
-        }
+            _ => None,
+        });
+        taught.or_else(|| self.br.mac.lookup(vlan, mac, self.now))
     }
 
-    /// Sends out of a port with the tag that it wants.
-    fn normal_output(&mut self, p: &'a Port, vlan: Vlan) {
+    /// The tags of a packet, its VLAN's first; `None` if the port does not admit it.
+    fn input_tags(&mut self, from: Option<&'a Port>) -> Option<Tags> {
+        let mut tags = tags_of(&self.flow.pkt.vlans);
+        let Some(p) = from else { return Some(tags) };
+        let (cfg, name, vid) = (&p.spec.vlan, &p.spec.name, tags[0].vid);
+        let why = match cfg.mode {
+            VlanMode::Access if vid != 0 => format!(
+                "dropping VLAN {vid} tagged packet received on port {name} configured as VLAN {} \
+                 access port",
+                cfg.tag
+            ),
+            VlanMode::Access => return Some([tags[0].in_vlan(cfg.tag), Tag::default()]),
+            VlanMode::NativeTagged | VlanMode::NativeUntagged if vid == 0 => {
+                tags[0] = tags[0].in_vlan(cfg.tag);
+                return Some(tags);
+            }
+            _ if cfg.trunks(vid) || (vid == cfg.tag && cfg.mode != VlanMode::Trunk) => {
+                return Some(tags);
+            }
+            _ => format!(
+                "dropping VLAN {vid} packet received on port {name} not configured for trunking \
+                 VLAN {vid}"
+            ),
+        };
+        self.report(NodeKind::Error, || why);
+        self.report(NodeKind::Warn, || "disallowed VLAN VID for this input port, dropping".into());
+        None
+    }
+
+    /// Sends out of a port with the tags that it wants.
+    fn normal_output(&mut self, p: &'a Port, tags: Tags) {
         let cfg = &p.spec.vlan;
-        let vid = match cfg.mode {
-            VlanMode::Access => 0,
-            VlanMode::NativeUntagged if vlan.vid == cfg.tag => 0,
-            _ => vlan.vid,
+        let mut out = match cfg.mode {
+            VlanMode::Access => Tags::default(),
+            VlanMode::NativeUntagged if tags[0].vid == cfg.tag => [tags[1], Tag::default()],
+            _ => tags,
         };
-        let tagged = match cfg.priority_tags {
-            _ if vid != 0 => true,
-            PriorityTags::Never => false,
-            PriorityTags::IfNonzero => vlan.pcp != 0,
-            PriorityTags::Always => true,
-        };
-        let old = self.flow.pkt.vlans[0];
-        let new = if tagged {
-            VlanTag { tpid: vlan.tpid, tci: vid | vlan.pcp | VLAN_PRESENT }
-        } else {
-            VlanTag::default()
-        };
-        if new != old && (old.tci & VLAN_PRESENT != 0) {
+        let old = self.flow.pkt.vlans;
+        if cfg.priority_tags != PriorityTags::Never {
+            out[0].pcp = old[0].tci & PCP;
+        }
+        let new = out.map(|t| t.put(cfg.priority_tags == PriorityTags::Always));
+        if new[0] != old[0] && old[0].tci & VLAN_PRESENT != 0 {
             self.wc.pkt.vlans[0].tci |= PCP;
         }
-        self.flow.pkt.vlans[0] = new;
+        self.flow.pkt.vlans = new;
         self.send_to(p, false);
-        self.flow.pkt.vlans[0] = old;
+        self.flow.pkt.vlans = old;
     }
 
     /// An ARP packet by which a host tells all who it is; looks at what says so.

@@ -155,6 +155,7 @@ impl<'a> Ctx<'a> {
         let tunnel_mask = core::mem::take(&mut self.wc.pkt.tunnel);
         let kept = self.keep();
         self.stack.clear();
+        self.action_set.clear();
         self.flow.metadata = 0;
         self.flow.regs = [0; 32];
         self.flow.actset_output = u32::from(OfPort::UNSET.0);

@@ -65,7 +65,7 @@ impl Ctx<'_> {
         if matches!(row.id, FieldId::CtMark | FieldId::CtLabel) {
             mark(row, mask, &mut self.ct_set);
         }
-        if matches!(row.prereq, Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip) {
+        if matches!(row.prereq, Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip | Prereq::Arp) {
             self.wc.pkt.nw_proto = 0xff; // whether there is a header to change
         }
         row.set_masked(&mut self.flow, value, mask);

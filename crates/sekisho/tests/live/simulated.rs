@@ -10,7 +10,7 @@ use crate::{BINARY, tools};
 
 /// A simulated switch with `br0` and dummy ports `p1` to `pN`.
 fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
-    let sut = Sut::start_with(BINARY, ns, &["--simulate"]).unwrap();
+    let sut = Sut::start_with(Whose::Ours, BINARY, ns, &["--simulate"]).unwrap();
     let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                     other-config:hwaddr=aa:55:aa:55:00:00"
         .to_owned();

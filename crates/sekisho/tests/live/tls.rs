@@ -172,7 +172,7 @@ fn a_tool_learns_the_ca_of_the_first_peer() {
         [("private-key", key), ("certificate", cert), ("ca-cert", ca), ("peer-ca-cert", own_ca)]
             .map(|(name, file)| format!("--{name}={file}"));
     let options: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let sut = Sut::start_with(BINARY, &story.sw, &options).unwrap();
+    let sut = Sut::start_with(Whose::Ours, BINARY, &story.sw, &options).unwrap();
     sut.ok(Whose::Ours, "ovs-vsctl --no-wait set-manager pssl:6640:127.0.0.1 -- add-br br3")
         .unwrap();
     for (n, whose) in everybody().into_iter().enumerate() {
