@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use flow::field::{FIELDS, MaskRule, Oxm, class};
 use flow::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
-use flow::{Field, FieldId, Match, VLAN_PRESENT};
+use flow::{Field, FieldId, Match, TunnelKey, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
 use crate::error::{DecodeError, EncodeError, OfError};
@@ -274,27 +274,33 @@ pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeE
     w.vlan()?;
     w.fields(&[F::MplsTc, F::MplsBos, F::MplsTtl, F::MplsLabel])?;
     w.l3()?;
-    w.fields(&[
-        F::TunId,
-        F::TunFlags,
-        F::TunSrc,
-        F::TunDst,
-        F::TunIpv6Src,
-        F::TunIpv6Dst,
-        F::TunGbpId,
-        F::TunGbpFlags,
-    ])?;
+    // Most matches ask for nothing of a tunnel.
+    let tunnel = m.mask.pkt.tunnel != TunnelKey::default();
+    if tunnel {
+        w.fields(&[
+            F::TunId,
+            F::TunFlags,
+            F::TunSrc,
+            F::TunDst,
+            F::TunIpv6Src,
+            F::TunIpv6Dst,
+            F::TunGbpId,
+            F::TunGbpFlags,
+        ])?;
+    }
     for i in m.mask.tun_metadata.fields() {
         w.option(i)?;
     }
-    w.fields(&[
-        F::TunErspanIdx,
-        F::TunErspanVer,
-        F::TunErspanDir,
-        F::TunErspanHwid,
-        F::TunGtpuFlags,
-        F::TunGtpuMsgtype,
-    ])?;
+    if tunnel {
+        w.fields(&[
+            F::TunErspanIdx,
+            F::TunErspanVer,
+            F::TunErspanDir,
+            F::TunErspanHwid,
+            F::TunGtpuFlags,
+            F::TunGtpuMsgtype,
+        ])?;
+    }
     w.fields(&[
         F::NshFlags,
         F::NshTtl,
@@ -361,6 +367,9 @@ impl Entries<'_> {
             FieldId::ArpOp if f.get(&self.m.mask) == 0xff => 0xffff,
             _ => f.get(&self.m.mask),
         };
+        if mask == 0 {
+            return Ok(());
+        }
         self.put(id, f.get(&self.m.key), mask, f.all_ones())
     }
 
@@ -448,6 +457,9 @@ impl Entries<'_> {
 
     /// Registers: in pairs as xregs in 1.5, else one by one.
     fn registers(&mut self) -> Result<(), EncodeError> {
+        if self.m.mask.regs == [0; 32] {
+            return Ok(());
+        }
         let (first, n) = match self.form {
             Some(Version::Of15) => (FieldId::Xreg0, 16),
             _ => (FieldId::Reg0, 32),

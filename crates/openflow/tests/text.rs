@@ -61,9 +61,10 @@ fn the_policy_of_the_story_is_taken_as_it_stands() {
     let policy = "priority=100,ip,actions=ct(table=1)\n# ARP\n\npriority=10,arp,actions=normal\n\
         priority=1,actions=drop\n\ntable=1,in_port=2,ct_state=+new,actions=ct(commit),normal\n\
         table=1,in_port=3,ct_state=+est,actions=normal";
-    let file = openflow::text::FlowFile::parse(policy, None, &NoPorts, Mode::Strict).unwrap();
-    assert_eq!(file.flows.len(), 5);
-    let f = FlowModText { f: &file.flows[3].1.flow, version: Version::Of10, ports: &NoPorts };
+    let line = |l| openflow::text::parse_line(l, None, &NoPorts, Mode::Strict);
+    let flows: Vec<_> = policy.lines().filter_map(line).map(|p| p.unwrap().flow).collect();
+    assert_eq!(flows.len(), 5);
+    let f = FlowModText { f: &flows[3], version: Version::Of10, ports: &NoPorts };
     assert_eq!(f.to_string(), "ADD table:1 ct_state=+new,in_port=2 actions=ct(commit),NORMAL");
 }
 

@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use base::TableId;
 use flow::text::number::parse_number;
@@ -199,7 +198,7 @@ fn cookie(f: &mut FlowMod, value: Tok<'_>) -> Result<(), TextError> {
     Ok(())
 }
 
-/// A flow of a file that could not be read.
+/// A line of a file that could not be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LineError {
     /// 1-based.
@@ -208,33 +207,6 @@ pub struct LineError {
     pub text: String,
     /// What is wrong in it.
     pub error: TextError,
-}
-
-/// The flows of a file: one per line; blank lines and `#` comments are skipped.
-#[derive(Clone, Debug, Default)]
-pub struct FlowFile {
-    /// The flows, with the numbers of their lines.
-    pub flows: Vec<(usize, Parsed)>,
-}
-
-impl FlowFile {
-    /// Reads a file. A line may begin with `add`, `modify`, `delete`, … as for bundles; else it is
-    /// for `command`.
-    pub fn parse(
-        text: &str,
-        command: Option<FlowModCommand>,
-        ports: &dyn PortMap,
-        mode: Mode,
-    ) -> Result<FlowFile, LineError> {
-        let mut file = FlowFile::default();
-        for (i, line) in text.lines().enumerate() {
-            let Some(parsed) = parse_line(line, command, ports, mode) else { continue };
-            let parsed =
-                parsed.map_err(|error| LineError { line: i + 1, text: line.into(), error })?;
-            file.flows.push((i + 1, parsed));
-        }
-        Ok(file)
-    }
 }
 
 /// Reads one line of a file of flows, which may begin with a command if none is given. `None` for

@@ -12,7 +12,7 @@ pub mod meter;
 pub mod table;
 
 pub use actions::parse_actions;
-pub use flow::{FlowFile, parse_flow, parse_line};
+pub use flow::{parse_flow, parse_line};
 pub use format::{ActionsText, FlowModText, FlowStatsText};
 pub use group::{GroupId, GroupModText, GroupText, ParsedGroup, parse_group, parse_group_file};
 pub use meter::{MeterId, MeterModText, MeterText, parse_meter, parse_meter_id};

@@ -5,13 +5,13 @@ use std::io::Read;
 use flow::field::Prereq;
 use flow::text::{Mode, NoPorts, PortMap};
 use openflow::message::{Body, BundleAdd, BundleCtrl, Kind, Message};
-use openflow::text::flow::{FlowFile, LineError, Parsed};
+use openflow::text::flow::{Parsed, parse_line};
 use openflow::text::parse_flow;
 use openflow::version::Version;
 use openflow::{Action, FlowMod, FlowModCommand};
 
 use super::Tool;
-use super::conn::Conn;
+use super::conn::{Conn, Socket, fatal};
 use super::protocols::{self, Protocol, Set};
 use crate::applet::{Failure, Outcome};
 use crate::control::utc;
@@ -43,16 +43,37 @@ pub(super) fn parse_file(
     ports: &dyn PortMap,
     failed: &str,
 ) -> Result<Vec<Parsed>, Failure> {
-    let text = read_file(name, failed)?;
-    let shown = if name == "-" { "stdin" } else { name };
-    let place = if tool.settings.mode == Mode::Ovs { name } else { shown };
-    let file = FlowFile::parse(&text, command, ports, tool.settings.mode).map_err(
-        |LineError { line, text, error }| tool.bad_text(Some((place, line)), &text, &error),
-    )?;
-    for (line, parsed) in &file.flows {
-        check(tool, Some(&format!("{place}:{line}")), &parsed.flow)?;
-    }
-    Ok(file.flows.into_iter().map(|f| f.1).collect())
+    parse_text(tool, name, &read_file(name, failed)?, command, ports)
+}
+
+fn parse_text(
+    tool: &Tool<'_, '_>,
+    name: &str,
+    text: &str,
+    command: Option<FlowModCommand>,
+    ports: &dyn PortMap,
+) -> Result<Vec<Parsed>, Failure> {
+    parse_lines(tool, name, text, command, ports).collect()
+}
+
+/// The flows of a file that was read, line by line.
+fn parse_lines<'a>(
+    tool: &'a Tool<'_, '_>,
+    name: &'a str,
+    text: &'a str,
+    command: Option<FlowModCommand>,
+    ports: &'a dyn PortMap,
+) -> impl Iterator<Item = Result<Parsed, Failure>> + 'a {
+    let mode = tool.settings.mode;
+    let place = if name == "-" && mode == Mode::Strict { "stdin" } else { name };
+    (1..).zip(text.lines()).filter_map(move |(n, line)| {
+        let parsed = parse_line(line, command, ports, mode)?;
+        let parsed = parsed.map_err(|e| tool.bad_text(Some((place, n)), line, &e));
+        Some(parsed.and_then(|p| {
+            check(tool, Some((place, n)), &p.flow)?;
+            Ok(p)
+        }))
+    })
 }
 
 /// Says in OVS's log that parts of matches were dropped.
@@ -93,11 +114,11 @@ fn consistent(f: &FlowMod) -> bool {
 }
 
 /// In lenient mode, refuses what OVS's tool refuses before it asks a switch.
-fn check(tool: &Tool<'_, '_>, place: Option<&str>, flow: &FlowMod) -> Result<(), Failure> {
+fn check(tool: &Tool<'_, '_>, place: Option<(&str, usize)>, flow: &FlowMod) -> Result<(), Failure> {
     if tool.settings.mode == Mode::Strict || consistent(flow) {
         return Ok(());
     }
-    let place = place.map_or_else(String::new, |p| format!("{p}:"));
+    let place = place.map_or_else(String::new, |(file, line)| format!("{file}:{line}:"));
     let why = "actions are invalid with specified match (OFPBAC_MATCH_INCONSISTENT)";
     Err(Failure::fatal(format!("{place}{}{why}", if place.is_empty() { "" } else { " " })))
 }
@@ -115,16 +136,19 @@ pub(super) fn send(
     flows: Vec<FlowMod>,
 ) -> Result<(), Failure> {
     let version = conn.version;
-    let flows = flows.into_iter().map(|mut f| {
-        let delete = matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
-        if version > Version::Of10 && !delete {
-            // From 1.1 on a switch does not choose the table.
-            f.table.get_or_insert(base::TableId(0));
-        }
-        f
+    let bodies = flows.into_iter().map(|mut f| {
+        name_table(&mut f, version);
+        Body::FlowMod(Box::new(f))
     });
-    let bodies = flows.map(|f| Body::FlowMod(Box::new(f))).collect();
-    send_all(tool, conn, protocol, bodies)
+    send_all(tool, conn, protocol, bodies.collect())
+}
+
+/// From 1.1 on a switch does not choose the table.
+fn name_table(f: &mut FlowMod, version: Version) {
+    let delete = matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
+    if version > Version::Of10 && !delete {
+        f.table.get_or_insert(base::TableId(0));
+    }
 }
 
 /// Sends changes, one after the other until one fails, or as a bundle.
@@ -140,7 +164,21 @@ pub(super) fn send_all(
     if tool.settings.bundle {
         return send_bundle(tool, conn, bodies);
     }
-    match conn.change_many(bodies.into_iter(), protocol.nicira, || tool.next_xid())? {
+    let (version, agreed, nicira) = (conn.version, conn.agreed, protocol.nicira);
+    let encode = |body| {
+        let message = Message { nicira, ..Message::new(version, 0, body) };
+        message.encode(agreed).map_err(fatal)
+    };
+    send_encoded(tool, conn, bodies.into_iter().map(encode))
+}
+
+/// Sends encoded changes until one fails.
+fn send_encoded(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+    requests: impl Iterator<Item = Result<Vec<u8>, Failure>>,
+) -> Result<(), Failure> {
+    match conn.change_many(requests, || tool.next_xid())? {
         None => Ok(()),
         Some(error) => tool.refused(conn, &error),
     }
@@ -232,11 +270,59 @@ fn before_actions(text: &str) -> Option<&str> {
 fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<FlowModCommand>) -> Outcome {
     let names = tool.names_in(&args[0])?;
     tool.xid += 2;
-    let flows = parse_file(tool, &args[1], command, &names, "open failed")?;
+    let text = read_file(&args[1], "open failed")?;
+    let xid = tool.xid;
+    if !tool.settings.bundle
+        && let Some(sent) = send_file(tool, args, &text, command, &names)?
+    {
+        return Ok(sent);
+    }
+    tool.xid = xid;
+    let flows = parse_text(tool, &args[1], &text, command, &names)?;
     for f in &flows {
         tell_normalized(tool, None, f);
     }
     apply(tool, &args[0], flows)
+}
+
+/// Sends the flows of a file one after the other until one fails. Files are large: of each flow
+/// no more is kept than its message, and nothing is sent before all are read.
+///
+/// `None`, with nothing sent, if that does not work out: there is no connection, or no format of its
+/// version says all flows.
+fn send_file(
+    tool: &mut Tool<'_, '_>,
+    args: &[String],
+    text: &str,
+    command: Option<FlowModCommand>,
+    names: &dyn PortMap,
+) -> Result<Option<u8>, Failure> {
+    let Ok(mut conn) = Conn::open(tool, &args[0], Socket::Management) else { return Ok(None) };
+    let version = conn.version;
+    let formats = tool.settings.protocols;
+    'format: for protocol in formats.iter().filter(|p| p.version == version) {
+        let (mut messages, mut normalized) = (Vec::new(), Vec::new());
+        for parsed in parse_lines(tool, &args[1], text, command, names) {
+            let mut parsed = parsed?;
+            name_table(&mut parsed.flow, version);
+            if parsed.normalized {
+                normalized.push(parsed.clone());
+            }
+            let mut message = Message::new(version, 0, Body::FlowMod(Box::new(parsed.flow)));
+            let Some(mut bytes) = protocol.say(&mut message) else { continue 'format };
+            bytes.shrink_to_fit();
+            messages.push(bytes);
+        }
+        for parsed in &normalized {
+            tell_normalized(tool, None, parsed);
+        }
+        if !tool.settings.read_only {
+            protocol.set(tool, &mut conn)?;
+            send_encoded(tool, &mut conn, messages.into_iter().map(Ok))?;
+        }
+        return Ok(Some(0));
+    }
+    Ok(None)
 }
 
 /// The command for `loose`, or its strict twin with `--strict`.

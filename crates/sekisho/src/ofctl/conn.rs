@@ -25,6 +25,8 @@ pub struct Conn {
     pub version: Version,
     /// How flow mods are read and written.
     pub agreed: Agreed,
+    /// Room for one read.
+    buf: Box<[u8]>,
     unread: Vec<u8>,
     queue: VecDeque<Vec<u8>>,
 }
@@ -61,6 +63,7 @@ impl Conn {
             name: target.to_string(),
             version: Version::Of10,
             agreed: Agreed::default(),
+            buf: vec![0; 64 << 10].into(),
             unread: Vec::new(),
             queue: VecDeque::new(),
         };
@@ -136,14 +139,13 @@ impl Conn {
             if let Some(message) = self.queue.pop_front() {
                 return Ok(message);
             }
-            let mut buf = vec![0; 64 << 10];
-            let n = match self.stream.read(&mut buf) {
+            let n = match self.stream.read(&mut self.buf) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             };
-            self.unread.extend_from_slice(&buf[..n]);
+            self.unread.extend_from_slice(&self.buf[..n]);
             let mut at = 0;
             while let Some(len) = frame_len(&self.unread[at..]).map_err(invalid)? {
                 let Some(frame) = self.unread.get(at..at + len) else { break };
@@ -210,8 +212,11 @@ impl Conn {
         request: &Message,
         barrier_xid: u32,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        self.send(request)?;
-        self.send(&Message::new(self.version, barrier_xid, Body::BarrierRequest))?;
+        // Both at once: the switch is woken once for them.
+        let mut bytes = request.encode(self.agreed).map_err(fatal)?;
+        let barrier = Message::new(self.version, barrier_xid, Body::BarrierRequest);
+        barrier.encode_into(self.agreed, &mut bytes).map_err(fatal)?;
+        self.stream.write_all(&bytes).map_err(|e| self.broke(&e))?;
         let mut answer = None;
         loop {
             let bytes = self.next(true)?;
@@ -223,8 +228,8 @@ impl Conn {
         }
     }
 
-    /// Sends requests that are answered only if they fail, and gives the first error, after which no more
-    /// are sent. `xid` numbers requests and barriers. As OVS's tool waits for each request before the next,
+    /// Sends encoded requests that are answered only if they fail, and gives the first error, after which
+    /// no more are sent. `xid` numbers requests and barriers. As OVS's tool waits for each request before the next,
     /// every request has a barrier behind it there; here there is one behind many, and while they are done
     /// the next are written.
     ///
@@ -232,8 +237,7 @@ impl Conn {
     /// The connection broke; a request cannot be said in its version.
     pub fn change_many(
         &mut self,
-        requests: impl Iterator<Item = Body>,
-        nicira: bool,
+        requests: impl Iterator<Item = Result<Vec<u8>, Failure>>,
         mut xid: impl FnMut() -> u32,
     ) -> Result<Option<Vec<u8>>, Failure> {
         let mut requests = requests.peekable();
@@ -242,9 +246,10 @@ impl Conn {
         let mut waiting: Option<u32> = None;
         while waiting.is_some() || requests.peek().is_some() {
             let mut barrier = None;
-            for body in requests.by_ref().take(WINDOW) {
-                let message = Message { nicira, ..Message::new(self.version, xid(), body) };
-                message.encode_into(self.agreed, &mut bytes).map_err(fatal)?;
+            for request in requests.by_ref().take(WINDOW) {
+                let start = bytes.len();
+                bytes.extend(request?);
+                set_xid(&mut bytes[start..], xid());
                 barrier = Some(xid());
             }
             if let Some(xid) = barrier {
@@ -280,7 +285,8 @@ impl Conn {
     }
 }
 
-fn fatal(e: openflow::error::EncodeError) -> Failure {
+/// What the version of a connection cannot say.
+pub fn fatal(e: openflow::error::EncodeError) -> Failure {
     Failure::fatal(e.to_string())
 }
 
@@ -291,6 +297,13 @@ fn invalid(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 /// The transaction id in a header.
 pub fn xid_of(bytes: &[u8]) -> u32 {
     bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// Changes the transaction id in a header.
+pub fn set_xid(bytes: &mut [u8], xid: u32) {
+    if let Some(b) = bytes.get_mut(4..8) {
+        b.copy_from_slice(&xid.to_be_bytes());
+    }
 }
 
 /// `version 0x01`, or `versions 0x01, 0x04`.

@@ -104,26 +104,33 @@ impl Set {
 
     /// The formats that can say a flow.
     pub fn usable(f: &FlowMod) -> Set {
-        Set::of(|p| {
-            if f.table.is_some() && !p.table_id
-                || p.version == Version::Of11 && !sayable_in_11(&f.match_)
-            {
-                return false;
+        let mut message = Message::new(Version::Of10, 0, Body::FlowMod(Box::new(f.clone())));
+        let bits = PROTOCOLS.iter().enumerate().filter(|p| p.1.say(&mut message).is_some());
+        Set(bits.fold(0, |set, p| set | 1 << p.0))
+    }
+}
+
+impl Protocol {
+    /// The bytes of a flow mod in this format, which `message` is put into; `None` if the format
+    /// cannot say it.
+    pub fn say(&self, message: &mut Message) -> Option<Vec<u8>> {
+        (message.version, message.nicira) = (self.version, self.nicira);
+        let Body::FlowMod(f) = &message.body else { return None };
+        if f.table.is_some() && !self.table_id
+            || self.version == Version::Of11 && !sayable_in_11(&f.match_)
+        {
+            return None;
+        }
+        let agreed = Agreed { flow_mod_table_id: self.table_id };
+        let bytes = message.encode(agreed).ok()?;
+        let same = match Message::decode(&bytes, agreed).map(|m| m.body) {
+            Ok(Body::FlowMod(back)) => {
+                back.match_ == f.match_ && (f.cookie_mask == 0 || back.cookie_mask == f.cookie_mask)
             }
-            let agreed = Agreed { flow_mod_table_id: p.table_id };
-            let body = Body::FlowMod(Box::new(f.clone()));
-            let mut message = Message::new(p.version, 0, body);
-            message.nicira = p.nicira;
-            let Ok(bytes) = message.encode(agreed) else { return false };
-            match Message::decode(&bytes, agreed).map(|m| m.body) {
-                Ok(Body::FlowMod(back)) => {
-                    back.match_ == f.match_
-                        && (f.cookie_mask == 0 || back.cookie_mask == f.cookie_mask)
-                }
-                // What the switch will refuse is said all the same.
-                _ => true,
-            }
-        })
+            // What the switch will refuse is said all the same.
+            _ => true,
+        };
+        same.then_some(bytes)
     }
 }
 
