@@ -6,6 +6,8 @@
 //! their ratios. `bench/README.md` explains how to read them.
 
 mod connections;
+mod flows;
+mod probe;
 mod report;
 
 use std::time::{Duration, SystemTime};
@@ -25,9 +27,32 @@ struct Options {
     rounds: usize,
     seconds: u64,
     systems: Vec<System>,
+    parts: Vec<Part>,
 }
 
-const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct]";
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Start, memory, idle processor.
+    Rest,
+    /// Streams, round trips, connections.
+    Traffic,
+    /// Large flow tables.
+    Flows,
+}
+
+impl Part {
+    const NAMES: [(&str, Part); 3] =
+        [("rest", Part::Rest), ("traffic", Part::Traffic), ("flows", Part::Flows)];
+
+    fn parse(name: &str) -> Result<Part> {
+        let part = Self::NAMES.iter().find(|p| p.0 == name);
+        part.map(|p| p.1).with_context(|| format!("unknown part {name}: rest, traffic or flows"))
+    }
+}
+
+const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct] \
+                     [--parts rest,traffic,flows]";
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
@@ -35,6 +60,7 @@ impl Options {
             rounds: 5,
             seconds: 2,
             systems: vec![System::Sekisho, System::Ovs, System::Bridge],
+            parts: Part::NAMES.iter().map(|p| p.1).collect(),
         };
         while let Some(option) = args.next() {
             let mut value = || args.next().with_context(|| format!("{option} wants a value"));
@@ -44,6 +70,9 @@ impl Options {
                 "--only" => {
                     options.systems =
                         value()?.split(',').map(System::parse).collect::<Result<_>>()?;
+                }
+                "--parts" => {
+                    options.parts = value()?.split(',').map(Part::parse).collect::<Result<_>>()?;
                 }
                 "-h" | "--help" => {
                     println!("{USAGE}");
@@ -58,10 +87,12 @@ impl Options {
 }
 
 fn main() -> Result<()> {
-    // The ends of the connection benchmark are this program again, in the machines' namespaces.
+    // The ends of some benchmarks are this program again, in the machines' namespaces.
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve-connections", ip] => return connections::serve(ip),
+        ["send-probe", ip] => return probe::send(ip),
+        ["receive-probe", ip] => return probe::receive(ip),
         ["make-connections", ip, milliseconds] => {
             return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));
         }
@@ -70,10 +101,27 @@ fn main() -> Result<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     let _turn = need::turn("cpu")?;
     let mut report = Report::default();
-    for system in &options.systems {
-        println!("{system}: start to first packet, memory, idle processor");
-        measure_rest(*system, &options, &mut report).with_context(|| format!("{system}"))?;
+    if options.parts.contains(&Part::Rest) {
+        for system in &options.systems {
+            println!("{system}: start to first packet, memory, idle processor");
+            measure_rest(*system, &options, &mut report).with_context(|| format!("{system}"))?;
+        }
     }
+    if options.parts.contains(&Part::Flows) {
+        for system in &options.systems {
+            println!("{system}: flows");
+            flows::measure(*system, &options, &mut report).with_context(|| format!("{system}"))?;
+        }
+    }
+    if options.parts.contains(&Part::Traffic) {
+        measure_traffic(&options, &mut report)?;
+    }
+    println!("\n{report}");
+    Ok(())
+}
+
+/// What depends on traffic, in rounds.
+fn measure_traffic(options: &Options, report: &mut Report) -> Result<()> {
     let stories: Vec<_> =
         options.systems.iter().map(|&s| Ok((s, story(s)?))).collect::<Result<Vec<_>>>()?;
     let rigs: Vec<Rig<'_>> = stories
@@ -83,10 +131,9 @@ fn main() -> Result<()> {
     for round in 1..=options.rounds {
         for rig in &rigs {
             println!("round {round} of {}: {}", options.rounds, rig.system);
-            rig.sample(&options, &mut report).with_context(|| format!("{}", rig.system))?;
+            rig.sample(options, report).with_context(|| format!("{}", rig.system))?;
         }
     }
-    println!("\n{report}");
     Ok(())
 }
 

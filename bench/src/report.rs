@@ -57,6 +57,14 @@ pub enum Metric {
     Memory,
     /// From the start of the daemon to the first forwarded packet, ms.
     Start,
+    /// Adding 100,000 flows, s.
+    AddFlows,
+    /// Dumping them, s.
+    DumpFlows,
+    /// Longest time without forwarding while they are added, ms.
+    Gap,
+    /// Resident memory of the daemon with a million flows, MiB.
+    FlowMemory,
 }
 
 /// A promise: the median of ours stands in this relation to a bound.
@@ -69,7 +77,7 @@ struct Target {
 }
 
 /// All targets, in the order in which they are shown.
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 11] = [
     Target { metric: Metric::Tcp, against: Some(System::Ovs), at_least: true, bound: 12.0 },
     Target { metric: Metric::Tcp, against: Some(System::Bridge), at_least: true, bound: 0.7 },
     Target { metric: Metric::Rtt, against: Some(System::Ovs), at_least: false, bound: 0.9 },
@@ -77,15 +85,23 @@ const TARGETS: [Target; 7] = [
     Target { metric: Metric::Idle, against: None, at_least: false, bound: 1.0 },
     Target { metric: Metric::Memory, against: None, at_least: false, bound: 20.0 },
     Target { metric: Metric::Start, against: None, at_least: false, bound: 200.0 },
+    Target { metric: Metric::AddFlows, against: Some(System::Ovs), at_least: false, bound: 0.5 },
+    Target { metric: Metric::DumpFlows, against: Some(System::Ovs), at_least: false, bound: 0.5 },
+    Target { metric: Metric::Gap, against: None, at_least: false, bound: 5.0 },
+    Target { metric: Metric::FlowMemory, against: Some(System::Ovs), at_least: false, bound: 0.6 },
 ];
 
-const METRICS: [(Metric, &str); 6] = [
+const METRICS: [(Metric, &str); 10] = [
     (Metric::Tcp, "TCP, one stream, Gb/s"),
     (Metric::Rtt, "flood ping RTT, us"),
     (Metric::Connections, "TCP connections/s"),
     (Metric::Idle, "idle processor, %"),
     (Metric::Memory, "idle memory, MiB"),
     (Metric::Start, "start to first packet, ms"),
+    (Metric::AddFlows, "adding 100,000 flows, s"),
+    (Metric::DumpFlows, "dumping 100,000 flows, s"),
+    (Metric::Gap, "gap while adding, ms"),
+    (Metric::FlowMemory, "1,000,000 flows, MiB"),
 ];
 
 /// Samples by system and metric.

@@ -1,0 +1,150 @@
+//! Large flow tables: loading and dumping them, what they weigh, and whether traffic goes on.
+//!
+//! Each switch is driven by its own tool, one flow mod and barrier after the other, as `add-flows`
+//! does. The flows have eight kinds of masks, five lists of actions and many priorities.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testkit::scratch::Scratch;
+use testkit::story::Vm;
+use testkit::sut::{Sut, Whose, resident_bytes};
+
+use crate::report::{Metric, Report, System};
+use crate::{Options, own_path, start, story, whose};
+
+/// Flows that are loaded and dumped.
+const MANY: usize = 100_000;
+/// Flows whose weight is taken.
+const VERY_MANY: usize = 1_000_000;
+/// The slowest switch takes its time.
+const DEADLINE: Duration = Duration::from_secs(1800);
+
+/// xorshift64*: the flows are the same each time.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % n
+    }
+}
+
+/// `n` flows, a few in a thousand the same as another.
+fn flows(n: usize) -> Result<String> {
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut out = String::new();
+    for i in 0..n {
+        let mut r = |n: u64| rng.below(n);
+        let mut ip = || format!("10.{}.{}.{}", r(256), r(256), r(256));
+        let (a, b) = (ip(), ip());
+        let mac = format!("02:00:{:02x}:{:02x}:{:02x}:{:02x}", r(256), r(256), r(256), r(256));
+        let (port, wide) = (r(65536), r(1 << 32));
+        write!(out, "priority={},", 1 + r(999))?;
+        match i % 8 {
+            0 => write!(out, "tcp,nw_src={a},nw_dst={b},tp_dst={port}"),
+            1 => write!(out, "udp,nw_dst={b},tp_dst={port}"),
+            2 => write!(out, "ip,nw_src={a}/24,nw_dst={b}"),
+            3 => write!(out, "in_port={},dl_dst={mac}", 1 + port % 65_000),
+            4 => write!(out, "dl_vlan={},dl_src={mac}", port % 4095),
+            5 => write!(out, "ipv6,ipv6_dst=2001:db8:{:x}:{port:x}::/64", wide % 65536),
+            6 => write!(out, "tcp,reg0={wide},nw_dst={b}/16,tp_src={}", port % 1024),
+            _ => write!(out, "ct_state=+est+trk,ct_mark={wide},ip,nw_src={a}"),
+        }?;
+        match r(5) {
+            0 => writeln!(out, ",actions=output:2"),
+            1 => writeln!(out, ",actions=drop"),
+            2 => writeln!(out, ",actions=resubmit(,3)"),
+            3 => writeln!(out, ",actions=load:{wide:#x}->NXM_NX_REG1[],output:3"),
+            _ => writeln!(out, ",actions=mod_vlan_vid:{},normal", port % 4095),
+        }?;
+    }
+    Ok(out)
+}
+
+/// Runs a tool to its end; the seconds it took.
+fn timed(sut: &Sut<'_>, whose: Whose, line: &str) -> Result<(f64, String)> {
+    let began = Instant::now();
+    let out = sut.spawn_tool(whose, line)?.finish(DEADLINE)?.ok()?;
+    Ok((began.elapsed().as_secs_f64(), out))
+}
+
+/// All figures of a system.
+pub fn measure(system: System, options: &Options, report: &mut Report) -> Result<()> {
+    let Some(whose) = whose(system) else { return Ok(()) };
+    let story = story(system)?;
+    for vm in [Vm::One, Vm::Two] {
+        let (ip, mac) = (vm.other().ip(), vm.other().mac());
+        let neighbour = format!("neigh replace {ip} lladdr {mac} dev eth0 nud permanent");
+        story.vm(vm).ip(&neighbour)?;
+    }
+    let Some(sut) = start(system, &story)? else { return Ok(()) };
+    let dir = Scratch::new()?;
+    let (many, very_many) = (dir.join("many"), dir.join("very-many"));
+    std::fs::write(&many, flows(MANY)?)?;
+    std::fs::write(&very_many, flows(VERY_MANY)?)?;
+    let forward = "ovs-ofctl add-flow br0 priority=60000,udp,in_port=2,actions=output:3";
+
+    let add = format!("ovs-ofctl add-flows br0 {many}");
+    for _ in 0..options.rounds.min(3) {
+        timed(&sut, whose, "ovs-ofctl del-flows br0")?;
+        report.add(system, Metric::AddFlows, timed(&sut, whose, &add)?.0);
+        let (took, text) = timed(&sut, whose, "ovs-ofctl dump-flows br0")?;
+        let n = text.lines().filter(|l| l.contains("actions=")).count();
+        ensure!(n > MANY * 99 / 100, "{n} flows dumped");
+        report.add(system, Metric::DumpFlows, took);
+
+        // Again with a probe, which takes processor time from whoever has none to spare.
+        timed(&sut, whose, "ovs-ofctl del-flows br0")?;
+        timed(&sut, whose, forward)?;
+        let probe = Probe::start(&story)?;
+        timed(&sut, whose, &add)?;
+        report.add(system, Metric::Gap, probe.finish()?);
+    }
+    timed(&sut, whose, "ovs-ofctl del-flows br0")?;
+    timed(&sut, whose, &format!("ovs-ofctl add-flows br0 {very_many}"))?;
+    let memory: u64 = sut.pids().map(resident_bytes).sum::<Result<_>>()?;
+    report.add(system, Metric::FlowMemory, memory as f64 / f64::from(1 << 20));
+    Ok(())
+}
+
+/// Packets from vm1 to vm2, all the time.
+struct Probe {
+    sender: testkit::process::Proc,
+    receiver: testkit::process::Proc,
+}
+
+impl Probe {
+    fn start(story: &testkit::story::Story) -> Result<Probe> {
+        let own = own_path()?;
+        // Both ends run before all others: it is the switch that is to be waited for.
+        let first = ["chrt", "--fifo", "10", &own];
+        let to = Vm::Two.ip();
+        let receive = [&first[..], &["receive-probe", to]].concat();
+        let mut receiver = story.vm(Vm::Two).spawn(&receive)?;
+        receiver.wait_for("listens", |out| out.contains("listening"))?;
+        let sender = story.vm(Vm::One).spawn(&[&first[..], &["send-probe", to]].concat())?;
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(Probe { sender, receiver })
+    }
+
+    /// The longest gap in milliseconds.
+    fn finish(mut self) -> Result<f64> {
+        ensure!(self.sender.alive(), "the sender ended: {}", self.sender.stderr());
+        self.sender.kill();
+        let out = self.receiver.finish(Duration::from_secs(30))?.ok()?;
+        let line = out.lines().last().context("no figures")?;
+        let mut words = line.split(' ').map(str::parse::<f64>);
+        let (Some(Ok(gap)), Some(Ok(n)), Some(Ok(lost))) =
+            (words.next(), words.next(), words.next())
+        else {
+            anyhow::bail!("no figures in {line:?}");
+        };
+        ensure!(n > 100.0, "{n} packets came");
+        println!("  probe: {n} packets came, {lost} were lost, the longest gap was {gap} us");
+        Ok(gap / 1e3)
+    }
+}
