@@ -157,13 +157,22 @@ impl Background {
     /// The daemon serves: whoever started it may go on. From here on a detached daemon has no
     /// terminal.
     pub fn ready(self) {
+        self.serves(false);
+    }
+
+    /// The same, for a program whose standard error is its output.
+    pub fn ready_keeping_stderr(self) {
+        self.serves(true);
+    }
+
+    fn serves(self, keep_stderr: bool) {
         if !self.detached {
             return;
         }
         let mut out = std::io::stdout();
         // Nobody left to tell is no reason to end.
         let _ = out.write_all(READY).and_then(|()| out.flush());
-        let _ = silence(self.how.no_chdir, false);
+        let _ = silence(self.how.no_chdir, keep_stderr);
     }
 }
 

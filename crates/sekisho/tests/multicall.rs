@@ -84,3 +84,27 @@ fn links_replace_nothing_unasked() {
     assert_eq!(sekisho(&["install-links", "/nonexistent"]).status.code(), Some(1));
     assert_eq!(sekisho(&["install-links"]).status.code(), Some(1));
 }
+
+/// `ofctl` writes a packet with two messages into a capture and reads them back.
+#[test]
+fn messages_go_into_captures_and_come_out() {
+    let dir = Dir::new("captures");
+    let flow = "tcp,nw_src=1.2.3.4,nw_dst=5.6.7.8,tp_src=40000,tp_dst=6653,tcp_flags=ack,nw_ttl=64";
+    let messages = "01000008000000010102000800000002";
+    let pcap = sekisho(&["ofctl", "--pcap", "compose-packet", flow, messages]);
+    assert!(pcap.status.success(), "{}", text(&pcap.stderr));
+    let file = dir.0.join("capture");
+    std::fs::write(&file, &pcap.stdout).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let said = text(&sekisho(&["ofctl", "ofp-parse-pcap", file]).stdout);
+    let ends = "1.2.3.4.40000 > 5.6.7.8.6653:\n";
+    let hello = "OFPT_HELLO (xid=0x1):\n version bitmap: 0x01\n";
+    let echo = "OFPT_ECHO_REQUEST (xid=0x2): 0 bytes of payload\n";
+    assert_eq!(said, format!("{ends}{hello}\n{ends}{echo}"));
+    assert_eq!(text(&sekisho(&["ofctl", "ofp-parse-pcap", file, "80"]).stdout), "");
+    // What is no capture, or ends early, is refused.
+    for bytes in [&pcap.stdout[..30], &pcap.stdout[1..], b""] {
+        std::fs::write(file, bytes).expect("a file");
+        assert_eq!(sekisho(&["ofctl", "ofp-parse-pcap", file]).status.code(), Some(1));
+    }
+}

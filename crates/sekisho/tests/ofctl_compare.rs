@@ -120,9 +120,10 @@ impl Switch {
         assert!(output.status.success(), "{program} {args:?}: {why}");
     }
 
+    /// Waits until somebody listens on a socket.
     fn wait_for(&self, file: &str) {
         for _ in 0..1000 {
-            if self.dir.join(file).exists() {
+            if std::os::unix::net::UnixStream::connect(self.dir.join(file)).is_ok() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -272,6 +273,72 @@ fn renumbered(text: &[u8]) -> Vec<String> {
         format!("Datapath actions: {head}{}", ports.join(","))
     };
     out.lines().map(sorted).collect()
+}
+
+/// A monitor in the background, of a stock switch: it is told what to do over its control socket and
+/// prints into files.
+#[test]
+fn a_detached_monitor_obeys_its_control_socket() {
+    use std::os::unix::process::CommandExt;
+    if !have_3_1() {
+        return;
+    }
+    let switch = Switch::start("monitored");
+    let monitor = |args: &[&str]| {
+        let mut command = switch.command(env!("CARGO_BIN_EXE_sekisho"));
+        // Its standard error stays open as long as it runs.
+        command.arg0("ovs-ofctl").args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().expect("our tool runs");
+        assert!(status.success(), "{args:?}: {status:?}");
+    };
+    let tell = |args: &[&str]| {
+        let mut command = switch.command("ovs-appctl");
+        command.args(["--timeout=10", "-t", "ovs-ofctl"]).args(args);
+        let output = command.output().expect("the tool runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let said = |file: &str| std::fs::read_to_string(switch.dir.join(file)).unwrap_or_default();
+    monitor(&["monitor", "br0", "65534", "--detach", "--no-chdir", "--pidfile"]);
+    let ok = (Some(0), String::new());
+    assert_eq!(tell(&["ofctl/set-output-file", "one.log"]), ok);
+    let echo = "0102000800000001";
+    assert_eq!(tell(&["ofctl/send", echo]), (Some(0), "sent\n".into()));
+    let hello = "0100000800000002";
+    let bad = tell(&["ofctl/send", hello, "01", "0102000900000001", "xy"]);
+    let why = "sent\nMessage too short for OpenFlow\n\
+               Message size does not match length in OpenFlow header\nTrailing garbage in hex data\n";
+    assert_eq!(bad, (Some(2), format!("{why}ovs-appctl: ovs-ofctl: server returned an error\n")));
+    let packet = "in_port=controller,packet=ffffffffffff5254000000998899,actions=controller";
+    assert_eq!(tell(&["ofctl/packet-out", packet]), ok);
+    assert_eq!(tell(&["ofctl/packet-out", "bogus"]).0, Some(2));
+    assert_eq!(tell(&["ofctl/barrier"]), ok);
+    let log = said("one.log");
+    assert!(log.starts_with("send: OFPT_ECHO_REQUEST (xid=0x1):"), "{log}");
+    for line in
+        ["OFPT_ECHO_REPLY (xid=0x1)", "OFPT_PACKET_OUT", "NXT_PACKET_IN2", "OFPT_BARRIER_REPLY"]
+    {
+        assert!(log.contains(line), "{line} is missing in\n{log}");
+    }
+    // While it is blocked it prints nothing of what comes.
+    assert_eq!(tell(&["ofctl/block"]), ok);
+    assert_eq!(tell(&["ofctl/block"]), (Some(0), "already blocking\n".into()));
+    assert_eq!(tell(&["ofctl/set-output-file", "two.log"]), ok);
+    assert_eq!(tell(&["ofctl/packet-out", packet]), ok);
+    switch.ok("ovs-ofctl", &["probe", "br0"]);
+    assert!(!said("two.log").contains("NXT_PACKET_IN2"), "{}", said("two.log"));
+    assert_eq!(tell(&["ofctl/unblock"]), ok);
+    assert_eq!(tell(&["ofctl/barrier"]), ok);
+    assert!(said("two.log").contains("NXT_PACKET_IN2"), "{}", said("two.log"));
+    assert_eq!(said("one.log"), log);
+    assert_eq!(tell(&["exit"]), ok);
+    for _ in 0..1000 {
+        if !switch.dir.join("ovs-ofctl.pid").exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the monitor did not end");
 }
 
 #[test]

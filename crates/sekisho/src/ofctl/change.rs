@@ -158,9 +158,6 @@ pub(super) fn send_all(
     protocol: &Protocol,
     bodies: Vec<Body>,
 ) -> Result<(), Failure> {
-    if tool.settings.read_only {
-        return Ok(());
-    }
     if tool.settings.bundle {
         return send_bundle(tool, conn, bodies);
     }

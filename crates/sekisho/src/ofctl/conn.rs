@@ -29,6 +29,13 @@ pub struct Conn {
     buf: Box<[u8]>,
     unread: Vec<u8>,
     queue: VecDeque<Vec<u8>>,
+    nonblocking: bool,
+}
+
+impl std::os::fd::AsFd for Conn {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 /// Requests in one go: few enough that the errors of all of them fit the socket's buffer.
@@ -66,6 +73,7 @@ impl Conn {
             buf: vec![0; 64 << 10].into(),
             unread: Vec::new(),
             queue: VecDeque::new(),
+            nonblocking: false,
         };
         conn.negotiate(tool).map_err(|e| {
             let why = match e.kind() {
@@ -123,6 +131,49 @@ impl Conn {
         self.stream.write_all(&bytes).map_err(|e| self.broke(&e))
     }
 
+    /// Sends a message that is encoded already.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        // A switch that reads slowly is waited for.
+        let sent = self.stream.set_nonblocking(false).and_then(|()| self.stream.write_all(bytes));
+        sent.and_then(|()| self.stream.set_nonblocking(self.nonblocking))
+            .map_err(|e| self.broke(&e))
+    }
+
+    /// Whether [`Conn::try_next`] gives `None` instead of waiting.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn set_nonblocking(&mut self, nonblocking: bool) -> Result<(), Failure> {
+        self.nonblocking = nonblocking;
+        self.stream.set_nonblocking(nonblocking).map_err(|e| self.broke(&e))
+    }
+
+    /// The next message if it is there, as bytes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn try_next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self.recv() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(self.broke(&e)),
+        }
+    }
+
+    /// Answers a question whether we are there.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn answer_echo(&mut self, question: &[u8]) -> Result<(), Failure> {
+        let reply = Body::EchoReply(question[8..].to_vec());
+        let reply = Message::new(self.version, xid_of(question), reply);
+        let bytes = reply.encode(self.agreed).map_err(|e| Failure::fatal(e.to_string()))?;
+        self.send_bytes(&bytes)
+    }
+
     /// The connection broke.
     pub fn broke(&self, e: &io::Error) -> Failure {
         let why = match e.kind() {
@@ -163,9 +214,7 @@ impl Conn {
     pub fn next(&mut self, answer: bool) -> Result<Vec<u8>, Failure> {
         let bytes = self.recv().map_err(|e| self.broke(&e))?;
         if answer && Message::peek_kind(&bytes).is_some_and(|k| k.0 == Kind::EchoRequest) {
-            let (version, xid) = (self.version, xid_of(&bytes));
-            let reply = Body::EchoReply(bytes[8..].to_vec());
-            self.send(&Message::new(version, xid, reply))?;
+            self.answer_echo(&bytes)?;
         }
         Ok(bytes)
     }

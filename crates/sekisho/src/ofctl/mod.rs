@@ -12,6 +12,8 @@ mod change;
 mod compare;
 mod conn;
 mod groups;
+mod nicira;
+mod offline;
 mod ports;
 mod protocols;
 mod query;
@@ -25,7 +27,7 @@ use openflow::message::{Body, Message, PacketInFormat};
 use openflow::version::Version;
 
 use crate::applet::{Failure, Outcome, Session, version_of};
-use crate::control::{arm_timeout, parse_timeout};
+use crate::control::{arm_timeout, parse_timeout, rundir};
 use crate::getopt::{Arg, Opt, Order, parse};
 use crate::pki::{self, Pki};
 pub(crate) use change::read_file;
@@ -42,6 +44,14 @@ struct Command {
     max: usize,
     help: &'static str,
     run: fn(&mut Tool<'_, '_>, &[String]) -> Outcome,
+    /// It changes the switch, which `--read-only` forbids.
+    changes: bool,
+}
+
+impl Command {
+    const fn changing(self) -> Command {
+        Command { changes: true, ..self }
+    }
 }
 
 const fn command(
@@ -51,7 +61,7 @@ const fn command(
     help: &'static str,
     run: fn(&mut Tool<'_, '_>, &[String]) -> Outcome,
 ) -> Command {
-    Command { name, usage, min: counts.0, max: counts.1, help, run }
+    Command { name, usage, min: counts.0, max: counts.1, help, run, changes: false }
 }
 
 /// Every command, in the order of `--help`.
@@ -89,25 +99,37 @@ const COMMANDS: &[Command] = &[
         "print queue counters",
         query::queue_stats,
     ),
+    command(
+        "queue-get-config",
+        "SWITCH [PORT [QUEUE]]",
+        (1, 3),
+        "print the configuration of queues",
+        query::queue_get_config,
+    ),
     command("get-frags", "SWITCH", (1, 1), "print how fragments are treated", query::get_frags),
-    command("set-frags", "SWITCH MODE", (2, 2), "set how fragments are treated", query::set_frags),
+    command("set-frags", "SWITCH MODE", (2, 2), "set how fragments are treated", query::set_frags)
+        .changing(),
     command(
         "add-flow",
         "SWITCH FLOW",
         (2, 2),
         "add a flow (\"-\": flows from stdin)",
         change::add_flow,
-    ),
-    command("add-flows", "SWITCH FILE", (2, 2), "add flows from a file", change::add_flows),
-    command("mod-flows", "SWITCH FLOW", (2, 2), "change actions of flows", change::mod_flows),
-    command("del-flows", "SWITCH [FLOW]", (1, 2), "delete flows", change::del_flows),
+    )
+    .changing(),
+    command("add-flows", "SWITCH FILE", (2, 2), "add flows from a file", change::add_flows)
+        .changing(),
+    command("mod-flows", "SWITCH FLOW", (2, 2), "change actions of flows", change::mod_flows)
+        .changing(),
+    command("del-flows", "SWITCH [FLOW]", (1, 2), "delete flows", change::del_flows).changing(),
     command(
         "replace-flows",
         "SWITCH FILE",
         (2, 2),
         "make a switch's flows those of a file",
         compare::replace_flows,
-    ),
+    )
+    .changing(),
     command(
         "diff-flows",
         "SOURCE1 SOURCE2",
@@ -115,24 +137,27 @@ const COMMANDS: &[Command] = &[
         "compare the flows of two switches or files",
         compare::diff_flows,
     ),
-    command("add-group", "SWITCH GROUP", (1, 2), "add a group", groups::add_group),
-    command("add-groups", "SWITCH FILE", (2, 2), "add groups from a file", groups::add_groups),
-    command("mod-group", "SWITCH GROUP", (1, 2), "replace a group", groups::mod_group),
-    command("del-groups", "SWITCH [GROUP]", (1, 2), "delete groups", groups::del_groups),
+    command("add-group", "SWITCH GROUP", (1, 2), "add a group", groups::add_group).changing(),
+    command("add-groups", "SWITCH FILE", (2, 2), "add groups from a file", groups::add_groups)
+        .changing(),
+    command("mod-group", "SWITCH GROUP", (1, 2), "replace a group", groups::mod_group).changing(),
+    command("del-groups", "SWITCH [GROUP]", (1, 2), "delete groups", groups::del_groups).changing(),
     command(
         "insert-buckets",
         "SWITCH GROUP",
         (1, 2),
         "add buckets to a group",
         groups::insert_buckets,
-    ),
+    )
+    .changing(),
     command(
         "remove-buckets",
         "SWITCH GROUP",
         (1, 2),
         "remove buckets from a group",
         groups::remove_buckets,
-    ),
+    )
+    .changing(),
     command("dump-groups", "SWITCH [GROUP]", (1, 2), "print groups", groups::dump_groups),
     command(
         "dump-group-stats",
@@ -148,10 +173,10 @@ const COMMANDS: &[Command] = &[
         "print what groups can be",
         groups::dump_group_features,
     ),
-    command("add-meter", "SWITCH METER", (2, 2), "add a meter", groups::add_meter),
-    command("mod-meter", "SWITCH METER", (2, 2), "replace a meter", groups::mod_meter),
-    command("del-meter", "SWITCH METER", (1, 2), "delete a meter", groups::del_meters),
-    command("del-meters", "SWITCH", (1, 2), "delete all meters", groups::del_meters),
+    command("add-meter", "SWITCH METER", (2, 2), "add a meter", groups::add_meter).changing(),
+    command("mod-meter", "SWITCH METER", (2, 2), "replace a meter", groups::mod_meter).changing(),
+    command("del-meter", "SWITCH METER", (1, 2), "delete a meter", groups::del_meters).changing(),
+    command("del-meters", "SWITCH", (1, 2), "delete all meters", groups::del_meters).changing(),
     command("dump-meter", "SWITCH METER", (1, 2), "print a meter", groups::dump_meters),
     command("dump-meters", "SWITCH", (1, 2), "print all meters", groups::dump_meters),
     command(
@@ -162,18 +187,52 @@ const COMMANDS: &[Command] = &[
         groups::meter_stats,
     ),
     command("meter-features", "SWITCH", (1, 1), "print what meters can be", groups::meter_features),
-    command("mod-port", "SWITCH PORT ACTION", (3, 3), "change a port", ports::mod_port),
+    command("mod-port", "SWITCH PORT ACTION", (3, 3), "change a port", ports::mod_port).changing(),
     command(
         "packet-out",
         "SWITCH IN_PORT ACTIONS PACKET... | SWITCH PACKET-OUT",
         (2, usize::MAX),
         "process a packet",
         ports::packet_out,
+    )
+    .changing(),
+    command(
+        "ct-flush-zone",
+        "SWITCH ZONE",
+        (2, 2),
+        "forget the connections of a zone",
+        nicira::ct_flush_zone,
+    )
+    .changing(),
+    command(
+        "ct-flush",
+        "SWITCH [zone=N] [mark=X[/M]] [labels=Y[/N]] [ORIG-TUPLE [REPLY-TUPLE]]",
+        (1, 6),
+        "forget connections",
+        nicira::ct_flush,
+    )
+    .changing(),
+    command(
+        "add-tlv-map",
+        "SWITCH MAP",
+        (2, 2),
+        "map tunnel options to fields",
+        nicira::add_tlv_map,
+    )
+    .changing(),
+    command("del-tlv-map", "SWITCH [MAP]", (1, 2), "unmap tunnel options", nicira::del_tlv_map)
+        .changing(),
+    command(
+        "dump-tlv-map",
+        "SWITCH",
+        (1, 1),
+        "print what options are mapped to",
+        query::dump_tlv_map,
     ),
     command(
         "monitor",
-        "SWITCH [MISSLEN] [invalid_ttl]",
-        (1, 3),
+        "SWITCH [MISSLEN] [invalid_ttl] [resume]",
+        (1, usize::MAX),
         "print the messages a switch sends",
         watch::monitor,
     ),
@@ -186,6 +245,7 @@ const COMMANDS: &[Command] = &[
     ),
     command("probe", "TARGET", (1, 1), "ask whether TARGET is there", query::probe),
     command("ping", "TARGET [N]", (1, 2), "time echos of N bytes", query::ping),
+    command("benchmark", "TARGET N COUNT", (3, 3), "time COUNT echos of N bytes", query::benchmark),
     command(
         "parse-flow",
         "FLOW",
@@ -202,6 +262,30 @@ const COMMANDS: &[Command] = &[
         groups::parse_group_command,
     ),
     command("ofp-print", "HEX [VERBOSITY]", (1, 2), "print a message", query::ofp_print),
+    command("ofp-parse", "FILE", (1, 1), "print the messages in a file", offline::ofp_parse),
+    command(
+        "ofp-parse-pcap",
+        "FILE [PORT...]",
+        (1, usize::MAX),
+        "print the messages in a capture of tcpdump's",
+        offline::ofp_parse_pcap,
+    ),
+    command(
+        "compose-packet",
+        "FLOW [PAYLOAD]",
+        (1, 2),
+        "print the packet that a flow describes",
+        offline::compose_packet,
+    ),
+    command(
+        "parse-packet",
+        "",
+        (0, 0),
+        "print the flow of a packet on stdin",
+        offline::parse_packet,
+    ),
+    command("list-commands", "", (0, usize::MAX), "list the commands", offline::list_commands),
+    command("help", "[COMMAND]", (0, usize::MAX), "tell about a command", help_command),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +311,15 @@ enum Id {
     Help,
     Version,
     Commands,
+    Detach,
+    Respawn,
+    NoChdir,
+    Pidfile,
+    OverwritePidfile,
+    Unixctl,
+    Pcap,
+    Bare,
+    BadCsum,
     /// Accepted, and without effect here: logging, colours, TLS files.
     Pki,
     Ignored,
@@ -258,12 +351,25 @@ const OPTIONS: &[Opt<Id>] = &[
     opt("help", Some('h'), Arg::None, Id::Help),
     opt("version", Some('V'), Arg::None, Id::Version),
     opt("commands", None, Arg::None, Id::Commands),
+    opt("detach", None, Arg::None, Id::Detach),
+    opt("monitor", None, Arg::None, Id::Respawn),
+    opt("no-chdir", None, Arg::None, Id::NoChdir),
+    opt("pidfile", None, Arg::Optional, Id::Pidfile),
+    opt("overwrite-pidfile", None, Arg::None, Id::OverwritePidfile),
+    opt("unixctl", None, Arg::Required, Id::Unixctl),
+    opt("pcap", None, Arg::None, Id::Pcap),
+    opt("raw", None, Arg::None, Id::Pcap),
+    opt("bare", None, Arg::None, Id::Bare),
+    opt("bad-csum", None, Arg::None, Id::BadCsum),
     opt("color", None, Arg::Optional, Id::Ignored),
     opt("verbose", Some('v'), Arg::Optional, Id::Ignored),
     opt("log-file", None, Arg::Optional, Id::Ignored),
     opt("syslog-method", None, Arg::Required, Id::Ignored),
     opt("syslog-target", None, Arg::Required, Id::Ignored),
 ];
+
+/// Environment variable that stands for `--lenient`, for scripts that cannot give options.
+const LENIENT: &str = "SEKISHO_LENIENT";
 
 /// What the options say.
 struct Settings {
@@ -287,6 +393,12 @@ struct Settings {
     mode: Mode,
     /// For TLS.
     keys: Option<tls::Context>,
+    /// How a monitor runs.
+    background: watch::Background,
+    /// What `compose-packet` writes, and whether with wrong checksums.
+    pcap: bool,
+    bare: bool,
+    bad_csum: bool,
 }
 
 /// What a command works with.
@@ -318,9 +430,6 @@ impl Tool<'_, '_> {
     /// Sends what is answered only if it fails, and waits until it is done. An error of the switch is
     /// shown and ends the tool.
     fn change(&mut self, conn: &mut Conn, body: Body, nicira: bool) -> Result<(), Failure> {
-        if self.settings.read_only {
-            return Ok(());
-        }
         let mut message = Message::new(conn.version, self.next_xid(), body);
         message.nicira = nicira;
         let barrier = self.next_xid();
@@ -401,7 +510,14 @@ impl Settings {
             sort: Vec::new(),
             verbosity: 0,
             timestamp: false,
-            mode: Mode::Strict,
+            mode: match std::env::var_os(LENIENT).is_some_and(|v| !v.is_empty()) {
+                true => Mode::Ovs,
+                false => Mode::Strict,
+            },
+            background: watch::Background::default(),
+            pcap: false,
+            bare: false,
+            bad_csum: false,
             keys: None,
         }
     }
@@ -467,6 +583,19 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                 return Ok(0);
             }
             Id::Pki => keys.set(&option.name, value)?,
+            Id::Detach => settings.background.how.detach = true,
+            Id::Respawn => settings.background.how.monitor = true,
+            Id::NoChdir => settings.background.how.no_chdir = true,
+            Id::Pidfile => {
+                let name = option.value.clone();
+                let name = name.unwrap_or_else(|| format!("{}.pid", session.program));
+                settings.background.pidfile = Some(rundir().join(name));
+            }
+            Id::OverwritePidfile => settings.background.overwrite = true,
+            Id::Unixctl => settings.background.unixctl = Some(rundir().join(value)),
+            Id::Pcap => settings.pcap = true,
+            Id::Bare => settings.bare = true,
+            Id::BadCsum => settings.bad_csum = true,
             Id::Ignored => {}
         }
     }
@@ -505,8 +634,28 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         return Err(Failure::fatal(text));
     }
     settings.keys = keys.context()?;
+    if settings.read_only && command.changes {
+        let text = format!("'{name}' command does not work in read only mode");
+        return Err(Failure::fatal(text));
+    }
     arm_timeout(timeout);
     (command.run)(&mut Tool { session, settings, xid: 0, logged: 0 }, args)
+}
+
+/// `help [COMMAND]`.
+fn help_command(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let Some(name) = args.first() else { return help(tool.session) };
+    let c = COMMANDS
+        .iter()
+        .find(|c| c.name == name)
+        .ok_or_else(|| Failure::fatal(format!("unknown command '{name}'; use --help for help")))?;
+    let program = tool.session.program.clone();
+    let out = &mut tool.session.out;
+    writeln!(out, "usage: {program} [OPTIONS] {} {}\n\n{}", c.name, c.usage, c.help)?;
+    if c.changes {
+        writeln!(out, "It changes the switch: --read-only forbids it.")?;
+    }
+    Ok(0)
 }
 
 fn help(session: &mut Session<'_>) -> Outcome {
@@ -537,7 +686,12 @@ Options:
   -m, --more                     print more of messages
   -t, --timeout=SECS             give up after SECS seconds
   --timestamp                    monitor, snoop: print the time before each message
+  --detach, --no-chdir           monitor, snoop: run in the background, in this directory
+  --pidfile[=FILE]               monitor, snoop: write the process id to a file
+  --unixctl=SOCKET               monitor, snoop: listen there for ovs-appctl
+  --pcap, --bare, --bad-csum     compose-packet: how to write it; with wrong checksums
   --lenient                      read flows as ovs-ofctl of Open vSwitch does, with its messages
+                                 (also if SEKISHO_LENIENT is in the environment)
   -h, --help                     print this
   -V, --version                  print the version"
     )?;

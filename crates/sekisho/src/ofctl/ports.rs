@@ -149,7 +149,7 @@ fn frame(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Reads `in_port=1,packet=…,actions=…`.
-fn parse_packet_out(
+pub(super) fn parse_packet_out(
     text: &str,
     names: &Names,
     mode: flow::text::Mode,

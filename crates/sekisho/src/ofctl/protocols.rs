@@ -56,6 +56,8 @@ const ABBREVIATIONS: [(&str, Set); 4] = [
 impl Set {
     /// Every format.
     pub const ALL: Set = Set(0b1_1111_1111);
+    /// Those that match anything, tunnel options included.
+    pub const NXM_OXM: Set = Set(0b1_1110_1100);
 
     /// Those of the versions in a bitmap.
     pub fn of_versions(bitmap: u32) -> Set {

@@ -110,18 +110,50 @@ pub(super) fn queue_stats(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         Some(name) => tool.port(&args[0], name)?,
         None => OfPort::NONE,
     };
-    let queue = match args.get(2).filter(|s| !any(s)) {
-        Some(text) => match text.parse() {
-            Ok(n) => n,
-            Err(_) if tool.settings.mode == flow::text::Mode::Ovs => u32::MAX,
-            Err(_) => {
-                let text = format!("{text}: not a queue number (a number, or ALL)");
-                return Err(Failure::fatal(text));
-            }
-        },
-        None => u32::MAX,
-    };
+    let queue = queue(tool, args.get(2).map_or("all", String::as_str))?;
     dump_one(tool, &args[0], Body::QueueStatsRequest(port, queue))
+}
+
+/// A queue's number, or all of them.
+fn queue(tool: &Tool<'_, '_>, text: &str) -> Result<u32, Failure> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(u32::MAX);
+    }
+    match text.parse() {
+        Ok(n) => Ok(n),
+        Err(_) if tool.settings.mode == flow::text::Mode::Ovs => Ok(u32::MAX),
+        Err(_) => {
+            let text = format!("{text}: not a queue number (a number, or ALL)");
+            Err(Failure::fatal(text))
+        }
+    }
+}
+
+pub(super) fn queue_get_config(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let port = tool.port(&args[0], args.get(1).map_or("any", String::as_str))?;
+    let queue = queue(tool, args.get(2).map_or("all", String::as_str))?;
+    let mut conn = tool.open(&args[0])?;
+    // 1.0 tells of one port at a time.
+    let ports: Vec<OfPort> = match port == OfPort::NONE && conn.version == Version::Of10 {
+        true => match conn.ask(tool.next_xid(), Body::FeaturesRequest)?.body {
+            Body::FeaturesReply(f) => {
+                // OVS's tool goes on on a connection of its own.
+                tool.xid += 1;
+                f.ports.iter().map(|p| p.port).filter(|p| *p < OfPort::MAX).collect()
+            }
+            _ => return Err(Failure::fatal(format!("{}: received bad features reply", args[0]))),
+        },
+        false => vec![port],
+    };
+    for port in ports {
+        let request = conn.message(tool.next_xid(), Body::QueueConfigRequest(port, queue));
+        dump(tool, &mut conn, &request, None)?;
+    }
+    Ok(0)
+}
+
+pub(super) fn dump_tlv_map(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::TlvTableRequest)
 }
 
 impl Tool<'_, '_> {
@@ -301,8 +333,13 @@ pub(super) fn set_frags(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         return Ok(0);
     }
     tool.change(&mut conn, Body::SetConfig(SwitchConfig { frag, ..old }), false)?;
-    if !tool.settings.read_only && config(tool, &mut conn)?.frag != frag {
-        let text = format!("{}: setting fragment handling mode failed", args[0]);
+    if config(tool, &mut conn)?.frag != frag {
+        let text = format!(
+            "{}: setting fragment handling mode failed (this switch probably doesn't support mode \
+             \"{}\")",
+            args[0],
+            frag_name(frag)
+        );
         return Err(Failure::fatal(text));
     }
     Ok(0)
@@ -340,6 +377,37 @@ pub(super) fn ping(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         }
         writeln!(tool.session.out, "{len} bytes from {}: xid={xid:08x} time={ms:.1} ms", args[0])?;
     }
+    Ok(0)
+}
+
+pub(super) fn benchmark(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    let number = |text: &String| {
+        text.parse::<usize>().map_err(|_| Failure::fatal(format!("{text}: not a number")))
+    };
+    let (payload, count) = (number(&args[1])?, number(&args[2])?);
+    if payload > MAX_PAYLOAD {
+        let text = format!("payload must be between 0 and {MAX_PAYLOAD} bytes");
+        return Err(Failure::fatal(text));
+    }
+    let size = payload + 8;
+    let total = count * size;
+    writeln!(
+        tool.session.out,
+        "Sending {count} packets * {size} bytes (with header) = {total} bytes total"
+    )?;
+    let mut conn = tool.open(&args[0])?;
+    let start = Instant::now();
+    for _ in 0..count {
+        let xid = tool.next_xid();
+        conn.ask(xid, Body::EchoRequest(vec![0; payload]))?;
+    }
+    let secs = start.elapsed().as_secs_f64();
+    let (packets, bytes) = (count as f64 / secs, total as f64 / secs);
+    writeln!(
+        tool.session.out,
+        "Finished in {:.1} ms ({packets:.0} packets/s) ({bytes:.0} bytes/s)",
+        secs * 1000.0
+    )?;
     Ok(0)
 }
 

@@ -143,6 +143,30 @@ pub enum Stream {
     Tls(Box<tls::Stream>),
 }
 
+impl Stream {
+    /// Whether reading fails instead of waiting.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Unix(s) => s.set_nonblocking(nonblocking),
+            Self::Tcp(s) => s.set_nonblocking(nonblocking),
+            Self::Tls(s) => s.socket().set_nonblocking(nonblocking),
+        }
+    }
+}
+
+impl std::os::fd::AsFd for Stream {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Unix(s) => s.as_fd(),
+            Self::Tcp(s) => s.as_fd(),
+            Self::Tls(s) => s.socket().as_fd(),
+        }
+    }
+}
+
 impl io::Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {

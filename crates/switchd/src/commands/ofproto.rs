@@ -9,7 +9,7 @@ use ofproto::{Bridge, BridgeId, Switch, TraceRequest, Verdict};
 use openflow::Match;
 use openflow::text::parse_actions;
 use packet::PacketBuf;
-use packet::header::{ETH_LEN, ipproto};
+use packet::header::{ETH_LEN, ipproto, tcp_flag};
 
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
@@ -254,10 +254,6 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
     Ok(done.text)
 }
 
-/// Bits of the TCP flags.
-const SYN: u16 = 0x02;
-const ACK: u16 = 0x10;
-
 /// `sekisho/why`: a packet's way and the reasons. Unlike a trace it asks the connection tracker itself,
 /// unless `--ct-next` says what to assume.
 fn why(d: &mut Daemon, args: &[String]) -> Text {
@@ -301,10 +297,10 @@ fn ask(
             let mut k = key.pkt;
             if k.nw_proto == ipproto::TCP && k.tcp_flags == 0 {
                 // No TCP packet is without flags: one that opens, or one of what is open.
-                k.tcp_flags = SYN;
+                k.tcp_flags = tcp_flag::SYN;
                 note = " (taken for a SYN: the flow says no tcp_flags)";
                 if table.peek(now, &of_key(&k), &k, request).1.is_some() {
-                    k.tcp_flags = ACK;
+                    k.tcp_flags = tcp_flag::ACK;
                     note = " (taken for an ACK: the flow says no tcp_flags)";
                 }
             }
