@@ -313,13 +313,20 @@ macro_rules! slow_reasons {
     };
 }
 
+impl SlowReason {
+    /// What it means, in a sentence.
+    pub fn doc(self) -> &'static str {
+        Self::ALL[self as usize].2
+    }
+}
+
 slow_reasons! {
     Cfm, "cfm", "Consists of CFM packets.";
     Bfd, "bfd", "Consists of BFD packets.";
     Lacp, "lacp", "Consists of LACP packets.";
     Stp, "stp", "Consists of STP packets.";
     Lldp, "lldp", "Consists of LLDP packets.";
-    Action, "action", "Uses an action that the datapath does not support.";
-    Match, "match", "Needs a match that the datapath does not support.";
+    Action, "action", "Uses action(s) not supported by datapath.";
+    Match, "match", "Datapath can't match specifically enough.";
     Controller, "controller", "Sends packets to a controller.";
 }

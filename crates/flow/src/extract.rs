@@ -199,7 +199,8 @@ fn parse_transport(l4: &[u8], key: &mut PacketKey) {
     };
     let ipv6 = key.dl_type == ethertype::IPV6;
     match key.nw_proto {
-        ipproto::TCP if l4.len() >= TCP_LEN => {
+        // A header that says another length than it can have is none.
+        ipproto::TCP if l4.len() >= TCP_LEN && (TCP_LEN..=l4.len()).contains(&tcp_len(l4)) => {
             ports(key);
             key.tcp_flags = be16(l4, 12).unwrap_or(0) & 0x0fff;
         }
@@ -215,6 +216,11 @@ fn parse_transport(l4: &[u8], key: &mut PacketKey) {
         ipproto::ICMPV6 if ipv6 && l4.len() >= ICMP_LEN => parse_icmpv6(l4, key),
         _ => {}
     }
+}
+
+/// Bytes of a TCP header, as it says itself.
+fn tcp_len(tcp: &[u8]) -> usize {
+    usize::from(tcp[12] >> 4) * 4
 }
 
 fn parse_icmpv6(l4: &[u8], key: &mut PacketKey) {

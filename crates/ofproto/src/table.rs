@@ -864,7 +864,7 @@ impl FlowTables {
                 Action::WriteActions(nested) | Action::Clone(nested) => {
                     self.check_actions(nested, table)?;
                 }
-                Action::Nat(_) | Action::DebugSlow | Action::UnrollXlate { .. } => {
+                Action::Nat(_) | Action::UnrollXlate { .. } => {
                     return Err(FlowModError::BadAction);
                 }
                 _ => {}

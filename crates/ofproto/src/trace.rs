@@ -366,6 +366,13 @@ impl Switch {
         let names = |dp| self.port_name(dp).filter(|_| r.names);
         let actions = dpif::text::format_actions(actions, &names);
         let _ = writeln!(out, "Megaflow: {m}\nDatapath actions: {actions}");
+        if let Some(reason) = x.slow {
+            let _ = writeln!(
+                out,
+                "This flow is handled by the userspace slow path because it:\n  - {}",
+                reason.doc()
+            );
+        }
         if let Some(r) = failed {
             let _ = writeln!(out, "Translation failed ({}), packet is dropped.", failure(r));
         }

@@ -131,7 +131,12 @@ impl World {
         let one_packet = || PacketKey::from_words([u64::MAX; flow::PACKET_WORDS]);
         MegaflowSpec {
             mask: if self.megaflows.load(Relaxed) { out.mask } else { one_packet() },
-            actions: out.actions.into(),
+            actions: match out.slow {
+                Some(reason) => {
+                    Arc::new([DpAction::Userspace(Box::new(UserspaceCookie::SlowPath(reason)))])
+                }
+                None => out.actions.into(),
+            },
             credit: Some(Arc::new(out.credits)),
             generation,
         }
@@ -179,9 +184,11 @@ impl SlowPath for World {
             tcp_flags: key.tcp_flags,
         });
         self.apply(now, &std::mem::take(&mut out.effects));
+        // The flow hands each of its packets back; this one goes on at once.
+        let execute = out.slow.map(|_| Arc::from(&out.actions[..]));
         let spec = self.spec(out, generation);
         dplog::installed(key, &spec, now);
-        Upcall { flow: Some(spec), execute: None }
+        Upcall { flow: Some(spec), execute }
     }
 
     fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec> {
@@ -195,20 +202,29 @@ impl SlowPath for World {
 
     fn userspace(
         &self,
-        _now: Instant,
+        now: Instant,
         pkt: &PacketBuf,
         key: &PacketKey,
         cookie: &UserspaceCookie,
     ) -> Option<Arc<[DpAction]>> {
-        if let UserspaceCookie::Controller(cookie) = cookie {
-            let switch = self.switch.read();
-            for_each_frame(pkt, |frame| {
-                if let Some((bridge, event)) = switch.packet_in(cookie, frame, key) {
-                    self.push_packet_in(bridge, event);
-                }
-            });
+        match cookie {
+            UserspaceCookie::Controller(cookie) => {
+                let switch = self.switch.read();
+                for_each_frame(pkt, |frame| {
+                    if let Some((bridge, event)) = switch.packet_in(cookie, frame, key) {
+                        self.push_packet_in(bridge, event);
+                    }
+                });
+                None
+            }
+            // The flow counts its packets for whoever they are to be counted for.
+            UserspaceCookie::SlowPath(_) => {
+                let out = self.switch.read().xlate(now, key, None);
+                self.apply(now, &out.effects);
+                Some(out.actions.into())
+            }
+            UserspaceCookie::SFlow { .. } | UserspaceCookie::Ipfix { .. } => None,
         }
-        None
     }
 }
 

@@ -156,6 +156,26 @@ impl KeyText<'_> {
         f.write_char(')')
     }
 
+    /// A tag: what of it counts, and what of it is not zero.
+    fn vlan(&self, f: &mut fmt::Formatter<'_>, tci: u16, mask: u16) -> fmt::Result {
+        f.write_str(",vlan(")?;
+        let mut comma = "";
+        for (name, shift, ones) in [("vid", 0, 0xfff), ("pcp", 13, 7)] {
+            let (v, m) = (tci >> shift & ones, mask >> shift & ones);
+            if v != 0 || m != 0 || self.verbose {
+                write!(f, "{comma}{name}={v}")?;
+                if m != ones {
+                    write!(f, "/{m:#x}")?;
+                }
+                comma = ",";
+            }
+        }
+        if tci & flow::VLAN_PRESENT == 0 {
+            write!(f, "{comma}cfi=0")?;
+        }
+        f.write_char(')')
+    }
+
     /// The labels, all of them whole as soon as any bit counts.
     fn mpls(&self, f: &mut fmt::Formatter<'_>, mask: &PacketKey) -> fmt::Result {
         const BOS: u32 = 0x100;
@@ -186,16 +206,12 @@ impl KeyText<'_> {
     /// `eth_type(…)`, the tags around it and the headers behind it.
     fn frame(&self, f: &mut fmt::Formatter<'_>, mask: &PacketKey) -> fmt::Result {
         let mut open = 0;
-        for (tag, m, group) in [
-            (self.key.vlans[0], mask.vlans[0], &table::VLAN),
-            (self.key.vlans[1], mask.vlans[1], &table::VLAN_INNER),
-        ] {
+        for (tag, m) in self.key.vlans.iter().zip(&mask.vlans) {
             if tag.tpid == 0 || (m.tci == 0 && m.tpid == 0 && !self.verbose) {
                 break;
             }
             write!(f, ",eth_type({:#06x})", tag.tpid)?;
-            // A tag is written whole as soon as any bit of it counts.
-            write_group(f, group, self.key, mask, true, ",")?;
+            self.vlan(f, tag.tci, m.tci)?;
             f.write_str(",encap(")?;
             open += 1;
         }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use base::{OfPort, TableId};
-use dpif::{DpAction, DropReason};
+use dpif::{DpAction, DropReason, SlowReason};
 use flow::VLAN_PRESENT;
 use openflow::action::{Action, ControllerAction, PacketInReason};
 use packet::header::ethertype;
@@ -179,6 +179,7 @@ impl Ctx<'_> {
             Action::Multipath(m) => self.multipath(m),
             Action::Bundle(b) => self.bundle(b, last),
             Action::DebugRecirc => return Then::Freeze,
+            Action::DebugSlow => self.slow = Some(SlowReason::Action),
             Action::UnrollXlate { table, cookie } => {
                 (self.table, self.rule_cookie) = (*table, *cookie);
                 self.report(NodeKind::Thaw, || {
@@ -220,7 +221,7 @@ impl Ctx<'_> {
                 }
             }
             // Refused when the flow was added.
-            Action::Nat(_) | Action::DebugSlow => {
+            Action::Nat(_) => {
                 self.report(NodeKind::Warn, || "action is not supported, ignored".into());
             }
         }

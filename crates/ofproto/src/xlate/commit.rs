@@ -86,11 +86,8 @@ impl Ctx<'_> {
         if is_mpls(k.dl_type) {
             return;
         }
-        if !k.eq_masked(&self.base, &group_mask(l3)) {
-            self.wc.pkt.nw_proto = 0xff; // decides below whether there is a header to change
-        }
-        // What has no protocol was not understood as far as its headers.
-        if k.nw_proto == 0 {
+        // What has no protocol was not understood as far as its headers, if anybody looked.
+        if k.nw_proto == 0 && self.wc.pkt.nw_proto != 0 {
             return;
         }
         let (proto, later) = (k.nw_proto, k.nw_frag & nw_frag::LATER != 0);

@@ -38,9 +38,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
-use dpif::{DpAction, DropReason};
+use dpif::{DpAction, DropReason, SlowReason};
 use flow::text::{NoPorts, PortMap};
-use flow::{FlowKey, PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
+use flow::{FlowKey, PacketKey, TunnelKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::{Action, PacketInReason};
 use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
@@ -133,6 +133,8 @@ pub struct XlateOut {
     pub credits: Credits,
     /// What else is to happen, for each packet that is translated.
     pub effects: Vec<Effect>,
+    /// Why each packet like this one is to be translated by itself, if it is.
+    pub slow: Option<SlowReason>,
     /// Why the packet is dropped, if it is.
     pub drop: Option<DropReason>,
     /// The bridge that the packet entered.
@@ -282,6 +284,7 @@ struct Ctx<'a> {
     resubmits: usize,
     exit: bool,
     error: Option<DropReason>,
+    slow: Option<SlowReason>,
     freezing: Option<Freezing>,
     /// A header to add or remove before anything else is done to the packet.
     pending: Option<Pending>,
@@ -335,6 +338,7 @@ impl<'a> Ctx<'a> {
             resubmits: 0,
             exit: false,
             error: None,
+            slow: None,
             freezing: None,
             pending: None,
             conntracked: false,
@@ -575,6 +579,7 @@ impl<'a> Ctx<'a> {
             shown_mask,
             credits: self.credits,
             effects: self.effects,
+            slow: self.slow.filter(|_| self.error.is_none()),
             drop,
             bridge: Some(self.br.id),
             final_key,
@@ -611,6 +616,9 @@ fn finish_mask(mut m: PacketKey, key: &PacketKey) -> PacketKey {
     }
     if !mpls::is_mpls(key.dl_type) {
         m.mpls_lse = [0; 3]; // pushed and set, not looked at
+    }
+    if key.tunnel.dst == 0 && key.tunnel.ipv6_dst == [0; 16] {
+        m.tunnel = TunnelKey::default();
     }
     if key.packet_type != 0 {
         (m.dl_src, m.dl_dst) = ([0; 6], [0; 6]);

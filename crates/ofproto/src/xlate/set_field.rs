@@ -57,16 +57,19 @@ impl Ctx<'_> {
             });
             return;
         }
+        if matches!(row.prereq, Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip | Prereq::Arp) {
+            self.wc.pkt.nw_proto = 0xff; // whether there is a header to change
+        }
         self.store(row, value, mask);
     }
 
     fn store(&mut self, row: &Field, value: u128, mask: u128) {
-        mark(row, mask, &mut self.wc);
+        // What goes into the tunnel header does not depend on the header that the packet came with.
+        if !row.name.starts_with("tun_") {
+            mark(row, mask, &mut self.wc);
+        }
         if matches!(row.id, FieldId::CtMark | FieldId::CtLabel) {
             mark(row, mask, &mut self.ct_set);
-        }
-        if matches!(row.prereq, Prereq::Ipv4 | Prereq::Ipv6 | Prereq::Ip | Prereq::Arp) {
-            self.wc.pkt.nw_proto = 0xff; // whether there is a header to change
         }
         row.set_masked(&mut self.flow, value, mask);
         if is_vlan(row.id) {

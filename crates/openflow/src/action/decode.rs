@@ -373,6 +373,8 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             }
         }
         Raw::DecNshTtl => Action::DecNshTtl,
+        Raw::DebugSlow => Action::DebugSlow,
+        Raw::DebugRecirc => Action::DebugRecirc,
         Raw::NxWriteMetadata => {
             r.skip(6)?;
             Action::WriteMetadata { value: r.u64()?, mask: r.u64()? }

@@ -417,8 +417,8 @@ impl Encoder<'_> {
                 e.out.put16(*hard);
                 Ok(())
             }),
-            Action::DebugRecirc => Err(EncodeError::Action("debug_recirc")),
-            Action::DebugSlow => Err(EncodeError::Action("debug_slow")),
+            Action::DebugRecirc => self.put(Raw::DebugRecirc, "debug_recirc", |_| Ok(())),
+            Action::DebugSlow => self.put(Raw::DebugSlow, "debug_slow", |_| Ok(())),
             Action::UnrollXlate { .. } => Err(EncodeError::Action("unroll_xlate")),
             Action::Meter(id) => self.put32(Raw::Meter, "meter", *id),
             Action::WriteMetadata { value, mask } => {

@@ -76,6 +76,8 @@ pub enum Raw {
     Encap,
     Decap,
     DecNshTtl,
+    DebugSlow,
+    DebugRecirc,
     NxWriteMetadata,
     Meter,
 }
@@ -170,6 +172,8 @@ pub static WIRE: &[Row] = &[
     (Raw::Encap, NX, 1, 6, 46),
     (Raw::Decap, NX, 1, 6, 47),
     (Raw::DecNshTtl, NX, 1, 6, 48),
+    (Raw::DebugSlow, NX, 1, 6, 254),
+    (Raw::DebugRecirc, NX, 1, 6, 255),
     (Raw::CheckPktLarger, NX, 1, 6, 49),
     (Raw::DeleteField, NX, 1, 6, 50),
     (Raw::CopyField, ONF, 4, 5, 3200),

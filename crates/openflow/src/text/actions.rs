@@ -339,6 +339,8 @@ impl<'p> Parser<'p> {
             "set_queue" => Action::SetQueue(num(u32::MAX.into())? as u32),
             "pop_queue" => Action::PopQueue,
             "dec_nsh_ttl" => Action::DecNshTtl,
+            "debug_recirc" => Action::DebugRecirc,
+            "debug_slow" => Action::DebugSlow,
             "check_pkt_larger" => {
                 let (len, dst) = v.split_once(")->").ok_or_else(|| bad(v))?;
                 let sf = parse_subfield(dst)?;
