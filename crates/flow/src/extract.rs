@@ -4,6 +4,8 @@
 //! what was understood before it stays, the rest is zero, so a rule on a field of that header
 //! cannot match by accident of garbage. Nothing here panics on any bytes.
 
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use packet::PacketBuf;
 use packet::header::{
     ARP_LEN, ETH_LEN, ICMP_LEN, IPV4_LEN, IPV6_LEN, SCTP_LEN, TCP_LEN, UDP_LEN, be16, be32,
@@ -12,8 +14,20 @@ use packet::header::{
 
 use crate::key::{PacketKey, VLAN_PRESENT, VlanTag, nw_frag};
 
-/// VLAN tags that are looked at; a deeper tag shows as the EtherType (`other_config:vlan-limit`).
+/// VLAN tags that are looked at unless [`set_vlan_limit`] says more.
 pub const DEFAULT_VLAN_LIMIT: usize = 1;
+
+/// How packets are read is one for the whole program, as all their keys must agree.
+static VLAN_LIMIT: AtomicUsize = AtomicUsize::new(DEFAULT_VLAN_LIMIT);
+
+/// Sets how many VLAN tags are looked at, two at most; a deeper tag shows as the EtherType
+/// (`other_config:vlan-limit`), and 0 for as many as can be. Returns whether that changes anything:
+/// keys made before are of the old kind then.
+pub fn set_vlan_limit(n: usize) -> bool {
+    let most = PacketKey::ZERO.vlans.len();
+    let n = if n == 0 { most } else { n.min(most) };
+    VLAN_LIMIT.swap(n, Relaxed) != n
+}
 
 /// Fills the L2 to L4 fields of `key` from a packet and notes the layer offsets in `pkt`.
 ///
@@ -22,7 +36,7 @@ pub const DEFAULT_VLAN_LIMIT: usize = 1;
 pub fn extract(pkt: &mut PacketBuf, key: &mut PacketKey) {
     const ETHERTYPES: u32 = 1;
     let (l3, l4) = match key.packet_type >> 16 {
-        0 => parse_ethernet(pkt.frame(), key, DEFAULT_VLAN_LIMIT),
+        0 => parse_ethernet(pkt.frame(), key, VLAN_LIMIT.load(Relaxed)),
         ETHERTYPES => {
             key.dl_type = key.packet_type as u16;
             (Some(0), parse_network(pkt.frame(), key))

@@ -18,6 +18,8 @@ pub enum VlanMode {
     NativeTagged,
     /// A trunk whose untagged packets belong to VLAN `tag`, which leaves untagged.
     NativeUntagged,
+    /// What comes in gets a tag of VLAN `tag` around it, which is taken off on the way out.
+    Dot1qTunnel,
 }
 
 /// When a packet in no VLAN leaves with a priority tag (`other_config:priority-tags`).
@@ -43,6 +45,10 @@ pub struct VlanConfig {
     pub trunks: Vec<u16>,
     /// Tags for packets in no VLAN.
     pub priority_tags: PriorityTags,
+    /// Customer VLANs that a dot1q-tunnel carries, sorted; empty for all.
+    pub cvlans: Vec<u16>,
+    /// TPID of the tag that a dot1q-tunnel puts around (`other_config:qinq-ethtype`).
+    pub qinq_ethertype: u16,
 }
 
 impl VlanConfig {
@@ -51,14 +57,20 @@ impl VlanConfig {
         self.trunks.is_empty() || self.trunks.binary_search(&vid).is_ok()
     }
 
-    /// Whether packets of VLAN `vid` go out of the port.
-    pub fn carries(&self, vid: u16) -> bool {
+    /// Whether a dot1q-tunnel carries the customer's `vid`.
+    pub fn admits_customer(&self, vid: u16) -> bool {
+        self.cvlans.is_empty() || self.cvlans.binary_search(&vid).is_ok()
+    }
+
+    /// Whether packets with these VLANs, outermost first, go out of the port; 0 for none.
+    pub fn carries(&self, [vid, customer]: [u16; 2]) -> bool {
         match self.mode {
-            VlanMode::Access => vid == self.tag,
+            VlanMode::Access => vid == self.tag && customer == 0,
             VlanMode::Trunk => self.trunks(vid),
             VlanMode::NativeTagged | VlanMode::NativeUntagged => {
                 vid == self.tag || self.trunks(vid)
             }
+            VlanMode::Dot1qTunnel => vid == self.tag && self.admits_customer(customer),
         }
     }
 }
@@ -167,8 +179,11 @@ mod tests {
             (cfg(VlanMode::NativeUntagged, 5, &[2]), &[2, 5], &[0, 3]),
             (cfg(VlanMode::NativeTagged, 5, &[]), &[5, 2, 0], &[]),
         ] {
-            assert!(yes.iter().all(|&v| c.carries(v)), "{c:?}");
-            assert!(!no.iter().any(|&v| c.carries(v)), "{c:?}");
+            assert!(yes.iter().all(|&v| c.carries([v, 0])), "{c:?}");
+            assert!(!no.iter().any(|&v| c.carries([v, 0])), "{c:?}");
         }
+        let tunnel = VlanConfig { cvlans: [8].into(), ..cfg(VlanMode::Dot1qTunnel, 5, &[]) };
+        assert!(tunnel.carries([5, 8]) && !tunnel.carries([5, 9]) && !tunnel.carries([8, 8]));
+        assert!(!cfg(VlanMode::Access, 5, &[]).carries([5, 8]), "a tag would be left");
     }
 }

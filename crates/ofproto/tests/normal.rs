@@ -303,3 +303,28 @@ fn changes_that_matter_grow_the_generation() {
     w.bridge().flow_mod(&fm, now).unwrap();
     assert!(grew(&w));
 }
+
+#[test]
+fn a_dot1q_tunnel_puts_a_tag_around_and_takes_it_off() {
+    let mut w = World::new();
+    let tunnel = VlanConfig {
+        cvlans: vec![0, 7],
+        qinq_ethertype: 0x88a8,
+        ..vlan(VlanMode::Dot1qTunnel, 30, &[])
+    };
+    w.port(2, 2, "customer", tunnel);
+    w.port(3, 3, "trunk", vlan(VlanMode::Trunk, 0, &[30]));
+    w.port(OfPort::LOCAL.0, 1, "br0", vlan(VlanMode::Access, 1, &[]));
+    w.add("", &[NORMAL]);
+    let from = |port: u16, tag: &str| {
+        format!("in_port={port},dl_src=02:00:00:00:00:0a,dl_dst=02:00:00:00:00:0b,{tag}")
+    };
+    assert_eq!(w.actions(&from(2, "")), "push_vlan(tpid=0x88a8,vid=30,pcp=0),3");
+    assert_eq!(
+        w.actions(&from(2, "dl_vlan=7,dl_vlan_pcp=3")),
+        "push_vlan(tpid=0x88a8,vid=30,pcp=0),3"
+    );
+    assert_eq!(w.actions(&from(2, "dl_vlan=8")), "drop", "no VLAN of this customer");
+    assert_eq!(w.actions(&from(3, "dl_vlan=30")), "pop_vlan,2");
+    assert_eq!(w.actions(&from(3, "dl_vlan=31")), "drop");
+}

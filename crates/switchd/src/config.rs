@@ -16,6 +16,7 @@ use ofproto::{FailMode, RateLimit, TableSettings};
 use openflow::Version;
 use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
+use packet::header::ethertype;
 
 use crate::remote::{self, Remote};
 
@@ -444,6 +445,7 @@ fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
         Some("native-tagged") => VlanMode::NativeTagged,
         Some("native-untagged") => VlanMode::NativeUntagged,
         Some("trunk") => VlanMode::Trunk,
+        Some("dot1q-tunnel") => VlanMode::Dot1qTunnel,
         _ if tag.is_some() => VlanMode::Access,
         _ => VlanMode::Trunk,
     };
@@ -457,6 +459,11 @@ fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
                 Some("true" | "if-nonzero") => PriorityTags::IfNonzero,
                 Some("always") => PriorityTags::Always,
                 _ => PriorityTags::Never,
+            },
+            cvlans: vlans(row, "cvlans").into_iter().collect(),
+            qinq_ethertype: match row.map_str("other_config", "qinq-ethtype") {
+                Some("802.1q") => ethertype::VLAN,
+                _ => ethertype::QINQ,
             },
         },
         protected: row.bool("protected").unwrap_or(false),

@@ -420,6 +420,10 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
         }
     }
     let d = &mut *d;
+    let vlan_limit = d.config.other_config.get("vlan-limit").and_then(|n| n.parse().ok());
+    if flow::extract::set_vlan_limit(vlan_limit.unwrap_or(flow::extract::DEFAULT_VLAN_LIMIT)) {
+        d.dp.flush();
+    }
     d.connections.set_bundle_timeout(d.config.other_config.get("bundle-idle-timeout"));
     for (name, bridge) in &d.config.bridges {
         d.connections.configure(name, bridge, now);

@@ -8,7 +8,7 @@ use packet::header::ethertype;
 use services::mac::Sighting;
 
 use super::{Ctx, Effect};
-use crate::port::{Port, PriorityTags, VlanConfig, VlanMode};
+use crate::port::{Port, PriorityTags, VlanMode};
 use crate::trace::NodeKind;
 
 const VID: u16 = 0xfff;
@@ -46,12 +46,6 @@ impl Tag {
     }
 }
 
-/// Whether a flood reaches a port. An access port would take all tags off, and does not get
-/// packets that have more than its own.
-fn carries(cfg: &VlanConfig, tags: Tags) -> bool {
-    cfg.carries(tags[0].vid) && (cfg.mode != VlanMode::Access || tags[1].vid == 0)
-}
-
 /// The tags of a packet as it came.
 fn tags_of(vlans: &[VlanTag; 2]) -> Tags {
     let mut tags = Tags::default();
@@ -81,9 +75,7 @@ impl<'a> Ctx<'a> {
         }
         let is_tag = matches!(self.flow.pkt.dl_type, ethertype::VLAN | ethertype::QINQ);
         if is_tag && tag.tci & VLAN_PRESENT == 0 {
-            self.report(NodeKind::Error, || {
-                format!("dropping packet with partial VLAN tag received on port {in_port}")
-            });
+            self.report(NodeKind::Warn, || "partial VLAN tag, dropping".into());
             return;
         }
         let Some(tags) = self.input_tags(from) else { return };
@@ -124,7 +116,10 @@ impl<'a> Ctx<'a> {
             None => {
                 self.report(NodeKind::Detail, || "no learned MAC for destination, flooding".into());
                 for p in br.flood_order() {
-                    if p.ofport != in_port && p.floodable() && carries(&p.spec.vlan, tags) {
+                    if p.ofport != in_port
+                        && p.floodable()
+                        && p.spec.vlan.carries(tags.map(|t| t.vid))
+                    {
                         self.normal_output(p, tags);
                     }
                 }
@@ -155,6 +150,14 @@ impl<'a> Ctx<'a> {
                 cfg.tag
             ),
             VlanMode::Access => return Some([tags[0].in_vlan(cfg.tag), Tag::default()]),
+            VlanMode::Dot1qTunnel if cfg.admits_customer(vid) => {
+                let around = Tag { tpid: cfg.qinq_ethertype, vid: cfg.tag, pcp: 0 };
+                return Some([around, tags[0]]);
+            }
+            VlanMode::Dot1qTunnel => format!(
+                "dropping VLAN {vid} packet received on dot1q-tunnel port {name} that excludes \
+                 this VLAN"
+            ),
             VlanMode::NativeTagged | VlanMode::NativeUntagged if vid == 0 => {
                 tags[0] = tags[0].in_vlan(cfg.tag);
                 return Some(tags);
@@ -178,8 +181,12 @@ impl<'a> Ctx<'a> {
         let mut out = match cfg.mode {
             VlanMode::Access => Tags::default(),
             VlanMode::NativeUntagged if tags[0].vid == cfg.tag => [tags[1], Tag::default()],
+            VlanMode::Dot1qTunnel => [tags[1], Tag::default()],
             _ => tags,
         };
+        if cfg.mode == VlanMode::Dot1qTunnel && !cfg.cvlans.is_empty() {
+            self.wc.pkt.vlans[1].tci = u16::MAX;
+        }
         let old = self.flow.pkt.vlans;
         if cfg.priority_tags != PriorityTags::Never {
             out[0].pcp = old[0].tci & PCP;
