@@ -11,17 +11,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
-use base::{HashKey, Instant, RecircId};
-use dpif::{DpAction, FlowStats, MegaflowSpec, MeterStore, SlowPath, Upcall, UserspaceCookie};
-use flow::PacketKey;
+use base::{DpPort, HashKey, Instant, RecircId};
+use dpif::{
+    DpAction, DropReason, FlowStats, MegaflowSpec, MeterStore, SlowPath, Upcall, UserspaceCookie,
+};
+use flow::{FlowKey, PacketKey};
 use ofproto::recirc::{Frozen, RecircStore, RecircTable};
-use ofproto::{BridgeId, Effect, Event, FairQueue, Switch, XlateOut};
+use ofproto::{BridgeId, Effect, Event, FairQueue, Switch, TraceRequest, XlateOut};
 use packet::PacketBuf;
 use packet::segment::{Segments, finish_checksum};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use crate::dplog;
+use crate::vlog::{Limited, Module};
+use crate::{dplog, log};
 
 /// How long a frozen pipeline that nothing refers to is kept for packets on their way.
 const RECIRC_GRACE: base::Duration = base::Duration::from_secs(10);
@@ -58,6 +61,10 @@ pub struct World {
     n_overflows: AtomicU64,
     /// The datapath's meters.
     pub meters: Arc<datapath::Meters>,
+    /// For what is wrong with flow tables.
+    errors: Mutex<Limited>,
+    /// For the traces of packets that flow tables send in circles.
+    traces: Mutex<Limited>,
     /// Wakes the control thread: there are packets for controllers.
     pub events: Notify,
 }
@@ -79,6 +86,8 @@ impl World {
             packet_ins: Mutex::default(),
             n_overflows: AtomicU64::new(0),
             meters,
+            errors: Mutex::new(Limited::new(Module::OfprotoDpifXlate, 1, 5, Instant::ZERO)),
+            traces: Mutex::new(Limited::new(Module::OfprotoDpifUpcall, 1, 1, Instant::ZERO)),
             events: Notify::new(),
         }
     }
@@ -125,6 +134,36 @@ impl World {
         let mut switch = self.switch.write();
         switch.apply(now, effects);
         self.events.notify_one();
+    }
+
+    /// Logs what is wrong with the tables that a packet met.
+    fn complain(&self, now: Instant, key: &PacketKey, out: &XlateOut) {
+        for e in &out.errors {
+            if self.errors.lock().allow(now).is_some() {
+                log!(Warn, OfprotoDpifXlate, "{e}");
+            }
+        }
+        let endless = [DropReason::RecursionTooDeep, DropReason::TooManyResubmits];
+        if out.drop.is_some_and(|r| endless.contains(&r))
+            && let Some(bridge) = out.bridge
+            && self.traces.lock().allow(now).is_some()
+        {
+            let switch = self.switch.read();
+            let mut flow = FlowKey::from(*key);
+            if let Some((_, port)) = switch.port_of_dp(DpPort(key.in_port)) {
+                flow.pkt.in_port = u32::from(port.0);
+            }
+            let request = TraceRequest {
+                bridge,
+                key: &flow,
+                is_real: false,
+                ct_next: &[],
+                actions: None,
+                names: false,
+            };
+            let text = switch.trace(now, &request).text;
+            log!(Warn, OfprotoDpifUpcall, "{}", text.trim_end());
+        }
     }
 
     fn spec(&self, out: XlateOut, generation: u64) -> MegaflowSpec {
@@ -184,6 +223,7 @@ impl SlowPath for World {
             tcp_flags: key.tcp_flags,
         });
         self.apply(now, &std::mem::take(&mut out.effects));
+        self.complain(now, key, &out);
         // The flow hands each of its packets back; this one goes on at once.
         let execute = out.slow.map(|_| Arc::from(&out.actions[..]));
         let spec = self.spec(out, generation);

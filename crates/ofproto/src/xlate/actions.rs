@@ -270,7 +270,8 @@ impl Ctx<'_> {
             self.swap_ct_tuple();
         }
         let old_table = core::mem::replace(&mut self.table, table);
-        let (_, found) = self.lookup(table, in_port, may_miss);
+        let (found_in, found) = self.lookup(table, in_port, may_miss);
+        self.table = found_in;
         if with_ct {
             self.swap_ct_tuple();
         }

@@ -15,7 +15,7 @@ use openflow::action::{Action, ControllerAction, PacketInReason};
 use openflow::message::{Continuation, meter_id};
 use openflow::version::Version;
 
-use super::{Ctx, XlateOut};
+use super::{Ctx, XlateOut, ct};
 use crate::bridge::BridgeId;
 use crate::event::{Event, PacketInEvent};
 use crate::recirc::{Frozen, HashableActions};
@@ -91,6 +91,9 @@ impl Switch {
         });
         let mut flow = FlowKey::from(*key);
         frozen.thaw(&mut flow);
+        if !frozen.conntracked {
+            ct::clear(&mut flow.pkt);
+        }
         let event = PacketInEvent {
             packet: Arc::from(frame),
             reason: reason(cookie.reason),
@@ -178,6 +181,12 @@ fn metadata(flow: &FlowKey) -> Match {
         FieldId::TunFlags,
         FieldId::TunGbpId,
         FieldId::TunGbpFlags,
+        FieldId::TunErspanVer,
+        FieldId::TunErspanIdx,
+        FieldId::TunErspanDir,
+        FieldId::TunErspanHwid,
+        FieldId::TunGtpuFlags,
+        FieldId::TunGtpuMsgtype,
         FieldId::Metadata,
         FieldId::PktMark,
         FieldId::PacketType,
@@ -189,9 +198,13 @@ fn metadata(flow: &FlowKey) -> Match {
         take(id, false);
     }
     for id in flow::field::FIELDS.iter().map(|f| f.id) {
-        if (FieldId::Reg0..=FieldId::Reg15).contains(&id) {
+        if (FieldId::Reg0..=FieldId::Reg31).contains(&id) {
             take(id, false);
         }
+    }
+    if flow.pkt.ct_state != 0 {
+        // Says how to understand the tuple.
+        take(FieldId::EthType, true);
     }
     if flow.pkt.ct_state != 0 && flow.pkt.ct_nw_proto != 0 {
         let tuple: &[FieldId] = if flow.pkt.dl_type == packet::header::ethertype::IPV6 {

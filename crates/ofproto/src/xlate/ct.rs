@@ -10,7 +10,7 @@ use alloc::format;
 use base::Zone;
 use conntrack::CtRequest;
 use dpif::DpAction;
-use flow::FlowKey;
+use flow::{FlowKey, PacketKey};
 use openflow::action::{CtAction, CtZone};
 use packet::header::ethertype;
 
@@ -77,10 +77,7 @@ impl Ctx<'_> {
 
     /// The packet is untracked.
     pub(super) fn clear_ct_fields(&mut self) {
-        let k = &mut self.flow.pkt;
-        (k.ct_state, k.ct_zone, k.ct_mark, k.ct_nw_proto) = (0, 0, 0, 0);
-        (k.ct_nw_src, k.ct_nw_dst, k.ct_tp_src, k.ct_tp_dst) = (0, 0, 0, 0);
-        (k.ct_label, k.ct_ipv6_src, k.ct_ipv6_dst) = ([0; 16], [0; 16], [0; 16]);
+        clear(&mut self.flow.pkt);
     }
 
     /// Swaps the packet's five-tuple with that of its connection's original direction, for one
@@ -98,4 +95,11 @@ impl Ctx<'_> {
         swap(&mut self.flow.pkt);
         swap(&mut self.wc.pkt);
     }
+}
+
+/// The packet of this key is untracked.
+pub(super) fn clear(k: &mut PacketKey) {
+    (k.ct_state, k.ct_zone, k.ct_mark, k.ct_nw_proto) = (0, 0, 0, 0);
+    (k.ct_nw_src, k.ct_nw_dst, k.ct_tp_src, k.ct_tp_dst) = (0, 0, 0, 0);
+    (k.ct_label, k.ct_ipv6_src, k.ct_ipv6_dst) = ([0; 16], [0; 16], [0; 16]);
 }

@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason, SlowReason};
-use flow::text::{NoPorts, PortMap};
+use flow::text::{FlowText, NoPorts, PortMap};
 use flow::{FlowKey, PacketKey, TunnelKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::{Action, PacketInReason};
 use openflow::version::Version;
@@ -51,17 +51,19 @@ use self::freeze::Freezing;
 pub use self::learn::Learned;
 use self::learn::Overlay;
 use crate::bridge::{Bridge, BridgeId};
+use crate::limits::TableMiss;
 use crate::recirc::{Frozen, StackValue};
 use crate::rule::{Credits, Rule};
 use crate::switch::Switch;
+use crate::table::INTERNAL_TABLE;
 use crate::trace::{Lookup, NodeKind, Trace};
 
 /// Deepest nesting of resubmits backwards or to the same table.
 pub const MAX_DEPTH: usize = 64;
 /// Most resubmits of one translation.
 pub const MAX_RESUBMITS: usize = 4096;
-/// Most bytes of datapath actions that one translation may make.
-const MAX_DP_ACTIONS: usize = 4096;
+/// Most datapath actions that one translation may make: 64 kB of them as OVS counts.
+const MAX_DP_ACTIONS: usize = 8191;
 /// Most bytes on the stack.
 const MAX_STACK: usize = 65536;
 
@@ -133,6 +135,8 @@ pub struct XlateOut {
     pub credits: Credits,
     /// What else is to happen, for each packet that is translated.
     pub effects: Vec<Effect>,
+    /// What is wrong with the tables, in sentences for a log.
+    pub errors: Vec<String>,
     /// Why each packet like this one is to be translated by itself, if it is.
     pub slow: Option<SlowReason>,
     /// Why the packet is dropped, if it is.
@@ -284,6 +288,8 @@ struct Ctx<'a> {
     resubmits: usize,
     exit: bool,
     error: Option<DropReason>,
+    /// What is wrong with the tables.
+    errors: Vec<String>,
     slow: Option<SlowReason>,
     freezing: Option<Freezing>,
     /// A header to add or remove before anything else is done to the packet.
@@ -338,6 +344,7 @@ impl<'a> Ctx<'a> {
             resubmits: 0,
             exit: false,
             error: None,
+            errors: Vec::new(),
             slow: None,
             freezing: None,
             pending: None,
@@ -376,6 +383,11 @@ impl<'a> Ctx<'a> {
     fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
         if let Some(t) = &mut self.trace {
             t.add(kind, text());
+        } else if kind == NodeKind::Error {
+            let packet = FlowKey::from(self.base);
+            let packet = FlowText { key: &packet, ports: &NoPorts };
+            let bridge = &self.br.name;
+            self.errors.push(format!("{} on bridge {bridge} while processing {packet}", text()));
         }
     }
 
@@ -427,7 +439,8 @@ impl<'a> Ctx<'a> {
         self.br.port(self.in_port()).is_none_or(|p| p.config & bit == 0)
     }
 
-    /// What a table says of the packet. With `from_table`, a miss may go to a controller.
+    /// What a table says of the packet, and which one: with `may_miss`, a miss may lead on to later
+    /// tables, or to a controller.
     fn lookup(&mut self, table: TableId, in_port: OfPort, may_miss: bool) -> (TableId, Found) {
         let mut key = self.flow;
         key.pkt.in_port = u32::from(in_port.0);
@@ -441,34 +454,41 @@ impl<'a> Ctx<'a> {
                 _ => {}
             }
         }
-        let Some(t) = self.br.tables.get(table) else { return (table, Found::Miss) };
-        let rule = if self.trace.is_some() {
-            let (rule, parts) = t.lookup_explained(&key, &mut self.wc);
-            self.conjunction = parts;
-            rule
-        } else {
-            t.lookup(&key, &mut self.wc)
-        };
-        let rule = rule.cloned();
-        let rule = if self.learned.is_empty() { rule } else { self.or_learned(rule, table, &key) };
-        self.note_lookup(table, &key, rule.as_ref(), false);
-        self.credits.tables.push((t.stats.clone(), rule.is_some()));
-        let found = match rule {
-            Some(r) => {
+        let mut table = table;
+        while let Some(t) = self.br.tables.get(table) {
+            let rule = if self.trace.is_some() {
+                let (rule, parts) = t.lookup_explained(&key, &mut self.wc);
+                self.conjunction = parts;
+                rule
+            } else {
+                t.lookup(&key, &mut self.wc)
+            };
+            let rule = rule.cloned();
+            let rule =
+                if self.learned.is_empty() { rule } else { self.or_learned(rule, table, &key) };
+            self.note_lookup(table, &key, rule.as_ref(), false);
+            self.credits.tables.push((t.stats.clone(), rule.is_some()));
+            if let Some(r) = rule {
                 self.credits.rules.push(r.stats.clone());
-                Found::Rule(r)
+                return (table, Found::Rule(r));
             }
-            None => {
-                let quiet = openflow::message::port_config::NO_PACKET_IN;
-                let speaks = self.br.port(in_port).is_some_and(|p| p.config & quiet == 0);
-                if may_miss && self.br.miss_to_controller && speaks {
-                    Found::MissToController
-                } else {
-                    Found::Miss
+            let quiet = openflow::message::port_config::NO_PACKET_IN;
+            let speaks = self.br.port(in_port).is_some_and(|p| p.config & quiet == 0);
+            let to_controller = match t.config.miss.filter(|_| may_miss) {
+                Some(TableMiss::Continue) if table.0 + 1 < INTERNAL_TABLE.0 => {
+                    table = TableId(table.0 + 1);
+                    continue;
                 }
+                Some(TableMiss::Continue | TableMiss::Controller) => true,
+                Some(TableMiss::Drop) => false,
+                None => may_miss && self.br.miss_to_controller,
+            };
+            if to_controller && speaks {
+                return (table, Found::MissToController);
             }
-        };
-        (table, found)
+            break;
+        }
+        (table, Found::Miss)
     }
 
     /// The rule that a lookup found, or the one that the packet has learned since.
@@ -535,7 +555,8 @@ impl<'a> Ctx<'a> {
         };
         let old = (self.rule_cookie, self.version, self.in_bucket);
         self.in_bucket = false;
-        self.rule_cookie = rule.as_ref().map_or(u64::MAX, |r| r.cookie.0);
+        // What is not a controller's rule is the switch's own, with a cookie of zero.
+        self.rule_cookie = rule.as_ref().map_or(0, |r| r.cookie.0);
         self.version = rule.as_ref().map_or(self.version, |r| r.version);
         let old_rule = core::mem::replace(&mut self.rule, rule);
         if clone {
@@ -553,6 +574,9 @@ impl<'a> Ctx<'a> {
         if let Some(DpAction::Clone(nested)) = self.out.pop_if(|a| matches!(a, DpAction::Clone(_)))
         {
             self.out.extend(nested);
+        }
+        if self.out.len() > MAX_DP_ACTIONS {
+            self.slow = Some(SlowReason::Action);
         }
         let mut drop = self.error;
         if drop.is_some() {
@@ -579,6 +603,7 @@ impl<'a> Ctx<'a> {
             shown_mask,
             credits: self.credits,
             effects: self.effects,
+            errors: self.errors,
             slow: self.slow.filter(|_| self.error.is_none()),
             drop,
             bridge: Some(self.br.id),
