@@ -32,9 +32,6 @@ impl Rng {
     }
 }
 
-/// Words of lines that our switch does not take yet.
-const NOT_YET: &[&str] = &["group"];
-
 /// Tables that rules stand in; a packet enters the first.
 const N_TABLES: usize = 6;
 
@@ -224,12 +221,12 @@ impl Table {
             1 => 150 + rng.below(50),
             _ => 5 + rng.below(40),
         };
-        let groups: Vec<String> = (1..=N_GROUPS).map(|id| group(rng, id)).collect();
-        let groups =
-            groups.into_iter().filter(|l| !NOT_YET.iter().any(|w| l.contains(w))).collect();
-        let later = |l: &String| NOT_YET.iter().any(|w| l.contains(w));
-        let flows = (0..n).map(|_| flow(rng)).filter(|l| !later(l)).collect();
-        Table { groups, flows }
+        let groups = (1..=N_GROUPS).map(|id| group(rng, id)).collect();
+        // OVS 3.1 ends with a failed assertion if a packet with an action set is tracked.
+        let left_out = if rng.once_in(2) { "=ct(" } else { "write_actions" };
+        let left_out = [left_out, &left_out.replace('=', ",")];
+        let taken = |l: &String| !left_out.iter().any(|w| l.contains(w));
+        Table { groups, flows: (0..n).map(|_| flow(rng)).filter(taken).collect() }
     }
 }
 

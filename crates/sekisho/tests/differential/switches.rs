@@ -46,7 +46,14 @@ impl<'a> Switch<'a> {
         let request = serde_json::json!({ "id": 0, "method": method, "params": args });
         self.control.get_mut().write_all(request.to_string().as_bytes())?;
         let mut replies = serde_json::Deserializer::from_reader(&mut self.control);
-        let reply: serde_json::Value = serde::Deserialize::deserialize(&mut replies)?;
+        let reply: serde_json::Value = match serde::Deserialize::deserialize(&mut replies) {
+            Ok(reply) => reply,
+            Err(e) => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                self.sut.check_alive()?;
+                return Err(e.into());
+            }
+        };
         let text = |name: &str| reply[name].as_str().map(str::to_owned);
         text("result").or_else(|| text("error")).context("neither result nor error")
     }
@@ -145,7 +152,8 @@ fn ordered(line: &str) -> String {
     format!("Datapath actions: {}", words.join(","))
 }
 
-/// Replaces the numbers of frozen pipelines by their places in `ids`.
+/// Replaces the numbers of frozen pipelines by their places in `ids`. Those of packet-ins, which
+/// are not resumed, go: two may be one.
 fn renumber(line: &str, ids: &mut Vec<u32>) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -153,22 +161,19 @@ fn renumber(line: &str, ids: &mut Vec<u32>) -> String {
         ["recirc(", "recirc_id="].iter().filter_map(|w| Some((rest.find(w)?, w))).min()
     {
         let (head, tail) = rest.split_at(at + word.len());
-        let (digits, radix) = match tail.strip_prefix("0x") {
-            Some(digits) => (digits, 16),
-            None => (tail, 10),
-        };
-        let len = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
         out += head;
-        match u32::from_str_radix(&digits[..len], radix) {
-            Ok(id) if id != 0 => {
-                let known = ids.iter().position(|i| *i == id);
-                let n = known.unwrap_or_else(|| {
+        let (digits, radix) = tail.strip_prefix("0x").map_or((tail, 10), |d| (d, 16));
+        let len = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+        match u32::from_str_radix(&digits[..len], 16) {
+            Ok(0) | Err(_) => out += "0",
+            Ok(_) if radix == 10 => out += "#",
+            Ok(id) => {
+                let n = ids.iter().position(|i| *i == id).unwrap_or_else(|| {
                     ids.push(id);
                     ids.len() - 1
                 });
                 out += &format!("#{}", n + 1);
             }
-            _ => out += "0",
         }
         rest = &digits[len..];
     }
