@@ -1,92 +1,16 @@
 //! The set of subtables.
 
 use alloc::vec::Vec;
-use core::mem::offset_of;
 
 use base::HashKey;
-use flow::{FlowKey, Match, PacketKey};
+use flow::{FieldId, FlowKey, Match};
 use hashbrown::HashMap;
 
 use crate::conjunction::Conjunctive;
 use crate::mini::MiniMatch;
-use crate::subtable::{Subtable, word_of};
-use crate::trie::{Trie, TrieMatch};
-
-/// Fields whose prefixes are tracked: `ip_dst`, `ip_src`, `ipv6_dst`, `ipv6_src`.
-pub(crate) const N_PREFIX_FIELDS: usize = 4;
-
-/// Words in which a prefix field lies.
-pub(crate) const PREFIX_WORDS: [u128; N_PREFIX_FIELDS] = [
-    1 << word_of(offset_of!(PacketKey, nw_dst)),
-    1 << word_of(offset_of!(PacketKey, nw_src)),
-    3 << word_of(offset_of!(PacketKey, ipv6_dst)),
-    3 << word_of(offset_of!(PacketKey, ipv6_src)),
-];
-
-/// The trees of the prefix fields.
-#[derive(Clone, Debug, Default)]
-struct Prefixes {
-    v4: [Trie<u32>; 2],
-    v6: [Trie<u128>; 2],
-}
-
-fn v4(k: &FlowKey) -> [u32; 2] {
-    [k.pkt.nw_dst, k.pkt.nw_src]
-}
-
-fn v6(k: &FlowKey) -> [u128; 2] {
-    [u128::from_be_bytes(k.pkt.ipv6_dst), u128::from_be_bytes(k.pkt.ipv6_src)]
-}
-
-/// Prefix length of a mask in each field, 0 if it is none.
-fn plens(mask: &FlowKey) -> [u8; N_PREFIX_FIELDS] {
-    let [a, b] = v4(mask).map(|m| (m.leading_ones() == m.count_ones(), m.count_ones()));
-    let [c, d] = v6(mask).map(|m| (m.leading_ones() == m.count_ones(), m.count_ones()));
-    [a, b, c, d].map(|(cidr, n)| if cidr { n as u8 } else { 0 })
-}
-
-impl Prefixes {
-    fn change(&mut self, m: &Match, plens: &[u8; N_PREFIX_FIELDS], add: bool) {
-        for (i, value) in v4(&m.key).into_iter().enumerate() {
-            match (plens[i], add) {
-                (0, _) => {}
-                (n, true) => self.v4[i].insert(value, n),
-                (n, false) => self.v4[i].remove(value, n),
-            }
-        }
-        for (i, value) in v6(&m.key).into_iter().enumerate() {
-            match (plens[2 + i], add) {
-                (0, _) => {}
-                (n, true) => self.v6[i].insert(value, n),
-                (n, false) => self.v6[i].remove(value, n),
-            }
-        }
-    }
-
-    fn lookup(&self, field: usize, key: &FlowKey) -> TrieMatch {
-        if field < 2 {
-            self.v4[field].lookup(v4(key)[field])
-        } else {
-            self.v6[field - 2].lookup(v6(key)[field - 2])
-        }
-    }
-}
-
-/// Marks the first `n` bits of prefix field `field` as looked at.
-fn note_prefix(wc: &mut FlowKey, field: usize, n: u8) {
-    if n == 0 {
-        return;
-    }
-    let m4 = u32::MAX.checked_shl(32 - u32::from(n.min(32))).unwrap_or(0);
-    let m6 = u128::MAX.checked_shl(128 - u32::from(n)).unwrap_or(0);
-    let or6 = |place: &mut [u8; 16]| *place = (u128::from_be_bytes(*place) | m6).to_be_bytes();
-    match field {
-        0 => wc.pkt.nw_dst |= m4,
-        1 => wc.pkt.nw_src |= m4,
-        2 => or6(&mut wc.pkt.ipv6_dst),
-        _ => or6(&mut wc.pkt.ipv6_src),
-    }
-}
+use crate::prefixes::{MAX_PREFIX_FIELDS, Prefixes};
+use crate::subtable::Subtable;
+use crate::trie::TrieMatch;
 
 /// A set of rules, each with a match and a priority; `R` is whatever the owner keeps with them.
 ///
@@ -181,6 +105,22 @@ impl<R: Conjunctive> Classifier<R> {
         self.subtables.len()
     }
 
+    /// Tracks the prefixes of these fields instead, the first [`MAX_PREFIX_FIELDS`] of those that
+    /// [`PREFIX_FIELDS`](crate::PREFIX_FIELDS) has. A new classifier tracks IPv4 and IPv6 addresses.
+    pub fn set_prefix_fields(&mut self, fields: &[FieldId]) {
+        if self.prefixes.tracks(fields) {
+            return;
+        }
+        let mut prefixes = Prefixes::new(fields);
+        for s in &mut self.subtables {
+            s.set_prefixes(&prefixes);
+            for (slot, ..) in s.slots() {
+                prefixes.change(&s.match_of(slot).key, &s.plens, true);
+            }
+        }
+        self.prefixes = prefixes;
+    }
+
     fn subtable(&self, mask: &FlowKey) -> Option<&Subtable<R>> {
         self.by_mask.get(mask).map(|&i| &self.subtables[i as usize])
     }
@@ -191,7 +131,7 @@ impl<R: Conjunctive> Classifier<R> {
             Some(&i) => i,
             None => {
                 let i = self.subtables.len() as u32;
-                self.subtables.push(Subtable::new(self.hash, &m.mask, plens(&m.mask)));
+                self.subtables.push(Subtable::new(self.hash, &m.mask, &self.prefixes));
                 self.order.push((i32::MIN, i));
                 self.by_mask.insert(m.mask, i);
                 i
@@ -204,7 +144,7 @@ impl<R: Conjunctive> Classifier<R> {
             self.n_soft -= usize::from(old.is_soft());
         } else {
             self.len += 1;
-            self.prefixes.change(m, &s.plens, true);
+            self.prefixes.change(&m.key, &s.plens, true);
             self.reorder(i);
         }
         replaced
@@ -217,7 +157,7 @@ impl<R: Conjunctive> Classifier<R> {
         let rule = s.remove(&m.key, priority)?;
         self.len -= 1;
         self.n_soft -= usize::from(rule.is_soft());
-        self.prefixes.change(m, &s.plens, false);
+        self.prefixes.change(&m.key, &s.plens, false);
         if s.len() > 0 {
             self.reorder(i);
             return Some(rule);
@@ -305,7 +245,7 @@ impl<R: Conjunctive> Classifier<R> {
         mut take: impl FnMut(Candidate<'a, R>) -> bool,
     ) {
         let mut best = i32::MIN;
-        let mut tries: [Option<TrieMatch>; N_PREFIX_FIELDS] = [None; N_PREFIX_FIELDS];
+        let mut tries: [Option<TrieMatch>; MAX_PREFIX_FIELDS] = [None; MAX_PREFIX_FIELDS];
         for &(max, i) in &self.order {
             if max <= best {
                 break;
@@ -319,7 +259,7 @@ impl<R: Conjunctive> Classifier<R> {
                     let m = *tries[f].get_or_insert_with(|| self.prefixes.lookup(f, key));
                     // Never more bits than the subtable itself would have looked at.
                     if !m.has(plen) && m.n_bits <= plen {
-                        note_prefix(wc, f, m.n_bits);
+                        self.prefixes.note(wc, f, m.n_bits);
                         return true;
                     }
                 }

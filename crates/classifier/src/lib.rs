@@ -9,7 +9,7 @@
 //!
 //! - **Stages.** A subtable's words are hashed in up to four steps: pipeline and packet metadata,
 //!   L2, L3, L4. When a step already shows that nothing matches, the later words stay unlooked-at.
-//! - **Prefix trees.** For IP addresses the set of prefixes in use tells, often by a few leading
+//! - **Prefix trees.** For IP addresses, or the fields that the owner names, the set of prefixes in use tells, often by a few leading
 //!   bits, that a subtable with a longer prefix cannot match ([`trie`]).
 //! - **Port trees.** When everything but the L4 ports matches, the leading bits that tell the
 //!   packet's ports from all those in the subtable are enough.
@@ -34,9 +34,11 @@ extern crate std;
 mod classifier;
 mod conjunction;
 mod mini;
+mod prefixes;
 mod subtable;
 pub mod trie;
 
 pub use classifier::{Classifier, Found};
 pub use conjunction::{Clause, Conjunctive};
 pub use mini::MiniMatch;
+pub use prefixes::{MAX_PREFIX_FIELDS, PREFIX_FIELDS};

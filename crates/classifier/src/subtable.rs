@@ -9,8 +9,8 @@ use base::HashKey;
 use flow::{FLOW_WORDS, FlowKey, Match, PacketKey};
 use hashbrown::HashTable;
 
-use crate::classifier::{N_PREFIX_FIELDS, PREFIX_WORDS};
 use crate::mini::ones;
+use crate::prefixes::{Plens, Prefixes};
 use crate::trie::Trie;
 
 const PKT: usize = offset_of!(FlowKey, pkt);
@@ -74,8 +74,6 @@ struct Stage {
     prefix_fields: u8,
     /// Compact words up to which this stage hashes.
     to: usize,
-    /// Words of the key that this and the earlier stages looked at.
-    map: u128,
     /// Hashes of all rules up to here, with the number of distinct keys that have each. The last stage
     /// needs none: the rules themselves are found by the whole hash.
     hashes: HashTable<(u64, u32)>,
@@ -90,7 +88,7 @@ pub(crate) struct Subtable<R> {
     words: Box<[Word]>,
     stages: Vec<Stage>,
     /// Prefix length of the mask in each prefix field; 0 when it is not a prefix.
-    pub plens: [u8; N_PREFIX_FIELDS],
+    pub plens: Plens,
     /// Leading bits of the two ports up to the last that counts; 0 when no port counts.
     pub ports_len: u8,
     ports: Trie<u32>,
@@ -112,27 +110,22 @@ pub(crate) fn ports(k: &FlowKey) -> u32 {
 }
 
 impl<R> Subtable<R> {
-    pub fn new(h: HashKey, mask: &FlowKey, plens: [u8; N_PREFIX_FIELDS]) -> Self {
+    pub fn new(h: HashKey, mask: &FlowKey, prefixes: &Prefixes) -> Self {
         let map = mask.map();
         let words: Box<[Word]> = ones(map).map(|i| Word::new(h, i, mask.words()[i])).collect();
         let mut stages: Vec<Stage> = Vec::new();
         for end in STAGE_ENDS {
             let to = words.partition_point(|w| w.position < end);
-            let (from, before) = stages.last().map_or((0, 0), |s| (s.to, s.map));
-            if to > from {
-                let map = map & ((1 << end) - 1);
-                let in_stage = |f: &usize| plens[*f] > 0 && PREFIX_WORDS[*f] & map & !before != 0;
-                let prefix_fields =
-                    (0..N_PREFIX_FIELDS).filter(in_stage).fold(0, |m, f| m | 1 << f);
-                stages.push(Stage { to, map, prefix_fields, hashes: HashTable::new() });
+            if to > stages.last().map_or(0, |s| s.to) {
+                stages.push(Stage { to, prefix_fields: 0, hashes: HashTable::new() });
             }
         }
         let p = ports(mask);
-        Subtable {
+        let mut s = Subtable {
             mask: *mask,
             words,
             stages,
-            plens,
+            plens: Plens::default(),
             ports_len: if p == 0 { 0 } else { 32 - p.trailing_zeros() as u8 },
             ports: Trie::default(),
             keys: Vec::new(),
@@ -141,6 +134,20 @@ impl<R> Subtable<R> {
             heads: HashTable::new(),
             priorities: BTreeMap::new(),
             len: 0,
+        };
+        s.set_prefixes(prefixes);
+        s
+    }
+
+    /// Takes over which prefixes are tracked.
+    pub fn set_prefixes(&mut self, prefixes: &Prefixes) {
+        self.plens = prefixes.plens(&self.mask);
+        let mut from = 0;
+        for stage in &mut self.stages {
+            let words = &self.words[from..stage.to];
+            let in_stage = |i: usize| words.iter().any(|w| w.position == i);
+            stage.prefix_fields = prefixes.in_words(&self.plens, in_stage);
+            from = stage.to;
         }
     }
 

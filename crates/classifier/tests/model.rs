@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use classifier::{Classifier, Clause, Conjunctive};
-use flow::{FlowKey, Match};
+use classifier::{Classifier, Clause, Conjunctive, MAX_PREFIX_FIELDS, PREFIX_FIELDS};
+use flow::{FieldId, FlowKey, Match};
 use proptest::prelude::*;
 
 /// Values from a small world, so that rules and packets meet.
@@ -122,10 +122,15 @@ proptest! {
         rules in prop::collection::vec((mask(), world(), 0i32..4, 0u8..5), 1..40),
         probes in prop::collection::vec((world(), world(), any::<u64>()), 1..12),
         criteria in (mask(), world()),
+        tracked in prop::sample::subsequence(PREFIX_FIELDS.to_vec(), 0..=MAX_PREFIX_FIELDS),
+        from in 0usize..60,
     ) {
         let mut cls: Classifier<Rule> = Classifier::default();
         let mut list = Linear::default();
         for (id, (mask, w, priority, op)) in rules.into_iter().enumerate() {
+            if id == from {
+                cls.set_prefix_fields(&tracked);
+            }
             let m = Match { key: &key(&w) & &mask, mask };
             let at = list.0.iter().position(|e| e.0 == m && e.1 == priority);
             prop_assert_eq!(cls.get(&m, priority).map(|r| r.0), at.map(|i| list.0[i].2));
@@ -354,6 +359,29 @@ fn a_failed_stage_leaves_later_layers_unlooked_at() {
     k.pkt.tp_dst = 22;
     assert!(cls.lookup(&k, Some(&mut wc)).is_none());
     assert_eq!(wc.pkt.tp_dst, 0xffc0, "22 differs from 80 in the tenth bit");
+}
+
+#[test]
+fn only_prefixes_of_tracked_fields_decide() {
+    let mut cls = Classifier::default();
+    for (bits, len) in [(0x0a00_0000u32, 8u32), (0x0a01_0203, 32)] {
+        let m = rule(|k, m| {
+            (k.pkt.tunnel.src, m.pkt.tunnel.src) = (bits, u32::MAX << (32 - len));
+        });
+        cls.insert(&m, len as i32, plain(len as usize));
+    }
+    let looked_at = |cls: &Classifier<Rule>| {
+        let mut k = FlowKey::ZERO;
+        k.pkt.tunnel.src = 0xc0a8_0001;
+        let mut wc = FlowKey::ZERO;
+        assert_eq!(cls.lookup(&k, Some(&mut wc)), None);
+        wc.pkt.tunnel.src
+    };
+    assert_eq!(looked_at(&cls), u32::MAX);
+    cls.set_prefix_fields(&[FieldId::TunSrc]);
+    assert_eq!(looked_at(&cls), 0x8000_0000);
+    cls.set_prefix_fields(&[]);
+    assert_eq!(looked_at(&cls), u32::MAX);
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod xlate;
 
 pub use bridge::{Bridge, BridgeId, BridgeSpec, Execute, FailMode, WrongAddress};
 pub use change::Change;
+pub use classifier::{MAX_PREFIX_FIELDS, PREFIX_FIELDS};
 pub use event::{Event, PacketInEvent, PortStatusEvent, Requester};
 pub use fair_queue::FairQueue;
 pub use limits::{TableMiss, TableSettings};

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::HashKey;
+use flow::FieldId;
 use hashbrown::HashMap;
 use openflow::message::{TableDesc, TableReason, table_config};
 use openflow::subfield::Subfield;
@@ -30,6 +31,8 @@ pub struct TableSettings {
     pub evict: bool,
     /// What tells groups apart.
     pub groups: Vec<Subfield>,
+    /// Fields whose prefixes the lookup tracks; `None` for IPv4 and IPv6 addresses.
+    pub prefixes: Option<Vec<FieldId>>,
 }
 
 /// The only kind of eviction there is: by groups (`OFPTMPEF_OTHER`), importance and lifetime.

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{Cookie, HashKey, Instant, OfPort, TableId};
-use classifier::{Classifier, MiniMatch};
+use classifier::{Classifier, MAX_PREFIX_FIELDS, MiniMatch, PREFIX_FIELDS};
 use dpif::MeterStore;
 use flow::{FlowKey, Match};
 use hashbrown::HashMap;
@@ -740,6 +740,8 @@ impl FlowTables {
         let before = t.config.evicts();
         let groups = t.config.settings.groups == settings.groups;
         t.config.settings = settings.clone();
+        let default = &PREFIX_FIELDS[..MAX_PREFIX_FIELDS];
+        t.rules.set_prefix_fields(settings.prefixes.as_deref().unwrap_or(default));
         self.evictable_anew(table, before, groups);
         loop {
             let t = &mut self.tables[usize::from(table.0)];

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use base::MacAddr;
 use flow::text::Tok;
+use flow::{Field, FieldId};
 use ofproto::port::{PriorityTags, VlanConfig, VlanMode};
-use ofproto::{FailMode, RateLimit, TableSettings};
+use ofproto::{FailMode, MAX_PREFIX_FIELDS, PREFIX_FIELDS, RateLimit, TableSettings};
 use openflow::Version;
 use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
@@ -328,8 +329,10 @@ fn read_tables(
                 })
                 .ok()
         });
+        let groups = groups.collect();
         let settings = TableSettings {
-            groups: groups.collect(),
+            groups,
+            prefixes: prefixes(row, bridge, complaints),
             name: string(row, "name"),
             max_flows: row.integer("flow_limit").and_then(|n| u32::try_from(n).ok()),
             evict: row.str("overflow_policy") == Some("evict"),
@@ -337,6 +340,29 @@ fn read_tables(
         tables.insert(number, settings);
     }
     tables
+}
+
+/// `prefixes` of a Flow_Table.
+fn prefixes(row: RowRef<'_>, bridge: &str, complaints: &mut Vec<String>) -> Option<Vec<FieldId>> {
+    let mut fields = Vec::new();
+    let mut said = false;
+    for name in row.strs("prefixes") {
+        if name == "none" {
+            return Some(Vec::new());
+        }
+        let what = match Field::by_name(name) {
+            None => "unknown field",
+            Some(f) if !PREFIX_FIELDS.contains(&f.id) => "incompatible field",
+            Some(_) if fields.len() >= MAX_PREFIX_FIELDS => "too many fields, field not used",
+            Some(f) => {
+                fields.push(f.id);
+                said = true;
+                continue;
+            }
+        };
+        complaints.push(format!("bridge {bridge}: 'prefixes' with {what}: {name}"));
+    }
+    said.then_some(fields)
 }
 
 fn read_controller(
