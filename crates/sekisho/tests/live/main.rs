@@ -21,6 +21,7 @@ mod story_qemu;
 mod tls;
 mod traffic;
 mod transcript;
+mod wild;
 mod words;
 
 use testkit::need;
