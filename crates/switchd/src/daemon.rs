@@ -683,7 +683,7 @@ impl Daemon {
 
     /// `TYPE@NAME` of the datapath.
     pub fn datapath_name(&self) -> &'static str {
-        datapath_name(self.rec.host.sim.is_some())
+        self.world.datapath_name()
     }
 
     /// Name of a datapath port.

@@ -13,6 +13,7 @@ pub mod dbhost;
 pub mod dbserver;
 pub mod device;
 pub mod dplog;
+pub mod features;
 pub mod hex;
 pub mod host;
 pub mod managers;

@@ -21,6 +21,7 @@ use openflow::message::SwitchDesc;
 
 use crate::config::{BridgeConfig, Config, InterfaceConfig, PortConfig};
 use crate::device::{Device, Kind};
+use crate::features;
 use crate::host::Host;
 use crate::log;
 use crate::status::PortCounters;
@@ -131,6 +132,10 @@ impl Reconciler {
     }
 
     fn add_bridge(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
+        if self.bridges.is_empty() {
+            // As if the first bridge had opened it.
+            features::tell(self.world.datapath_name());
+        }
         let bytes = name.bytes().chain(wanted.uuid.0.to_be_bytes()).map(u64::from);
         let words: Vec<u64> = bytes.collect();
         // Locally administered, not a group.

@@ -115,6 +115,11 @@ impl World {
         self.events.notify_one();
     }
 
+    /// `TYPE@NAME` of the datapath.
+    pub fn datapath_name(&self) -> &'static str {
+        self.dp
+    }
+
     /// Lets go of frozen pipelines that nothing needs any more.
     pub fn collect_recircs(&self, now: Instant) {
         self.recircs.0.lock().collect(now, RECIRC_GRACE);

@@ -11,6 +11,7 @@ use super::{options, take_datapath};
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
 use crate::device::Kind;
+use crate::features;
 use crate::reconcile::{DP_LOCAL, Iface};
 use crate::status::PortCounters;
 
@@ -29,6 +30,15 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         usage: "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]",
         arity: (0, 6),
         run: |d, a| dump_flows(d, a).into(),
+    },
+    Command {
+        name: "dpif/show-dp-features",
+        usage: "bridge",
+        arity: (1, 1),
+        run: |d, a| {
+            let known = d.rec.bridges.contains_key(&a[0]);
+            known.then(features::list).ok_or_else(|| "no such bridge".to_owned()).into()
+        },
     },
     Command {
         name: "dpctl/get-flow",
@@ -316,7 +326,7 @@ fn dpif_show(d: &mut Daemon, _: &[String]) -> Answer {
     }
     let (hit, missed) = (stats.hits().to_string(), stats.missed.to_string());
     let datapath = json!({"bridges": bridges, "stats": {"hit": hit, "missed": missed}});
-    Answer::Either(s, json!([{ name: datapath }]))
+    Answer::Either(s, json!({ name: datapath }))
 }
 
 /// An interface's type and those of its settings that are shown.
