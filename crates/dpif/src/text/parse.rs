@@ -30,7 +30,7 @@ pub fn parse_key(
     text: &str,
     ports: &dyn Fn(&str) -> Option<DpPort>,
 ) -> Result<(PacketKey, PacketKey), ParseError> {
-    let mut p = Parser { key: PacketKey::ZERO, mask: PacketKey::ZERO, n_tags: 0, ports };
+    let mut p = Parser { key: PacketKey::ZERO, mask: PacketKey::ZERO, n_tags: 0, depth: 0, ports };
     p.key.in_port = DpPort::NONE.0;
     p.groups(text)?;
     if p.mask.dl_type == 0 {
@@ -40,10 +40,15 @@ pub fn parse_key(
     Ok((p.key, p.mask))
 }
 
+/// Headers within headers.
+const MAX_NESTING: usize = 32;
+
 struct Parser<'a> {
     key: PacketKey,
     mask: PacketKey,
     n_tags: usize,
+    /// Of `encap(` around what is being read.
+    depth: usize,
     ports: &'a dyn Fn(&str) -> Option<DpPort>,
 }
 
@@ -80,7 +85,15 @@ impl Parser<'_> {
 
     fn group(&mut self, name: &str, body: &str, at: &str) -> Result<(), ParseError> {
         match name {
-            "encap" => self.groups(body),
+            "encap" => {
+                self.depth += 1;
+                if self.depth > MAX_NESTING {
+                    return error("nested too deeply", at);
+                }
+                self.groups(body)?;
+                self.depth -= 1;
+                Ok(())
+            }
             "in_port" => {
                 let port = match body.parse() {
                     Ok(n) => Some(DpPort(n)),
@@ -301,6 +314,13 @@ mod tests {
         let ports = |n: &str| (n == "vm1p").then_some(DpPort(7));
         assert_eq!(parse_key("in_port(vm1p)", &ports).unwrap().0.in_port, 7);
         assert_eq!(parse_key("in_port(9)", &ports).unwrap().0.in_port, 9);
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |n: usize| "encap(".repeat(n) + &")".repeat(n);
+        assert!(parse_key(&nested(32), &no_ports).is_ok());
+        assert_eq!(parse_key(&nested(1000), &no_ports).unwrap_err().what, "nested too deeply");
     }
 
     #[test]
