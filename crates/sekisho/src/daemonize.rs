@@ -18,7 +18,7 @@ use crate::applet::Failure;
 const ROLE: &str = "SEKISHO_BACKGROUND";
 /// What a daemon that is ready says to its parent.
 const READY: &[u8] = b"ready\n";
-/// Least time between two starts of a daemon that keeps dying.
+/// Least time between two restarts of a daemon that keeps dying.
 const THROTTLE: Duration = Duration::from_secs(10);
 /// Signals of a defect: after one of these `--monitor` starts the daemon again. In the numbers of
 /// Linux: ILL, TRAP, ABRT, BUS, FPE, SEGV, PIPE, XCPU, XFSZ.
@@ -64,6 +64,9 @@ pub fn start(how: How, argv0: &str) -> Result<Fork, Failure> {
         ("monitor", ..) | (_, false, true) => "monitor",
         _ => "parent",
     };
+    if role != "parent" {
+        set_name(argv0);
+    }
     match role {
         "daemon" => {
             let detached = how.detach && std::env::var_os(ROLE).is_some();
@@ -94,6 +97,16 @@ fn again(argv0: &str, role: &str, stdout: Stdio) -> Result<Child, Failure> {
     command.stdin(Stdio::null()).stdout(stdout).spawn().map_err(cannot)
 }
 
+/// Gives the process the name that it was called by, which `ps` and `pidof` look for, and not that
+/// of the file behind the link.
+fn set_name(argv0: &str) {
+    let base = argv0.rsplit('/').next().unwrap_or(argv0);
+    if let Ok(name) = std::ffi::CString::new(base) {
+        // Of no further consequence if it cannot be.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
 /// Leaves the terminal and the process group of whoever started this.
 fn leave_session() {
     // Fails only in a process that leads its group: then there is nothing to leave.
@@ -121,8 +134,8 @@ fn status_of(status: ExitStatus) -> u8 {
 /// Keeps a daemon running. Returns the status to end with when it ended on purpose.
 fn monitor(how: How, argv0: &str) -> Result<u8, Failure> {
     let mut stdout = Stdio::inherit();
+    let mut restarted: Option<Instant> = None;
     loop {
-        let begin = Instant::now();
         let mut child = again(argv0, "daemon", stdout)?;
         stdout = Stdio::null();
         if how.detach {
@@ -135,7 +148,10 @@ fn monitor(how: How, argv0: &str) -> Result<u8, Failure> {
         if !defect {
             return Ok(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1));
         }
-        std::thread::sleep(THROTTLE.saturating_sub(begin.elapsed()));
+        if let Some(last) = restarted {
+            std::thread::sleep(THROTTLE.saturating_sub(last.elapsed()));
+        }
+        restarted = Some(Instant::now());
     }
 }
 

@@ -37,7 +37,7 @@ use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
 use crate::reconcile::Reconciler;
-use crate::remote::{Keys, OVSDB_PORT, Remote};
+use crate::remote::{self, Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
 use crate::sim::{Level, Sim};
 use crate::status;
@@ -100,6 +100,9 @@ pub enum StartError {
     /// A file or socket could not be made.
     #[error("{0}: {1}")]
     Io(String, io::Error),
+    /// The control socket could not be made.
+    #[error("could not initialize control socket {0} ({why})", why = remote::reason(.1))]
+    Control(String, io::Error),
     /// Another daemon runs here.
     #[error(transparent)]
     Running(#[from] crate::pidfile::Error),
@@ -377,8 +380,8 @@ struct Sockets {
 
 impl Sockets {
     fn open(&mut self, path: PathBuf) -> Result<UnixListener, StartError> {
-        let listener =
-            control::listen(&path).map_err(|e| StartError::Io(path.display().to_string(), e))?;
+        let listener = control::listen(&path)
+            .map_err(|e| StartError::Control(path.display().to_string(), e))?;
         self.paths.push(path);
         Ok(listener)
     }

@@ -154,16 +154,17 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
         .unixctl
         .clone()
         .unwrap_or_else(|| options.rundir.join(format!("{PROGRAM}.{}.ctl", std::process::id())));
-    let listener = control::listen(&path).map_err(|e| cannot(&path, e))?;
+    let listener =
+        control::listen(&path).map_err(|e| StartError::Control(path.display().to_string(), e))?;
     const TABLES: &[&[Command<DbServer>]] = &[DbServer::PROCESS, DbServer::DATABASE, COMMANDS];
     tokio::task::spawn_local(control::serve(listener, Rc::clone(&server), TABLES));
-    log!(Info, OvsdbServer, "{PROGRAM} (Open vSwitch) {}", crate::OVS_VERSION);
 
     let end = |kind| signal(kind).map_err(|e| StartError::Io("cannot handle signals".into(), e));
     let (mut term, mut int) = (end(SignalKind::terminate())?, end(SignalKind::interrupt())?);
     // Listeners are tasks: let them begin before anybody is told that there are some.
     tokio::task::yield_now().await;
     ready();
+    log!(Info, OvsdbServer, "{PROGRAM} (Open vSwitch) {}", crate::OVS_VERSION);
     let changed = host.borrow().changed();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

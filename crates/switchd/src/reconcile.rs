@@ -296,7 +296,7 @@ impl Reconciler {
         }
         iface.error = None;
         iface.ofport = Some(ofport);
-        if ofport.is_real() {
+        if ofport.is_real() && iface.config.ofport_request != Some(ofport.0) {
             bridge.last_given = ofport.0;
         }
         bridge.remembered.insert(name.to_owned(), ofport);

@@ -152,6 +152,46 @@ impl Drop for Reaper {
     }
 }
 
+#[test]
+fn a_daemon_that_dies_of_a_defect_is_started_again() {
+    let ns = Netns::new("mon").unwrap();
+    let stage = Sut::stage(BINARY, &ns).unwrap();
+    let _reaper = Reaper(stage.rundir().to_owned());
+    let link = stage.file("ovsdb-server");
+    std::os::unix::fs::symlink(BINARY, &link).unwrap();
+    let said = stage
+        .run(&[
+            &link,
+            "--no-dbs",
+            "--detach",
+            "--monitor",
+            "--no-chdir",
+            "--pidfile",
+            "-vconsole:off",
+        ])
+        .unwrap();
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+    let read = || -> Option<u32> {
+        std::fs::read_to_string(stage.file("ovsdb-server.pid")).ok()?.trim().parse().ok()
+    };
+    let first = read().unwrap();
+    assert_eq!(std::fs::read_to_string(format!("/proc/{first}/comm")).unwrap(), "ovsdb-server\n");
+    signal(first, "ABRT").unwrap();
+    let again = || Ok(read().filter(|pid| *pid != first));
+    let second = eventually("another daemon", DEADLINE, again).unwrap();
+    // One that is told to end is not.
+    signal(second, "TERM").unwrap();
+    let over = || Ok((!Path::new(&format!("/proc/{second}")).exists()).then_some(()));
+    eventually("the daemon ends", DEADLINE, over).unwrap();
+    assert_eq!(read(), None);
+
+    // What goes wrong at the start is told to whoever started it.
+    let bad = [&link, "--no-dbs", "--detach", "--unixctl=/nonexistent/x", "-vconsole:off"];
+    let said = stage.run(&bad).unwrap();
+    assert_eq!(said.status, Some(1));
+    assert!(said.stderr.contains("could not initialize control socket"), "{}", said.stderr);
+}
+
 /// Our database server by its OVS name, with the stock tools and the stock switch on it.
 #[test]
 fn the_database_server_by_its_ovs_name() {
