@@ -31,6 +31,7 @@ pub use bits::{Bits, Seconds};
 pub use bytes::{BytesText, HexDump};
 pub use control::role_name;
 pub use switch::{frag_from_name, frag_name};
+pub use tables::TableFeaturesText;
 
 /// How to write messages.
 #[derive(Copy, Clone)]
@@ -132,7 +133,7 @@ impl fmt::Display for MessageText<'_> {
             Body::AggregateReply(x) => flows::write_aggregate(out, x),
             Body::TableStatsReply(list) => tables::write_stats(out, list, m.version),
             Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
-                tables::write_features(out, list, m.version)
+                write!(out, "{}", TableFeaturesText(list, m.version))
             }
             Body::TableDescReply(list) => tables::write_descs(out, list),
             Body::PortStatsRequest(port) => {

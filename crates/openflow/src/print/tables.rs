@@ -334,14 +334,15 @@ pub(super) fn write_stats(out: &mut impl Write, list: &[TableStats], v: Version)
     write_tables(out, &rows, v)
 }
 
-/// Writes features of tables, behind the heading's colon.
-pub(super) fn write_features(
-    out: &mut impl Write,
-    list: &[TableFeatures],
-    v: Version,
-) -> fmt::Result {
-    let rows: Vec<_> = list.iter().map(|t| (t, None)).collect();
-    write_tables(out, &rows, v)
+/// Features of tables, behind the heading's colon, as said in a version.
+#[derive(Clone, Copy, Debug)]
+pub struct TableFeaturesText<'a>(pub &'a [TableFeatures], pub Version);
+
+impl fmt::Display for TableFeaturesText<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self.0.iter().map(|t| (t, None)).collect();
+        write_tables(out, &rows, self.1)
+    }
 }
 
 /// `on` or `off`.

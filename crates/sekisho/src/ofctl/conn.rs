@@ -131,7 +131,7 @@ impl Conn {
         self.stream.write_all(&bytes).map_err(|e| self.broke(&e))
     }
 
-    /// Sends a message that is encoded already.
+    /// Sends messages that are encoded already.
     ///
     /// # Errors
     /// The connection broke.

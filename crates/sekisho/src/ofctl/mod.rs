@@ -11,12 +11,14 @@
 mod change;
 mod compare;
 mod conn;
+mod flow_monitor;
 mod groups;
 mod nicira;
 mod offline;
 mod ports;
 mod protocols;
 mod query;
+mod tables;
 mod target;
 mod watch;
 
@@ -75,6 +77,20 @@ const COMMANDS: &[Command] = &[
         (1, 1),
         "print table configuration",
         query::dump_table_desc,
+    ),
+    command(
+        "dump-table-features",
+        "SWITCH",
+        (1, 1),
+        "print what tables can do",
+        tables::dump_table_features,
+    ),
+    command(
+        "mod-table",
+        "SWITCH TABLE SETTING",
+        (3, 3),
+        "change how a table is configured",
+        tables::mod_table,
     ),
     command("dump-ports", "SWITCH [PORT]", (1, 2), "print port counters", query::dump_ports),
     command(
@@ -231,7 +247,7 @@ const COMMANDS: &[Command] = &[
     ),
     command(
         "monitor",
-        "SWITCH [MISSLEN] [invalid_ttl] [resume]",
+        "SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]",
         (1, usize::MAX),
         "print the messages a switch sends",
         watch::monitor,

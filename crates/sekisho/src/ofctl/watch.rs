@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use super::conn::{Conn, Socket};
 use super::ports::{Names, parse_packet_out};
 use super::query::hex_bytes;
-use super::{Tool, query};
+use super::{Tool, flow_monitor, query};
 use crate::applet::{Failure, Outcome};
 use crate::control::{rundir, strerror, utc};
 use crate::daemonize::{self, Fork, How};
@@ -358,6 +358,7 @@ pub(super) fn monitor(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     }
     let mut conn = tool.open(&args[0])?;
     let mut habits = Habits { answer: true, resume: false };
+    let mut n_watches = 0;
     for arg in &args[1..] {
         let number: String = arg.chars().take_while(char::is_ascii_digit).collect();
         if !number.is_empty() {
@@ -368,6 +369,15 @@ pub(super) fn monitor(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         } else if arg == "resume" {
             habits.resume = true;
             configure(tool, &mut conn, |c| c.miss_send_len = u16::MAX)?;
+        } else if let Some(text) = arg.strip_prefix("watch:") {
+            let names = tool.names_in(&args[0])?;
+            let monitor = flow_monitor::parse(text, n_watches, &names, tool.settings.mode)
+                .map_err(|e| tool.bad_text(None, text, &e))?;
+            n_watches += 1;
+            let body = Body::FlowMonitorRequest(vec![monitor]);
+            let request = conn.message(tool.next_xid(), body);
+            query::dump(tool, &mut conn, &request, None)?;
+            tool.session.out.flush()?;
         } else {
             return Err(Failure::fatal(format!("{arg}: unsupported \"monitor\" argument")));
         }
