@@ -157,6 +157,27 @@ fn vacancy_is_told_once_each_way() {
     }
 }
 
+/// 1.1 and 1.2: what becomes of packets that match no flow.
+#[test]
+fn a_table_says_what_a_miss_becomes() {
+    for v in [Version::Of11, Version::Of12] {
+        let mut w = World::new();
+        w.add("table=2,in_port=2", &[common::output(3)]);
+        let mut s = session(&mut w, SessionKind::Controller, v);
+        let mut miss = |w: &mut World, table: u8, config: u32| {
+            let m = TableMod { table: TableId(table), config, eviction_flags: None, vacancy: None };
+            assert!(ask(w, &mut s, Body::TableMod(m)).is_empty());
+            w.actions("in_port=2,ip")
+        };
+        assert_eq!(miss(&mut w, 0, 1), "drop");
+        assert_eq!(miss(&mut w, 1, 1), "3", "{v}");
+        assert_eq!(miss(&mut w, 1, 2), "drop");
+        assert!(miss(&mut w, 1, 0).starts_with("userspace("), "to the controller");
+        assert_eq!(miss(&mut w, 255, 1), "3");
+        assert_eq!(w.actions("in_port=3,ip"), "drop", "behind the last table is nothing");
+    }
+}
+
 #[test]
 fn tables_are_configured_by_controllers() {
     for v in [Version::Of14, Version::Of15] {

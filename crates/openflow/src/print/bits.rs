@@ -42,6 +42,19 @@ impl fmt::Display for Bits<'_> {
     }
 }
 
+/// A number in hexadecimal digits with `0x` in front, but for a plain `0`, as C's `%#x` has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex(pub u64);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0"),
+            n => write!(f, "{n:#x}"),
+        }
+    }
+}
+
 /// A time in seconds with as many decimals as it needs, at least 3: `20.260s`; whole seconds as `20s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Seconds(pub Duration);

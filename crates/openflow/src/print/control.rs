@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Bits, BytesText, HexDump, MessageText, Style};
+use super::{Bits, BytesText, Hex, HexDump, MessageText, Style};
 use crate::message::{
     AsyncClass, AsyncConfig, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role,
 };
@@ -111,7 +111,7 @@ pub(super) fn write_bundle(out: &mut impl Write, x: &BundleCtrl) -> fmt::Result 
         "DISCARD_REPLY",
     ];
     let kind = kinds.get(usize::from(x.kind)).copied().unwrap_or("UNKNOWN");
-    write!(out, "\n bundle_id={:#x} type={kind}", x.id)?;
+    write!(out, "\n bundle_id={} type={kind}", Hex(x.id.into()))?;
     write_flags(out, x.flags)?;
     writeln!(out)
 }
@@ -122,7 +122,7 @@ pub(super) fn write_bundle_add(
     x: &BundleAdd,
     style: Style<'_>,
 ) -> fmt::Result {
-    write!(out, "\n bundle_id={:#x}", x.id)?;
+    write!(out, "\n bundle_id={}", Hex(x.id.into()))?;
     write_flags(out, x.flags)?;
     write!(out, "\n{}", MessageText { message: &x.message, style })
 }

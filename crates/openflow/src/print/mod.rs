@@ -27,7 +27,7 @@ pub mod ports;
 mod switch;
 mod tables;
 
-pub use bits::{Bits, Seconds};
+pub use bits::{Bits, Hex, Seconds};
 pub use bytes::{BytesText, HexDump};
 pub use control::role_name;
 pub use switch::{frag_from_name, frag_name};

@@ -6,7 +6,7 @@ use base::{OfPort, TableId};
 use flow::Match;
 use flow::text::{MatchText, PortText};
 
-use super::{Bits, Style, flows::reason_name};
+use super::{Bits, Hex, Style, flows::reason_name};
 use crate::flow_mod::GROUP_ANY;
 use crate::message::{FlowEvent, FlowMonitor, FlowUpdate, MonitorCommand};
 use crate::text::ActionsText;
@@ -83,10 +83,7 @@ pub(super) fn write_updates(
         if f.hard_timeout != 0 {
             write!(out, " hard_timeout={}", f.hard_timeout)?;
         }
-        match f.cookie {
-            0 => write!(out, " cookie=0 ")?,
-            c => write!(out, " cookie={c:#x} ")?,
-        }
+        write!(out, " cookie={} ", Hex(f.cookie))?;
         let priority = (f.priority != crate::flow_mod::DEFAULT_PRIORITY).then_some(f.priority);
         let bare = f.match_ == Match::ANY && priority.is_none();
         write!(out, "{}", MatchText { m: &f.match_, priority, ports: style.ports })?;

@@ -422,6 +422,14 @@ impl Daemon {
         let dp_name = self.datapath_name();
         let Some(bridge) = self.connections.bridges.get_mut(name) else { return };
         let Some(c) = bridge.connections.get_mut(&id) else { return };
+        if c.session.version().is_none()
+            && let Ok(Some(n)) = openflow::message::frame_len(bytes)
+            && let Some((hello, rest @ [_, ..])) = bytes.split_at_checked(n)
+        {
+            // In the log, what was agreed on stands before what is said then.
+            self.openflow_input(name, id, hello);
+            return self.openflow_input(name, id, rest);
+        }
         c.live.heard(now);
         if let (Some(cutter), Some(target)) = (&mut c.cutter, &c.target) {
             cutter.push(bytes, |messages| snoop::copy(&mut bridge.snoopers, target, messages));
