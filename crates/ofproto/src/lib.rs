@@ -39,6 +39,7 @@ mod session;
 mod switch;
 pub mod table;
 mod trace;
+mod uses;
 mod why;
 mod xlate;
 

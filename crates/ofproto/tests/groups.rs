@@ -180,6 +180,18 @@ fn all_and_indirect_undo_what_a_bucket_did() {
 }
 
 #[test]
+fn what_no_action_set_can_hold_is_refused_in_flows_and_passed_over_in_buckets() {
+    let mut w = world(&["group_id=1,type=all,bucket=output:2,clone(output:3),note:01"]);
+    w.add("priority=1", &[Action::Group(1)]);
+    assert_eq!(w.actions("in_port=LOCAL,udp"), "2");
+    let mut s = session(&mut w, Controller, Version::Of13);
+    let set = vec![output(2), Action::Clone(vec![output(3)])];
+    let actions = vec![Action::WriteActions(set)];
+    let body = Body::FlowMod(Box::new(FlowMod { actions, ..FlowMod::default() }));
+    assert_eq!(refused(&mut w, &mut s, body), E::OFPBAC_BAD_TYPE);
+}
+
+#[test]
 fn what_a_chain_of_groups_cannot_reach_is_dropped() {
     let mut w =
         world(&["group_id=1,type=all,bucket=group:2", "group_id=2,type=all,bucket=group:1"]);

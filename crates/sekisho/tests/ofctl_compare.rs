@@ -199,19 +199,42 @@ fn have_3_1() -> bool {
     is_3_1
 }
 
-/// Lines of traces: `flow FLOW` adds a flow to both switches, `PROGRAM ARG...` is said by both.
 #[test]
 fn every_trace_says_what_ovs_vswitchd_says() {
+    compare_traces("traces", include_str!("commands/trace.txt"), 40);
+}
+
+#[test]
+fn every_trace_through_groups_and_meters_says_what_ovs_vswitchd_says() {
+    compare_traces("groups", include_str!("commands/trace-groups.txt"), 100);
+}
+
+/// Lines of traces: `flow FLOW` adds a flow to both switches, and so on by [`SAID_TO_BOTH`];
+/// `COMMAND ARG...` is asked of both.
+fn compare_traces(name: &str, lines: &str, at_least: usize) {
     if !have_3_1() {
         return;
     }
-    let (a, b) = (Switch::start_ours("ours-traces"), Switch::start("their-traces"));
+    let a = Switch::start_ours(&format!("ours-{name}"));
+    let b = Switch::start(&format!("their-{name}"));
     let mut differences = String::new();
     let mut n = 0;
-    for line in include_str!("commands/trace.txt").lines().filter(|l| !l.starts_with('#')) {
-        if let Some(flow) = line.strip_prefix("flow ") {
+    let lines: Vec<&str> = lines.lines().filter(|l| !l.starts_with('#')).collect();
+    let verb = |line: &str| {
+        let (word, _) = line.split_once(' ')?;
+        SAID_TO_BOTH.iter().find(|(w, _)| *w == word).map(|(_, verb)| *verb)
+    };
+    for said in
+        lines.chunk_by(|a, b| verb(a).is_some_and(|v| v.ends_with('s') && verb(b) == Some(v)))
+    {
+        let line = said[0];
+        if let Some(verb) = verb(line) {
+            let text: String =
+                said.iter().filter_map(|l| Some(l.split_once(' ')?.1.to_owned() + "\n")).collect();
             for switch in [&a, &b] {
-                switch.ok("ovs-ofctl", &["-O", "OpenFlow13", "add-flow", "br0", flow]);
+                std::fs::write(switch.dir.join("said"), &text).expect("a file for the lines");
+                let said = if verb.ends_with('s') { "said" } else { text.trim_end() };
+                switch.ok("ovs-ofctl", &["-O", "OpenFlow15", verb, "br0", said]);
             }
             continue;
         }
@@ -237,9 +260,18 @@ fn every_trace_says_what_ovs_vswitchd_says() {
             }
         }
     }
-    assert!(n >= 40, "the table has shrunk to {n} lines");
+    assert!(n >= at_least, "the table has shrunk to {n} lines");
     assert!(differences.is_empty(), "\n{differences}");
 }
+
+/// Words of lines of traces, and the verb of `ovs-ofctl` by which what follows is said to both: those
+/// in the plural take many lines at once.
+const SAID_TO_BOTH: [(&str, &str); 4] = [
+    ("flow", "add-flows"),
+    ("group", "add-groups"),
+    ("mod-group", "mod-group"),
+    ("meter", "add-meter"),
+];
 
 /// The lines of a text, with recirculation ids in the order in which they appear. Ports are flooded in
 /// the order of a hash: the order of those at the end does not count.

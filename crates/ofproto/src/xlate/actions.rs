@@ -447,8 +447,8 @@ fn stack_bytes((_, n_bits): &StackValue) -> usize {
 /// Sets of fields, which add up in the order they were written.
 const SET_FIELDS: u8 = 10;
 
-/// Place of an action in the order in which an action set is done. Of those behind
-/// [`SET_FIELDS`] only the one with the highest number is done.
+/// Place of an action in the order in which an action set is done, from 1; 0 is not done at all. Of
+/// those behind [`SET_FIELDS`] only the one with the highest number is done.
 fn set_order(a: &Action) -> u8 {
     match a {
         Action::StripVlan => 1,
@@ -463,9 +463,10 @@ fn set_order(a: &Action) -> u8 {
         Action::Ct(_) => 11,
         Action::CtClear => 12,
         Action::Resubmit { .. } => 13,
-        Action::Output { .. } | Action::Controller(_) | Action::OutputReg { .. } => 14,
+        Action::Output { .. } => 14,
         Action::Group(_) => 15,
-        _ => SET_FIELDS,
+        _ if a.fits_action_set() => SET_FIELDS,
+        _ => 0,
     }
 }
 
@@ -478,7 +479,7 @@ pub(super) fn ordered(set: &[Action]) -> Vec<Action> {
         let kind = set_order(a);
         kind == SET_FIELDS || !set[i + 1..].iter().any(|b| set_order(b) == kind)
     };
-    let chosen = |a: &&Action| set_order(a) <= SET_FIELDS || set_order(a) == way;
+    let chosen = |a: &&Action| (1..=SET_FIELDS).contains(&set_order(a)) || set_order(a) == way;
     let last = set.iter().enumerate().filter(is_last).map(|(_, a)| a);
     let mut set: Vec<Action> = last.filter(chosen).cloned().collect();
     set.sort_by_key(set_order);

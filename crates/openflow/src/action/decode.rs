@@ -633,7 +633,11 @@ pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
             }
             3 => {
                 b.skip(4)?;
-                (3, [Action::WriteActions(list(&mut b, v, 1)?)].into())
+                let set = list(&mut b, v, 1)?;
+                if !set.iter().all(Action::fits_action_set) {
+                    return Err(here.error(OfError::OFPBAC_BAD_TYPE));
+                }
+                (3, [Action::WriteActions(set)].into())
             }
             4 => {
                 b.skip(4)?;

@@ -621,6 +621,37 @@ impl Action {
         matches!(self, Action::Conjunction { .. } | Action::Note(_))
     }
 
+    /// Whether an action set does it. Others are refused in `write_actions` and passed over in the
+    /// buckets of groups.
+    pub fn fits_action_set(&self) -> bool {
+        !matches!(
+            self,
+            Action::OutputReg { .. }
+                | Action::OutputTrunc { .. }
+                | Action::Controller(_)
+                | Action::Enqueue { .. }
+                | Action::Bundle(_)
+                | Action::StackPush(_)
+                | Action::StackPop(_)
+                | Action::PopQueue
+                | Action::CheckPktLarger { .. }
+                | Action::DeleteField(_)
+                | Action::Nat(_)
+                | Action::Learn(_)
+                | Action::Conjunction { .. }
+                | Action::Multipath(_)
+                | Action::Note(_)
+                | Action::Exit
+                | Action::Clone(_)
+                | Action::Sample(_)
+                | Action::FinTimeout { .. }
+                | Action::DebugRecirc
+                | Action::DebugSlow
+                | Action::UnrollXlate { .. }
+                | Action::Meter(_)
+        ) && !self.is_instruction()
+    }
+
     /// Whether 1.1+ has it as an instruction (`meter` until 1.4).
     pub fn is_instruction(&self) -> bool {
         matches!(
