@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
-use base::{Instant, OfPort, TableId};
-use openflow::action::Action;
+use base::{Instant, TableId};
+use openflow::action::{Action, is_out_port};
 use openflow::message::{FlowRemovedReason, GroupMod, MeterMod, meter_id};
 use openflow::version::Version;
 
@@ -73,7 +73,11 @@ impl FlowTables {
             match a {
                 Action::Output { port, .. }
                 | Action::OutputTrunc { port, .. }
-                | Action::Enqueue { port, .. } => check_out_port(*port)?,
+                | Action::Enqueue { port, .. }
+                    if !is_out_port(*port) =>
+                {
+                    return Err(FlowModError::BadOutPort(*port));
+                }
                 Action::Group(g) if self.groups.get(*g).is_none() => {
                     return Err(FlowModError::BadOutGroup(*g));
                 }
@@ -99,18 +103,4 @@ impl FlowTables {
         }
         Ok(())
     }
-}
-
-fn check_out_port(port: OfPort) -> Result<(), FlowModError> {
-    let reserved = matches!(
-        port,
-        OfPort::IN_PORT
-            | OfPort::TABLE
-            | OfPort::NORMAL
-            | OfPort::FLOOD
-            | OfPort::ALL
-            | OfPort::CONTROLLER
-            | OfPort::LOCAL
-    );
-    if reserved || port < OfPort::MAX { Ok(()) } else { Err(FlowModError::BadOutPort(port)) }
 }

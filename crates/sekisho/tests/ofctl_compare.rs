@@ -400,3 +400,29 @@ fn every_line_says_what_ovs_ofctl_says() {
     assert!(n >= 80, "the table has shrunk to {n} lines");
     assert!(differences.is_empty(), "\n{differences}");
 }
+
+/// The lines of groups and meters, said by `ovs-ofctl` to our switch and to a stock one.
+#[test]
+fn our_switch_answers_every_line_of_groups_and_meters_as_ovs_vswitchd_does() {
+    if !have_3_1() {
+        return;
+    }
+    let (a, b) = (Switch::start_ours("ours-lines"), Switch::start("their-lines"));
+    let mut differences = String::new();
+    let mut n = 0;
+    let lines = include_str!("commands/ofctl.txt").lines();
+    // Our meters can also remark.
+    let same = |l: &&str| !l.starts_with('#') && !l.contains("meter-features");
+    for line in lines.skip_while(|l| *l != "add-group br0").filter(same) {
+        n += 1;
+        let [ours, theirs] = [&a, &b].map(|switch| {
+            let output = switch.command("ovs-ofctl").arg("--timeout=10").args(words(line)).output();
+            said(&output.expect("their tool runs"), &switch.dir)
+        });
+        if ours != theirs {
+            let _ = writeln!(differences, "{line}\n  ours   {ours:?}\n  theirs {theirs:?}");
+        }
+    }
+    assert!(n >= 100, "the table has shrunk to {n} lines");
+    assert!(differences.is_empty(), "\n{differences}");
+}

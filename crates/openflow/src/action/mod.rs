@@ -615,10 +615,38 @@ pub enum EncapProp {
     },
 }
 
+/// Whether packets can be output to a port: a switch can have it, or it is reserved for that.
+pub fn is_out_port(port: OfPort) -> bool {
+    let reserved = matches!(
+        port,
+        OfPort::IN_PORT
+            | OfPort::TABLE
+            | OfPort::NORMAL
+            | OfPort::FLOOD
+            | OfPort::ALL
+            | OfPort::CONTROLLER
+            | OfPort::LOCAL
+    );
+    reserved || port < OfPort::MAX
+}
+
 impl Action {
     /// Whether a flow with `conjunction` actions may have it too.
     pub(crate) fn goes_with_conjunction(&self) -> bool {
         matches!(self, Action::Conjunction { .. } | Action::Note(_))
+    }
+
+    /// Whether every port that it outputs to is one a switch can have, or reserved for that.
+    pub fn has_good_ports(&self) -> bool {
+        match self {
+            Action::Output { port, .. }
+            | Action::OutputTrunc { port, .. }
+            | Action::Enqueue { port, .. } => is_out_port(*port),
+            Action::WriteActions(nested) | Action::Clone(nested) => {
+                nested.iter().all(Action::has_good_ports)
+            }
+            _ => true,
+        }
     }
 
     /// Whether an action set does it. Others are refused in `write_actions` and passed over in the

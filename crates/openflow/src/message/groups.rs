@@ -288,6 +288,15 @@ fn check_mod(m: &GroupMod) -> core::result::Result<(), OfError> {
     Ok(())
 }
 
+fn bucket_actions(r: &mut Reader<'_>, len: usize, v: Version) -> Result<Vec<Action>> {
+    let start = *r;
+    let actions = decode::actions(&mut r.sub(len)?, v)?;
+    match actions.iter().all(Action::has_good_ports) {
+        true => Ok(actions),
+        false => Err(start.error(OfError::OFPBAC_BAD_OUT_PORT)),
+    }
+}
+
 fn read_buckets11(r: &mut Reader<'_>, v: Version) -> Result<Vec<Bucket>> {
     let mut list: Vec<Bucket> = Vec::new();
     while !r.is_empty() {
@@ -305,7 +314,7 @@ fn read_buckets11(r: &mut Reader<'_>, v: Version) -> Result<Vec<Bucket>> {
         let port = r.u32()?;
         let watch_group = r.u32()?;
         r.skip(4)?;
-        let actions = decode::actions(&mut r.sub(len - 16)?, v)?;
+        let actions = bucket_actions(r, len - 16, v)?;
         let watch_port =
             OfPort::from_wire32(port).ok_or(at_port.error(OfError::OFPGMFC_BAD_WATCH))?;
         list.push(Bucket { id: list.len() as u32, weight, watch_port, watch_group, actions });
@@ -382,7 +391,7 @@ fn read_buckets15(r: &mut Reader<'_>, v: Version, type_: GroupType) -> Result<Ve
             weight: u16::from(type_ == GroupType::Select),
             watch_port: OfPort::NONE,
             watch_group: GROUP_ANY,
-            actions: decode::actions(&mut r.sub(actions_len)?, v)?,
+            actions: bucket_actions(r, actions_len, v)?,
         };
         let mut props = r.sub(len - 8 - actions_len)?;
         while !props.is_empty() {

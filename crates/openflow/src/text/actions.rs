@@ -36,7 +36,7 @@ pub fn parse_actions(
     ports: &dyn PortMap,
     mode: Mode,
 ) -> Result<Vec<Action>> {
-    Parser::new(Some(m), ports, mode).list(text, false)
+    Parser::new(Some(m), ports, mode).list(text, None)
 }
 
 /// Place of an instruction in the order that 1.1+ fixes; `None` for an action.
@@ -50,6 +50,9 @@ fn rank(a: &Action) -> Option<(u8, &'static str)> {
         _ => return None,
     })
 }
+
+/// What the lists of a group stand in.
+const BUCKET: &str = "bucket";
 
 /// Place of all actions.
 const APPLY: (u8, &str) = (1, "apply_actions");
@@ -120,7 +123,7 @@ impl<'p> Parser<'p> {
     /// Reads actions that stand in several pieces of a line. Instructions are none.
     pub(super) fn pieces(&self, pieces: &[Tok<'_>]) -> Result<Vec<Action>> {
         let all = pieces.iter().try_fold(Vec::new(), |mut all, piece| {
-            all.extend(self.list(*piece, true)?);
+            all.extend(self.list(*piece, Some(BUCKET))?);
             Ok(all)
         })?;
         match pieces.iter().find(|p| p.text == "drop" && pieces.len() > 1) {
@@ -129,7 +132,8 @@ impl<'p> Parser<'p> {
         }
     }
 
-    pub(super) fn list(&self, text: Tok<'_>, nested: bool) -> Result<Vec<Action>> {
+    /// Reads a list of actions, `within` which action if any. Instructions are none there.
+    pub(super) fn list(&self, text: Tok<'_>, within: Option<&str>) -> Result<Vec<Action>> {
         let mut out: Vec<Action> = Vec::new();
         let mut drop_at = None;
         let mut last = None;
@@ -145,8 +149,13 @@ impl<'p> Parser<'p> {
                     .hint("close the parenthesis"));
             }
             let a = self.one(&pair, whole)?;
-            if nested && let Some(r) = rank(&a) {
-                let text = format!("{} instruction not allowed here", r.1);
+            if let (Some(outer), Some((_, name))) = (within, rank(&a)) {
+                let text = match a {
+                    Action::Meter(_) if outer != BUCKET => {
+                        format!("{outer} action doesn't support nested action meter")
+                    }
+                    _ => format!("{name} instruction not allowed here"),
+                };
                 return Err(TextError::new(pair.key, text));
             }
             let next = rank(&a).unwrap_or(APPLY);
@@ -391,7 +400,7 @@ impl<'p> Parser<'p> {
                 Action::Note(b)
             }
             "exit" => Action::Exit,
-            "clone" => Action::Clone(self.list(v, true)?),
+            "clone" => Action::Clone(self.list(v, Some("clone"))?),
             "sample" => return self.sample(v),
             "fin_timeout" => {
                 let (mut idle, mut hard) = (0, 0);
@@ -410,7 +419,7 @@ impl<'p> Parser<'p> {
             }
             "meter" => Action::Meter(num(u32::MAX.into())? as u32),
             "clear_actions" => Action::ClearActions,
-            "write_actions" => Action::WriteActions(self.list(v, true)?),
+            "write_actions" => Action::WriteActions(self.list(v, Some("write_actions"))?),
             "write_metadata" => {
                 let f = FieldId::Metadata.row();
                 let (x, m) = value::parse(f, v, &NoPorts, self.mode)?;

@@ -48,7 +48,7 @@ impl Parser<'_> {
                 }
                 "nat" => c.nat = Some(self.nat(p.value)?),
                 "exec" => {
-                    for a in self.list(p.value, true)? {
+                    for a in self.list(p.value, Some("ct"))? {
                         let ok = match &a {
                             Action::SetField { field, .. } => ct_field(*field),
                             Action::Load { dst, .. } | Action::Move { dst, .. } => {
