@@ -30,9 +30,12 @@ impl Version {
         Version::ALL.into_iter().find(|x| *x as u8 == v)
     }
 
-    /// The version called `OpenFlow10`, `OpenFlow1.0`, ….
+    /// The version called `OpenFlow10`, `OpenFlow1.0`, …, in letters of any case.
     pub fn from_name(name: &str) -> Option<Version> {
-        let digits = name.strip_prefix("OpenFlow")?;
+        let (word, digits) = name.split_at_checked(8)?;
+        if !word.eq_ignore_ascii_case("OpenFlow") {
+            return None;
+        }
         Version::ALL.into_iter().find(|v| {
             let minor = v.minor();
             digits.strip_prefix("1").map(|d| d.strip_prefix('.').unwrap_or(d)) == Some(minor)

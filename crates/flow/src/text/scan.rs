@@ -165,10 +165,11 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// Writes a port's or table's name: as it is if it reads back as a name, else as a JSON string.
+/// Writes a port's or table's name: as it is if it is alphanumeric, starts with a letter and is not
+/// reserved, else as a JSON string.
 pub fn write_name(f: &mut impl Write, name: &str) -> fmt::Result {
-    let plain = name.bytes().next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+    let plain = name.bytes().next().is_some_and(|c| c.is_ascii_alphabetic())
+        && name.bytes().all(|c| c.is_ascii_alphanumeric())
         && !base::OfPort::RESERVED.iter().any(|(r, _)| r.eq_ignore_ascii_case(name));
     if plain {
         return f.write_str(name);

@@ -96,9 +96,20 @@ fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed)
     }
 }
 
-/// Whether the packets of a flow have what its actions work on. OVS's tool insists on it; a `ct` of ours
-/// leaves other packets than IP untracked.
-fn consistent(f: &FlowMod) -> bool {
+/// How far the packets of a flow have what its actions work on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// They have.
+    Consistent,
+    /// Not all have, which only 1.0 leaves to the switch.
+    Only10,
+    /// Not all have, which no version means.
+    Inconsistent,
+}
+
+/// Whether the packets of a flow have what its actions work on. A `ct` of ours leaves other packets than
+/// IP untracked; OVS's tool insists on them.
+fn fit(f: &FlowMod) -> Fit {
     let changes_kind = |a: &Action| {
         matches!(a, Action::PushMpls(_) | Action::PopMpls(_) | Action::Encap(_) | Action::Decap(_))
             || matches!(
@@ -106,26 +117,49 @@ fn consistent(f: &FlowMod) -> bool {
                 Action::PushVlan(_) | Action::SetVlanVid { .. } | Action::SetVlanPcp { .. }
             )
     };
-    f.actions.iter().take_while(|a| !changes_kind(a)).all(|a| match a {
-        Action::Ct(_) => f.match_.has_prereq(Prereq::Ip),
-        Action::SetField { field, .. } => f.match_.has_prereq(field.row().prereq),
-        _ => true,
-    })
+    let has = |prereqs: &[Prereq]| prereqs.iter().any(|p| f.match_.has_prereq(*p));
+    let fits = f.actions.iter().take_while(|a| !changes_kind(a)).map(|a| match a {
+        Action::Ct(_) if !has(&[Prereq::Ip]) => Fit::Inconsistent,
+        Action::SetField { field, .. } if !has(&[field.row().prereq]) => Fit::Inconsistent,
+        Action::SetIpv4Src(_) | Action::SetIpv4Dst(_) if !has(&[Prereq::Ipv4]) => Fit::Only10,
+        Action::SetNwTos(_) | Action::SetNwEcn(_) | Action::SetNwTtl(_) | Action::DecTtl(_)
+            if !has(&[Prereq::Ip]) =>
+        {
+            Fit::Only10
+        }
+        Action::SetL4Src(_) | Action::SetL4Dst(_)
+            if !has(&[Prereq::Tcp, Prereq::Udp, Prereq::Sctp]) =>
+        {
+            Fit::Only10
+        }
+        _ => Fit::Consistent,
+    });
+    fits.max().unwrap_or(Fit::Consistent)
 }
 
-/// In lenient mode, refuses what OVS's tool refuses before it asks a switch.
+/// Refuses what OVS's tool refuses before it asks a switch; of what ours can do, only in lenient mode.
 fn check(tool: &Tool<'_, '_>, place: Option<(&str, usize)>, flow: &FlowMod) -> Result<(), Failure> {
-    if tool.settings.mode == Mode::Strict || consistent(flow) {
+    let table = flow.table;
+    let leads_back =
+        |a: &Action| matches!(a, Action::GotoTable(to) if table.is_some_and(|t| *to <= t));
+    let error = if flow.actions.iter().any(leads_back) {
+        "OFPBIC_BAD_TABLE_ID"
+    } else if tool.settings.mode == Mode::Ovs && fit(flow) == Fit::Inconsistent {
+        "OFPBAC_MATCH_INCONSISTENT"
+    } else {
         return Ok(());
-    }
+    };
     let place = place.map_or_else(String::new, |(file, line)| format!("{file}:{line}:"));
-    let why = "actions are invalid with specified match (OFPBAC_MATCH_INCONSISTENT)";
+    let why = format!("actions are invalid with specified match ({error})");
     Err(Failure::fatal(format!("{place}{}{why}", if place.is_empty() { "" } else { " " })))
 }
 
 /// Formats that can say all of the flows.
 fn usable(flows: &[Parsed]) -> Set {
-    flows.iter().fold(Set::ALL, |set, f| set.and(Set::usable(&f.flow)))
+    flows.iter().fold(Set::ALL, |set, f| {
+        let set = set.and(Set::usable(&f.flow));
+        if fit(&f.flow) == Fit::Only10 { set.and(Set::OF10) } else { set }
+    })
 }
 
 /// Sends flow mods, one after the other until one fails, or as a bundle.

@@ -105,7 +105,8 @@ fn of_switch(
 /// Whether two versions of a flow are the same, as far as a version of OpenFlow tells.
 fn same(a: &Entry, b: &Entry, version: Version) -> bool {
     let told = |e: &Entry| {
-        let mut e = e.clone();
+        // Their matches are the same in text.
+        let mut e = Entry { match_: Match::ANY, ..e.clone() };
         if version < Version::Of14 {
             e.importance = 0;
         }
@@ -151,7 +152,7 @@ fn source(tool: &mut Tool<'_, '_>, name: &str) -> Result<(Flows, Version), Failu
             return Ok((of_file(tool, name, &NoPorts, &mut usable)?, Version::Of15));
         }
     }
-    let (mut conn, nicira) = protocols::open_dump(tool, name)?;
+    let (mut conn, nicira) = protocols::open_dump(tool, name, Set::ALL)?;
     Ok((of_switch(tool, &mut conn, nicira)?, conn.version))
 }
 
@@ -214,15 +215,19 @@ pub(super) fn replace_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome
     let (mut conn, protocol) = protocols::open(tool, &args[0], usable.and(tables))?;
     let there = of_switch(tool, &mut conn, protocol.nicira)?;
     let mut mods = Vec::new();
-    for (k, old) in &there {
-        if !wanted.contains_key(k) {
-            mods.push(flow_mod(k.0, old, FlowModCommand::DeleteStrict));
-        }
-    }
-    for (k, new) in &wanted {
-        let old = there.get(k).filter(|_| !tool.settings.readd);
-        if !old.is_some_and(|old| same(old, new, conn.version)) {
-            mods.push(flow_mod(k.0, new, FlowModCommand::Add));
+    let mut keys: Vec<&Key> = wanted.keys().chain(there.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for k in keys {
+        match (wanted.get(k), there.get(k)) {
+            (None, Some(old)) => mods.push(flow_mod(k.0, old, FlowModCommand::DeleteStrict)),
+            (Some(new), old) => {
+                let kept = old.filter(|_| !tool.settings.readd);
+                if !kept.is_some_and(|old| same(old, new, conn.version)) {
+                    mods.push(flow_mod(k.0, new, FlowModCommand::Add));
+                }
+            }
+            (None, None) => {}
         }
     }
     send(tool, &mut conn, protocol, mods)?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use base::OfPort;
 use flow::FieldId;
+use flow::text::number::parse_number;
 use flow::text::scan::Delim;
 use flow::text::{MatchParser, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
 use openflow::Match;
@@ -165,12 +166,24 @@ pub(super) fn parse_packet_out(
     };
     let mut m = MatchParser::new(names, mode);
     let mut packet = None;
+    let mut packet_type = 0;
     for pair in Pairs::new(head) {
         match pair.key.text {
             "packet" => {
                 let bytes = frame(pair.value.text)
                     .map_err(|e| TextError::new(pair.value, format!("packet: {e}")))?;
                 packet = Some(bytes);
+            }
+            // `packet_type(NS,TYPE)`, which is no match's notation.
+            "packet_type" if pair.delim == Delim::Paren => {
+                let number = |text: &str| parse_number(text.trim()).flatten();
+                let parts = pair.value.text.split_once(',');
+                let parts = parts.and_then(|(ns, ty)| Some((number(ns)?, number(ty)?)));
+                let bad =
+                    || TextError::new(pair.value, "packet_type: bad syntax").hint("(NS,TYPE)");
+                let (ns, ty) = parts.ok_or_else(bad)?;
+                packet_type = u32::from(u16::try_from(ns).map_err(|_| bad())?) << 16
+                    | u32::from(u16::try_from(ty).map_err(|_| bad())?);
             }
             key => {
                 if !m.take(&pair)? {
@@ -194,6 +207,7 @@ pub(super) fn parse_packet_out(
     if metadata.mask.pkt.in_port == 0 {
         metadata.set(FieldId::InPort, OfPort::CONTROLLER.0.into(), 0xffff);
     }
+    metadata.set(FieldId::PacketType, packet_type.into(), u32::MAX.into());
     Ok(PacketOut { buffer_id: None, metadata, actions, packet })
 }
 

@@ -56,6 +56,8 @@ const ABBREVIATIONS: [(&str, Set); 4] = [
 impl Set {
     /// Every format.
     pub const ALL: Set = Set(0b1_1111_1111);
+    /// Those of 1.0.
+    pub const OF10: Set = Set(0b1111);
     /// Those that match anything, tunnel options included.
     pub const NXM_OXM: Set = Set(0b1_1110_1100);
 
@@ -209,6 +211,17 @@ impl Protocol {
     }
 }
 
+/// The usable formats that are allowed.
+fn check_allowed(tool: &Tool<'_, '_>, usable: Set) -> Result<Set, Failure> {
+    let allowed = tool.settings.protocols;
+    match allowed.and(usable) {
+        none if none.is_empty() => Err(Failure::fatal(format!(
+            "none of the usable flow formats ({usable}) is among the allowed flow formats ({allowed})"
+        ))),
+        some => Ok(some),
+    }
+}
+
 /// Connects for flow mods: in the first allowed and usable format of the negotiated version.
 ///
 /// # Errors
@@ -218,15 +231,10 @@ pub fn open(
     target: &str,
     usable: Set,
 ) -> Result<(Conn, &'static Protocol), Failure> {
-    let allowed = tool.settings.protocols;
-    if allowed.and(usable).is_empty() {
-        return Err(Failure::fatal(format!(
-            "none of the usable flow formats ({usable}) is among the allowed flow formats ({allowed})"
-        )));
-    }
+    let allowed = check_allowed(tool, usable)?;
     let mut conn = Conn::open(tool, target, super::conn::Socket::Management)?;
     let version = conn.version;
-    let chosen = allowed.and(usable).iter().find(|p| p.version == version).ok_or_else(|| {
+    let chosen = allowed.iter().find(|p| p.version == version).ok_or_else(|| {
         Failure::fatal(format!(
             "{target}: switch does not support any of the usable flow formats ({usable})"
         ))
@@ -239,10 +247,15 @@ pub fn open(
 ///
 /// # Errors
 /// No connection; the switch refuses the format.
-pub fn open_dump(tool: &mut Tool<'_, '_>, target: &str) -> Result<(Conn, bool), Failure> {
+pub fn open_dump(
+    tool: &mut Tool<'_, '_>,
+    target: &str,
+    usable: Set,
+) -> Result<(Conn, bool), Failure> {
     let mut conn = Conn::open(tool, target, super::conn::Socket::Management)?;
+    let allowed = check_allowed(tool, usable)?;
     let nxm = &PROTOCOLS[2];
-    let wanted = tool.settings.protocols.iter().any(|p| p.nicira);
+    let wanted = allowed.iter().any(|p| p.nicira);
     let nicira = conn.version == Version::Of10 && wanted;
     if nicira {
         nxm.set(tool, &mut conn)?;

@@ -12,11 +12,12 @@ use openflow::message::{
 use openflow::print::{BytesText, Style, frag_from_name, frag_name};
 use openflow::text::{FlowStatsText, parse_flow};
 use openflow::version::Version;
-use openflow::{FlowModCommand, Match};
+use openflow::{FlowMod, FlowModCommand, Match};
 
+use super::Tool;
 use super::conn::Conn;
 use super::ports::Names;
-use super::{Tool, protocols};
+use super::protocols::{self, Set};
 use crate::applet::{Failure, Outcome};
 
 /// Asks one thing and prints all parts of the answer; an error of the switch is printed as well, and is
@@ -171,8 +172,13 @@ impl Tool<'_, '_> {
     }
 }
 
-/// Reads which flows are meant, behind a connection that tells the names of ports.
-fn flow_request(tool: &mut Tool<'_, '_>, args: &[String]) -> Result<FlowStatsRequest, Failure> {
+/// Reads which flows are meant, behind a connection that tells the names of ports; and the formats that
+/// can say it.
+fn flow_request(
+    tool: &mut Tool<'_, '_>,
+    args: &[String],
+) -> Result<(FlowStatsRequest, Set), Failure> {
+    let mut usable = Set::ALL;
     let mut request = FlowStatsRequest {
         match_: Match::ANY,
         cookie: 0,
@@ -188,6 +194,8 @@ fn flow_request(tool: &mut Tool<'_, '_>, args: &[String]) -> Result<FlowStatsReq
         let parsed = parse_flow(text, FlowModCommand::Delete, &names, tool.settings.mode)
             .map_err(|e| tool.bad_text(None, text, &e))?;
         let f = parsed.flow;
+        // Requests have a place for the table in every format.
+        usable = Set::usable(&FlowMod { table: None, ..f.clone() });
         request = FlowStatsRequest {
             match_: f.match_,
             cookie: f.cookie,
@@ -197,19 +205,19 @@ fn flow_request(tool: &mut Tool<'_, '_>, args: &[String]) -> Result<FlowStatsReq
             table: f.table.unwrap_or(base::TableId::ALL),
         };
     }
-    Ok(request)
+    Ok((request, usable))
 }
 
 pub(super) fn dump_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let request = flow_request(tool, args)?;
+    let (request, usable) = flow_request(tool, args)?;
     if tool.settings.sort.is_empty() && tool.settings.stats && !tool.settings.names.1 {
-        let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+        let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
         let mut message = conn.message(tool.next_xid(), Body::FlowStatsRequest(request));
         message.nicira = nicira;
         return dump(tool, &mut conn, &message, None);
     }
     let names = tool.names_out(&args[0])?;
-    let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+    let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
     let mut flows = fetch_flows(tool, &mut conn, nicira, request)?;
     if !tool.settings.sort.is_empty() {
         flows.sort_by(|a, b| compare(&tool.settings.sort, a, b));
@@ -283,7 +291,7 @@ fn compare(sort: &[(String, bool)], a: &FlowStats, b: &FlowStats) -> Ordering {
         } else {
             let Some(row) = Field::by_name(name) else { continue };
             let of = |f: &FlowStats| {
-                let set = row.get(&f.match_.mask) != 0;
+                let set = f.match_.has_prereq(row.prereq) && row.get(&f.match_.mask) != 0;
                 set.then(|| row.get(&f.match_.key))
             };
             match (of(a), of(b)) {
@@ -298,12 +306,13 @@ fn compare(sort: &[(String, bool)], a: &FlowStats, b: &FlowStats) -> Ordering {
             return order;
         }
     }
-    Ordering::Equal
+    // What is still equal goes by priority, downward.
+    b.priority.cmp(&a.priority)
 }
 
 pub(super) fn dump_aggregate(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let request = flow_request(tool, args)?;
-    let (mut conn, nicira) = protocols::open_dump(tool, &args[0])?;
+    let (request, usable) = flow_request(tool, args)?;
+    let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
     let mut message = conn.message(tool.next_xid(), Body::AggregateRequest(request));
     message.nicira = nicira;
     dump(tool, &mut conn, &message, None)
