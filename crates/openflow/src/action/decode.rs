@@ -197,9 +197,6 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             }
         }
         Raw::SetField | Raw::RegLoad2 => {
-            if matches!(raw, Raw::RegLoad2) {
-                r.skip(6)?;
-            }
             let h = oxm::read_header(r)?;
             if h.has_mask && matches!(raw, Raw::SetField) && v < Version::Of15 {
                 return Err(r.error(OfError::OFPBAC_BAD_SET_TYPE));

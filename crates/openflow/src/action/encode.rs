@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use base::{MacAddr, OfPort, TableId};
-use flow::field::FIELDS;
+use flow::field::{FIELDS, class};
 use flow::{Field, FieldId, Match, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
@@ -538,9 +538,6 @@ impl Encoder<'_> {
         let t = oxm::wire_type(f, form).ok_or(EncodeError::Field(f.name))?;
         let standard = self.v >= Version::Of15 || form.is_some() && !o.masked;
         self.put(if standard { Raw::SetField } else { Raw::RegLoad2 }, "set_field", |e| {
-            if !standard {
-                e.out.zeros(6);
-            }
             oxm::put_option_header(e.out, t, o);
             oxm::put_option(e.out, o);
             Ok(())
@@ -573,8 +570,35 @@ impl Encoder<'_> {
         }
     }
 
+    /// Sets bits of a field that has but an experimenter's wire type, which the other forms cannot
+    /// name. Gives whether it is one.
+    fn load_experimenter(
+        &mut self,
+        f: &'static Field,
+        value: u128,
+        mask: u128,
+    ) -> core::result::Result<bool, EncodeError> {
+        let Some(o) = oxm::wire_type(f, None).filter(|o| o.class == class::EXPERIMENTER) else {
+            return Ok(false);
+        };
+        let mask = mask & f.all_ones();
+        let part = mask != f.all_ones();
+        self.put(Raw::RegLoad2, "set_field", |e| {
+            oxm::put_header(e.out, f, o, part);
+            e.out.put_uint(value, f.n_bytes.into());
+            if part {
+                e.out.put_uint(mask, f.n_bytes.into());
+            }
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
     /// Loads for each run of ones in the mask, at most 64 bits each, from the lowest up.
     fn load_masked(&mut self, f: &'static Field, value: u128, mask: u128) -> Result {
+        if self.load_experimenter(f, value & mask, mask)? {
+            return Ok(());
+        }
         let mut ofs = 0;
         while ofs < f.bits {
             if mask >> ofs & 1 == 0 {
@@ -597,6 +621,9 @@ impl Encoder<'_> {
     }
 
     fn load_part(&mut self, dst: Subfield, value: u128) -> Result {
+        if self.load_experimenter(dst.row(), value << dst.ofs, dst.mask())? {
+            return Ok(());
+        }
         self.put(Raw::RegLoad, "load", |e| {
             e.out.put16(ofs_nbits(dst));
             e.header(dst.field)?;
