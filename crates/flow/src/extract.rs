@@ -29,6 +29,29 @@ pub fn set_vlan_limit(n: usize) -> bool {
     VLAN_LIMIT.swap(n, Relaxed) != n
 }
 
+/// Makes of a key that somebody wrote what [`extract`] would make of its packet: behind the last tag
+/// that is looked at, nothing is known.
+pub fn forget_deep_tags(key: &mut PacketKey) {
+    let limit = VLAN_LIMIT.load(Relaxed);
+    let Some(deep) = key.vlans.get(limit).filter(|t| t.tci & VLAN_PRESENT != 0) else { return };
+    let dl_type = deep.tpid;
+    let (mut vlans, all) = (key.vlans, *key);
+    vlans[limit..].fill(VlanTag::default());
+    *key = PacketKey {
+        tunnel: all.tunnel,
+        skb_priority: all.skb_priority,
+        pkt_mark: all.pkt_mark,
+        dp_hash: all.dp_hash,
+        recirc_id: all.recirc_id,
+        in_port: all.in_port,
+        dl_dst: all.dl_dst,
+        dl_src: all.dl_src,
+        dl_type,
+        vlans,
+        ..PacketKey::ZERO
+    };
+}
+
 /// Fills the L2 to L4 fields of `key` from a packet and notes the layer offsets in `pkt`.
 ///
 /// Packet metadata in `key` (packet type, ports, conntrack, tunnel) is left as the caller set it;

@@ -1,7 +1,9 @@
 //! Ports of a bridge: what the operator configured and what the link says.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use base::{DpPort, Instant, MacAddr, OfPort};
 use openflow::message::{PortDesc, port_config, port_state};
@@ -67,8 +69,9 @@ impl VlanConfig {
         match self.mode {
             VlanMode::Access => vid == self.tag && customer == 0,
             VlanMode::Trunk => self.trunks(vid),
+            // What has no tag is of the native VLAN, so there is nothing in none.
             VlanMode::NativeTagged | VlanMode::NativeUntagged => {
-                vid == self.tag || self.trunks(vid)
+                vid == self.tag || (vid != 0 && self.trunks(vid))
             }
             VlanMode::Dot1qTunnel => vid == self.tag && self.admits_customer(customer),
         }
@@ -109,6 +112,33 @@ pub struct PortSpec {
     pub max_speed: u32,
 }
 
+/// Packets through one end of a patch: no device counts them.
+#[derive(Debug, Default)]
+pub struct PatchStats {
+    rx: [AtomicU64; 2],
+    tx: [AtomicU64; 2],
+}
+
+impl PatchStats {
+    /// Counts packets that went out of this end and into the other.
+    pub(crate) fn pass(&self, other: &PatchStats, n_packets: u64, n_bytes: u64) {
+        for counters in [&self.tx, &other.rx] {
+            counters[0].fetch_add(n_packets, Relaxed);
+            counters[1].fetch_add(n_bytes, Relaxed);
+        }
+    }
+
+    /// Packets and bytes that came in by it.
+    pub fn rx(&self) -> (u64, u64) {
+        (self.rx[0].load(Relaxed), self.rx[1].load(Relaxed))
+    }
+
+    /// Packets and bytes that went out of it.
+    pub fn tx(&self) -> (u64, u64) {
+        (self.tx[0].load(Relaxed), self.tx[1].load(Relaxed))
+    }
+}
+
 /// A port.
 #[derive(Clone, Debug)]
 pub struct Port {
@@ -120,6 +150,8 @@ pub struct Port {
     pub config: u32,
     /// When it was added.
     pub created: Instant,
+    /// What went through it, if it is a patch port.
+    pub patch_stats: Arc<PatchStats>,
     /// It forwards: told after it was added, as a switch that looks at it later would.
     pub(crate) enabled: bool,
 }
@@ -127,7 +159,7 @@ pub struct Port {
 impl Port {
     pub(crate) fn new(ofport: OfPort, spec: PortSpec, now: Instant) -> Port {
         let config = if spec.admin_up { 0 } else { port_config::PORT_DOWN };
-        Port { ofport, spec, config, created: now, enabled: false }
+        Port { ofport, spec, config, created: now, patch_stats: Arc::default(), enabled: false }
     }
 
     /// Whether floods reach it.
@@ -177,7 +209,7 @@ mod tests {
             (cfg(VlanMode::Trunk, 0, &[]), &[0, 1, 4095], &[]),
             (cfg(VlanMode::Trunk, 0, &[2, 9]), &[2, 9], &[0, 3]),
             (cfg(VlanMode::NativeUntagged, 5, &[2]), &[2, 5], &[0, 3]),
-            (cfg(VlanMode::NativeTagged, 5, &[]), &[5, 2, 0], &[]),
+            (cfg(VlanMode::NativeTagged, 5, &[]), &[5, 2], &[0]),
         ] {
             assert!(yes.iter().all(|&v| c.carries([v, 0])), "{c:?}");
             assert!(!no.iter().any(|&v| c.carries([v, 0])), "{c:?}");

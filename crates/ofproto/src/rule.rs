@@ -16,6 +16,8 @@ use openflow::action::Action;
 use openflow::flow_mod::FlowModFlags;
 use openflow::version::Version;
 
+use crate::port::PatchStats;
+
 use crate::group::GroupCounters;
 
 /// What was counted for a rule.
@@ -274,6 +276,8 @@ pub struct Credits {
     pub groups: Vec<(Arc<GroupCounters>, Option<usize>)>,
     /// Learned addresses that stay alive as long as packets come.
     pub addresses: Vec<Arc<services::mac::Touch>>,
+    /// Patches that packets pass: the end that they go out of, and the other.
+    pub patches: Vec<(Arc<PatchStats>, Arc<PatchStats>)>,
     /// Rules that packets learn again.
     pub learned: Vec<Arc<RuleStats>>,
     /// Rules whose life TCP connections' ends shorten, to these idle and hard timeouts.
@@ -293,6 +297,9 @@ impl Credits {
         }
         for (g, bucket) in &self.groups {
             g.credit(d, *bucket);
+        }
+        for (from, to) in &self.patches {
+            from.pass(to, d.n_packets, d.n_bytes);
         }
         if let Some(used) = d.used {
             for a in &self.addresses {
@@ -329,6 +336,9 @@ impl dpif::Credit for Credits {
             && same(&self.addresses, &o.addresses)
             && same(&self.frozen, &o.frozen)
             && same(&self.learned, &o.learned)
+            && self.patches.len() == o.patches.len()
+            && (self.patches.iter().zip(&o.patches))
+                .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && Arc::ptr_eq(&a.1, &b.1))
             && self.fin_timeouts.len() == o.fin_timeouts.len()
             && (self.fin_timeouts.iter().zip(&o.fin_timeouts))
                 .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && (a.1, a.2) == (b.1, b.2))

@@ -278,6 +278,11 @@ fn a_patch_port_is_a_wire_to_another_bridge() {
     assert_eq!(got, "push_vlan(vid=5,pcp=0),8,3");
     let learned = w.sw.bridge(other).unwrap().mac().rows(now).next().unwrap();
     assert_eq!((learned.port, learned.vlan), (OfPort(1), 5));
+    let ends = [(br, 9), (other, 1)].map(|(id, port)| {
+        let stats = &w.sw.bridge(id).unwrap().port(OfPort(port)).unwrap().patch_stats;
+        (stats.rx(), stats.tx())
+    });
+    assert_eq!(ends, [((0, 0), (1, 60)), ((1, 60), (0, 0))]);
 }
 
 #[test]

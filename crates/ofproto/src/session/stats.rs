@@ -84,6 +84,7 @@ impl Session {
                 self.reply(m, Body::MeterFeaturesReply(br.tables.meters.features()));
             }
             Body::PortStatsRequest(port) => {
+                env.pull_flow_stats(); // which count for patch ports
                 // A port that does not exist has no counters: an empty answer, as Open vSwitch's.
                 let rows =
                     br.ports.values().filter(|p| *port == OfPort::NONE || *port == p.ofport).map(

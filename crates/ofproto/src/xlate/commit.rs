@@ -87,7 +87,8 @@ impl Ctx<'_> {
             return;
         }
         // What has no protocol was not understood as far as its headers, if anybody looked.
-        if k.nw_proto == 0 && self.wc.pkt.nw_proto != 0 {
+        let nothing = k.nw_proto == 0 && self.wc.pkt.nw_proto != 0;
+        if nothing || self.was_mpls {
             return;
         }
         let (proto, later) = (k.nw_proto, k.nw_frag & nw_frag::LATER != 0);

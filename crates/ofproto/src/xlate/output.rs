@@ -132,7 +132,7 @@ impl<'a> Ctx<'a> {
             return;
         }
         if let Some(peer) = &p.spec.peer {
-            self.patch(&peer.port, last);
+            self.patch(p, &peer.port, last);
             return;
         }
         if p.spec.dp_port != DpPort::NONE {
@@ -143,12 +143,16 @@ impl<'a> Ctx<'a> {
 
     /// Through a patch port: the packet enters the peer's bridge as if it came over a wire. What
     /// happens to it there stays there.
-    fn patch(&mut self, peer: &str, last: bool) {
+    fn patch(&mut self, p: &Port, peer: &str, last: bool) {
         let Some((id, in_port)) = self.sw.port_of_interface(peer) else {
             self.report(NodeKind::Warn, || "Nonexistent output port".into());
             return;
         };
         let Some(br) = self.sw.bridge(id) else { return };
+        if let Some(other) = br.port(in_port) {
+            let ends = (p.patch_stats.clone(), other.patch_stats.clone());
+            self.credits.patches.push(ends);
+        }
         let old_br = core::mem::replace(&mut self.br, br);
         let (exit, conntracked, was_mpls) = (self.exit, self.conntracked, self.was_mpls);
         let packet_out = core::mem::replace(&mut self.packet_out, false);

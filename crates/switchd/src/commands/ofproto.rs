@@ -354,6 +354,7 @@ fn datapath_flow(switch: &Switch, key: PacketKey) -> Result<(&Bridge, FlowKey), 
     let bridge = switch.bridge(bridge).ok_or_else(no_port)?;
     let mut flow = FlowKey::from(key);
     flow.pkt.in_port = u32::from(port.0);
+    flow::extract::forget_deep_tags(&mut flow.pkt);
     Ok((bridge, flow))
 }
 

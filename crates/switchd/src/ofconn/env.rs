@@ -52,6 +52,25 @@ impl Env<'_> {
 
 impl Environment for Env<'_> {
     fn port_stats(&self, _bridge: BridgeId, port: &ofproto::Port) -> PortStats {
+        if port.spec.peer.is_some() {
+            let (rx, tx) = (port.patch_stats.rx(), port.patch_stats.tx());
+            let unknown = PortCounters::UNKNOWN;
+            return PortStats {
+                rx_packets: rx.0,
+                rx_bytes: rx.1,
+                tx_packets: tx.0,
+                tx_bytes: tx.1,
+                rx_dropped: unknown,
+                tx_dropped: unknown,
+                rx_errors: unknown,
+                tx_errors: unknown,
+                rx_frame_err: unknown,
+                rx_over_err: unknown,
+                rx_crc_err: unknown,
+                collisions: unknown,
+                ..PortStats::default()
+            };
+        }
         let name = &port.spec.name;
         let Some(c) = self.rec.borrow_mut().port_counters(name) else {
             return PortStats::default();
