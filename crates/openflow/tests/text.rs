@@ -131,3 +131,26 @@ fn errors_say_what_and_where() {
     let e = parse_flow("actions=drop", FlowModCommand::Delete, &NoPorts, Mode::Ovs).unwrap_err();
     assert_eq!(e.message, "unknown keyword actions");
 }
+
+/// Registers that only an experimenter's header names are loaded with `NXAST_REG_LOAD2`, whose field
+/// begins right after the subtype.
+#[test]
+fn late_registers_are_loaded_with_their_experimenters_header() {
+    let text = "actions=set_field:0x5->reg31,set_field:0x10/0xf0->reg16,load:0x3->reg17[4..7]";
+    for version in [Version::Of10, Version::Of13] {
+        let mut f = parse_flow(text, FlowModCommand::Add, &NoPorts, Mode::Ovs).unwrap().flow;
+        f.table = Some(base::TableId(0));
+        let mut m = Message::new(version, 1, Body::FlowMod(Box::new(f)));
+        m.nicira = version == Version::Of10;
+        let bytes = m.encode(SESSION).unwrap();
+        let header = [0, 0, 0x23, 0x20, 0, 0x21, 0xff, 0xff];
+        assert!(bytes.windows(header.len()).any(|w| w == header), "{version}: {bytes:02x?}");
+        let again = Message::decode(&bytes, SESSION).unwrap();
+        assert_eq!(again.encode(SESSION).unwrap(), bytes, "{version}");
+        let Body::FlowMod(f) = &again.body else { panic!("{again:?}") };
+        let printed = FlowModText { f, version, ports: &NoPorts }.to_string();
+        assert!(printed.contains("set_field:0x5->reg31"), "{printed}");
+        assert!(printed.contains("set_field:0x10/0xf0->reg16"), "{printed}");
+        assert!(printed.contains("set_field:0x30/0xf0->reg17"), "{printed}");
+    }
+}
