@@ -38,6 +38,7 @@ mod rule;
 mod session;
 mod switch;
 pub mod table;
+mod tlv;
 mod trace;
 mod uses;
 mod why;

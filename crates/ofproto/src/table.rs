@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use base::{Cookie, HashKey, Instant, OfPort, TableId};
 use classifier::{Classifier, MAX_PREFIX_FIELDS, MiniMatch, PREFIX_FIELDS};
 use dpif::MeterStore;
-use flow::{FlowKey, Match};
+use flow::{FlowKey, Match, TlvTable};
 use hashbrown::HashMap;
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
@@ -69,6 +69,9 @@ pub enum FlowModError {
     /// `OFPBAC_BAD_TYPE`
     #[error("the action is not supported")]
     BadAction,
+    /// `NXFMFC_INVALID_TLV_FIELD`
+    #[error("no option of tunnel headers is mapped to the field")]
+    UnmappedOption,
 }
 
 /// What a flow mod did.
@@ -265,6 +268,8 @@ impl PreparedFlowMod {
 pub struct FlowTables {
     hash: HashKey,
     tables: Vec<FlowTable>,
+    /// Which options of tunnel headers are fields.
+    pub(crate) tlv: TlvTable,
     /// (when to look, id of the rule).
     queue: BTreeMap<(Instant, u64), Arc<Rule>>,
     /// When each rule with a timeout is in the queue, by the address of its counters, which stays
@@ -297,6 +302,7 @@ impl FlowTables {
         };
         FlowTables {
             hash,
+            tlv: TlvTable::default(),
             tables: (0..N_TABLES).map(|_| table()).collect(),
             queue: BTreeMap::new(),
             queued: HashMap::new(),
@@ -394,10 +400,16 @@ impl FlowTables {
 
     fn change(
         &mut self,
-        fm: PreparedFlowMod,
+        mut fm: PreparedFlowMod,
         m: &Match,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
+        let mut placed = *m;
+        if placed.mask.tun_metadata.present != 0 {
+            self.tlv.place(&mut placed).map_err(|_| FlowModError::UnmappedOption)?;
+            fm.rule.match_ = MiniMatch::from(&placed);
+        }
+        let m = &placed;
         if fm.command == FlowModCommand::Add {
             return self.add(fm, m, now);
         }

@@ -1,10 +1,12 @@
 //! Why a request is refused, and the error that says so.
 
+use flow::tun_metadata::TlvError;
 use openflow::error::OfError;
 
 use crate::group::GroupModError;
 use crate::meter::MeterModError;
 use crate::table::FlowModError;
+use crate::tlv::TlvModError;
 
 /// Why a request was refused. One row per error of OpenFlow that the switch itself finds; what is wrong
 /// with a message's form is the codec's.
@@ -85,6 +87,9 @@ pub enum Refusal {
     /// `OFPRRFC_BAD_ROLE`
     #[error("no such role")]
     RoleBad,
+    /// Of a change to the table of tunnel options.
+    #[error(transparent)]
+    Tlv(#[from] TlvModError),
     /// `NXR_STALE`
     #[error("the bridge where the packet paused is gone")]
     ResumeStale,
@@ -132,6 +137,14 @@ impl Refusal {
             Refusal::QueueBadQueue => E::OFPQOFC_BAD_QUEUE,
             Refusal::RoleStale => E::OFPRRFC_STALE,
             Refusal::RoleBad => E::OFPRRFC_BAD_ROLE,
+            Refusal::Tlv(e) => match e {
+                TlvModError::Map(TlvError::BadOptLen) => E::NXTTMFC_BAD_OPT_LEN,
+                TlvModError::Map(TlvError::BadFieldIdx) => E::NXTTMFC_BAD_FIELD_IDX,
+                TlvModError::Map(TlvError::TableFull) => E::NXTTMFC_TABLE_FULL,
+                TlvModError::Map(TlvError::AlreadyMapped) => E::NXTTMFC_ALREADY_MAPPED,
+                TlvModError::Map(TlvError::DupEntry) => E::NXTTMFC_DUP_ENTRY,
+                TlvModError::InUse => E::NXTTMFC_INVALID_TLV_DEL,
+            },
             Refusal::ResumeStale => E::NXR_STALE,
             Refusal::Continuation(e) => e,
             Refusal::Group(e) => match e {
@@ -162,6 +175,7 @@ impl Refusal {
                 FlowModError::BadMeter(_) => E::OFPMMFC_INVALID_METER,
                 FlowModError::BadGoto(..) => E::OFPBIC_BAD_TABLE_ID,
                 FlowModError::BadAction => E::OFPBAC_BAD_TYPE,
+                FlowModError::UnmappedOption => E::NXFMFC_INVALID_TLV_FIELD,
             },
         }
     }

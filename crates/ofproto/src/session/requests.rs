@@ -129,6 +129,14 @@ impl Session {
                 env.ct_flush(&CtFlush { zone: Some(*zone), ..CtFlush::default() });
             }
             Body::CtFlush(which) => env.ct_flush(which),
+            Body::TlvTableMod(change) => {
+                br.tables.apply_tlv(change)?;
+                br.changed();
+            }
+            Body::TlvTableRequest => {
+                let table = br.tables.tlv_reply();
+                self.reply(m, Body::TlvTableReply(table));
+            }
             body => self.stats_request(sw, env, now, m, body)?,
         }
         Ok(())

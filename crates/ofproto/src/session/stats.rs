@@ -11,9 +11,10 @@ use openflow::message::{
 use openflow::version::Version;
 
 use super::{Environment, Refusal, Session};
+use crate::bridge::Bridge;
 use crate::rule::Rule;
 use crate::switch::Switch;
-use crate::table::{Criteria, INTERNAL_TABLE, N_TABLES};
+use crate::table::{Criteria, FlowModError, INTERNAL_TABLE, N_TABLES};
 
 impl Session {
     pub(super) fn stats_request(
@@ -31,13 +32,13 @@ impl Session {
                 self.reply(m, Body::DescReply(alloc::boxed::Box::new(br.spec.desc.clone())));
             }
             Body::FlowStatsRequest(r) => {
-                let c = criteria(r)?;
+                let c = criteria(br, r)?;
                 env.pull_flow_stats();
                 let flows = br.tables.select(&c).map(|r| flow_stats(r, now));
                 self.reply_parts(m, flows, Body::FlowStatsReply);
             }
             Body::AggregateRequest(r) => {
-                let c = criteria(r)?;
+                let c = criteria(br, r)?;
                 env.pull_flow_stats();
                 let mut sum = AggregateStats::default();
                 for r in br.tables.select(&c) {
@@ -158,12 +159,16 @@ impl Session {
     }
 }
 
-fn criteria(r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
+fn criteria(br: &Bridge, r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
     if r.table == INTERNAL_TABLE {
         return Err(Refusal::BadTable);
     }
+    let mut match_ = r.match_;
+    if match_.mask.tun_metadata.present != 0 {
+        br.tables.tlv.place(&mut match_).map_err(|_| FlowModError::UnmappedOption)?;
+    }
     Ok(Criteria {
-        match_: r.match_,
+        match_,
         strict: None,
         table: (r.table != TableId::ALL).then_some(r.table),
         cookie: (r.cookie, r.cookie_mask),

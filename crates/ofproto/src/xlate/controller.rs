@@ -10,6 +10,7 @@ use alloc::vec;
 
 use base::{Instant, OfPort, RecircId, TableId};
 use dpif::{ControllerCookie, DpAction, UserspaceCookie};
+use flow::tun_metadata::OptionMatch;
 use flow::{FieldId, FlowKey, Match, PacketKey};
 use openflow::action::{Action, ControllerAction, PacketInReason};
 use openflow::message::{Continuation, meter_id};
@@ -218,6 +219,9 @@ fn metadata(flow: &FlowKey) -> Match {
         for id in [FieldId::CtNwProto, FieldId::CtTpSrc, FieldId::CtTpDst] {
             take(id, true);
         }
+    }
+    for i in flow.tun_metadata.fields().filter(|i| flow.tun_metadata.has(*i)) {
+        m.set_tun_option(i, &OptionMatch::new(flow.tun_metadata.get(i), None));
     }
     m
 }

@@ -319,9 +319,10 @@ impl<'a> Ctx<'a> {
         sw: &'a Switch,
         br: &'a Bridge,
         now: Instant,
-        flow: FlowKey,
+        mut flow: FlowKey,
         trace: Option<&'a mut Trace>,
     ) -> Ctx<'a> {
+        flow.tun_metadata = br.tables.tlv.rearrange(&flow.tun_metadata);
         let mut wc = FlowKey::ZERO;
         wc.pkt = dpif::required_mask(&flow.pkt);
         Ctx {

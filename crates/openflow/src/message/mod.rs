@@ -53,7 +53,7 @@ pub use meters::{
     Band, BandType, FLAG_NAMES as METER_FLAG_NAMES, MeterCommand, MeterConfig, MeterFeatures,
     MeterFlags, MeterMod, MeterStats, meter_id,
 };
-pub use nicira::{CtFlush, CtTuple, N_TUN_METADATA, TlvCommand, TlvMap, TlvTable, TlvTableMod};
+pub use nicira::{CtFlush, CtTuple, TlvCommand, TlvTable, TlvTableMod};
 
 /// One message.
 #[derive(Clone, PartialEq, Debug)]

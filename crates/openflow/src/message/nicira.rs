@@ -3,27 +3,12 @@
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
+use flow::TlvMap;
+use flow::tun_metadata::{MAX_OPTION_LEN, N_OPTIONS};
+
 use super::codec::Result;
 use crate::error::OfError;
 use crate::wire::{Put, Reader};
-
-/// Fields `tun_metadata0` to `tun_metadata63` that a tunnel option can be mapped to.
-pub const N_TUN_METADATA: u16 = 64;
-/// Longest tunnel option in bytes.
-const MAX_TLV_LEN: u8 = 124;
-
-/// A tunnel option and the field that it is mapped to.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct TlvMap {
-    /// Option class.
-    pub class: u16,
-    /// Option type.
-    pub typ: u8,
-    /// Bytes, a multiple of 4.
-    pub len: u8,
-    /// `tun_metadataN`
-    pub index: u16,
-}
 
 /// What a change of the table of tunnel options does.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -61,9 +46,9 @@ fn read_maps(r: &mut Reader<'_>, max_fields: u16) -> Result<Vec<TlvMap>> {
     let mut maps = Vec::new();
     while !r.is_empty() {
         let here = *r;
-        let m = TlvMap { class: r.u16()?, typ: r.u8()?, len: r.u8()?, index: r.u16()? };
+        let m = TlvMap { class: r.u16()?, kind: r.u8()?, len: r.u8()?, index: r.u16()? };
         r.skip(2)?;
-        if !m.len.is_multiple_of(4) || m.len > MAX_TLV_LEN {
+        if !m.len.is_multiple_of(4) || usize::from(m.len) > MAX_OPTION_LEN {
             return Err(here.error(OfError::NXTTMFC_BAD_OPT_LEN));
         }
         if m.index >= max_fields {
@@ -77,7 +62,7 @@ fn read_maps(r: &mut Reader<'_>, max_fields: u16) -> Result<Vec<TlvMap>> {
 fn write_maps(out: &mut Vec<u8>, maps: &[TlvMap]) {
     for m in maps {
         out.put16(m.class);
-        out.put8(m.typ);
+        out.put8(m.kind);
         out.put8(m.len);
         out.put16(m.index);
         out.put16(0);
@@ -93,7 +78,7 @@ pub(super) fn read_tlv_mod(r: &mut Reader<'_>) -> Result<TlvTableMod> {
         _ => return Err(here.error(OfError::NXTTMFC_BAD_COMMAND)),
     };
     r.skip(6)?;
-    Ok(TlvTableMod { command, maps: read_maps(r, N_TUN_METADATA)? })
+    Ok(TlvTableMod { command, maps: read_maps(r, N_OPTIONS as u16)? })
 }
 
 pub(super) fn write_tlv_mod(out: &mut Vec<u8>, m: &TlvTableMod) {

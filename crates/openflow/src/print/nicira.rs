@@ -3,7 +3,9 @@
 use core::fmt::{self, Write};
 use core::net::Ipv6Addr;
 
-use crate::message::{CtFlush, CtTuple, TlvCommand, TlvMap, TlvTable, TlvTableMod};
+use flow::TlvMap;
+
+use crate::message::{CtFlush, CtTuple, TlvCommand, TlvTable, TlvTableMod};
 
 fn write_maps(out: &mut impl Write, maps: &[TlvMap]) -> fmt::Result {
     writeln!(out, " mapping table:")?;
@@ -12,7 +14,7 @@ fn write_maps(out: &mut impl Write, maps: &[TlvMap]) -> fmt::Result {
     for m in maps {
         // As C's `%#x` has it: no `0x` before zero.
         let hex = |v: u16| if v == 0 { "0".into() } else { alloc::format!("{v:#x}") };
-        let (class, typ) = (hex(m.class), hex(m.typ.into()));
+        let (class, typ) = (hex(m.class), hex(m.kind.into()));
         writeln!(out, " {class:>6}  {typ:>4}  {:>6}  tun_metadata{}", m.len, m.index)?;
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use flow::TlvMap;
 use flow::text::{Pairs, Tok};
-use openflow::message::{Body, CtFlush, CtTuple, TlvCommand, TlvMap, TlvTableMod};
+use openflow::message::{Body, CtFlush, CtTuple, TlvCommand, TlvTableMod};
 
 use super::Tool;
 use super::protocols::{self, Set};
@@ -128,7 +129,7 @@ fn parse_tlv_maps(text: &str) -> Option<Vec<TlvMap>> {
         let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
         maps.push(TlvMap {
             class: value(class, "class=")?.try_into().ok()?,
-            typ: value(typ, "type=")?.try_into().ok()?,
+            kind: value(typ, "type=")?.try_into().ok()?,
             len: value(len, "len=")?.try_into().ok()?,
             index: tail[..end].parse().ok()?,
         });
@@ -198,7 +199,7 @@ mod tests {
         let maps = parse_tlv_maps(
             "{class=0xffff,type=0,len=4}->tun_metadata0,{class=1,type=0x2,len=8}->tun_metadata63",
         );
-        let second = TlvMap { class: 1, typ: 2, len: 8, index: 63 };
+        let second = TlvMap { class: 1, kind: 2, len: 8, index: 63 };
         assert_eq!(maps.unwrap()[1], second);
         assert_eq!(parse_tlv_maps(""), Some(vec![]));
         for bad in ["x", "{class=1,type=2}->tun_metadata0", "{class=1,type=2,len=4}->tun_metadata"]
