@@ -179,8 +179,10 @@ pub(super) fn parse_packet_out(
                 let number = |text: &str| parse_number(text.trim()).flatten();
                 let parts = pair.value.text.split_once(',');
                 let parts = parts.and_then(|(ns, ty)| Some((number(ns)?, number(ty)?)));
-                let bad =
-                    || TextError::new(pair.value, "packet_type: bad syntax").hint("(NS,TYPE)");
+                let bad = || {
+                    let text = format!("packet_type({}) can't be interpreted", pair.value.text);
+                    TextError::new(pair.value, text).hint("packet_type(NS,TYPE)")
+                };
                 let (ns, ty) = parts.ok_or_else(bad)?;
                 packet_type = u32::from(u16::try_from(ns).map_err(|_| bad())?) << 16
                     | u32::from(u16::try_from(ty).map_err(|_| bad())?);
