@@ -37,6 +37,7 @@ use crate::switch::Switch;
 use bundle::Bundles;
 use limit::Limiter;
 use monitor::Monitors;
+use stats::Dump;
 
 pub use bundle::BUNDLE_IDLE_TIMEOUT;
 pub use limit::{LimitStats, RateLimit};
@@ -121,6 +122,9 @@ pub struct Session {
     limiters: [Option<Limiter>; 2],
     /// Parts of a request that came so far.
     table_features: Vec<TableFeatures>,
+    /// A dump of flows that is being written: its next messages come when the output before is taken,
+    /// and until its end no request is handled.
+    dump: Option<Dump>,
     input: Vec<u8>,
     output: Vec<u8>,
     closed: Option<Closed>,
@@ -133,6 +137,9 @@ const DEFAULT_MISS_SEND_LEN: u16 = 128;
 /// Bytes of an offending message that an error carries at most: all of it, if the error then fits a
 /// message.
 const MAX_ERROR_DATA: usize = u16::MAX as usize - 32;
+
+/// Bytes of a dump that are written ahead of the peer.
+const DUMP_STEP: usize = 256 << 10;
 
 impl Session {
     /// A session that begins by saying hello. `allowed` is a bitmap of [`Version::bit`]; 0 means
@@ -163,6 +170,7 @@ impl Session {
             monitors: Monitors::default(),
             limiters: [None, None],
             table_features: Vec::new(),
+            dump: None,
             input: Vec::new(),
             output: Vec::new(),
             closed: None,
@@ -203,7 +211,22 @@ impl Session {
     /// Bytes to send, once all that was taken before is sent.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.note_sent();
-        core::mem::take(&mut self.output)
+        let mut output = core::mem::take(&mut self.output);
+        while output.len() < DUMP_STEP
+            && let Some(dump) = &mut self.dump
+        {
+            if !dump.append(&mut output) {
+                self.dump = None;
+            }
+        }
+        output
+    }
+
+    /// Whether requests came that wait for the end of a dump, and it has ended: give [`Session::input`]
+    /// a chance, with no more bytes.
+    pub fn has_waiting_input(&self) -> bool {
+        let whole = |len| matches!(len, Ok(Some(n)) if n <= self.input.len());
+        self.dump.is_none() && whole(openflow::message::frame_len(&self.input))
     }
 
     /// Bytes that wait to be sent.
@@ -286,7 +309,7 @@ impl Session {
         self.input.extend_from_slice(bytes);
         let input = core::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while self.closed.is_none() {
+        while self.closed.is_none() && self.dump.is_none() {
             match openflow::message::frame_len(rest) {
                 Ok(Some(n)) if n <= rest.len() => {
                     let (frame, tail) = rest.split_at(n);

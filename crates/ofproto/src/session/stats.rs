@@ -2,11 +2,14 @@
 //!
 //! A reply longer than a message is sent in parts, all but the last with the "more" flag.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{Duration, Instant, OfPort, TableId};
+use openflow::action::Action;
+use openflow::message::parts::{self, Parts};
 use openflow::message::{
-    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats, parts,
+    AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats,
 };
 use openflow::version::Version;
 
@@ -34,8 +37,9 @@ impl Session {
             Body::FlowStatsRequest(r) => {
                 let c = criteria(br, r)?;
                 env.pull_flow_stats();
-                let flows = br.tables.select(&c).map(|r| flow_stats(r, now));
-                self.reply_parts(m, flows, Body::FlowStatsReply);
+                // They are written piece by piece as the peer reads, without the tables.
+                let rules: Vec<Arc<Rule>> = br.tables.select(&c).cloned().collect();
+                self.dump = Dump::new(self.codec(), m, rules, now);
             }
             Body::AggregateRequest(r) => {
                 let c = criteria(br, r)?;
@@ -159,6 +163,36 @@ impl Session {
     }
 }
 
+/// A dump of flows that is being written.
+#[derive(Debug)]
+pub(super) struct Dump {
+    to: Message,
+    parts: Parts,
+    rules: alloc::vec::IntoIter<Arc<Rule>>,
+    now: Instant,
+}
+
+impl Dump {
+    fn new(
+        session: openflow::message::Session,
+        to: &Message,
+        rules: Vec<Arc<Rule>>,
+        now: Instant,
+    ) -> Option<Dump> {
+        let parts = Parts::new(session, to, Body::FlowStatsReply(Vec::new()))?;
+        let to = Message { body: Body::BarrierReply, ..to.clone() };
+        Some(Dump { to, parts, rules: rules.into_iter(), now })
+    }
+
+    /// Appends the next message; gives whether there are more.
+    pub fn append(&mut self, out: &mut Vec<u8>) -> bool {
+        let (to, now) = (&self.to, self.now);
+        self.parts.append(out, &mut self.rules, |out, rule| {
+            parts::append_flow(out, to, &flow_stats(&rule, now))
+        })
+    }
+}
+
 fn criteria(br: &Bridge, r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
     if r.table == INTERNAL_TABLE {
         return Err(Refusal::BadTable);
@@ -182,7 +216,7 @@ pub(crate) fn whole_millis(d: Duration) -> Duration {
     Duration::new(d.as_secs(), d.subsec_millis() * 1_000_000)
 }
 
-fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
+fn flow_stats(r: &Rule, now: Instant) -> FlowStats<&[Action]> {
     let secs = |t: Instant| u32::try_from(now.since(t).as_secs()).unwrap_or(u32::MAX);
     FlowStats {
         match_: r.match_.expand(),
@@ -198,6 +232,6 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats {
         n_bytes: r.stats.n_bytes(),
         importance: r.importance,
         flags: r.flags,
-        actions: r.actions.to_vec(),
+        actions: &r.actions,
     }
 }

@@ -43,7 +43,15 @@ pub fn send(w: &mut World, s: &mut Session, version: Version, body: Body) {
 
 /// What the peer would read.
 pub fn received(s: &mut Session) -> Vec<Message> {
-    let bytes = s.take_output();
+    let mut bytes = Vec::new();
+    loop {
+        let some = s.take_output();
+        bytes.extend_from_slice(&some);
+        // A long dump comes in steps.
+        if some.len() < 256 << 10 {
+            break;
+        }
+    }
     let (mut rest, mut out) = (&bytes[..], Vec::new());
     while !rest.is_empty() {
         let n = openflow::message::frame_len(rest).unwrap().unwrap();

@@ -650,7 +650,7 @@ pub fn end_entry(out: &mut Vec<u8>, start: usize) -> Encoded {
 }
 
 /// Writes a flow's statistics.
-pub fn write_stats(out: &mut Vec<u8>, f: &FlowStats, v: Version) -> Encoded {
+pub fn write_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>, v: Version) -> Encoded {
     let start = out.len();
     let known = encode::Known::from(&f.match_);
     out.put16(0);
@@ -704,12 +704,12 @@ pub fn write_stats(out: &mut Vec<u8>, f: &FlowStats, v: Version) -> Encoded {
             write_match(out, &f.match_, v)?;
         }
     }
-    encode::flow_actions(out, &f.actions, v, known)?;
+    encode::flow_actions(out, f.actions.as_ref(), v, known)?;
     end_entry(out, start)
 }
 
 /// Writes a flow's statistics in Nicira's form.
-pub fn write_nx_stats(out: &mut Vec<u8>, f: &FlowStats) -> Encoded {
+pub fn write_nx_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>) -> Encoded {
     let start = out.len();
     let age = |a: Option<u32>| a.map_or(0, |a| u16::try_from(a + 1).unwrap_or(u16::MAX));
     out.put16(0);
@@ -731,7 +731,7 @@ pub fn write_nx_stats(out: &mut Vec<u8>, f: &FlowStats) -> Encoded {
     let len = out.len() - m;
     out.set16(len_at, len as u16);
     out.pad8(m);
-    encode::flow_actions(out, &f.actions, Version::Of10, encode::Known::from(&f.match_))?;
+    encode::flow_actions(out, f.actions.as_ref(), Version::Of10, encode::Known::from(&f.match_))?;
     end_entry(out, start)
 }
 

@@ -607,9 +607,9 @@ pub struct FlowStatsRequest {
     pub table: TableId,
 }
 
-/// A flow and its counters.
+/// A flow and its counters. `A` holds the actions, or borrows them to be written.
 #[derive(Clone, PartialEq, Debug)]
-pub struct FlowStats {
+pub struct FlowStats<A = Vec<Action>> {
     /// Match.
     pub match_: Match,
     /// Cookie.
@@ -637,7 +637,7 @@ pub struct FlowStats {
     /// Flags.
     pub flags: FlowModFlags,
     /// Actions and instructions.
-    pub actions: Vec<Action>,
+    pub actions: A,
 }
 
 /// What a request does to a flow monitor.

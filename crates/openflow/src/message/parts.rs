@@ -4,7 +4,10 @@
 use alloc::vec::Vec;
 
 use super::codec::Session;
-use super::{Body, Message};
+use super::{Body, FlowStats, Message, flows};
+use crate::action::Action;
+use crate::error::EncodeError;
+use crate::version::Version;
 use crate::wire::Put;
 
 /// Longest message.
@@ -12,55 +15,90 @@ const MAX: usize = u16::MAX as usize;
 /// Where the flags of statistics stand, whose lowest bit says that more parts follow.
 const FLAGS: usize = 11;
 
-/// Appends a reply in parts to `out`. At least one part is written, also without items.
+/// A reply that is being written.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    head: Vec<u8>,
+    /// An item that did not fit the part before.
+    carry: Vec<u8>,
+}
+
+impl Parts {
+    /// Of a reply to `to`; `empty` is what it says without items. `None` if the version cannot say it.
+    pub fn new(session: Session, to: &Message, empty: Body) -> Option<Parts> {
+        let head = message(to, empty).encode(session).ok()?;
+        Some(Parts { head, carry: Vec::new() })
+    }
+
+    /// Appends the next part; gives whether more are to follow. What `write` cannot say is left out.
+    pub fn append<T>(
+        &mut self,
+        out: &mut Vec<u8>,
+        items: &mut impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Vec<u8>, T) -> Result<(), EncodeError>,
+    ) -> bool {
+        let start = out.len();
+        out.extend_from_slice(&self.head);
+        out.append(&mut self.carry);
+        for item in items {
+            let at = out.len();
+            let too_long = |out: &Vec<u8>| out.len() - at > MAX - self.head.len();
+            if write(out, item).is_err() || too_long(out) {
+                out.truncate(at);
+            } else if out.len() - start > MAX {
+                self.carry.extend_from_slice(&out[at..]);
+                out.truncate(at);
+                break;
+            }
+        }
+        let more = !self.carry.is_empty();
+        let len = out.len() - start;
+        out.set16(start + 2, len as u16);
+        out[start + FLAGS] |= u8::from(more);
+        more
+    }
+}
+
+/// Appends a whole reply in parts to `out`. At least one part is written, also without items.
 pub fn append<T>(
     out: &mut Vec<u8>,
     session: Session,
     to: &Message,
-    items: impl Iterator<Item = T>,
+    mut items: impl Iterator<Item = T>,
     make: impl Fn(Vec<T>) -> Body,
 ) {
-    let message = |body| Message { body, more: false, ..header(to) };
-    let mut start = out.len();
-    if message(make(Vec::new())).encode_into(session, out).is_err() {
-        return;
-    }
-    let head = out[start..].to_vec();
-    let mut scratch = Vec::new();
-    for item in items {
-        scratch.clear();
-        let one = message(make(alloc::vec![item]));
-        // What a version cannot say is left out.
-        if one.encode_into(session, &mut scratch).is_err() {
-            continue;
-        }
-        let item = &scratch[head.len()..];
-        if out.len() - start + item.len() > MAX {
-            finish(out, start);
-            out[start + FLAGS] |= 1;
-            start = out.len();
-            out.extend_from_slice(&head);
-        }
-        out.extend_from_slice(item);
-    }
-    finish(out, start);
+    let Some(mut parts) = Parts::new(session, to, make(Vec::new())) else { return };
+    let (head, mut one) = (parts.head.len(), Vec::new());
+    let mut write = |out: &mut Vec<u8>, item| {
+        one.clear();
+        message(to, make(alloc::vec![item])).encode_into(session, &mut one)?;
+        out.extend_from_slice(&one[head..]);
+        Ok(())
+    };
+    while parts.append(out, &mut items, &mut write) {}
 }
 
-fn header(to: &Message) -> Message {
+/// Appends a flow to a part of a reply of flow statistics, in Nicira's form if the version has it.
+pub fn append_flow<A: AsRef<[Action]>>(
+    out: &mut Vec<u8>,
+    to: &Message,
+    flow: &FlowStats<A>,
+) -> Result<(), EncodeError> {
+    match to.nicira && to.version == Version::Of10 {
+        true => flows::write_nx_stats(out, flow),
+        false => flows::write_stats(out, flow, to.version),
+    }
+}
+
+fn message(to: &Message, body: Body) -> Message {
     let (version, xid, nicira) = (to.version, to.xid, to.nicira);
-    Message { version, xid, nicira, more: false, body: Body::BarrierReply }
-}
-
-fn finish(out: &mut Vec<u8>, start: usize) {
-    let len = out.len() - start;
-    out.set16(start + 2, len as u16);
+    Message { version, xid, nicira, more: false, body }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{PortDesc, frame_len};
     use super::*;
-    use crate::version::Version;
     use base::OfPort;
 
     #[test]

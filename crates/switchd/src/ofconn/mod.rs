@@ -320,7 +320,7 @@ async fn converse(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buf = vec![0; CHUNK];
     loop {
-        let (output, closed, later) = {
+        let (output, closed, later, waiting) = {
             let mut d = daemon.borrow_mut();
             let now = d.clock.now();
             let Some(bridge) = d.connections.bridges.get_mut(name) else { return Ok(()) };
@@ -334,10 +334,11 @@ async fn converse(
             (c.writing, c.n_waiting) = (!output.is_empty(), 0);
             let later = c.session.next_timeout().map(|t| t.since(now));
             let closed = c.session.closed().map(|c| format!("{c:?}"));
+            let waiting = c.session.has_waiting_input();
             if let (Some(target), Some(_)) = (&c.target, &c.cutter) {
                 snoop::copy(&mut bridge.snoopers, target, &output);
             }
-            (output, closed, later)
+            (output, closed, later, waiting)
         };
         if !output.is_empty() {
             writer.write_all(&output).await?;
@@ -350,6 +351,10 @@ async fn converse(
         }
         if let Some(why) = closed {
             return Err(io::Error::other(why));
+        }
+        if waiting {
+            daemon.borrow_mut().openflow_input(name, id, &[]);
+            continue;
         }
         tokio::select! {
             n = reader.read(&mut buf) => {
