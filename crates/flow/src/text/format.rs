@@ -212,8 +212,8 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
         if k.nw_proto == ipproto::TCP {
             p.tcp_flags = 0xfff;
         }
-        let nd_type = k.tp_src == icmpv6::NEIGHBOR_SOLICIT.into()
-            || k.tp_src == icmpv6::NEIGHBOR_ADVERT.into();
+        let nd_types = [icmpv6::NEIGHBOR_SOLICIT, icmpv6::NEIGHBOR_ADVERT].map(u16::from);
+        let nd_type = nd_types.contains(&k.tp_src) && k.tp_dst == 0;
         if !v4 && k.nw_proto == ipproto::ICMPV6 && nd_type {
             p.arp_sha = [0xff; 6];
             p.arp_tha = [0xff; 6];

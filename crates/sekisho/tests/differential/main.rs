@@ -47,6 +47,11 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         "in_port=3,icmp6,icmpv6_type=136,icmpv6_code=0,dl_src=02:00:00:00:00:03,nw_ttl=64",
     ),
     (
+        "what had a code that neighbour discovery has not is none any more",
+        &["icmp6,actions=output:3,set_field:1->icmpv6_code"],
+        "in_port=2,icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=2001:db8::1,nw_ttl=1",
+    ),
+    (
         "a later fragment of IPv6 has the protocol of its header",
         &["ipv6,nw_proto=47,actions=1", "ipv6,nw_proto=44,actions=2"],
         "in_port=3,ipv6,dl_src=02:00:00:00:00:03,nw_proto=44,ip_frag=later,nw_ttl=64",

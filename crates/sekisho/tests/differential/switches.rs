@@ -128,16 +128,15 @@ pub fn frame(packet: &str) -> (usize, String) {
     (key.pkt.in_port as usize, bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// The lines of a trace that say what happens to the packet, with frozen pipelines numbered from 1.
+/// The lines of a trace that say what happens to the packet.
 ///
 /// The megaflow is not among them: how many bits a lookup looks at follows from the order in which
 /// a classifier does so. That its mask is not too wide shows in the counters.
 fn verdict(trace: &str) -> Vec<String> {
     const WORDS: &[&str] = &["Flow:", "Final flow:", "Datapath actions:", "Translation failed"];
-    let mut ids = Vec::new();
     let is_rule = |l: &&str| l.split_once(". ").is_some_and(|(n, _)| n.parse::<u8>().is_ok());
     let said = |l: &&str| is_rule(l) || WORDS.iter().any(|w| l.starts_with(w));
-    trace.lines().map(str::trim).filter(said).map(|l| ordered(&renumber(l, &mut ids))).collect()
+    trace.lines().map(str::trim).filter(said).map(|l| ordered(&without_numbers(l))).collect()
 }
 
 /// Puts outputs that follow each other in order: to which port of a flood a packet goes first is
@@ -152,30 +151,16 @@ fn ordered(line: &str) -> String {
     format!("Datapath actions: {}", words.join(","))
 }
 
-/// Replaces the numbers of frozen pipelines by their places in `ids`. Those of packet-ins, which
-/// are not resumed, go: two may be one.
-fn renumber(line: &str, ids: &mut Vec<u32>) -> String {
+/// Leaves out the numbers of frozen pipelines: which of them are one is each switch's own.
+fn without_numbers(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
-    while let Some((at, word)) =
-        ["recirc(", "recirc_id="].iter().filter_map(|w| Some((rest.find(w)?, w))).min()
+    while let Some(at) =
+        ["recirc(", "recirc_id="].iter().filter_map(|w| Some(rest.find(w)? + w.len())).min()
     {
-        let (head, tail) = rest.split_at(at + word.len());
+        let (head, tail) = rest.split_at(at);
         out += head;
-        let (digits, radix) = tail.strip_prefix("0x").map_or((tail, 10), |d| (d, 16));
-        let len = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
-        match u32::from_str_radix(&digits[..len], 16) {
-            Ok(0) | Err(_) => out += "0",
-            Ok(_) if radix == 10 => out += "#",
-            Ok(id) => {
-                let n = ids.iter().position(|i| *i == id).unwrap_or_else(|| {
-                    ids.push(id);
-                    ids.len() - 1
-                });
-                out += &format!("#{}", n + 1);
-            }
-        }
-        rest = &digits[len..];
+        rest = tail.trim_start_matches(|c: char| c == 'x' || c.is_ascii_hexdigit());
     }
     out + rest
 }
