@@ -404,12 +404,10 @@ impl FlowTables {
         m: &Match,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
-        let mut placed = *m;
-        if placed.mask.tun_metadata.present != 0 {
-            self.tlv.place(&mut placed).map_err(|_| FlowModError::UnmappedOption)?;
-            fm.rule.match_ = MiniMatch::from(&placed);
+        let m = &self.placed(m)?;
+        if m.mask.tun_metadata.present != 0 {
+            fm.rule.match_ = MiniMatch::from(m);
         }
-        let m = &placed;
         if fm.command == FlowModCommand::Add {
             return self.add(fm, m, now);
         }

@@ -6,12 +6,12 @@
 use alloc::vec::Vec;
 
 use flow::tun_metadata::TlvError;
-use flow::{FieldId, TlvMap};
+use flow::{FieldId, Match, TlvMap};
 use openflow::action::Action;
 use openflow::message::{TlvCommand, TlvTable, TlvTableMod};
 
 use crate::rule::Rule;
-use crate::table::{Criteria, FlowTables};
+use crate::table::{Criteria, FlowModError, FlowTables};
 
 /// Why a change is refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,15 @@ impl FlowTables {
         }
         self.tlv = new;
         Ok(())
+    }
+
+    /// A match with its options where this bridge has them.
+    pub(crate) fn placed(&self, m: &Match) -> Result<Match, FlowModError> {
+        let mut m = *m;
+        if m.mask.tun_metadata.present != 0 {
+            self.tlv.place(&mut m).map_err(|_| FlowModError::UnmappedOption)?;
+        }
+        Ok(m)
     }
 
     /// The table as a controller is told of it.

@@ -17,7 +17,7 @@ use super::{Environment, Refusal, Session};
 use crate::bridge::Bridge;
 use crate::rule::Rule;
 use crate::switch::Switch;
-use crate::table::{Criteria, FlowModError, INTERNAL_TABLE, N_TABLES};
+use crate::table::{Criteria, INTERNAL_TABLE, N_TABLES};
 
 impl Session {
     pub(super) fn stats_request(
@@ -197,12 +197,8 @@ fn criteria(br: &Bridge, r: &FlowStatsRequest) -> Result<Criteria, Refusal> {
     if r.table == INTERNAL_TABLE {
         return Err(Refusal::BadTable);
     }
-    let mut match_ = r.match_;
-    if match_.mask.tun_metadata.present != 0 {
-        br.tables.tlv.place(&mut match_).map_err(|_| FlowModError::UnmappedOption)?;
-    }
     Ok(Criteria {
-        match_,
+        match_: br.tables.placed(&r.match_)?,
         strict: None,
         table: (r.table != TableId::ALL).then_some(r.table),
         cookie: (r.cookie, r.cookie_mask),

@@ -54,6 +54,8 @@ pub use meters::{
     MeterFlags, MeterMod, MeterStats, meter_id,
 };
 pub use nicira::{CtFlush, CtTuple, TlvCommand, TlvTable, TlvTableMod};
+pub use packets::{PacketIn, PacketInFormat, PacketOut};
+pub use queues::{QueueConfig, QueueStats};
 
 /// One message.
 #[derive(Clone, PartialEq, Debug)]
@@ -299,44 +301,6 @@ pub struct SwitchConfig {
     pub miss_send_len: u16,
 }
 
-/// A packet that goes to the controller.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PacketIn {
-    /// In which form it is said.
-    pub format: PacketInFormat,
-    /// Bytes, perhaps not all.
-    pub packet: Vec<u8>,
-    /// Length of the packet.
-    pub total_len: u32,
-    /// Buffer, if kept.
-    pub buffer_id: Option<u32>,
-    /// Why.
-    pub reason: PacketInReason,
-    /// Table of the flow.
-    pub table: TableId,
-    /// Cookie of the flow, if known.
-    pub cookie: u64,
-    /// Pipeline fields: in_port, metadata, tunnel, registers, ….
-    pub metadata: Match,
-    /// Bytes of the `controller` action.
-    pub userdata: Vec<u8>,
-    /// Frozen pipeline, if paused ([`Continuation`]).
-    pub continuation: Vec<u8>,
-}
-
-/// Form of packet-ins (Nicira).
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
-#[repr(u32)]
-pub enum PacketInFormat {
-    /// The version's own.
-    #[default]
-    Standard = 0,
-    /// `NXT_PACKET_IN`
-    Nxt = 1,
-    /// `NXT_PACKET_IN2`
-    Nxt2 = 2,
-}
-
 /// 1.0: form of flows (Nicira).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u32)]
@@ -346,19 +310,6 @@ pub enum FlowFormat {
     OpenFlow10 = 0,
     /// NXM
     Nxm = 2,
-}
-
-/// A packet from the controller.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PacketOut {
-    /// Buffer to use instead of `packet`.
-    pub buffer_id: Option<u32>,
-    /// Pipeline fields, `in_port` among them (1.5 can say more).
-    pub metadata: Match,
-    /// What to do.
-    pub actions: Vec<Action>,
-    /// Bytes.
-    pub packet: Vec<u8>,
 }
 
 /// Why a flow is gone.
@@ -833,34 +784,4 @@ pub struct PortStats {
     pub custom: Vec<(String, u64)>,
     /// RFC 2819 counters (1.4+), if told: see `print`.
     pub rfc2819: Option<Box<[u64; 21]>>,
-}
-
-/// Counters of a queue; `u64::MAX` for unknown.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct QueueStats {
-    /// Port.
-    pub port: OfPort,
-    /// Queue.
-    pub queue: u32,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Packets sent.
-    pub tx_packets: u64,
-    /// Dropped.
-    pub tx_errors: u64,
-    /// Age (1.3+); `None` for unknown.
-    pub duration: Option<Duration>,
-}
-
-/// Configuration of a queue. Rates are in tenths of a per cent of the port's.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct QueueConfig {
-    /// Its port.
-    pub port: OfPort,
-    /// Which.
-    pub queue: u32,
-    /// Guaranteed rate, if said; more than 1000 says that there is none.
-    pub min_rate: Option<u16>,
-    /// Highest rate, likewise.
-    pub max_rate: Option<u16>,
 }

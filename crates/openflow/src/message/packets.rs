@@ -13,6 +13,57 @@ use crate::error::OfError;
 use crate::oxm;
 use crate::wire::{Put, Reader};
 
+/// A packet that goes to the controller.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PacketIn {
+    /// In which form it is said.
+    pub format: PacketInFormat,
+    /// Bytes, perhaps not all.
+    pub packet: Vec<u8>,
+    /// Length of the packet.
+    pub total_len: u32,
+    /// Buffer, if kept.
+    pub buffer_id: Option<u32>,
+    /// Why.
+    pub reason: PacketInReason,
+    /// Table of the flow.
+    pub table: TableId,
+    /// Cookie of the flow, if known.
+    pub cookie: u64,
+    /// Pipeline fields: in_port, metadata, tunnel, registers, ….
+    pub metadata: Match,
+    /// Bytes of the `controller` action.
+    pub userdata: Vec<u8>,
+    /// Frozen pipeline, if paused ([`Continuation`]).
+    pub continuation: Vec<u8>,
+}
+
+/// Form of packet-ins (Nicira).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u32)]
+pub enum PacketInFormat {
+    /// The version's own.
+    #[default]
+    Standard = 0,
+    /// `NXT_PACKET_IN`
+    Nxt = 1,
+    /// `NXT_PACKET_IN2`
+    Nxt2 = 2,
+}
+
+/// A packet from the controller.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PacketOut {
+    /// Buffer to use instead of `packet`.
+    pub buffer_id: Option<u32>,
+    /// Pipeline fields, `in_port` among them (1.5 can say more).
+    pub metadata: Match,
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// Bytes.
+    pub packet: Vec<u8>,
+}
+
 const NO_BUFFER: u32 = u32::MAX;
 
 fn blank() -> PacketIn {

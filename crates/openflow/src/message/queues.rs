@@ -1,4 +1,4 @@
-//! Bodies about the configuration of queues.
+//! Queues: their counters, and bodies about their configuration.
 //!
 //! 1.0 to 1.3 have messages of their own for it, which say one port; since 1.4 it is a multipart
 //! message. A queue's properties have the same numbers in both and another form.
@@ -10,6 +10,36 @@ use super::ports::{read_port_no, write_port_no};
 use super::*;
 use crate::error::OfError;
 use crate::wire::{Put, Reader};
+
+/// Configuration of a queue. Rates are in tenths of a per cent of the port's.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueConfig {
+    /// Its port.
+    pub port: OfPort,
+    /// Which.
+    pub queue: u32,
+    /// Guaranteed rate, if said; more than 1000 says that there is none.
+    pub min_rate: Option<u16>,
+    /// Highest rate, likewise.
+    pub max_rate: Option<u16>,
+}
+
+/// Counters of a queue; `u64::MAX` for unknown.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct QueueStats {
+    /// Port.
+    pub port: OfPort,
+    /// Queue.
+    pub queue: u32,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Dropped.
+    pub tx_errors: u64,
+    /// Age (1.3+); `None` for unknown.
+    pub duration: Option<Duration>,
+}
 
 /// All queues.
 const ALL: u32 = u32::MAX;
