@@ -392,12 +392,13 @@ impl Bridge {
         self.changed();
     }
 
-    pub(crate) fn remove_port(&mut self, ofport: OfPort) -> Option<Port> {
+    /// Returns the addresses that were behind it; `None` if there is no such port.
+    pub(crate) fn remove_port(&mut self, ofport: OfPort) -> Option<Vec<(u16, MacAddr)>> {
         let p = self.ports.remove(&ofport)?;
-        self.mac.flush_port(ofport);
+        let addresses = self.mac.flush_port(ofport);
         self.port_status(PortReason::Delete, p.desc(), None, None);
         self.changed();
-        Some(p)
+        Some(addresses)
     }
 
     fn port_status(

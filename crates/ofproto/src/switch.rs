@@ -128,9 +128,18 @@ impl Switch {
     /// Removes a port.
     pub fn remove_port(&mut self, id: BridgeId, ofport: OfPort) {
         let Some(b) = self.bridges.get_mut(&id) else { return };
-        if b.remove_port(ofport).is_some() {
-            self.by_dp.retain(|_, v| *v != (id, ofport));
-            self.by_interface.retain(|_, v| *v != (id, ofport));
+        let Some(addresses) = b.remove_port(ofport) else { return };
+        self.by_dp.retain(|_, v| *v != (id, ofport));
+        self.by_interface.retain(|_, v| *v != (id, ofport));
+        // Whoever was behind it may come back by another bridge, which patch ports join.
+        for b in self.bridges.values_mut() {
+            let mut forgot = false;
+            for (vlan, mac) in &addresses {
+                forgot |= b.mac.forget(*vlan, *mac);
+            }
+            if forgot {
+                b.changed();
+            }
         }
     }
 

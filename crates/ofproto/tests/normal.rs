@@ -2,13 +2,14 @@
 
 mod common;
 
-use base::{DpPort, OfPort};
+use base::{DpPort, MacAddr, OfPort};
 use common::{NORMAL, World, flow_mod, output, resubmit};
 use dpif::{DpAction, DropReason, UserspaceCookie};
 use ofproto::port::{Peer, VlanConfig, VlanMode};
 use ofproto::{BridgeSpec, Event, FailMode, PortSpec};
 use openflow::action::{Action, ControllerAction, PacketInReason};
 use openflow::message::port_config;
+use services::mac::Sighting;
 
 fn vlan(mode: VlanMode, tag: u16, trunks: &[u16]) -> VlanConfig {
     VlanConfig { mode, tag, trunks: trunks.to_vec(), ..VlanConfig::default() }
@@ -283,6 +284,33 @@ fn a_patch_port_is_a_wire_to_another_bridge() {
         (stats.rx(), stats.tx())
     });
     assert_eq!(ends, [((0, 0), (1, 60)), ((1, 60), (0, 0))]);
+}
+
+#[test]
+fn a_port_that_goes_takes_its_addresses_out_of_all_bridges() {
+    let mut w = World::new();
+    let (br, now) = (w.br, w.now);
+    let other = w.sw.put_bridge("br1", BridgeSpec::default(), now);
+    let port = |name: &str| PortSpec { name: name.into(), ..PortSpec::default() };
+    w.sw.put_port(other, OfPort(1), port("x"), now);
+    let learn = |sw: &mut ofproto::Switch, br, mac, port| {
+        let seen = Sighting { vlan: 0, mac, port, gratuitous_arp: false, bond: false };
+        sw.bridge_mut(br).unwrap().learn_mac(&seen, now);
+    };
+    let (moving, staying) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    learn(&mut w.sw, br, moving, OfPort(2));
+    learn(&mut w.sw, other, moving, OfPort(1));
+    learn(&mut w.sw, other, staying, OfPort(1));
+    let fixed = |sw: &mut ofproto::Switch, mac| {
+        sw.bridge_mut(other).unwrap().with_mac(|t| t.add_static(9, mac, OfPort(1), now))
+    };
+    learn(&mut w.sw, br, staying, OfPort(3));
+    assert!(fixed(&mut w.sw, moving));
+    w.sw.remove_port(br, OfPort(2));
+    let left: Vec<_> =
+        w.sw.bridge(other).unwrap().mac().rows(now).map(|r| (r.vlan, r.mac)).collect();
+    assert_eq!(left, [(0, staying), (9, moving)]);
+    assert_eq!(w.sw.bridge(br).unwrap().mac().len(), 1);
 }
 
 #[test]

@@ -307,16 +307,24 @@ impl MacTable {
     }
 
     /// Forgets all entries of a port that goes away, static ones too.
-    pub fn flush_port(&mut self, port: OfPort) {
+    /// Returns their VLANs and addresses.
+    pub fn flush_port(&mut self, port: OfPort) -> Vec<(u16, MacAddr)> {
         let gone: Vec<u32> = self
             .by_address
             .values()
             .copied()
             .filter(|&i| self.entries[i as usize].port == port)
             .collect();
+        let addresses = gone.iter().map(|&i| self.entries[i as usize].address).collect();
         for i in gone {
             self.drop_entry(i);
         }
+        addresses
+    }
+
+    /// Forgets an address if it was learned. Returns whether it was.
+    pub fn forget(&mut self, vlan: u16, mac: MacAddr) -> bool {
+        self.entry(vlan, mac).is_some_and(|e| !e.is_static) && self.remove(vlan, mac)
     }
 
     /// Forgets what was learned about a VLAN.
@@ -604,7 +612,8 @@ mod tests {
         t.learn(&seen(1, 1), at(0));
         t.learn(&seen(2, 2), at(0));
         t.add_static(5, mac(3), OfPort(1), at(0));
-        t.flush_port(OfPort(1));
+        let gone = t.flush_port(OfPort(1));
+        assert!(!gone.is_empty() && gone.iter().all(|(vlan, mac)| t.entry(*vlan, *mac).is_none()));
         assert_eq!(t.len(), 1);
         assert_eq!(t.lookup(0, mac(2), at(0)), Some(OfPort(2)));
     }
