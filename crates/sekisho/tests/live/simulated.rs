@@ -107,6 +107,8 @@ fn a_device_that_goes_down_and_one_that_answers_arp() {
     app("netdev-dummy/receive p1 0200000000020200000000019999");
     let bad = sut.tool(tools(), &["ovs-appctl", "netdev-dummy/receive", "p1", "frob(1)"]).unwrap();
     assert!(!bad.success(), "{}", bad.stdout);
+    let long = ["ovs-appctl", "netdev-dummy/receive", "p1", UDP, "--len", "99999999999999"];
+    assert!(sut.tool(tools(), &long).unwrap().stderr.contains("too large packet len"));
     let bad = sut.tool(tools(), &["ovs-appctl", "netdev-dummy/receive", "p9", "00"]).unwrap();
     assert!(bad.stderr.contains("no such dummy netdev"), "{}", bad.stderr);
 }

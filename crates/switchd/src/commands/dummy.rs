@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use netdev::FRAME_CAPACITY;
 use packet::header::ETH_LEN;
 
 use crate::control::{Command, Text};
@@ -81,6 +82,9 @@ fn frames(d: &Daemon, mut args: &[String]) -> Result<Vec<Vec<u8>>, String> {
     while let [first, rest @ ..] = args {
         args = rest;
         if let Some(frame) = hex::parse(first).filter(|f| f.len() >= ETH_LEN) {
+            if frame.len() > FRAME_CAPACITY {
+                return Err("too large packet".to_owned());
+            }
             frames.push(frame);
             continue;
         }
@@ -91,6 +95,9 @@ fn frames(d: &Daemon, mut args: &[String]) -> Result<Vec<Vec<u8>>, String> {
                 args = rest;
                 let len = len.parse().ok().filter(|n| *n >= ETH_LEN);
                 let len = len.ok_or("too small packet len")?;
+                if len > FRAME_CAPACITY {
+                    return Err("too large packet len".to_owned());
+                }
                 let frame = flow::compose(&key, &[], len);
                 if frame.len() > len {
                     return Err(String::new());
