@@ -76,3 +76,21 @@ fn statuses_tell_notes_from_faults_and_from_failures() {
         assert!(!err.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn groups_lead_to_tables() {
+    let file = std::env::temp_dir().join(format!("sekisho-lint-{}", std::process::id()));
+    std::fs::write(&file, "group_id=1,type=all,bucket=resubmit(,4),bucket=output:1\n")
+        .expect("a file");
+    let groups = format!("--groups={}", file.display());
+    let policy = "actions=group:1\ntable=4,ip,actions=group:2\ntable=5,actions=drop\n";
+    let (status, out, err) = lint(&[&groups, "-"], policy);
+    let kinds: Vec<&str> = out.lines().filter_map(|l| l.rsplit_once(" [")).map(|l| l.1).collect();
+    assert_eq!((status, err.as_str()), (Some(1), ""));
+    assert_eq!(kinds, ["missing-group]", "unreached-table]"], "{out}");
+    std::fs::write(&file, "group_id=1,type=bogus\n").expect("a file");
+    let (status, _, err) = lint(&[&groups, "-"], policy);
+    std::fs::remove_file(&file).expect("the file");
+    assert_eq!(status, Some(2));
+    assert!(err.contains(":1: "), "{err}");
+}

@@ -14,19 +14,24 @@ mod kinds;
 mod policy;
 mod space;
 
-use flow::text::{NoPorts, PortMap, parse_port};
+use flow::text::{Mode, NoPorts, PortMap, parse_port};
+use openflow::flow_mod::GROUP_ALL;
+use openflow::message::GroupCommand;
+use openflow::text::parse_group_file;
 use serde_json::json;
 
 use crate::applet::{Failure, Outcome, Session};
 use crate::getopt::{Arg, Opt, Order, parse};
 use crate::ofctl::{Names, read_file};
 use check::{Finding, World, check};
+use graph::Groups;
 use kinds::{Kind, Level};
 use policy::Policy;
 
 const OPTIONS: &[Opt<char>] = &[
     Opt { long: "ports", short: Some('p'), arg: Arg::Required, id: 'p' },
     Opt { long: "bridge", short: Some('b'), arg: Arg::Required, id: 'b' },
+    Opt { long: "groups", short: Some('g'), arg: Arg::Required, id: 'g' },
     Opt { long: "allow", short: Some('a'), arg: Arg::Required, id: 'a' },
     Opt { long: "json", short: Some('j'), arg: Arg::None, id: 'j' },
     Opt { long: "kinds", short: None, arg: Arg::None, id: 'k' },
@@ -41,6 +46,7 @@ added to an empty bridge in the order given.
 Options:
   -p, --ports=PORT,...     the switch has these ports only: NUMBER, NAME=NUMBER
   -b, --bridge=BRIDGE      the switch has the ports of this bridge
+  -g, --groups=FILE        the switch has the groups of FILE, and of no other
   -a, --allow=KIND,...     say nothing of these kinds
   -j, --json               print a JSON array instead of text
       --kinds              list the kinds of findings
@@ -63,6 +69,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     })?;
     let mut names: Option<Names> = None;
     let mut allowed = Vec::new();
+    let mut group_files = Vec::new();
     let mut as_json = false;
     for option in &parsed.options {
         let value = option.value.as_deref().unwrap_or_default();
@@ -75,6 +82,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                     e => e,
                 })?);
             }
+            'g' => group_files.push(value),
             'a' => {
                 for name in value.split(',').filter(|n| !n.is_empty()) {
                     let kind = Kind::ALL.iter().find(|k| k.name() == name).ok_or_else(|| {
@@ -102,18 +110,18 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     }
     let mut texts = Vec::new();
     for file in &parsed.rest {
-        let text = read_file(file, "open failed").map_err(|e| match e {
-            Failure::Fatal(_, text) => unable(text),
-            e => e,
-        })?;
-        texts.push(text);
+        texts.push(read(file)?);
     }
     let map: &dyn PortMap = match &names {
         Some(names) => names,
         None => &NoPorts,
     };
     let policy = Policy::read(&texts, map);
-    let world = World { ports: names.as_ref().map(|n| n.ports().collect()), groups: None };
+    let groups = match group_files.is_empty() {
+        true => None,
+        false => Some(read_groups(&group_files, map)?),
+    };
+    let world = World { ports: names.as_ref().map(|n| n.ports().collect()), groups };
     let mut found = check(&policy, &world);
     found.retain(|f| !allowed.contains(&f.kind));
     match as_json {
@@ -121,6 +129,37 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         false => print_text(session, &parsed.rest, &policy, &found)?,
     }
     Ok(u8::from(found.iter().any(|f| f.kind.level() > Level::Note)))
+}
+
+fn read(file: &str) -> Result<String, Failure> {
+    read_file(file, "open failed").map_err(|e| match e {
+        Failure::Fatal(_, text) => unable(text),
+        e => e,
+    })
+}
+
+/// The groups that stand when the lines of files have been done, as for `add-groups`.
+fn read_groups(files: &[&str], ports: &dyn PortMap) -> Result<Groups, Failure> {
+    let mut groups = Groups::new();
+    for file in files {
+        let lines = parse_group_file(&read(file)?, None, ports, Mode::Strict)
+            .map_err(|e| unable(format!("{file}:{}: {}", e.line, e.error.message)))?;
+        for (_, parsed) in lines {
+            let g = parsed.group;
+            let buckets = g.buckets.into_iter().map(|b| b.actions);
+            match g.command {
+                GroupCommand::Delete if g.group == GROUP_ALL => groups.clear(),
+                GroupCommand::Delete => drop(groups.remove(&g.group)),
+                GroupCommand::InsertBucket => {
+                    groups.entry(g.group).or_default().extend(buckets);
+                }
+                // Which are left is not looked at: the more there are, the less is found.
+                GroupCommand::RemoveBucket => {}
+                _ => drop(groups.insert(g.group, buckets.collect())),
+            }
+        }
+    }
+    Ok(groups)
 }
 
 /// `1,2,eth0=3`.

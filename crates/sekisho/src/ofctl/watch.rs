@@ -32,9 +32,9 @@ use crate::daemonize::{self, Fork, How};
 pub struct Background {
     /// In the background.
     pub how: How,
-    /// Pid file to write, and whether over another one's.
+    /// Pid file to write.
     pub pidfile: Option<PathBuf>,
-    /// See there.
+    /// Even if another live process holds it.
     pub overwrite: bool,
     /// Control socket in place of the usual one.
     pub unixctl: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub struct Background {
 
 /// What the words of the control socket do something to.
 struct Watcher {
-    /// Messages for the switch, each with its text for the log and whether `send: ` stands before.
+    /// Messages for the switch.
     to_send: Vec<Vec<u8>>,
     /// Who waits for the reply to a barrier.
     barrier: Option<oneshot::Sender<control::Text>>,
