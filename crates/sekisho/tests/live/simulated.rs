@@ -312,3 +312,35 @@ fn the_switch_by_its_ovs_name() {
     ok(&["ovs-appctl", "-t", "ovsdb-server", "exit"]);
     assert_eq!(stage.whose(), Whose::Ours);
 }
+
+#[test]
+fn a_flow_table_row_names_the_fields_whose_prefixes_are_tracked() {
+    let ns = Netns::new("prefixes").unwrap();
+    let sut = simulated(&ns, 2);
+    for flow in ["priority=9,ip,nw_dst=10.1.2.3", "priority=1,ip,nw_dst=10.0.0.0/8"] {
+        sut.ok(tools(), &format!("ovs-ofctl add-flow br0 {flow},actions=2")).unwrap();
+    }
+    let megaflow = || {
+        let line = "ovs-appctl ofproto/trace br0 in_port=1,ip,nw_src=10.9.9.9,nw_dst=10.128.0.1";
+        let trace = sut.ok(tools(), line).unwrap();
+        trace.lines().find_map(|l| l.strip_prefix("Megaflow: ")).unwrap().to_owned()
+    };
+    let set = |prefixes: &str| {
+        let line = format!("ovs-vsctl set Flow_Table t prefixes={prefixes}");
+        sut.ok(tools(), &line).unwrap();
+    };
+    assert!(megaflow().contains("nw_dst=10.128.0.0/9,"), "{}", megaflow());
+    let line = "ovs-vsctl -- --id=@t create Flow_Table name=t -- set Bridge br0 flow_tables:0=@t";
+    sut.ok(tools(), line).unwrap();
+    for (prefixes, want) in [
+        ("none", "nw_dst=10.128.0.1,"),
+        ("ipv6_label,nw_src", "nw_dst=10.128.0.1,"),
+        ("nw_dst", "nw_dst=10.128.0.0/9,"),
+    ] {
+        set(prefixes);
+        eventually(prefixes, DEADLINE, || Ok(megaflow().contains(want).then_some(()))).unwrap();
+    }
+    let log =
+        sut.output() + &std::fs::read_to_string(sut.file("ovs-vswitchd.log")).unwrap_or_default();
+    assert!(log.contains("bridge br0: 'prefixes' with incompatible field: ipv6_label"), "{log}");
+}
