@@ -620,7 +620,8 @@ fn read_stats15(r: &mut Reader<'_>) -> Result<FlowStats> {
 
 /// Reads Nicira's flow statistics.
 pub fn read_nx_stats(r: &mut Reader<'_>) -> Result<Vec<FlowStats>> {
-    let mut list = Vec::new();
+    // They are large in memory, so that growing would copy much; on the wire few have under 80 bytes.
+    let mut list = Vec::with_capacity(r.len() / 80);
     while !r.is_empty() {
         let mut e = entry(r)?;
         let r = &mut e;
