@@ -552,7 +552,8 @@ fn nsh(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
     for id in [NshFlags, NshTtl, NshMdtype, NshNp, NshSpi, NshSi, NshC1, NshC2, NshC3, NshC4] {
         let f = id.row();
         let (v, m) = (f.get(&x.key), f.get(&x.mask));
-        if m == 0 {
+        // Only metadata of type 1 has context headers.
+        if m == 0 || matches!(id, NshC1 | NshC2 | NshC3 | NshC4) && x.key.pkt.nsh_mdtype != 1 {
             continue;
         }
         // Zero keeps its 0x here.

@@ -11,7 +11,7 @@ use super::scan::{Delim, Pair, Pairs, Tok};
 use super::value;
 use super::{Mode, PortMap, TextError};
 use crate::field::{FIELDS, Field, FieldId, Prereq};
-use crate::key::{FlowKey, Match};
+use crate::key::{FlowKey, Match, PacketKey};
 use crate::tun_metadata::{N_OPTIONS, OPTION_SPACE, OptionMatch};
 
 /// Words that stand for an EtherType and an IP protocol (0 for none).
@@ -306,7 +306,12 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
         let Some(field) = Field::by_name(name) else {
             return err(format!("unknown field {name}"));
         };
-        if !field.prereq.holds(&key.pkt) && field.prereq != Prereq::Vlan {
+        // A packet without an Ethernet header has the type of its own.
+        let dl_type = match key.pkt.packet_type >> 16 {
+            1 => key.pkt.packet_type as u16,
+            _ => key.pkt.dl_type,
+        };
+        if !field.prereq.holds(&PacketKey { dl_type, ..key.pkt }) && field.prereq != Prereq::Vlan {
             return err(format!("prerequisites not met for setting {name}"));
         }
         if field.get(&said) != 0 {
@@ -345,6 +350,13 @@ mod tests {
 
     fn strict(s: &str) -> Result<Match, TextError> {
         parse_match(s, &NoPorts, Mode::Strict)
+    }
+
+    #[test]
+    fn the_type_of_a_packet_without_ethernet_makes_prerequisites_hold() {
+        let k = parse_exact("packet_type=(1,0x894f),nsh_mdtype=1", &NoPorts).unwrap();
+        assert_eq!(k.pkt.nsh_mdtype, 1);
+        assert!(parse_exact("packet_type=(1,0x800),nsh_mdtype=1", &NoPorts).is_err());
     }
 
     /// Each line is refused with a caret under the second text and a message with the third.

@@ -167,8 +167,9 @@ impl Ctx<'_> {
         let mut mask = if whole { group_mask(group) } else { PacketKey::ZERO };
         for &field in group_fields(group) {
             let bits = field_bits(field);
-            if self.flow.pkt.eq_masked(&self.base, &bits) {
-                continue; // not set at all
+            // What was not set at all does not come along, but in NSH, which is set as one.
+            if group != SetGroup::Nsh && self.flow.pkt.eq_masked(&self.base, &bits) {
+                continue;
             }
             mask |= &(&self.wc.pkt & &bits);
             let (now, was) = (self.flow.pkt.words(), self.base.words());
