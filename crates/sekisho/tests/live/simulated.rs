@@ -9,7 +9,7 @@ use testkit::sut::{Sut, Whose, have_stock};
 use crate::{BINARY, tools};
 
 /// A simulated switch with `br0` and dummy ports `p1` to `pN`.
-fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
+pub(crate) fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
     let sut = Sut::start_with(Whose::Ours, BINARY, ns, &["--simulate"]).unwrap();
     let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                     other-config:hwaddr=aa:55:aa:55:00:00"
@@ -26,7 +26,7 @@ fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
 }
 
 /// The frames in a capture file.
-fn captured(sut: &Sut<'_>, port: &str) -> Vec<Vec<u8>> {
+pub(crate) fn captured(sut: &Sut<'_>, port: &str) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(sut.file(&format!("{port}.pcap"))).unwrap();
     assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_ne_bytes());
     let (mut rest, mut frames) = (&bytes[24..], Vec::new());
