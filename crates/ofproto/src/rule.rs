@@ -216,12 +216,7 @@ impl Rule {
 
     /// Shows all its actions, nested ones included.
     pub(crate) fn walk(&self, f: &mut dyn FnMut(&Action)) {
-        walk(&self.actions, f);
-    }
-
-    /// Whether it has such an action, nested ones included.
-    pub(crate) fn does(&self, is: &dyn Fn(&Action) -> bool) -> bool {
-        any(&self.actions, is)
+        each(&self.actions, f);
     }
 
     /// Whether it sends packets to a group.
@@ -236,15 +231,6 @@ impl Conjunctive for Rule {
             Action::Conjunction { id, clause, n_clauses } => Some(Clause { id, clause, n_clauses }),
             _ => None,
         })
-    }
-}
-
-fn walk(actions: &[Action], f: &mut dyn FnMut(&Action)) {
-    for a in actions {
-        f(a);
-        if let Action::WriteActions(nested) | Action::Clone(nested) = a {
-            walk(nested, f);
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::group::{GroupChange, Groups};
 use crate::limits::{Evictable, TableConfig, TableSettings};
 use crate::meter::Meters;
 use crate::rule::{Rule, RuleStats, TableStats};
+use crate::uses::Users;
 use crate::xlate::Learned;
 
 /// Tables, the internal one included.
@@ -284,6 +285,8 @@ pub struct FlowTables {
     learners: HashMap<(u64, TableId), usize>,
     /// Those of `learners` that have just become none.
     orphaned: Vec<(u64, TableId)>,
+    /// Which rules use which groups and meters.
+    pub(crate) users: Users,
     /// The group table.
     pub(crate) groups: Groups,
     /// The meter table.
@@ -311,6 +314,7 @@ impl FlowTables {
             tells_vacancy: false,
             learners: HashMap::new(),
             orphaned: Vec::new(),
+            users: Users::default(),
             groups: Groups::default(),
             meters: Meters::new(meters),
         }
@@ -364,7 +368,7 @@ impl FlowTables {
                 Some(Change::Replaced { old, new, .. }) => {
                     self.unqueue(&new);
                     self.put_in(&old);
-                    self.forget_learner(&new);
+                    self.forget(&new);
                 }
                 Some(Change::Group(GroupChange { id, old, .. })) => self.groups.put(id, old),
                 None => break,
@@ -501,6 +505,7 @@ impl FlowTables {
         for learner in rule.learns_with_delete() {
             *self.learners.entry(learner).or_default() += 1;
         }
+        self.users.put(&rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
         t.rules.insert(m, i32::from(rule.priority), rule);
     }
@@ -511,13 +516,14 @@ impl FlowTables {
 
     fn take_out(&mut self, rule: &Arc<Rule>) {
         self.unqueue(rule);
-        self.forget_learner(rule);
+        self.forget(rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
         t.rules.remove(&rule.match_.expand(), i32::from(rule.priority));
     }
 
-    /// A rule is no longer there to learn.
-    fn forget_learner(&mut self, rule: &Rule) {
+    /// A rule is no longer there to learn, or to use anything.
+    fn forget(&mut self, rule: &Rule) {
+        self.users.take(rule);
         for learner in rule.learns_with_delete() {
             if let Some(n) = self.learners.get_mut(&learner) {
                 *n -= 1;
@@ -583,7 +589,7 @@ impl FlowTables {
     fn replace(&mut self, old: Arc<Rule>, m: &Match, new: Arc<Rule>, by_add: bool) {
         self.unqueue(&old);
         self.put(m, new.clone());
-        self.forget_learner(&old);
+        self.forget(&old);
         self.changes.push(Change::Replaced { old, new, by_add });
     }
 

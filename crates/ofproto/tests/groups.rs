@@ -359,6 +359,7 @@ fn a_bundle_that_fails_leaves_groups_as_they_were() {
     assert!(run(&mut w, &mut s, add("group_id=2,type=all")), "the second 2 is refused");
     assert_eq!(dump(&mut w, Version::Of13), ["group_id=1,type=all,bucket=actions=output:2"]);
     assert_eq!(w.actions(udp), "2");
+    assert_eq!(stats(&mut w, 1).ref_count, 1);
     assert!(!run(&mut w, &mut s, add("group_id=3,type=all")));
     assert_eq!(dump(&mut w, Version::Of13).len(), 2);
     assert_eq!(w.actions(udp), "drop", "the flow went with its group");

@@ -4,8 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use base::Instant;
-use hashbrown::HashMap;
-use openflow::action::{Action, table::bitmap};
+use openflow::action::table::bitmap;
 use openflow::message::{
     AsyncClass, Body, Bucket, GROUP_MAX, GroupFeatures, GroupMod, GroupStats, Message, MeterMod,
     MeterStats, group_capability, meter_id,
@@ -14,25 +13,10 @@ use openflow::version::Version;
 
 use super::stats::whole_millis;
 use super::{Environment, Refusal, Session};
-use crate::bridge::Bridge;
 use crate::event::{Event, ForwardedMod, Requester};
 use crate::group::{GroupChange, as_told, explain_mod};
 use crate::switch::Switch;
-
-/// How often each group, or meter, is used by flows.
-fn uses(br: &Bridge, of: impl Fn(&Action) -> Option<u32>) -> HashMap<u32, u32> {
-    let mut n: HashMap<u32, u32> = HashMap::new();
-    for (_, t) in br.tables.visible() {
-        for f in t.rules.iter() {
-            f.rule.walk(&mut |a| {
-                if let Some(id) = of(a) {
-                    *n.entry(id).or_default() += 1;
-                }
-            });
-        }
-    }
-    n
-}
+use crate::uses::Used;
 
 /// What is to be told of a group mod: in the log, and to other controllers.
 pub(super) fn events_of(m: &GroupMod, changes: &[GroupChange], by: Requester) -> [Event; 2] {
@@ -109,15 +93,11 @@ impl Session {
     ) {
         let Some(br) = sw.bridge(self.bridge) else { return };
         env.pull_flow_stats();
-        let n = uses(br, |a| match a {
-            Action::Group(g) => Some(*g),
-            _ => None,
-        });
         let rows = br.tables.groups.select(group).map(|g| {
             let (n_packets, n_bytes) = g.counters.all();
             GroupStats {
                 group: g.desc.group,
-                ref_count: n.get(&g.desc.group).copied().unwrap_or(0),
+                ref_count: br.tables.users.count(Used::Group(g.desc.group)),
                 n_packets,
                 n_bytes,
                 duration: Some(whole_millis(now.since(g.created))),
@@ -165,15 +145,11 @@ impl Session {
             return Ok(());
         }
         env.pull_flow_stats();
-        let n = uses(br, |a| match a {
-            Action::Meter(x) => Some(*x),
-            _ => None,
-        });
         let rows = meters.select(meter).map(|x| {
             let c = meters.counters(x);
             MeterStats {
                 meter: x.config.meter,
-                flow_count: n.get(&x.config.meter).copied().unwrap_or(0),
+                flow_count: br.tables.users.count(Used::Meter(x.config.meter)),
                 n_packets: c.n_packets,
                 n_bytes: c.n_bytes,
                 duration: Some(whole_millis(now.since(x.created))),
