@@ -119,7 +119,7 @@ impl Prereq {
         match self {
             Prereq::None => true,
             Prereq::Ethernet => k.packet_type == 0,
-            Prereq::Vlan => k.vlans[0].tci & VLAN_PRESENT != 0,
+            Prereq::Vlan => k.packet_type == 0 && k.vlans[0].tci & VLAN_PRESENT != 0,
             Prereq::Arp => k.dl_type == ethertype::ARP || k.dl_type == ethertype::RARP,
             Prereq::Mpls => k.dl_type == ethertype::MPLS || k.dl_type == ethertype::MPLS_MCAST,
             Prereq::Nsh => k.dl_type == ethertype::NSH,
@@ -248,6 +248,16 @@ impl Field {
         if self.bits >= 128 { u128::MAX } else { (1 << self.bits) - 1 }
     }
 
+    /// All bits of the field's bytes on the wire. Of a longer field than 16 bytes, those of the last 16.
+    pub const fn wire_ones(&self) -> u128 {
+        if self.n_bytes >= 16 { u128::MAX } else { (1 << (self.n_bytes * 8)) - 1 }
+    }
+
+    /// Whether the field is one that OpenFlow only knows under other names (`dl_vlan`).
+    pub fn is_vlan_alias(&self) -> bool {
+        matches!(self.id, FieldId::DlVlan | FieldId::DlVlanPcp)
+    }
+
     /// Whether a match may ask for bits of this value, given in the field's bytes on the wire.
     pub fn is_valid(&self, value: u128) -> bool {
         match self.id {
@@ -257,6 +267,11 @@ impl Field {
             FieldId::NwTos => value & 3 == 0,
             FieldId::ArpOp | FieldId::CtState => value <= 0xff,
             FieldId::VlanVid => value <= 0x1fff,
+            // Bits that the fields do not have are let through.
+            FieldId::TunErspanIdx
+            | FieldId::TunErspanVer
+            | FieldId::TunErspanDir
+            | FieldId::TunErspanHwid => value <= self.wire_ones(),
             FieldId::NshTtl => value <= 63,
             FieldId::NshMdtype => value == 1 || value == 2,
             _ => value & !self.all_ones() == 0,

@@ -11,6 +11,7 @@ use crate::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
 
 /// Bits of a VLAN id.
 const VID: u16 = 0x0fff;
+const PCP: u16 = 7 << 13;
 /// `dl_vlan`'s value for "no tag" (`OFP10_VLAN_NONE`).
 const VLAN_NONE: u16 = 0xffff;
 
@@ -61,12 +62,34 @@ impl Match {
         row.set(&mut self.key, v & kept);
     }
 
+    /// Requires nothing of a field any more. VID and PCP leave each other, and that there is a tag.
+    pub fn forget(&mut self, field: FieldId) {
+        let row = match (field, self.mask.pkt.vlans[0].tci) {
+            (FieldId::DlVlan | FieldId::VlanVid, tci) if tci & PCP != 0 => FieldId::DlVlan.row(),
+            (FieldId::DlVlanPcp | FieldId::VlanPcp, tci) if tci & VID != 0 => field.row(),
+            (FieldId::DlVlan | FieldId::VlanVid | FieldId::DlVlanPcp | FieldId::VlanPcp, _) => {
+                FieldId::VlanTci.row()
+            }
+            _ => field.row(),
+        };
+        row.set(&mut self.key, 0);
+        row.set(&mut self.mask, 0);
+    }
+
+    /// Requires Ethernet packets if the match asks for `field`, which only they have, and for no other
+    /// kind of packets.
+    pub fn imply_ethernet(&mut self, field: FieldId) {
+        if field.row().prereq != Prereq::None && self.mask.pkt.packet_type == 0 {
+            self.mask.pkt.packet_type = u32::MAX;
+        }
+    }
+
     /// Whether the match requires something of `field` already.
     pub fn speaks_of(&self, field: FieldId) -> bool {
         let tci = self.mask.pkt.vlans[0].tci;
         match field {
             FieldId::DlVlan | FieldId::VlanVid => tci & (VID | VLAN_PRESENT) != 0,
-            FieldId::DlVlanPcp | FieldId::VlanPcp => tci & (7 << 13) != 0,
+            FieldId::DlVlanPcp | FieldId::VlanPcp => tci & PCP != 0,
             _ => field.row().get(&self.mask) != 0,
         }
     }
@@ -109,8 +132,10 @@ impl Match {
         }
         // Packets of another kind than Ethernet carry their EtherType in the packet type.
         let mut k = *k;
-        if k.packet_type >> 16 == 1 {
-            k.dl_type = k.packet_type as u16;
+        match k.packet_type >> 16 {
+            1 => k.dl_type = k.packet_type as u16,
+            _ if k.packet_type != 0 => k.dl_type = ethertype::NOT_ETH_TYPE,
+            _ => {}
         }
         prereq.holds(&k)
     }

@@ -187,11 +187,11 @@ impl OptionMatch {
         let mask = mask.filter(|m| m.iter().any(|&b| b != 0xff));
         let len =
             |v: &OptionValue| v.iter().position(|&b| b != 0).map_or(0, |i| MAX_OPTION_LEN - i);
+        let n = len(&value).max(mask.as_ref().map_or(0, len));
         let value = match mask {
             Some(m) => core::array::from_fn(|i| value[i] & m[i]),
             None => value,
         };
-        let n = len(&value).max(mask.as_ref().map_or(0, len));
         let ones = core::array::from_fn(|i| if MAX_OPTION_LEN - i <= n { 0xff } else { 0 });
         OptionMatch { value, mask: mask.unwrap_or(ones), len: n, masked: mask.is_some() }
     }

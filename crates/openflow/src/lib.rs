@@ -21,6 +21,7 @@ pub mod flow_mod;
 pub mod message;
 pub mod oxm;
 pub mod print;
+pub mod protocol;
 pub mod subfield;
 pub mod text;
 pub mod version;

@@ -5,9 +5,9 @@
 
 use alloc::vec::Vec;
 
-use flow::field::{FIELDS, MaskRule, Oxm, class};
+use flow::field::{FIELDS, MaskRule, Oxm, Prereq, class};
 use flow::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
-use flow::{Field, FieldId, Match, TunnelKey, VLAN_PRESENT};
+use flow::{Field, FieldId, Match, TunnelKey};
 use packet::header::{ethertype, ipproto};
 
 use crate::error::{DecodeError, EncodeError, OfError};
@@ -22,6 +22,11 @@ pub type Form = Option<Version>;
 pub fn wire_type(f: &'static Field, form: Form) -> Option<&'static Oxm> {
     let v = form.map_or(1, |v| v as u8);
     f.oxms.iter().rev().find(|o| o.version <= v).or(f.oxms.first())
+}
+
+/// The wire type that Nicira's actions of fixed size name a field by: one of 4 bytes.
+pub fn nicira_type(f: &'static Field) -> Option<&'static Oxm> {
+    wire_type(f, None).filter(|o| o.class != class::EXPERIMENTER)
 }
 
 /// A header.
@@ -129,7 +134,7 @@ pub fn put_field_header(out: &mut Vec<u8>, id: FieldId, form: Form) -> Result<()
 pub fn read_subfield(r: &mut Reader<'_>, ofs: u16, n_bits: u16) -> Result<Subfield, DecodeError> {
     let here = *r;
     let h = read_header(r)?;
-    check_subfield(h.field, ofs, n_bits).ok_or(here.error(OfError::OFPBAC_BAD_ARGUMENT))
+    check_subfield(h.field, ofs, n_bits).ok_or(here.error(OfError::OFPBAC_BAD_SET_LEN))
 }
 
 /// The subfield, if it is inside its field.
@@ -138,15 +143,12 @@ pub fn check_subfield(f: &Field, ofs: u16, n_bits: u16) -> Option<Subfield> {
     fits.then_some(Subfield { field: f.id, ofs, n_bits })
 }
 
-/// Reads value and mask of a field behind its header, as the field's values (see
-/// [`flow::text::value::parse`] for `vlan_vid`).
+/// Reads value and mask of a field behind its header. Without a mask it is [`Field::wire_ones`].
 pub fn read_value(r: &mut Reader<'_>, h: &Header) -> Result<(u128, u128), DecodeError> {
     let here = *r;
     let value = r.uint(h.len)?;
-    let ones = ones(h.field);
-    // Bits that the field has not are ignored in the mask.
-    let mask = if h.has_mask { r.uint(h.len)? & ones } else { ones };
-    if value & !ones != 0 {
+    let mask = if h.has_mask { r.uint(h.len)? } else { h.field.wire_ones() };
+    if !h.field.is_valid(value) {
         return Err(here.error(OfError::OFPBMC_BAD_VALUE));
     }
     if value & !mask != 0 {
@@ -264,15 +266,20 @@ fn read_entry(r: &mut Reader<'_>, lenient: bool, out: &mut NxMatch) -> Result<()
 /// Writes the entries of a match.
 pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeError> {
     use FieldId as F;
-    let mut w = Entries { out, m, form };
+    let start = out.len();
+    let mut w = Entries { out, m, form, ethernet: false };
     let (k, mask) = (m.key.pkt.packet_type, m.mask.pkt.packet_type);
-    w.put(F::PacketType, k.into(), mask.into(), u32::MAX.into())?;
+    if k != 0 {
+        w.put(F::PacketType, k.into(), mask.into(), u32::MAX.into())?;
+    }
     w.fields(&[F::DpHash, F::RecircId, F::ConjId])?;
     w.field(if form.is_some() { F::InPortOxm } else { F::InPort })?;
     w.field(F::ActsetOutput)?;
     w.fields(&[F::EthSrc, F::EthDst, F::EthType])?;
     w.vlan()?;
-    w.fields(&[F::MplsTc, F::MplsBos, F::MplsTtl, F::MplsLabel])?;
+    if m.has_prereq(Prereq::Mpls) {
+        w.fields(&[F::MplsTc, F::MplsBos, F::MplsTtl, F::MplsLabel])?;
+    }
     w.l3()?;
     // Most matches ask for nothing of a tunnel.
     let tunnel = m.mask.pkt.tunnel != TunnelKey::default();
@@ -328,7 +335,14 @@ pub fn put_match(out: &mut Vec<u8>, m: &Match, form: Form) -> Result<(), EncodeE
     if m.key.pkt.ct_nw_proto != 0 {
         w.fields(&[F::CtNwProto, F::CtTpSrc, F::CtTpDst])?;
     }
-    w.field(F::Metadata)
+    w.field(F::Metadata)?;
+    // That packets are Ethernet is said when nothing else says so.
+    if k == 0 && mask != 0 && !w.ethernet {
+        let rest = w.out.split_off(start);
+        w.put(F::PacketType, 0, mask.into(), u32::MAX.into())?;
+        w.out.extend_from_slice(&rest);
+    }
+    Ok(())
 }
 
 /// Writes the pseudo-field of the cookie, if any of its bits count.
@@ -349,6 +363,8 @@ struct Entries<'a> {
     out: &'a mut Vec<u8>,
     m: &'a Match,
     form: Form,
+    /// A field of Ethernet packets was written.
+    ethernet: bool,
 }
 
 impl Entries<'_> {
@@ -363,14 +379,18 @@ impl Entries<'_> {
             FieldId::InPortOxm if self.m.mask.pkt.in_port != 0 => 0xffff_ffff,
             FieldId::ActsetOutput if self.m.mask.actset_output != 0 => 0xffff_ffff,
             FieldId::InPortOxm | FieldId::ActsetOutput => 0,
-            FieldId::CtState if f.get(&self.m.mask) == 0xff => 0xffff_ffff,
             FieldId::ArpOp if f.get(&self.m.mask) == 0xff => 0xffff,
             _ => f.get(&self.m.mask),
         };
         if mask == 0 {
             return Ok(());
         }
-        self.put(id, f.get(&self.m.key), mask, f.all_ones())
+        let ones = match id {
+            // Only one of its bits is for others to see, so it always has a mask.
+            FieldId::TunFlags => 0xffff,
+            _ => f.all_ones(),
+        };
+        self.put(id, f.get(&self.m.key), mask, ones)
     }
 
     fn put(&mut self, id: FieldId, v: u128, mask: u128, ones: u128) -> Result<(), EncodeError> {
@@ -378,6 +398,7 @@ impl Entries<'_> {
             return Ok(());
         }
         let f = id.row();
+        self.ethernet |= f.prereq != Prereq::None;
         let o = wire_type(f, self.form).ok_or(EncodeError::Field(f.name))?;
         let has_mask = mask != ones;
         put_header(self.out, f, o, has_mask);
@@ -403,12 +424,9 @@ impl Entries<'_> {
             return self.put(FieldId::VlanTci, k.into(), m.into(), 0xffff);
         }
         let (vid, vid_mask) = (k & 0x1fff, m & 0x1fff);
-        if m == 0xffff && k & VLAN_PRESENT == 0 {
-            // No tag at all: what else is asked for cannot be said, nor needs it.
-            return self.put(FieldId::VlanVid, 0, 0x1fff, 0x1fff);
-        }
         self.put(FieldId::VlanVid, vid.into(), vid_mask.into(), 0x1fff)?;
-        if m & 0xe000 != 0 {
+        // Without a tag there is no priority.
+        if vid != 0 && m & 0xe000 != 0 {
             self.put(FieldId::VlanPcp, (k >> 13).into(), 7, 7)?;
         }
         Ok(())
@@ -417,11 +435,15 @@ impl Entries<'_> {
     fn l3(&mut self) -> Result<(), EncodeError> {
         use FieldId as F;
         let (k, m) = (&self.m.key.pkt, &self.m.mask.pkt);
-        let dl_type = if k.packet_type >> 16 == 1 { k.packet_type as u16 } else { k.dl_type };
+        let dl_type = match k.packet_type >> 16 {
+            1 => k.packet_type as u16,
+            _ if k.packet_type != 0 => return Ok(()),
+            _ => k.dl_type,
+        };
         let proto = if m.nw_proto == 0 { 0 } else { k.nw_proto };
         match dl_type {
             ethertype::IPV4 => self.fields(&[F::IpSrc, F::IpDst])?,
-            ethertype::IPV6 => self.fields(&[F::Ipv6Src, F::Ipv6Dst, F::Ipv6Label])?,
+            ethertype::IPV6 => self.fields(&[F::Ipv6Src, F::Ipv6Dst])?,
             ethertype::ARP | ethertype::RARP => {
                 return self.fields(&[F::ArpOp, F::ArpSpa, F::ArpTpa, F::ArpSha, F::ArpTha]);
             }
@@ -436,23 +458,34 @@ impl Entries<'_> {
                 self.put(F::NwTos, (tos & 0xfc).into(), 0xff, 0xff)?;
             }
         }
-        self.fields(&[F::IpEcn, F::IpTtl, F::IpProto])?;
+        self.fields(&[F::IpEcn, F::IpTtl, F::Ipv6Label, F::IpProto])?;
         let v4 = dl_type == ethertype::IPV4;
         match proto {
             ipproto::TCP => self.fields(&[F::TcpSrc, F::TcpDst, F::TcpFlags]),
             ipproto::UDP => self.fields(&[F::UdpSrc, F::UdpDst]),
             ipproto::SCTP => self.fields(&[F::SctpSrc, F::SctpDst]),
-            ipproto::ICMP if v4 => self.fields(&[F::IcmpType, F::IcmpCode]),
+            ipproto::ICMP if v4 => self.icmp(F::IcmpType, F::IcmpCode),
             ipproto::ICMPV6 if !v4 => {
-                self.fields(&[F::Icmpv6Type, F::Icmpv6Code])?;
-                if m.tp_src & 0xff == 0xff && (k.tp_src == 135 || k.tp_src == 136) {
-                    self.field(F::NdTarget)?;
+                self.icmp(F::Icmpv6Type, F::Icmpv6Code)?;
+                if (k.tp_src == 135 || k.tp_src == 136) && k.tp_dst == 0 {
+                    self.fields(&[F::NdReserved, F::NdTarget, F::NdOptionsType])?;
                     self.field(if k.tp_src == 135 { F::NdSll } else { F::NdTll })?;
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Type and code, which are matched exactly or not at all.
+    fn icmp(&mut self, kind: FieldId, code: FieldId) -> Result<(), EncodeError> {
+        let (k, m) = (&self.m.key.pkt, &self.m.mask.pkt);
+        for (id, v, mask) in [(kind, k.tp_src, m.tp_src), (code, k.tp_dst, m.tp_dst)] {
+            if mask != 0 {
+                self.put(id, (v & 0xff).into(), 0xff, 0xff)?;
+            }
+        }
+        Ok(())
     }
 
     /// Registers: in pairs as xregs in 1.5, else one by one.

@@ -319,7 +319,7 @@ fn read_tables(
             continue;
         }
         let groups = row.strs("groups").filter_map(|text| {
-            let parsed = openflow::text::actions::parse_subfield(Tok::line(text));
+            let parsed = openflow::text::parse_subfield(Tok::line(text));
             parsed
                 .map_err(|e| {
                     complaints.push(format!(

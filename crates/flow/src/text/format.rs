@@ -6,8 +6,8 @@ use base::OfPort;
 use packet::header::{ethertype, icmpv6, ipproto};
 
 use super::value::{
-    TCP_FLAGS, TUN_FLAGS, Value, hex, hex_bytes, write_ct_state, write_eth, write_flags16,
-    write_ipv4, write_ipv6,
+    PacketTypeText, TCP_FLAGS, TUN_FLAGS, Value, hex, hex_bytes, write_ct_state, write_eth,
+    write_flags16, write_ipv4, write_ipv6,
 };
 use super::{PortMap, PortText};
 use crate::field::FieldId;
@@ -300,7 +300,7 @@ impl Items<'_, '_> {
         if mask == 0 {
             return Ok(());
         }
-        let v = Value { field: f, value, mask, ports: self.ports };
+        let v = Value::of_match(f, value, mask, self.ports);
         self.word(format_args!("{name}={v}"))
     }
 }
@@ -357,15 +357,11 @@ fn packet_kind(o: &mut Items<'_, '_>, x: &Match) -> Result<(bool, bool), fmt::Er
     let (k, m) = (&x.key.pkt, &x.mask.pkt);
     let mut dl_type = k.dl_type;
     if k.packet_type != 0 {
-        o.word(format_args!(
-            "packet_type=({},{:#x})",
-            k.packet_type >> 16,
-            k.packet_type & 0xffff
-        ))?;
+        o.word(format_args!("packet_type={}", PacketTypeText(k.packet_type)))?;
         if k.packet_type >> 16 == 1 {
             dl_type = k.packet_type as u16;
         }
-    } else if m.recirc_id != 0 {
+    } else if m.recirc_id != 0 && (m.packet_type != 0 || m.dl_type != 0) {
         o.word(format_args!("eth"))?;
     }
     if m.dl_type == 0 {
@@ -560,6 +556,7 @@ fn nsh(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
         match (f.format, m == f.all_ones()) {
             (crate::field::Format::Hex, true) => o.word(format_args!("{}={v:#x}", f.name))?,
             (_, true) => o.word(format_args!("{}={v}", f.name))?,
+            (_, false) if f.bits == 8 => o.word(format_args!("{}={v:#04x}/{m:#04x}", f.name))?,
             (_, false) => o.word(format_args!("{}={v:#x}/{m:#x}", f.name))?,
         }
     }

@@ -83,6 +83,7 @@ pub struct MatchParser<'a, 'p> {
     mode: Mode,
     ports: &'p dyn PortMap,
     seen: Vec<(Tok<'a>, Option<&'static Field>)>,
+    said: Vec<(&'static Field, u128)>,
 }
 
 impl core::fmt::Debug for MatchParser<'_, '_> {
@@ -94,7 +95,7 @@ impl core::fmt::Debug for MatchParser<'_, '_> {
 impl<'a, 'p> MatchParser<'a, 'p> {
     /// Nothing yet.
     pub fn new(ports: &'p dyn PortMap, mode: Mode) -> Self {
-        MatchParser { m: Match::ANY, mode, ports, seen: Vec::new() }
+        MatchParser { m: Match::ANY, mode, ports, seen: Vec::new(), said: Vec::new() }
     }
 
     /// Takes a pair. Gives false if its key is neither a field nor a protocol.
@@ -127,15 +128,53 @@ impl<'a, 'p> MatchParser<'a, 'p> {
             value.text = "0/0";
         }
         if let Some(i) = field.tun_option() {
-            self.take_option(pair, i, &value::parse_option(field, value, self.mode)?)?;
+            let option = value::parse_option(field, value, self.mode)?;
+            // Also one of no bits has to be said.
+            self.said.push((field, u128::MAX));
+            self.take_option(pair, i, &option)?;
             return Ok(true);
         }
-        let (v, m) = value::parse(field, value, self.ports, self.mode)?;
-        self.m.set(field.id, v, m);
+        let (v, m) = value::parse_raw(field, value, self.ports, self.mode)?;
+        self.said.push((field, m));
+        // OVS's last word on a field is the one that counts. These are parts of others.
+        let part = matches!(
+            field.id,
+            FieldId::NwTos
+                | FieldId::DlVlan
+                | FieldId::VlanVid
+                | FieldId::DlVlanPcp
+                | FieldId::VlanPcp
+        );
+        if m == 0 || self.mode == Mode::Ovs && !part {
+            self.m.forget(field.id);
+        }
+        self.m.set(field.id, v, m & value::ones(field));
+        self.m.imply_ethernet(field.id);
         if m != 0 {
             self.check_again(pair, before, Some(field))?;
         }
         Ok(true)
+    }
+
+    /// Fields and masks that were said so far, in the bytes of the wire.
+    pub fn said(&self) -> &[(&'static Field, u128)] {
+        &self.said
+    }
+
+    /// Takes a part of a field: `value`, `mask` in place.
+    pub fn take_part(
+        &mut self,
+        pair: &Pair<'a>,
+        field: &'static Field,
+        value: u128,
+        mask: u128,
+    ) -> Result<(), TextError> {
+        let before = self.m;
+        // With what is asked of the rest of the field.
+        self.said.push((field, mask | field.get(&self.m.mask)));
+        self.m.set(field.id, value, mask);
+        self.m.imply_ethernet(field.id);
+        self.check_again(pair, before, Some(field))
     }
 
     fn take_option(&mut self, pair: &Pair<'a>, i: usize, o: &OptionMatch) -> Result<(), TextError> {

@@ -79,7 +79,9 @@ fn integers(
         let wider =
             |v| f.id == FieldId::VlanVid && v <= 0x1fff || f.id == FieldId::DlVlan && v == 0xffff;
         let v128 = number::low(&v);
-        if mode == Mode::Strict && f.bits <= 128 && v128 > f.all_ones() && !wider(v128) {
+        // OVS asks for a flow label that no packet has; that is refused with `--lenient` too.
+        let refuse = mode == Mode::Strict || f.id == FieldId::Ipv6Label;
+        if refuse && f.bits <= 128 && v128 > f.all_ones() && !wider(v128) {
             let text = format!("{}: value too large for {}-bit field {}", t.text, f.bits, f.name);
             return Err(TextError::new(t, text).hint(format!(
                 "{} holds 0 to {}",
@@ -272,21 +274,38 @@ fn parse_flags(
     Ok((v, Some(m)))
 }
 
+/// `(NS,TYPE)`, each in hexadecimal above 9.
+pub(super) struct PacketTypeText(pub u32);
+
+impl fmt::Display for PacketTypeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ns, kind) = (self.0 >> 16, self.0 & 0xffff);
+        let hex = |n: u32| if n > 9 { "0x" } else { "" };
+        write!(f, "({}{ns:x},{}{kind:x})", hex(ns), hex(kind))
+    }
+}
+
 fn parse_packet_type(tok: Tok<'_>, mode: Mode) -> Result<u128, TextError> {
-    let bad = |why: &str| {
-        TextError::new(tok, format!("{}: bad syntax for packet type {why}", tok.text))
+    let bad = |at: &str, why: &str| {
+        TextError::new(tok, format!("{at}: bad syntax for packet type {why}"))
             .hint("a packet type is a name space and a type, like (1,0x800)")
     };
-    let inner = tok.text.strip_prefix('(').ok_or_else(|| bad("missing '('"))?;
-    let (ns, end) = number::wide(inner, 2).map_err(|_| bad("ns"))?;
-    let rest = inner[end..].strip_prefix(',').ok_or_else(|| bad("missing ','"))?;
-    let (ty, end) = number::wide(rest, 2).map_err(|_| bad("ns_type"))?;
+    let inner = tok.text.strip_prefix('(').ok_or_else(|| bad(tok.text, "missing '('"))?;
+    let (ns, end) = number::wide(inner, 2).map_err(|_| bad(inner, "ns"))?;
+    let rest = inner[end..].strip_prefix(',').ok_or_else(|| bad(inner, "missing ','"))?;
+    let (ty, end) = number::wide(rest, 2).map_err(|_| bad(rest, "ns_type"))?;
     match rest[end..].strip_prefix(')') {
         Some(garbage) if garbage.is_empty() || mode == Mode::Ovs => {
             Ok(number::low(&ns) << 16 | number::low(&ty))
         }
-        _ => Err(bad("missing ')'")),
+        _ => Err(bad(rest, "missing ')'")),
     }
+}
+
+/// All bits of a field as a match has it: those of [`Field::all_ones`], and of `vlan_vid` also the one
+/// that says that there is a tag.
+pub fn ones(f: &Field) -> u128 {
+    if f.id == FieldId::VlanVid { 0x1fff } else { f.all_ones() }
 }
 
 /// Reads the value, and mask if any, of a field. `*` is "any".
@@ -299,10 +318,21 @@ pub fn parse(
     ports: &dyn PortMap,
     mode: Mode,
 ) -> Result<(u128, u128), TextError> {
+    parse_raw(f, tok, ports, mode).map(|(v, m)| (v, m & ones(f)))
+}
+
+/// As [`parse`], but the mask has all bits of the field's bytes on the wire: [`Field::wire_ones`] when
+/// there is none.
+pub fn parse_raw(
+    f: &'static Field,
+    tok: Tok<'_>,
+    ports: &dyn PortMap,
+    mode: Mode,
+) -> Result<(u128, u128), TextError> {
     if tok.text == "*" {
         return Ok((0, 0));
     }
-    let ones = if f.id == FieldId::VlanVid { 0x1fff } else { f.all_ones() };
+    let ones = f.wire_ones();
     let (value, mask) = match f.format {
         Format::Decimal | Format::Hex => {
             let (v, m) = integers(f, tok, mode)?;
@@ -325,10 +355,10 @@ pub fn parse(
         Format::CtState | Format::TcpFlags | Format::TunFlags => {
             let Some((what, flags)) = flags_of(f.format) else { return Ok((0, 0)) };
             let (v, m) = parse_flags(tok, what, &flags)?;
-            (v, m.unwrap_or_else(|| flags.iter().fold(0, |a, f| a | f.1)))
+            (v, m.unwrap_or(ones))
         }
         Format::Frag => match FRAG.iter().find(|x| x.0.eq_ignore_ascii_case(tok.text)) {
-            Some(&(_, v, m)) => (v.into(), m.into()),
+            Some(&(_, v, m)) => (v.into(), u128::from(m | 0xfc)),
             None => {
                 let text = format!(
                     "{}: unknown fragment type (valid types are \"no\", \"yes\", \"first\", \"later\", \"not_later\"",
@@ -339,7 +369,7 @@ pub fn parse(
         },
         Format::PacketType => (parse_packet_type(tok, mode)?, ones),
     };
-    if f.mask == MaskRule::Exact && mask != ones && mask != 0 && f.format != Format::Frag {
+    if f.mask == MaskRule::Exact && mask != ones && mask != 0 {
         return Err(bad_mask(f, tok));
     }
     if mode == Mode::Strict && value & !mask != 0 && mask != 0 && f.id != FieldId::DlVlan {
@@ -371,7 +401,7 @@ pub(crate) fn value_port(f: &Field, value: u128) -> OfPort {
     }
 }
 
-/// A field's value in text. With a mask of all ones the value alone, else `value/mask`; `ANY` for a
+/// A field's value in text. With a mask of [`Field::wire_ones`] the value alone, else `value/mask`; `ANY` for a
 /// mask of zero.
 #[derive(Copy, Clone)]
 pub struct Value<'a> {
@@ -394,7 +424,7 @@ impl fmt::Debug for Value<'_> {
 impl fmt::Display for Value<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (f, v, m) = (self.field, self.value, self.mask);
-        let full = m == f.all_ones() || m == 0x1fff && f.id == FieldId::VlanVid;
+        let full = m == f.wire_ones();
         if m == 0 {
             return out.write_str("ANY");
         }
@@ -413,14 +443,18 @@ impl fmt::Display for Value<'_> {
             Format::Ethernet => write_eth(out, v, m),
             Format::Ipv4 => write_ipv4(out, v as u32, m as u32),
             Format::Ipv6 => write_ipv6(out, v, m),
-            Format::Port | Format::Port32 => {
+            Format::Port | Format::Port32 if full => {
                 write!(out, "{}", PortText(value_port(f, v), self.ports))
+            }
+            Format::Port | Format::Port32 => {
+                write!(out, "{v}/")?;
+                hex(out, m)
             }
             Format::CtState => write_ct_state(out, v as u8, m as u8),
             Format::TcpFlags => write_flags16(out, &TCP_FLAGS, v as u16, m as u16, 0xfff),
             Format::TunFlags => write_flags16(out, &TUN_FLAGS, v as u16, m as u16, 1),
             Format::Frag => out.write_str(frag_name(v as u8, m as u8)),
-            Format::PacketType => write!(out, "({},{:#x})", v >> 16, v & 0xffff),
+            Format::PacketType => write!(out, "{}", PacketTypeText(v as u32)),
         }
     }
 }
@@ -527,7 +561,20 @@ pub fn write_flags16(
     Ok(())
 }
 
-/// The text of a value with all its bits.
+impl<'a> Value<'a> {
+    /// With a mask as a match has it: [`ones`] for the whole.
+    pub fn of_match(
+        field: &'static Field,
+        value: u128,
+        mask: u128,
+        ports: &'a dyn PortMap,
+    ) -> Value<'a> {
+        let mask = if mask == ones(field) { field.wire_ones() } else { mask };
+        Value { field, value, mask, ports }
+    }
+}
+
+/// The text of a value with the mask of a match.
 pub fn to_text(field: &'static Field, value: u128, mask: u128, ports: &dyn PortMap) -> String {
-    format!("{}", Value { field, value, mask, ports })
+    format!("{}", Value::of_match(field, value, mask, ports))
 }

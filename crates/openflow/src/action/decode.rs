@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use base::{MacAddr, OfPort, TableId};
-use flow::FieldId;
+use flow::{FieldId, VLAN_PRESENT};
 
 use super::table::{Raw, raw_of};
+use super::verify::{Outer, verify};
 use super::*;
 use crate::error::{DecodeError, OfError};
 use crate::oxm;
@@ -25,20 +26,13 @@ const MAX_DEPTH: u8 = 16;
 
 /// Reads actions until the reader is empty.
 pub fn actions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
-    list(r, v, 0)
-}
-
-/// A flow that is a clause of a conjunction is never executed, so it has no actions that would.
-fn check_conjunction(actions: &[Action], at: &Reader<'_>) -> Result<()> {
-    let any = actions.iter().any(|a| matches!(a, Action::Conjunction { .. }));
-    if any && !actions.iter().all(Action::goes_with_conjunction) {
-        return Err(at.error(OfError::NXBAC_BAD_CONJUNCTION));
-    }
-    Ok(())
+    let start = *r;
+    let out = list(r, v, 0)?;
+    verify(&out, v, Outer::Flow).map_err(|e| start.error(e.error))?;
+    Ok(out)
 }
 
 fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
-    let start = *r;
     if depth > MAX_DEPTH {
         return Err(r.error(OfError::OFPBAC_TOO_MANY));
     }
@@ -76,7 +70,7 @@ fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
                 DecodeError { error: OfError::OFPBAC_BAD_SET_TYPE, at: e.at }
             }
             OfError::OFPBMC_BAD_LEN => DecodeError { error: OfError::OFPBAC_BAD_SET_LEN, at: e.at },
-            OfError::OFPBMC_BAD_VALUE | OfError::OFPBMC_BAD_WILDCARDS => {
+            OfError::OFPBMC_BAD_VALUE => {
                 DecodeError { error: OfError::OFPBAC_BAD_SET_ARGUMENT, at: e.at }
             }
             _ => e,
@@ -86,7 +80,6 @@ fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
         }
         out.push(a);
     }
-    check_conjunction(&out, &start)?;
     Ok(out)
 }
 
@@ -199,14 +192,19 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
         Raw::SetField | Raw::RegLoad2 => {
             let h = oxm::read_header(r)?;
             if h.has_mask && matches!(raw, Raw::SetField) && v < Version::Of15 {
-                return Err(r.error(OfError::OFPBAC_BAD_SET_TYPE));
+                return Err(r.error(OfError::OFPBAC_BAD_SET_MASK));
             }
             if let Some(i) = h.field.tun_option() {
                 let option = Box::new(oxm::read_option(r, &h)?);
                 return Ok(Action::SetTunOption { index: i as u8, option });
             }
             let (value, mask) = oxm::read_value(r, &h)?;
-            if !h.field.writable {
+            // 1.2 and later do not set the port of entry, and ask for the bit that says that there is a tag.
+            let standard = matches!(raw, Raw::SetField);
+            let no_port = standard && h.field.id == FieldId::InPortOxm;
+            let present = u128::from(VLAN_PRESENT);
+            let no_tag = standard && h.field.id == FieldId::VlanVid && value & mask & present == 0;
+            if !h.field.writable || no_port || no_tag {
                 return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
             }
             Action::SetField { field: h.field.id, value, mask }
@@ -215,8 +213,11 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             let (ofs, n) = ofs_nbits(r)?;
             let dst = oxm::read_subfield(r, ofs, n)?;
             let value = u128::from(r.u64()?);
-            if value > dst.max() || !dst.row().writable {
+            if value > dst.max() {
                 return Err(bad);
+            }
+            if !dst.row().writable {
+                return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
             }
             Action::Load { dst, value }
         }
@@ -227,7 +228,7 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             }
             let (src, dst) = (oxm::read_subfield(r, s, n)?, oxm::read_subfield(r, d, n)?);
             if !dst.row().writable {
-                return Err(bad);
+                return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
             }
             Action::Move { src, dst }
         }
@@ -295,8 +296,11 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             r.skip(2)?;
             let (ofs, n) = ofs_nbits(r)?;
             let dst = oxm::read_subfield(r, ofs, n)?;
-            if algorithm > 3 || !dst.row().writable {
+            if algorithm > 3 {
                 return Err(bad);
+            }
+            if !dst.row().writable {
+                return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
             }
             Action::Multipath(Box::new(MultipathAction {
                 fields,
@@ -313,6 +317,9 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             let n = r.u16()?;
             let (ofs, bits) = ofs_nbits(r)?;
             let dst = if matches!(raw, Raw::BundleLoad) {
+                if bits < 16 {
+                    return Err(bad);
+                }
                 Some(oxm::read_subfield(r, ofs, bits)?)
             } else {
                 r.skip(4)?;
@@ -330,7 +337,10 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
         Raw::Exit => Action::Exit,
         Raw::Clone => {
             r.skip(6)?;
-            Action::Clone(list(r, v, depth + 1)?)
+            let here = *r;
+            let inner = list(r, v, depth + 1)?;
+            verify(&inner, v, Outer::Clone).map_err(|e| here.error(e.error))?;
+            Action::Clone(inner)
         }
         Raw::Sample | Raw::Sample2 | Raw::Sample3 => {
             let mut s = SampleAction {
@@ -339,12 +349,40 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
                 obs_domain_id: r.u32()?,
                 obs_point_id: r.u32()?,
                 sampling_port: OfPort::NONE,
-                direction: 0,
+                ..SampleAction::default()
             };
             if !matches!(raw, Raw::Sample) {
                 s.sampling_port = OfPort(r.u16()?);
                 s.direction = r.u8()?;
             }
+            if s.probability == 0 || s.direction > 2 {
+                return Err(bad);
+            }
+            Action::Sample(Box::new(s))
+        }
+        Raw::Sample4 => {
+            let (probability, collector_set_id) = (r.u16()?, r.u32()?);
+            let mut id = || -> Result<(u32, Option<Subfield>)> {
+                let mut src = *r;
+                if r.u32()? == 0 {
+                    return Ok((r.u32()?, None));
+                }
+                let (ofs, n) = ofs_nbits(r)?;
+                r.skip(2)?;
+                let sf = oxm::read_subfield(&mut src, ofs, n)?;
+                if n > 32 { Err(src.error(OfError::OFPBAC_BAD_SET_LEN)) } else { Ok((0, Some(sf))) }
+            };
+            let ((obs_domain_id, obs_domain_src), (obs_point_id, obs_point_src)) = (id()?, id()?);
+            let s = SampleAction {
+                probability,
+                collector_set_id,
+                obs_domain_id,
+                obs_domain_src,
+                obs_point_id,
+                obs_point_src,
+                sampling_port: OfPort(r.u16()?),
+                direction: r.u8()?,
+            };
             if s.probability == 0 || s.direction > 2 {
                 return Err(bad);
             }
@@ -356,7 +394,7 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             let ofs = r.u16()?;
             let dst = oxm::read_subfield(r, ofs, 1)?;
             if !dst.row().writable {
-                return Err(bad);
+                return Err(r.error(OfError::OFPBAC_BAD_SET_ARGUMENT));
             }
             Action::CheckPktLarger { len, dst }
         }
@@ -365,7 +403,7 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
         Raw::Decap => {
             r.skip(2)?;
             match r.u32()? {
-                0xfffe => Action::Decap(None),
+                USE_NEXT_PROTO => Action::Decap(None),
                 t => Action::Decap(Some(t)),
             }
         }
@@ -422,7 +460,11 @@ fn ct(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
     let zone = if zone_src == 0 {
         CtZone::Imm(imm)
     } else {
-        CtZone::Field(oxm::read_subfield(&mut src, imm >> 6, (imm & 0x3f) + 1)?)
+        let sf = oxm::read_subfield(&mut src, imm >> 6, (imm & 0x3f) + 1)?;
+        if sf.n_bits != 16 {
+            return Err(here.error(OfError::OFPBAC_BAD_SET_LEN));
+        }
+        CtZone::Field(sf)
     };
     let table = r.u8()?;
     r.skip(3)?;
@@ -439,6 +481,7 @@ fn ct(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
         recirc_table: (table != 255).then_some(TableId(table)),
         alg,
         nat: None,
+        nat_at: 0,
         exec: Vec::new(),
     };
     if flags & !3 != 0 || c.force && !c.commit {
@@ -446,7 +489,9 @@ fn ct(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
     }
     for a in list(r, v, depth + 1)? {
         match a {
-            Action::Nat(n) if c.nat.is_none() => c.nat = Some(*n),
+            Action::Nat(n) if c.nat.is_none() => {
+                (c.nat, c.nat_at) = (Some(*n), c.exec.len() as u16);
+            }
             Action::SetField { field: FieldId::CtMark | FieldId::CtLabel, .. } => c.exec.push(a),
             Action::Load { dst, .. } | Action::Move { dst, .. }
                 if matches!(dst.field, FieldId::CtMark | FieldId::CtLabel) =>
@@ -487,6 +532,9 @@ fn nat(r: &mut Reader<'_>) -> Result<NatAction> {
     if has(0) || has(1) {
         let min = if has(0) { Ipv4Addr::from(r.u32()?) } else { return Err(bad) };
         let max = if has(1) { Some(Ipv4Addr::from(r.u32()?)) } else { None };
+        if min.is_unspecified() || max.is_some_and(|m| m < min) {
+            return Err(bad);
+        }
         n.addr = NatAddr::V4(min, max);
     }
     if has(2) || has(3) {
@@ -495,11 +543,17 @@ fn nat(r: &mut Reader<'_>) -> Result<NatAction> {
         }
         let min = Ipv6Addr::from(r.array::<16>()?);
         let max = if has(3) { Some(Ipv6Addr::from(r.array::<16>()?)) } else { None };
+        if min.is_unspecified() || max.is_some_and(|m| m < min) {
+            return Err(bad);
+        }
         n.addr = NatAddr::V6(min, max);
     }
     if has(4) {
-        let min = r.u16()?;
-        n.ports = Some((min, if has(5) { Some(r.u16()?) } else { None }));
+        let (min, max) = (r.u16()?, if has(5) { Some(r.u16()?) } else { None });
+        if min == 0 || max.is_some_and(|m| m < min) || n.addr == NatAddr::Unspec {
+            return Err(bad);
+        }
+        n.ports = Some((min, max));
     } else if has(5) {
         return Err(bad);
     }
@@ -630,11 +684,12 @@ pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
             }
             3 => {
                 b.skip(4)?;
-                let set = list(&mut b, v, 1)?;
-                if !set.iter().all(Action::fits_action_set) {
+                let inner = list(&mut b, v, 1)?;
+                verify(&inner, v, Outer::WriteActions).map_err(|e| here.error(e.error))?;
+                if !inner.iter().all(Action::fits_action_set) {
                     return Err(here.error(OfError::OFPBAC_BAD_TYPE));
                 }
-                (3, [Action::WriteActions(set)].into())
+                (3, [Action::WriteActions(inner)].into())
             }
             4 => {
                 b.skip(4)?;
@@ -650,6 +705,6 @@ pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
         }
     }
     let actions: Vec<Action> = parts.into_iter().flatten().flatten().collect();
-    check_conjunction(&actions, &start)?;
+    verify(&actions, v, Outer::Flow).map_err(|e| start.error(e.error))?;
     Ok(actions)
 }

@@ -6,7 +6,8 @@
 use alloc::vec::Vec;
 
 use base::{MacAddr, OfPort, TableId};
-use flow::field::{FIELDS, class};
+use flow::field::FIELDS;
+use flow::tun_metadata::MAX_OPTION_LEN;
 use flow::{Field, FieldId, Match, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
@@ -66,7 +67,7 @@ pub fn flow_actions(out: &mut Vec<u8>, list: &[Action], v: Version, known: Known
         out.zeros(6);
         let mut e = Encoder { out, v, known };
         list.iter().filter(|a| is_apply(a)).try_for_each(|a| e.one(a))?;
-        finish(out, start)?;
+        finish_list(out, start)?;
     }
     for a in list {
         let start = out.len();
@@ -80,7 +81,7 @@ pub fn flow_actions(out: &mut Vec<u8>, list: &[Action], v: Version, known: Known
                 out.put16(3);
                 out.zeros(6);
                 actions(out, inner, v, known)?;
-                finish(out, start)?;
+                finish_list(out, start)?;
             }
             Action::WriteMetadata { value, mask } => {
                 out.put16(2);
@@ -99,6 +100,29 @@ pub fn flow_actions(out: &mut Vec<u8>, list: &[Action], v: Version, known: Known
         }
     }
     Ok(())
+}
+
+/// A part of an option of the tunnel header, as value and mask.
+fn option_part(dst: Subfield, value: u128) -> OptionMatch {
+    let (mut v, mut m) = ([0; MAX_OPTION_LEN], [0; MAX_OPTION_LEN]);
+    for bit in 0..dst.n_bits {
+        let at = MAX_OPTION_LEN - 1 - usize::from((dst.ofs + bit) / 8);
+        let one = 1 << ((dst.ofs + bit) % 8);
+        m[at] |= one;
+        if bit < 128 && value >> bit & 1 != 0 {
+            v[at] |= one;
+        }
+    }
+    OptionMatch::new(v, Some(m))
+}
+
+/// Ends an instruction that has actions; one without any is not written.
+fn finish_list(out: &mut Vec<u8>, start: usize) -> Result {
+    if out.len() == start + 8 {
+        out.truncate(start);
+        return Ok(());
+    }
+    finish(out, start)
 }
 
 /// Pads to 8 bytes and writes the length behind the type at `start`.
@@ -154,6 +178,14 @@ impl Encoder<'_> {
         oxm::put_field_header(self.out, id, None)
     }
 
+    /// The header of a field in an action that has room for 4 bytes of it.
+    pub(super) fn nicira_header(&mut self, id: FieldId) -> Result {
+        match oxm::nicira_type(id.row()) {
+            Some(_) => self.header(id),
+            None => Err(EncodeError::Field(id.row().name)),
+        }
+    }
+
     pub(super) fn output(&mut self, port: OfPort, max_len: u16) -> Result {
         if self.v == Version::Of10 {
             return self.put(Raw::Output10, "output", |e| {
@@ -170,11 +202,24 @@ impl Encoder<'_> {
     }
 
     fn one(&mut self, a: &Action) -> Result {
+        let whole = match a {
+            Action::SetField { field: FieldId::VlanTci, value, .. } => Some(*value),
+            Action::Load { dst, value } if dst.field == FieldId::VlanTci => Some(*value << dst.ofs),
+            _ => None,
+        };
+        self.put_one(a)?;
+        if let Some(tci) = whole {
+            self.known.vlan = tci & u128::from(VLAN_PRESENT) != 0;
+        }
+        Ok(())
+    }
+
+    fn put_one(&mut self, a: &Action) -> Result {
         let v = self.v;
         match a {
             Action::Output { port, max_len } => self.output(*port, *max_len),
             Action::OutputReg { src, max_len } => {
-                let long = src.row().oxms.first().is_some_and(|o| o.experimenter != 0);
+                let long = oxm::nicira_type(src.row()).is_none();
                 let raw = if long { Raw::OutputReg2 } else { Raw::OutputReg };
                 self.put(raw, "output", |e| {
                     e.out.put16(ofs_nbits(*src));
@@ -258,14 +303,22 @@ impl Encoder<'_> {
             Action::SetL4Src(p) => self.mod_port(Raw::SetL4Src, "mod_tp_src", *p, true),
             Action::SetL4Dst(p) => self.mod_port(Raw::SetL4Dst, "mod_tp_dst", *p, false),
             Action::SetField { field, value, mask } => self.set_field_masked(*field, *value, *mask),
-            Action::SetTunOption { index, option } => self.set_option(*index, option),
+            Action::SetTunOption { index, option } => {
+                let form =
+                    (v >= Version::Of15 || v >= Version::Of12 && !option.masked).then_some(v);
+                self.set_option(
+                    FIELDS[FieldId::TunMetadata0 as usize + usize::from(*index)].id,
+                    option,
+                    form,
+                )
+            }
+            Action::Load { dst, value } if dst.row().tun_option().is_some() => {
+                let form = (v >= Version::Of15).then_some(v);
+                self.set_option(dst.field, &option_part(*dst, *value), form)
+            }
             Action::Load { dst, value } => {
                 if v >= Version::Of15 {
-                    return self.set_field_masked(
-                        dst.field,
-                        value << dst.ofs,
-                        if dst.is_whole() { oxm::ones(dst.row()) } else { dst.mask() },
-                    );
+                    return self.set_field_masked(dst.field, value << dst.ofs, dst.mask());
                 }
                 self.load(*dst, *value)
             }
@@ -323,7 +376,7 @@ impl Encoder<'_> {
             Action::Encap(x) => self.encap(x),
             Action::Decap(t) => self.put(Raw::Decap, "decap", |e| {
                 e.out.zeros(2);
-                e.out.put32(t.unwrap_or(0xfffe));
+                e.out.put32(t.unwrap_or(USE_NEXT_PROTO));
                 Ok(())
             }),
             Action::DecNshTtl => self.put(Raw::DecNshTtl, "dec_nsh_ttl", |_| Ok(())),
@@ -366,16 +419,10 @@ impl Encoder<'_> {
             }),
             Action::Resubmit { port, table, with_ct } => {
                 let port = port.unwrap_or(OfPort::IN_PORT).0;
-                let raw = match (table, with_ct) {
-                    (_, true) => Raw::ResubmitTableCt,
-                    (Some(_), _) => Raw::ResubmitTable,
-                    (None, _) => Raw::Resubmit,
-                };
+                let raw = if *with_ct { Raw::ResubmitTableCt } else { Raw::ResubmitTable };
                 self.put(raw, "resubmit", |e| {
                     e.out.put16(port);
-                    if !matches!(raw, Raw::Resubmit) {
-                        e.out.put8(table.unwrap_or(TableId::ALL).0);
-                    }
+                    e.out.put8(table.unwrap_or(TableId::ALL).0);
                     Ok(())
                 })
             }
@@ -400,7 +447,7 @@ impl Encoder<'_> {
                 e.out.put32(m.arg);
                 e.out.zeros(2);
                 e.out.put16(ofs_nbits(m.dst));
-                e.header(m.dst.field)
+                e.nicira_header(m.dst.field)
             }),
             Action::Note(bytes) => self.put(Raw::Note, "note", |e| {
                 e.out.extend_from_slice(bytes);
@@ -496,7 +543,8 @@ impl Encoder<'_> {
             (ipproto::UDP, false) => UdpDst,
             (ipproto::SCTP, true) => SctpSrc,
             (ipproto::SCTP, false) => SctpDst,
-            _ => return Err(EncodeError::Action(name)),
+            // Without the protocol there is only the old action.
+            _ => return self.put16(raw, name, p),
         };
         self.set_field(id, p.into())
     }
@@ -512,7 +560,7 @@ impl Encoder<'_> {
 
     fn set_field_masked(&mut self, id: FieldId, value: u128, mask: u128) -> Result {
         let f = id.row();
-        let whole = mask & f.all_ones() == f.all_ones();
+        let whole = mask == f.wire_ones();
         if self.v < Version::Of12 {
             return self.set_field_legacy(f, value, mask);
         }
@@ -531,13 +579,12 @@ impl Encoder<'_> {
         })
     }
 
-    /// `set_field` of an option of the tunnel header.
-    fn set_option(&mut self, index: u8, o: &OptionMatch) -> Result {
-        let f = &FIELDS[FieldId::TunMetadata0 as usize + usize::from(index)];
-        let form = (self.v >= Version::Of12).then_some(self.v);
+    /// Sets an option of the tunnel header: with `set_field` in the form of a version, else with
+    /// Nicira's `load`.
+    fn set_option(&mut self, id: FieldId, o: &OptionMatch, form: oxm::Form) -> Result {
+        let f = id.row();
         let t = oxm::wire_type(f, form).ok_or(EncodeError::Field(f.name))?;
-        let standard = self.v >= Version::Of15 || form.is_some() && !o.masked;
-        self.put(if standard { Raw::SetField } else { Raw::RegLoad2 }, "set_field", |e| {
+        self.put(if form.is_some() { Raw::SetField } else { Raw::RegLoad2 }, "set_field", |e| {
             oxm::put_option_header(e.out, t, o);
             oxm::put_option(e.out, o);
             Ok(())
@@ -546,11 +593,16 @@ impl Encoder<'_> {
 
     /// 1.0 and 1.1 have an action for some fields, Nicira's load for the others.
     fn set_field_legacy(&mut self, f: &'static Field, value: u128, mask: u128) -> Result {
-        if mask & f.all_ones() != f.all_ones() {
+        if mask != f.wire_ones() {
             return self.load_masked(f, value, mask);
         }
         let v = value;
         match f.id {
+            FieldId::VlanTci if v as u16 & VLAN_PRESENT == 0 => self.one(&Action::StripVlan),
+            FieldId::VlanTci => {
+                self.one(&Action::SetVlanVid { vid: v as u16 & 0xfff, push: true })?;
+                self.one(&Action::SetVlanPcp { pcp: (v >> 13) as u8, push: false })
+            }
             FieldId::VlanVid | FieldId::DlVlan => {
                 self.one(&Action::SetVlanVid { vid: v as u16 & 0xfff, push: false })
             }
@@ -570,34 +622,20 @@ impl Encoder<'_> {
         }
     }
 
-    /// Sets bits of a field that has but an experimenter's wire type, which the other forms cannot
-    /// name. Gives whether it is one.
-    fn load_experimenter(
-        &mut self,
-        f: &'static Field,
-        value: u128,
-        mask: u128,
-    ) -> core::result::Result<bool, EncodeError> {
-        let Some(o) = oxm::wire_type(f, None).filter(|o| o.class == class::EXPERIMENTER) else {
-            return Ok(false);
-        };
-        let mask = mask & f.all_ones();
-        let part = mask != f.all_ones();
-        self.put(Raw::RegLoad2, "set_field", |e| {
-            oxm::put_header(e.out, f, o, part);
-            e.out.put_uint(value, f.n_bytes.into());
-            if part {
-                e.out.put_uint(mask, f.n_bytes.into());
-            }
-            Ok(())
-        })?;
-        Ok(true)
-    }
-
-    /// Loads for each run of ones in the mask, at most 64 bits each, from the lowest up.
+    /// Loads for each run of ones in the mask, at most 64 bits each, from the lowest up. A field whose
+    /// name is too long for that is loaded with its mask.
     fn load_masked(&mut self, f: &'static Field, value: u128, mask: u128) -> Result {
-        if self.load_experimenter(f, value & mask, mask)? {
-            return Ok(());
+        if oxm::nicira_type(f).is_none() {
+            let o = oxm::wire_type(f, None).ok_or(EncodeError::Field(f.name))?;
+            let masked = mask != f.wire_ones();
+            return self.put(Raw::RegLoad2, "load", |e| {
+                oxm::put_header(e.out, f, o, masked);
+                e.out.put_uint(value, f.n_bytes.into());
+                if masked {
+                    e.out.put_uint(mask, f.n_bytes.into());
+                }
+                Ok(())
+            });
         }
         let mut ofs = 0;
         while ofs < f.bits {
@@ -614,16 +652,13 @@ impl Encoder<'_> {
     }
 
     fn load(&mut self, dst: Subfield, value: u128) -> Result {
-        if dst.n_bits <= 64 {
+        if dst.n_bits <= 64 && oxm::nicira_type(dst.row()).is_some() {
             return self.load_part(dst, value);
         }
         self.load_masked(dst.row(), value << dst.ofs, dst.mask())
     }
 
     fn load_part(&mut self, dst: Subfield, value: u128) -> Result {
-        if self.load_experimenter(dst.row(), value << dst.ofs, dst.mask())? {
-            return Ok(());
-        }
         self.put(Raw::RegLoad, "load", |e| {
             e.out.put16(ofs_nbits(dst));
             e.header(dst.field)?;

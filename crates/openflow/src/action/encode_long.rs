@@ -12,7 +12,7 @@ use crate::wire::Put;
 impl Encoder<'_> {
     pub(super) fn controller(&mut self, c: &ControllerAction) -> Result {
         let plain = c.userdata.is_empty() && !c.pause && c.meter.is_none();
-        if plain && c.controller_id == 0 && c.reason == PacketInReason::Action {
+        if c.is_plain() {
             return self.output(OfPort::CONTROLLER, c.max_len);
         }
         if plain {
@@ -25,6 +25,14 @@ impl Encoder<'_> {
         }
         self.put(Raw::Controller2, "controller", |e| {
             e.out.zeros(6);
+            // The padding of a number is counted as a part of it.
+            let number = |out: &mut Vec<u8>, typ: u16, bytes: &[u8]| {
+                let start = out.len();
+                out.put16(typ);
+                out.put16(8);
+                out.extend_from_slice(bytes);
+                out.pad8(start);
+            };
             let prop = |out: &mut Vec<u8>, typ: u16, bytes: &[u8]| {
                 let start = out.len();
                 out.put16(typ);
@@ -33,10 +41,10 @@ impl Encoder<'_> {
                 out.pad8(start);
             };
             if c.max_len != u16::MAX {
-                prop(e.out, 0, &c.max_len.to_be_bytes());
+                number(e.out, 0, &c.max_len.to_be_bytes());
             }
             if c.controller_id != 0 {
-                prop(e.out, 1, &c.controller_id.to_be_bytes());
+                number(e.out, 1, &c.controller_id.to_be_bytes());
             }
             if c.reason != PacketInReason::Action {
                 prop(e.out, 2, &[c.reason as u8]);
@@ -64,17 +72,19 @@ impl Encoder<'_> {
                     e.out.put16(z);
                 }
                 CtZone::Field(sf) => {
-                    e.header(sf.field)?;
+                    e.nicira_header(sf.field)?;
                     e.out.put16(ofs_nbits(sf));
                 }
             }
             e.out.put8(c.recirc_table.unwrap_or(TableId::ALL).0);
             e.out.zeros(3);
             e.out.put16(c.alg.map_or(0, |a| a as u16));
+            let (before, after) = c.exec.split_at(c.exec.len().min(c.nat_at.into()));
+            actions(e.out, before, v, e.known)?;
             if let Some(n) = &c.nat {
                 e.nat(n)?;
             }
-            actions(e.out, &c.exec, v, e.known)
+            actions(e.out, after, v, e.known)
         })
     }
 
@@ -89,7 +99,13 @@ impl Encoder<'_> {
                 | u16::from(n.persistent) << 2
                 | u16::from(n.hash) << 3
                 | u16::from(n.random) << 4;
+            // The address of zeros is none.
             let addr = match n.addr {
+                NatAddr::V4(min, _) if min.is_unspecified() => NatAddr::Unspec,
+                NatAddr::V6(min, _) if min.is_unspecified() => NatAddr::Unspec,
+                addr => addr,
+            };
+            let present = match addr {
                 NatAddr::Unspec => 0,
                 NatAddr::V4(_, max) => 1 | u16::from(max.is_some()) << 1,
                 NatAddr::V6(_, max) => 4 | u16::from(max.is_some()) << 3,
@@ -97,8 +113,8 @@ impl Encoder<'_> {
             let ports = n.ports.map_or(0, |p| 0x10 | u16::from(p.1.is_some()) << 5);
             e.out.zeros(2);
             e.out.put16(flags);
-            e.out.put16(addr | ports);
-            match n.addr {
+            e.out.put16(present | ports);
+            match addr {
                 NatAddr::Unspec => {}
                 NatAddr::V4(min, max) => {
                     e.out.extend_from_slice(&min.octets());
@@ -153,12 +169,12 @@ impl Encoder<'_> {
                         e.out.put_uint(v, usize::from(s.n_bits.div_ceil(16)) * 2);
                     }
                     LearnSrc::Field(sf) => {
-                        e.header(sf.field)?;
+                        e.nicira_header(sf.field)?;
                         e.out.put16(sf.ofs);
                     }
                 }
                 if let LearnDst::Match(sf) | LearnDst::Load(sf) = s.dst {
-                    e.header(sf.field)?;
+                    e.nicira_header(sf.field)?;
                     e.out.put16(sf.ofs);
                 }
             }
@@ -178,7 +194,7 @@ impl Encoder<'_> {
             match b.dst {
                 Some(dst) => {
                     e.out.put16(ofs_nbits(dst));
-                    e.header(dst.field)?;
+                    e.nicira_header(dst.field)?;
                 }
                 None => e.out.zeros(6),
             }
@@ -189,6 +205,30 @@ impl Encoder<'_> {
     }
 
     pub(super) fn sample(&mut self, s: &SampleAction) -> Result {
+        let fields = [(s.obs_domain_src, s.obs_domain_id), (s.obs_point_src, s.obs_point_id)];
+        if fields.iter().any(|f| f.0.is_some()) {
+            return self.put(Raw::Sample4, "sample", |e| {
+                e.out.put16(s.probability);
+                e.out.put32(s.collector_set_id);
+                for (src, n) in fields {
+                    match src {
+                        Some(sf) => {
+                            e.nicira_header(sf.field)?;
+                            e.out.put16(ofs_nbits(sf));
+                            e.out.put16(0);
+                        }
+                        None => {
+                            e.out.put32(0);
+                            e.out.put32(n);
+                        }
+                    }
+                }
+                e.out.put16(s.sampling_port.0);
+                e.out.put8(s.direction);
+                e.out.zeros(5);
+                Ok(())
+            });
+        }
         let raw = if s.direction != 0 {
             Raw::Sample3
         } else if s.sampling_port != OfPort::NONE {

@@ -14,10 +14,12 @@ use flow::tun_metadata::OptionMatch;
 
 use crate::subfield::Subfield;
 
+pub mod check;
 pub mod decode;
 pub mod encode;
 mod encode_long;
 pub mod table;
+pub mod verify;
 
 /// An action or an instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,7 +101,7 @@ pub enum Action {
         field: FieldId,
         /// New bits.
         value: u128,
-        /// Bits to set; the field's [`flow::Field::all_ones`] for the whole.
+        /// Bits to set; the field's [`flow::Field::wire_ones`] for the whole.
         mask: u128,
     },
     /// `set_field` of a `tun_metadata` field, which may be longer than other fields.
@@ -372,6 +374,8 @@ pub struct CtAction {
     pub alg: Option<CtAlg>,
     /// Address translation.
     pub nat: Option<NatAction>,
+    /// How many of `exec` come before `nat`.
+    pub nat_at: u16,
     /// Sets of `ct_mark` and `ct_label`.
     pub exec: Vec<Action>,
 }
@@ -539,6 +543,12 @@ impl HashFields {
     }
 }
 
+/// Names of [`MultipathAction::algorithm`].
+pub const MULTIPATH_ALGORITHMS: [&str; 4] = ["modulo_n", "hash_threshold", "hrw", "iter_hash"];
+
+/// Names of [`BundleAction::algorithm`].
+pub const BUNDLE_ALGORITHMS: [&str; 2] = ["active_backup", "hrw"];
+
 /// `multipath(…)`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MultipathAction {
@@ -546,7 +556,7 @@ pub struct MultipathAction {
     pub fields: HashFields,
     /// Basis of the hash.
     pub basis: u16,
-    /// 0 `modulo_n`, 1 `hash_threshold`, 2 `hrw`, 3 `iter_hash`.
+    /// Place in [`MULTIPATH_ALGORITHMS`].
     pub algorithm: u16,
     /// Number of links less one.
     pub max_link: u16,
@@ -563,7 +573,7 @@ pub struct BundleAction {
     pub fields: HashFields,
     /// Basis of the hash.
     pub basis: u16,
-    /// 0 `active_backup`, 1 `hrw`.
+    /// Place in [`BUNDLE_ALGORITHMS`].
     pub algorithm: u16,
     /// Ports to choose from.
     pub members: Vec<OfPort>,
@@ -580,13 +590,24 @@ pub struct SampleAction {
     pub collector_set_id: u32,
     /// Observation domain.
     pub obs_domain_id: u32,
+    /// Where the observation domain is instead, at most 32 bits.
+    pub obs_domain_src: Option<Subfield>,
     /// Observation point.
     pub obs_point_id: u32,
+    /// Where the observation point is instead, at most 32 bits.
+    pub obs_point_src: Option<Subfield>,
     /// Output port that is sampled; 0xffff for none.
     pub sampling_port: OfPort,
     /// 0 none, 1 `ingress`, 2 `egress`.
     pub direction: u8,
 }
+
+/// Headers that can be pushed, with their packet types.
+pub const ENCAP_HEADERS: [(&str, u32); 4] =
+    [("ethernet", 0), ("nsh", 0x1_894f), ("mpls", 0x1_8847), ("mpls_mc", 0x1_8848)];
+
+/// The packet type that says: see for yourself (`PT_USE_NEXT_PROTO`).
+pub const USE_NEXT_PROTO: u32 = 0xfffe;
 
 /// `encap(…)`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -630,10 +651,83 @@ pub fn is_out_port(port: OfPort) -> bool {
     reserved || port < OfPort::MAX
 }
 
+impl ControllerAction {
+    /// Whether a plain output to the controller says as much.
+    pub fn is_plain(&self) -> bool {
+        self.reason == PacketInReason::Action
+            && self.controller_id == 0
+            && self.userdata.is_empty()
+            && !self.pause
+            && self.meter.is_none()
+    }
+}
+
 impl Action {
-    /// Whether a flow with `conjunction` actions may have it too.
-    pub(crate) fn goes_with_conjunction(&self) -> bool {
-        matches!(self, Action::Conjunction { .. } | Action::Note(_))
+    /// Its name, in text and in texts of errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Output { .. } => "output",
+            Action::OutputReg { .. } => "output_reg",
+            Action::OutputTrunc { .. } => "output_trunc",
+            Action::Controller(_) => "controller",
+            Action::Enqueue { .. } => "enqueue",
+            Action::Group(_) => "group",
+            Action::Bundle(_) => "bundle",
+            Action::SetVlanVid { .. } => "set_vlan_vid",
+            Action::SetVlanPcp { .. } => "set_vlan_pcp",
+            Action::StripVlan => "strip_vlan",
+            Action::PushVlan(_) => "push_vlan",
+            Action::SetEthSrc(_) => "mod_dl_src",
+            Action::SetEthDst(_) => "mod_dl_dst",
+            Action::SetIpv4Src(_) => "mod_nw_src",
+            Action::SetIpv4Dst(_) => "mod_nw_dst",
+            Action::SetNwTos(_) => "mod_nw_tos",
+            Action::SetNwEcn(_) => "mod_nw_ecn",
+            Action::SetNwTtl(_) => "mod_nw_ttl",
+            Action::SetL4Src(_) => "mod_tp_src",
+            Action::SetL4Dst(_) => "mod_tp_dst",
+            Action::SetField { .. } | Action::SetTunOption { .. } | Action::Load { .. } => {
+                "set_field"
+            }
+            Action::Move { .. } => "move",
+            Action::StackPush(_) => "push",
+            Action::StackPop(_) => "pop",
+            Action::DecTtl(_) => "dec_ttl",
+            Action::SetMplsLabel(_) => "set_mpls_label",
+            Action::SetMplsTc(_) => "set_mpls_tc",
+            Action::SetMplsTtl(_) => "set_mpls_ttl",
+            Action::DecMplsTtl => "dec_mpls_ttl",
+            Action::PushMpls(_) => "push_mpls",
+            Action::PopMpls(_) => "pop_mpls",
+            Action::Encap(_) => "encap",
+            Action::Decap(_) => "decap",
+            Action::DecNshTtl => "dec_nsh_ttl",
+            Action::SetTunnel { .. } => "set_tunnel",
+            Action::SetQueue(_) => "set_queue",
+            Action::PopQueue => "pop_queue",
+            Action::CheckPktLarger { .. } => "check_pkt_larger",
+            Action::DeleteField(_) => "delete_field",
+            Action::Resubmit { .. } => "resubmit",
+            Action::Ct(_) => "ct",
+            Action::CtClear => "ct_clear",
+            Action::Nat(_) => "nat",
+            Action::Learn(_) => "learn",
+            Action::Conjunction { .. } => "conjunction",
+            Action::Multipath(_) => "multipath",
+            Action::Note(_) => "note",
+            Action::Exit => "exit",
+            Action::Clone(_) => "clone",
+            Action::Sample(_) => "sample",
+            Action::FinTimeout { .. } => "fin_timeout",
+            Action::DebugRecirc => "debug_recirc",
+            Action::DebugSlow => "debug_slow",
+            Action::UnrollXlate { .. } => "unroll_xlate",
+            Action::Meter(_) => "meter",
+            Action::ClearActions => "clear_actions",
+            Action::WriteActions(_) => "write_actions",
+            Action::WriteMetadata { .. } => "write_metadata",
+            Action::GotoTable(_) => "goto_table",
+        }
     }
 
     /// Whether every port that it outputs to is one a switch can have, or reserved for that.

@@ -2,28 +2,35 @@
 
 use alloc::vec::Vec;
 
+use packet::header::ethertype;
+
 use super::codec::{Encoded, Result, Session};
 use super::oxs::{Oxs, duration, put_duration, read_oxs};
 use super::*;
+use crate::action::check::{Rules, check};
 use crate::action::{decode, encode};
 use crate::error::OfError;
 use crate::flow_mod::{FlowModCommand, GROUP_ANY};
 use crate::oxm;
+use crate::protocol::Protocols;
 use crate::wire::{Put, Reader};
 
 const NO_BUFFER: u32 = u32::MAX;
 
-/// Reads `ofp_match` (1.1+): type 1, length, entries, padding; or type 0, which is 1.1's.
+/// Reads `ofp_match` (1.1+): type, length, entries, padding. Type 0 is 1.1's match of fixed size.
 pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<Match> {
     let here = *r;
     let (typ, len) = (r.u16()?, usize::from(r.u16()?));
-    if typ == 0 && len == match11::LEN {
-        return match11::read(r);
+    if typ == 0 {
+        if len != match11::LEN {
+            return Err(here.error(OfError::OFPBMC_BAD_LEN));
+        }
+        return match11::read(&mut r.sub(len - 4)?);
     }
-    if typ > 1 {
+    if typ != 1 {
         return Err(here.error(OfError::OFPBMC_BAD_TYPE));
     }
-    if typ == 0 || len < 4 {
+    if len < 4 {
         return Err(here.error(OfError::OFPBMC_BAD_LEN));
     }
     let bad_len = here.error(OfError::OFPBMC_BAD_LEN);
@@ -32,9 +39,9 @@ pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<Match> {
     Ok(oxm::read_match(&mut body, lenient)?.m)
 }
 
-/// Writes `ofp_match`.
+/// Writes `ofp_match` (1.1+).
 pub fn write_match(out: &mut Vec<u8>, m: &Match, v: Version) -> Encoded {
-    if v <= Version::Of11 {
+    if v == Version::Of11 {
         match11::write(out, m);
         return Ok(());
     }
@@ -158,7 +165,7 @@ pub fn read_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
         f.out_port = OfPort(r.u16()?);
         let here = *r;
         f.flags = flags10(&here, r.u16()?, f.command)?;
-        f.actions = decode::actions(r, v)?;
+        read_actions(r, &mut f, v)?;
         return Ok(f);
     }
     let (cookie, mask) = (r.u64()?, r.u64()?);
@@ -186,7 +193,7 @@ pub fn read_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod> {
         f.importance = importance;
     }
     f.match_ = read_match(r, false)?;
-    f.actions = decode::instructions(r, v)?;
+    read_actions(r, &mut f, v)?;
     Ok(f)
 }
 
@@ -217,8 +224,35 @@ pub fn read_nx_mod(r: &mut Reader<'_>, v: Version, s: Session) -> Result<FlowMod
     }
     (f.cookie, f.cookie_mask) = old;
     old_new_cookie(&mut f, cookie);
-    f.actions = decode::actions(r, v)?;
+    read_actions(r, &mut f, v)?;
     Ok(f)
+}
+
+/// Whether addresses of a connection are asked for in packets of their kind only.
+fn ct_tuple_agrees(m: &Match) -> bool {
+    let (k, w) = (&m.key.pkt, &m.mask.pkt);
+    let v4 = w.ct_nw_src != 0 || w.ct_nw_dst != 0;
+    let v6 = w.ct_ipv6_src != [0; 16] || w.ct_ipv6_dst != [0; 16];
+    (!v4 || k.dl_type == ethertype::IPV4) && (!v6 || k.dl_type == ethertype::IPV6)
+}
+
+/// Reads what a flow does, and checks that it makes sense for the flow's packets.
+fn read_actions(r: &mut Reader<'_>, f: &mut FlowMod, v: Version) -> Result<()> {
+    let here = *r;
+    f.actions = match v {
+        Version::Of10 => decode::actions(r, v)?,
+        _ => decode::instructions(r, v)?,
+    };
+    if !ct_tuple_agrees(&f.match_) {
+        return Err(here.error(OfError::OFPBAC_MATCH_INCONSISTENT));
+    }
+    let allowed =
+        check(&f.actions, &f.match_, f.table, Rules::Tracked).map_err(|e| here.error(e))?;
+    // What 1.0 lets do nothing, the others refuse.
+    match v == Version::Of10 || !allowed.and(Protocols::of_versions(v.bit())).is_empty() {
+        true => Ok(()),
+        false => Err(here.error(OfError::OFPBAC_MATCH_INCONSISTENT)),
+    }
 }
 
 /// The cookie field of 1.0 and Nicira's flow mods.

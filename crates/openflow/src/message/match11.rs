@@ -1,17 +1,16 @@
-//! `ofp11_match`: the 88-byte match of OpenFlow 1.1 (§A.2.3), whose masks say which bits do not count.
+//! `ofp11_match`: the 88-byte match of OpenFlow 1.1 (§A.2.3), type `OFPMT_STANDARD`.
 
 use alloc::vec::Vec;
 
-use base::MacAddr;
+use base::{MacAddr, OfPort};
+use flow::field::Prereq;
 use flow::{FieldId, Match, VLAN_PRESENT};
-use packet::header::{ethertype, ipproto};
 
 use super::codec::Result;
-use crate::action::decode;
 use crate::error::OfError;
 use crate::wire::{Put, Reader};
 
-/// Its length, with type and length.
+/// Bytes of the match.
 pub const LEN: usize = 88;
 
 const IN_PORT: u32 = 1;
@@ -24,140 +23,146 @@ const TP_SRC: u32 = 1 << 6;
 const TP_DST: u32 = 1 << 7;
 const MPLS_LABEL: u32 = 1 << 8;
 const MPLS_TC: u32 = 1 << 9;
-/// "Any VLAN".
+/// `dl_vlan` of packets with any tag.
 const VLAN_ANY: u16 = 0xfffe;
-/// "No VLAN".
+/// `dl_vlan` of packets without one.
 const VLAN_NONE: u16 = 0xffff;
 
-const VID: u16 = 0xfff;
-const PCP: u16 = 0xe000;
-
-/// Reads a match behind its type and length. Fields that packets of the match do not have are dropped,
-/// as 1.1 says.
+/// Reads the match behind its type and length. What 1.1 says to ignore is dropped.
 pub fn read(r: &mut Reader<'_>) -> Result<Match> {
     let bad = r.error(OfError::OFPBMC_BAD_VALUE);
-    let mut port = r.sub(4)?;
-    let w = r.u32()?;
-    let mut m = Match::ANY;
-    if w & IN_PORT == 0 {
-        m.set(FieldId::InPort, decode::port32(&mut port)?.0.into(), 0xffff);
-    }
-    for field in [FieldId::EthSrc, FieldId::EthDst] {
-        let (value, mask) = (MacAddr(r.array()?).to_u64(), MacAddr(r.array()?).to_u64());
-        m.set(field, value.into(), u128::from(!mask) & field.row().all_ones());
-    }
-    let (vlan, pcp) = (r.u16()?, r.u8()?);
+    let bad_field = r.error(OfError::OFPBMC_BAD_FIELD);
+    let (in_port, w) = (r.u32()?, r.u32()?);
+    let mut mac = || Ok::<_, crate::error::DecodeError>(MacAddr(r.array()?).to_u64());
+    let (dl_src, dl_src_wild, dl_dst, dl_dst_wild) = (mac()?, mac()?, mac()?, mac()?);
+    let (dl_vlan, dl_vlan_pcp) = (r.u16()?, r.u8()?);
     r.skip(1)?;
-    if w & DL_VLAN == 0 {
-        let (mut tci, mut mask) = match vlan {
-            VLAN_NONE => (0, u16::MAX),
-            VLAN_ANY => (VLAN_PRESENT, VLAN_PRESENT),
-            v if v <= VID => (VLAN_PRESENT | v, VLAN_PRESENT | VID),
-            _ => return Err(bad),
-        };
-        if vlan != VLAN_NONE && w & DL_VLAN_PCP == 0 {
-            if pcp > 7 {
-                return Err(bad);
-            }
-            (tci, mask) = (tci | u16::from(pcp) << 13, mask | PCP);
-        }
-        m.set(FieldId::VlanTci, tci.into(), mask.into());
-    }
-    let dl_type = r.u16()?;
-    let mut exact = |wild: bool, field: FieldId, value: u32| {
-        if !wild {
-            m.set(field, value.into(), field.row().all_ones());
-        }
-    };
-    exact(w & DL_TYPE != 0, FieldId::EthType, dl_type.into());
-    let known = |t: u16| w & DL_TYPE == 0 && dl_type == t;
-    let ip = known(ethertype::IPV4);
-    let nw = ip || known(ethertype::ARP) || known(ethertype::RARP);
-    let (tos, proto) = (r.u8()?, r.u8()?);
-    if ip && w & NW_TOS == 0 && tos & 3 != 0 {
-        return Err(bad);
-    }
-    exact(!ip || w & NW_TOS != 0, FieldId::NwTos, tos.into());
-    exact(!nw || w & NW_PROTO != 0, FieldId::IpProto, proto.into());
-    let (src, src_mask, dst, dst_mask) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
+    let (dl_type, nw_tos, nw_proto) = (r.u16()?, r.u8()?, r.u8()?);
+    let (nw_src, nw_src_wild, nw_dst, nw_dst_wild) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
     let (tp_src, tp_dst) = (r.u16()?, r.u16()?);
-    let transport = if !ip || w & NW_PROTO != 0 { 0 } else { proto };
-    let fields = match transport {
-        ipproto::ICMP => Some((FieldId::IcmpType, FieldId::IcmpCode)),
-        ipproto::TCP | ipproto::UDP | ipproto::SCTP => Some((FieldId::TcpSrc, FieldId::TcpDst)),
-        _ => None,
-    };
-    if let Some((a, b)) = fields {
-        let too_large = |wild: bool, v: u16| !wild && u128::from(v) > a.row().all_ones();
-        if too_large(w & TP_SRC != 0, tp_src) || too_large(w & TP_DST != 0, tp_dst) {
-            return Err(r.error(OfError::OFPBMC_BAD_FIELD));
-        }
-        exact(w & TP_SRC != 0, a, tp_src.into());
-        exact(w & TP_DST != 0, b, tp_dst.into());
-    }
-    let (label, tc) = (r.u32()?, r.u8()?);
+    let (mpls_label, mpls_tc) = (r.u32()?, r.u8()?);
     r.skip(3)?;
-    let mpls = known(ethertype::MPLS) || known(ethertype::MPLS_MCAST);
-    exact(!mpls || w & MPLS_LABEL != 0, FieldId::MplsLabel, label);
-    exact(!mpls || w & MPLS_TC != 0, FieldId::MplsTc, tc.into());
-    if nw {
-        m.set(FieldId::IpSrc, src.into(), (!src_mask).into());
-        m.set(FieldId::IpDst, dst.into(), (!dst_mask).into());
+    let (metadata, metadata_wild) = (r.u64()?, r.u64()?);
+
+    let mut m = Match::ANY;
+    let said = |bit: u32| w & bit == 0;
+    let whole = |m: &mut Match, f: FieldId, v: u128| m.set(f, v, f.row().all_ones());
+    if said(IN_PORT) {
+        let port = OfPort::from_wire32(in_port).ok_or(bad)?;
+        whole(&mut m, FieldId::InPort, port.0.into());
     }
-    let (metadata, mask) = (r.u64()?, r.u64()?);
-    m.set(FieldId::Metadata, metadata.into(), (!mask).into());
+    m.set(FieldId::EthSrc, dl_src.into(), u128::from(!dl_src_wild) & 0xffff_ffff_ffff);
+    m.set(FieldId::EthDst, dl_dst.into(), u128::from(!dl_dst_wild) & 0xffff_ffff_ffff);
+    if said(DL_VLAN) {
+        match dl_vlan {
+            VLAN_NONE => m.set(FieldId::VlanTci, 0, 0xffff),
+            VLAN_ANY => m.set(FieldId::VlanTci, VLAN_PRESENT.into(), VLAN_PRESENT.into()),
+            vid @ 0..=0xfff => whole(&mut m, FieldId::DlVlan, vid.into()),
+            _ => return Err(bad),
+        }
+        if dl_vlan != VLAN_NONE && said(DL_VLAN_PCP) {
+            match dl_vlan_pcp {
+                pcp @ 0..=7 => whole(&mut m, FieldId::DlVlanPcp, pcp.into()),
+                _ => return Err(bad),
+            }
+        }
+    }
+    if said(DL_TYPE) {
+        whole(&mut m, FieldId::EthType, dl_type.into());
+    }
+    let ipv4 = m.has_prereq(Prereq::Ipv4);
+    if ipv4 && said(NW_TOS) {
+        match nw_tos & 3 {
+            0 => whole(&mut m, FieldId::NwTos, nw_tos.into()),
+            _ => return Err(bad),
+        }
+    }
+    if ipv4 || m.has_prereq(Prereq::Arp) {
+        if said(NW_PROTO) {
+            whole(&mut m, FieldId::IpProto, nw_proto.into());
+        }
+        m.set(FieldId::IpSrc, nw_src.into(), (!nw_src_wild).into());
+        m.set(FieldId::IpDst, nw_dst.into(), (!nw_dst_wild).into());
+    }
+    let icmp = m.has_prereq(Prereq::Icmp);
+    let ports = [Prereq::Tcp, Prereq::Udp, Prereq::Sctp].iter().any(|&p| m.has_prereq(p));
+    for (bit, v, port, kind) in [
+        (TP_SRC, tp_src, FieldId::TcpSrc, FieldId::IcmpType),
+        (TP_DST, tp_dst, FieldId::TcpDst, FieldId::IcmpCode),
+    ] {
+        if ipv4 && said(bit) && icmp {
+            if v > 0xff {
+                return Err(bad_field);
+            }
+            whole(&mut m, kind, v.into());
+        } else if ipv4 && said(bit) && ports {
+            whole(&mut m, port, v.into());
+        }
+    }
+    if m.has_prereq(Prereq::Mpls) {
+        if said(MPLS_LABEL) {
+            whole(&mut m, FieldId::MplsLabel, mpls_label.into());
+        }
+        if said(MPLS_TC) {
+            whole(&mut m, FieldId::MplsTc, mpls_tc.into());
+        }
+    }
+    m.set(FieldId::Metadata, metadata.into(), (!metadata_wild).into());
     Ok(m)
 }
 
 /// Writes a match with its type and length; what 1.1 cannot say is left out.
 pub fn write(out: &mut Vec<u8>, m: &Match) {
     let (k, x) = (&m.key.pkt, &m.mask.pkt);
-    let get = |f: FieldId| (f.row().get(&m.key), f.row().get(&m.mask));
-    let (tci, vm) = (k.vlans[0].tci, x.vlans[0].tci);
-    let (vlan, vlan_wild) = if vm == 0 {
-        (0, DL_VLAN | DL_VLAN_PCP)
-    } else if vm & VLAN_PRESENT != 0 && tci & VLAN_PRESENT == 0 {
-        (VLAN_NONE, DL_VLAN_PCP)
-    } else {
-        let pcp = if vm & PCP == 0 { DL_VLAN_PCP } else { 0 };
-        (if vm & VID == 0 { VLAN_ANY } else { tci & VID }, pcp)
+    let mut w = 0;
+    let mut part = |is: bool, bit: u32, v: u32| {
+        if is {
+            return v;
+        }
+        w |= bit;
+        0
     };
-    let (label, tc) = (get(FieldId::MplsLabel), get(FieldId::MplsTc));
-    let mut w = vlan_wild;
-    for (mask, bit) in [
-        (u128::from(x.in_port), IN_PORT),
-        (x.dl_type.into(), DL_TYPE),
-        (u128::from(x.nw_tos & 0xfc), NW_TOS),
-        (x.nw_proto.into(), NW_PROTO),
-        (x.tp_src.into(), TP_SRC),
-        (x.tp_dst.into(), TP_DST),
-        (label.1, MPLS_LABEL),
-        (tc.1, MPLS_TC),
-    ] {
-        w |= if mask == 0 { bit } else { 0 };
-    }
+    let in_port = part(x.in_port != 0, IN_PORT, OfPort(k.in_port as u16).to_wire32());
+    let (tci, vm) = (k.vlans[0].tci, x.vlans[0].tci);
+    let none = vm & VLAN_PRESENT != 0 && tci & VLAN_PRESENT == 0;
+    let vid = match vm & 0xfff {
+        _ if none => VLAN_NONE,
+        0 => VLAN_ANY,
+        _ => tci & 0xfff,
+    };
+    let vid = part(vm != 0, DL_VLAN, vid.into());
+    let pcp = part(vm & 0xe000 != 0 && !none, DL_VLAN_PCP, (tci >> 13).into());
+    let dl_type = part(x.dl_type != 0, DL_TYPE, k.dl_type.into());
+    let tos = part(x.nw_tos & 0xfc != 0, NW_TOS, (k.nw_tos & 0xfc).into());
+    let proto = part(x.nw_proto != 0, NW_PROTO, k.nw_proto.into());
+    let tp_src = part(x.tp_src != 0, TP_SRC, k.tp_src.into());
+    let tp_dst = part(x.tp_dst != 0, TP_DST, k.tp_dst.into());
+    let lse = k.mpls_lse[0];
+    let label = part(x.mpls_lse[0] >> 12 != 0, MPLS_LABEL, lse >> 12);
+    let tc = part(x.mpls_lse[0] & 0xe00 != 0, MPLS_TC, lse >> 9 & 7);
+
     out.put16(0);
     out.put16(LEN as u16);
-    out.put32(if w & IN_PORT != 0 { 0 } else { base::OfPort(k.in_port as u16).to_wire32() });
+    out.put32(in_port);
     out.put32(w);
-    for (value, mask) in [(k.dl_src, x.dl_src), (k.dl_dst, x.dl_dst)] {
-        out.extend_from_slice(&value);
+    for (v, mask) in [(k.dl_src, x.dl_src), (k.dl_dst, x.dl_dst)] {
+        out.extend_from_slice(&v);
         out.extend_from_slice(&mask.map(|b| !b));
     }
-    out.put16(vlan);
-    out.put8(if w & DL_VLAN_PCP == 0 { (tci >> 13) as u8 } else { 0 });
+    out.put16(vid as u16);
+    out.put8(pcp as u8);
     out.put8(0);
-    out.put16(k.dl_type);
-    out.put8(k.nw_tos & 0xfc);
-    out.put8(k.nw_proto);
-    for (value, mask) in [(k.nw_src, x.nw_src), (k.nw_dst, x.nw_dst)] {
-        out.put32(value);
+    out.put16(dl_type as u16);
+    out.put8(tos as u8);
+    out.put8(proto as u8);
+    for (v, mask) in [(k.nw_src, x.nw_src), (k.nw_dst, x.nw_dst)] {
+        out.put32(v);
         out.put32(!mask);
     }
-    out.put16(k.tp_src);
-    out.put16(k.tp_dst);
-    out.put32(label.0 as u32);
-    out.put8(tc.0 as u8);
+    out.put16(tp_src as u16);
+    out.put16(tp_dst as u16);
+    out.put32(label);
+    out.put8(tc as u8);
     out.zeros(3);
     out.put64(m.key.metadata);
     out.put64(!m.mask.metadata);

@@ -4,40 +4,78 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use flow::text::{TextError, Tok};
+use flow::FieldId;
+use flow::text::{Mode, TextError, Tok};
 
-use super::actions::{Parser, Result, number, parse_subfield};
+use super::actions::Parser;
+use super::args::{Result, loose, nicira_subfield, port_arg};
 use crate::action::*;
+use crate::subfield::Subfield;
+
+/// Most members of a bundle.
+const MAX_MEMBERS: usize = 2048;
+
+/// The pieces between commas and blanks.
+fn words(v: Tok<'_>) -> Vec<Tok<'_>> {
+    v.split(',').flat_map(|t| t.split(' ')).filter(|t| !t.text.is_empty()).collect()
+}
+
+fn hash_fields(t: Tok<'_>, whole: Tok<'_>) -> Result<HashFields> {
+    let found = HashFields::ALL.into_iter().find(|h| h.name().eq_ignore_ascii_case(t.text));
+    found.ok_or_else(|| {
+        let names = HashFields::ALL.map(HashFields::name).join(", ");
+        TextError::new(t, format!("{}: unknown fields `{}'", whole.text, t.text))
+            .hint(format!("one of {names}"))
+    })
+}
+
+fn algorithm(t: Tok<'_>, whole: Tok<'_>, names: &[&str]) -> Result<u16> {
+    let found = names.iter().position(|a| a.eq_ignore_ascii_case(t.text));
+    found.map(|i| i as u16).ok_or_else(|| {
+        TextError::new(t, format!("{}: unknown algorithm `{}'", whole.text, t.text))
+            .hint(format!("one of {}", names.join(", ")))
+    })
+}
 
 impl Parser<'_> {
+    /// `FIELDS,BASIS,ALGORITHM,N_LINKS,ARG,DST`
     pub(super) fn multipath(&self, v: Tok<'_>) -> Result<Action> {
-        let parts: Vec<Tok<'_>> = v.split(',').map(Tok::trim).collect();
-        let [fields, basis, alg, n, arg, dst] = parts.as_slice() else {
-            return Err(TextError::new(
-                v,
-                format!("{}: not enough arguments to multipath action", v.text),
-            ));
+        let parts = words(v);
+        let [fields, basis, alg, n, arg, dst, rest @ ..] = parts.as_slice() else {
+            let text = format!("{}: not enough arguments to multipath action", v.text);
+            return Err(TextError::new(v, text));
         };
-        let algs = ["modulo_n", "hash_threshold", "hrw", "iter_hash"];
-        let hash = HashFields::ALL.into_iter().find(|h| h.name() == fields.text);
-        let links = number(*n, "number of links", 65536)?;
-        Ok(Action::Multipath(Box::new(MultipathAction {
-            fields: hash.ok_or_else(|| {
-                TextError::new(*fields, format!("{}: unknown fields `{}'", v.text, fields.text))
-            })?,
-            basis: number(*basis, "basis", 0xffff)? as u16,
-            algorithm: algs.iter().position(|a| *a == alg.text).ok_or_else(|| {
-                TextError::new(*alg, format!("{}: unknown algorithm `{}'", v.text, alg.text))
-            })? as u16,
-            max_link: links.checked_sub(1).ok_or_else(|| {
-                TextError::new(
-                    *n,
-                    format!("{}: n_links {links} is not in valid range 1 to 65536", v.text),
-                )
-            })? as u16,
-            arg: number(*arg, "argument", u32::MAX.into())? as u32,
-            dst: parse_subfield(*dst)?,
-        })))
+        if self.mode == Mode::Strict
+            && let Some(more) = rest.first()
+        {
+            return Err(TextError::new(*more, "too many arguments to multipath action"));
+        }
+        let mut m = MultipathAction {
+            fields: hash_fields(*fields, v)?,
+            basis: loose(*basis, "basis", 0xffff, self.mode)? as u16,
+            algorithm: algorithm(*alg, v, &MULTIPATH_ALGORITHMS)?,
+            max_link: 0,
+            arg: 0,
+            dst: Subfield::whole(FieldId::Reg0),
+        };
+        let links = loose(*n, "number of links", 65536, self.mode)? as i32;
+        if !(1..=65536).contains(&links) {
+            let text = format!("{}: n_links {links} is not in valid range 1 to 65536", v.text);
+            return Err(TextError::new(*n, text));
+        }
+        m.max_link = (links - 1) as u16;
+        m.arg = loose(*arg, "argument", u32::MAX, self.mode)?;
+        m.dst = nicira_subfield(*dst, v)?;
+        let bits = m.dst.n_bits;
+        if bits < 16 && links > 1 << bits {
+            let values = 1 << bits;
+            let text = format!(
+                "{}: {bits}-bit destination field has {values} possible values, less than specified n_links {links}",
+                v.text
+            );
+            return Err(TextError::new(*dst, text));
+        }
+        Ok(Action::Multipath(Box::new(m)))
     }
 
     /// `FIELDS,BASIS,ALGORITHM,ofport[,DST],members:PORT[,PORT...]`
@@ -46,34 +84,50 @@ impl Parser<'_> {
             TextError::new(v, format!("{}: not enough arguments to bundle action", v.text))
                 .hint("FIELDS,BASIS,ALGORITHM,ofport,members:PORT[,PORT...]")
         };
-        let (head, members) =
-            v.split_once("members:").or_else(|| v.split_once("slaves:")).ok_or_else(short)?;
-        let parts: Vec<Tok<'_>> =
-            head.split(',').map(Tok::trim).filter(|t| !t.text.is_empty()).collect();
-        let (fields, basis, alg, kind, dst) = match parts.as_slice() {
-            [f, b, a, k] if !load => (f, b, a, k, None),
-            [f, b, a, k, d] if load => (f, b, a, k, Some(d)),
-            _ => return Err(short()),
+        let n = if load { 5 } else { 4 };
+        let parts = words(v);
+        let (Some(&[fields, basis, alg, kind]), Some(&next)) =
+            (parts.first_chunk::<4>(), parts.get(n))
+        else {
+            return Err(short());
         };
-        let unknown = |t: &Tok<'_>, what: &str| {
-            TextError::new(*t, format!("{}: unknown {what} `{}'", v.text, t.text))
-        };
-        if kind.text != "ofport" {
-            return Err(unknown(kind, "member_type"));
+        let end = next.text.find(':').unwrap_or(next.text.len());
+        let delim = next.slice(0..end);
+        if !["members", "slaves"].iter().any(|d| d.eq_ignore_ascii_case(delim.text)) {
+            let text = format!(
+                "{}: missing member delimiter, expected `members', got `{}'",
+                v.text, delim.text
+            );
+            return Err(TextError::new(delim, text));
         }
-        let hash = HashFields::ALL.into_iter().find(|h| h.name() == fields.text);
-        let algs = ["active_backup", "hrw"];
-        let ports = members.split(',').map(Tok::trim).filter(|t| !t.text.is_empty());
-        let dst = dst.map(|d| parse_subfield(*d)).transpose()?;
-        Ok(Action::Bundle(Box::new(BundleAction {
-            fields: hash.ok_or_else(|| unknown(fields, "fields"))?,
-            basis: number(*basis, "basis", 0xffff)? as u16,
-            algorithm: algs
-                .iter()
-                .position(|a| *a == alg.text)
-                .ok_or_else(|| unknown(alg, "algorithm"))? as u16,
-            members: ports.map(|t| self.port(t)).collect::<Result<Vec<_>>>()?,
-            dst,
-        })))
+        let start = (next.at - v.at + end + 1).min(v.text.len());
+        let list = v.slice(start..v.text.len());
+        let separators = [',', ' ', '[', ']'];
+        let mut members = Vec::new();
+        let mut at = 0;
+        for piece in list.text.split(separators) {
+            let t = list.slice(at..at + piece.len());
+            at += piece.len() + 1;
+            if !piece.is_empty() && members.len() < MAX_MEMBERS {
+                members.push(port_arg(t, format!("{piece}: bad port number"), self.ports)?);
+            }
+        }
+        let mut b = BundleAction {
+            fields: HashFields::EthSrc,
+            basis: loose(basis, "basis", 0xffff, self.mode)? as u16,
+            algorithm: 0,
+            members,
+            dst: None,
+        };
+        b.fields = hash_fields(fields, v)?;
+        b.algorithm = algorithm(alg, v, &BUNDLE_ALGORITHMS)?;
+        if !kind.text.eq_ignore_ascii_case("ofport") {
+            let text = format!("{}: unknown member_type `{}'", v.text, kind.text);
+            return Err(TextError::new(kind, text));
+        }
+        if load {
+            b.dst = Some(nicira_subfield(parts[4], v)?);
+        }
+        Ok(Action::Bundle(Box::new(b)))
     }
 }

@@ -6,48 +6,60 @@ use alloc::vec::Vec;
 
 use flow::text::{Pairs, TextError, Tok};
 
-use super::actions::{Result, hex_bytes, number};
+use super::args::{Result, hex_bytes, u8_arg, u16_arg};
 use crate::action::*;
 
-/// `encap(nsh(md_type=1,tlv(CLASS,TYPE,0xBYTES)))`, `encap(ethernet)`, `encap(mpls)`.
+/// Name spaces of packet types (`OFPHTN_N_TYPES`).
+const N_NAME_SPACES: u16 = 5;
+
+/// `encap(nsh(md_type=1,tlv(0xCLASS,TYPE,0xBYTES)))`, `encap(ethernet)`, `encap(mpls)`.
 pub(super) fn encap(v: Tok<'_>) -> Result<Action> {
     let Some(header) = Pairs::new(v).next() else {
-        return Err(TextError::new(v, "missing encap hdr"));
+        return Err(TextError::new(v, format!("Missing encap hdr: {}", v.text)));
     };
-    let packet_type = match header.key.text {
-        "ethernet" => 0,
-        "nsh" => 0x1_894f,
-        "mpls" => 0x1_8847,
-        "mpls_mcast" => 0x1_8848,
-        k => {
-            return Err(TextError::new(header.key, format!("Encap hdr not supported: {k}"))
-                .hint("ethernet, nsh, mpls or mpls_mcast"));
-        }
+    let name = header.key.text;
+    let Some(&(_, packet_type)) = ENCAP_HEADERS.iter().find(|h| h.0 == name) else {
+        let text = format!("Encap hdr not supported: {}", header.value.text);
+        return Err(TextError::new(header.key, text).hint("ethernet, nsh, mpls or mpls_mc"));
     };
     let mut props = Vec::new();
     for p in Pairs::new(header.value) {
-        props.push(match p.key.text {
-            "md_type" => EncapProp::NshMdType(number(p.value, "md_type", 2)? as u8),
-            "tlv" => {
-                let parts: Vec<Tok<'_>> = p.value.split(',').map(Tok::trim).collect();
-                let [class, kind, data] = parts.as_slice() else {
-                    return Err(
-                        TextError::new(p.value, "Invalid NSH TLV").hint("tlv(CLASS,TYPE,0xBYTES)")
-                    );
-                };
-                let start = if data.text.starts_with("0x") { 2 } else { 0 };
-                EncapProp::NshTlv {
-                    class: number(*class, "class", 0xffff)? as u16,
-                    kind: number(*kind, "type", 0xff)? as u8,
-                    data: hex_bytes(data.slice(start..data.text.len()))?,
-                }
-            }
-            k => {
-                return Err(TextError::new(p.key, format!("Invalid property: {k}")));
-            }
+        let key = p.key.text;
+        if name != "nsh" || key != "md_type" && key != "tlv" {
+            return Err(TextError::new(p.key, format!("Invalid property: {key}")));
+        }
+        if p.value.text.is_empty() {
+            return Err(TextError::new(p.key, "Value missing for encap property"));
+        }
+        props.push(match key {
+            "md_type" => match u8_arg(p.value, "md_type")? {
+                t @ 1..=2 => EncapProp::NshMdType(t),
+                _ => return Err(TextError::new(p.value, "invalid md_type").hint("1 or 2")),
+            },
+            _ => tlv(p.value)?,
         });
     }
     Ok(Action::Encap(Box::new(EncapAction { packet_type, hdr_size: 0, props })))
+}
+
+/// `0xCLASS,TYPE,0xBYTES`
+fn tlv(v: Tok<'_>) -> Result<EncapProp> {
+    let bad = || {
+        TextError::new(v, format!("Invalid NSH TLV header: {}", v.text))
+            .hint("tlv(0xCLASS,TYPE,0xBYTES)")
+    };
+    let parts: Vec<Tok<'_>> = v.split(',').collect();
+    let [class, kind, data] = parts.as_slice() else { return Err(bad()) };
+    let hex = |t: &str| t.strip_prefix("0x").filter(|d| !d.is_empty()).map(<str>::len);
+    let n = hex(class.text).ok_or_else(bad)?;
+    let digits = &class.text[class.text.len() - n..];
+    let class = u16::from_str_radix(digits, 16).map_err(|_| bad())?;
+    let kind = kind.text.parse().map_err(|_| bad())?;
+    let n = hex(data.text).ok_or_else(bad)?;
+    // A digit alone at the end is not looked at.
+    let digits = data.slice(data.text.len() - n..data.text.len() - n % 2);
+    let data = hex_bytes(digits, &bad().message)?;
+    Ok(EncapProp::NshTlv { class, kind, data })
 }
 
 /// `decap()`, `decap(packet_type(ns=N,type=T))`.
@@ -57,16 +69,20 @@ pub(super) fn decap(v: Tok<'_>) -> Result<Action> {
         return Err(TextError::new(p.key, format!("Invalid decap argument: {}", p.key.text))
             .hint("packet_type(ns=N,type=T)"));
     }
-    let (mut ns, mut typ) = (0, 0);
-    for q in Pairs::new(p.value) {
-        match q.key.text {
-            "ns" => ns = number(q.value, "ns", 0xffff)?,
-            "type" => typ = number(q.value, "type", 0xffff)?,
-            k => {
-                let text = format!("Invalid decap packet_type argument: {k}");
-                return Err(TextError::new(q.key, text));
-            }
-        }
+    let mut args = Pairs::new(p.value);
+    let mut next = |name: &str| {
+        let q = args.next().filter(|q| q.key.text == name);
+        q.map(|q| q.value)
+            .ok_or_else(|| TextError::new(p.value, format!("Missing packet_type attribute {name}")))
+    };
+    let value = next("ns")?;
+    let ns = u16_arg(value, "ns")?;
+    if ns >= N_NAME_SPACES {
+        return Err(TextError::new(value, format!("Unsupported ns value: {ns}")));
     }
-    Ok(Action::Decap(Some((ns << 16 | typ) as u32)))
+    let typ = u16_arg(next("type")?, "type")?;
+    match u32::from(ns) << 16 | u32::from(typ) {
+        USE_NEXT_PROTO => Ok(Action::Decap(None)),
+        t => Ok(Action::Decap(Some(t))),
+    }
 }

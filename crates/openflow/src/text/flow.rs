@@ -3,13 +3,19 @@
 use alloc::format;
 use alloc::string::String;
 
-use base::TableId;
-use flow::text::number::parse_number;
 use flow::text::scan::{Delim, Pair};
 use flow::text::{MatchParser, Mode, Pairs, PortMap, TextError, Tok, parse, parse_port};
+use packet::header::ethertype;
 
 use super::actions::parse_actions;
+use super::args::{parse_subfield, table_or_any, u16_arg, u64_arg, value_for};
+use super::group::parse_group_id;
+use crate::action::check::{Rules, check};
+use crate::action::{Action, CtZone};
+use crate::error::OfError;
 use crate::flow_mod::{FlowMod, FlowModCommand, FlowModFlags};
+use crate::protocol::Protocols;
+use crate::subfield::Subfield;
 
 /// Words of a flow that are not fields.
 pub const KEYWORDS: [&str; 15] = [
@@ -37,6 +43,8 @@ pub struct Parsed {
     pub flow: FlowMod,
     /// Requirements without their prerequisites were dropped.
     pub normalized: bool,
+    /// The formats that can say it.
+    pub usable: Protocols,
 }
 
 /// Reads a flow for `command`. Add and modify need `actions=`; delete takes none.
@@ -65,7 +73,10 @@ pub fn parse_flow(
     }
     let mut m = MatchParser::new(ports, mode);
     for pair in Pairs::new(head) {
-        if !keyword(&mut f, &pair, ports, mode)? && !m.take(&pair)? {
+        let taken = keyword(&mut f, &pair, ports, mode)? || m.take(&pair)?;
+        if !taken && pair.key.text.contains('[') {
+            take_part(&mut m, &pair)?;
+        } else if !taken {
             if pair.delim == Delim::None {
                 let name = pair.key.text;
                 return Err(TextError {
@@ -76,24 +87,118 @@ pub fn parse_flow(
             return Err(parse::unknown_key(pair.key, &KEYWORDS));
         }
     }
+    let mut said = *m.so_far();
+    said.forget_default_packet_type();
+    // A packet type of EtherTypes is the EtherType.
+    if said.key.pkt.packet_type >> 16 == 1 && said.mask.pkt.dl_type != 0 {
+        said.key.pkt.dl_type = said.key.pkt.packet_type as u16;
+    }
+    let mut usable = of_match(&m).and(of_words(&f));
     let (match_, normalized) = m.finish()?;
-    f.match_ = match_;
+    // OVS leaves it to the switch to drop what means nothing.
+    f.match_ = if mode == Mode::Ovs { said } else { match_ };
     if let Some(a) = actions {
-        f.actions = parse_actions(a, &f.match_, ports, mode)?;
+        f.actions = parse_actions(a, &said, ports, mode)?;
+        let rules = if mode == Mode::Ovs { Rules::Ovs } else { Rules::Tracked };
+        let why = check(&f.actions, &said, f.table, rules).map(|p| {
+            usable = usable.and(of_actions(&f.actions)).and(p);
+        });
+        let why = match why {
+            Ok(()) if usable.is_empty() => Some(OfError::OFPBAC_MATCH_INCONSISTENT),
+            why => why.err(),
+        };
+        if let Some(why) = why {
+            let text = format!("actions are invalid with specified match ({})", why.name());
+            return Err(TextError::new(a, text).hint("no version of OpenFlow says such a flow"));
+        }
     }
     // A modification that asks for no cookie adds a flow if it finds none.
     if f.new_cookie.is_none() && f.cookie_mask == 0 && !delete {
         f.new_cookie = Some(0);
     }
-    Ok(Parsed { flow: f, normalized })
+    Ok(Parsed { flow: f, normalized, usable })
 }
 
-fn small(pair: &Pair<'_>) -> Result<u16, TextError> {
-    let bad = || {
-        let text = format!("invalid {} \"{}\"", pair.key.text, pair.value.text);
-        TextError::new(pair.value, text).hint("a number from 0 to 65535")
-    };
-    parse_number(pair.value.text).flatten().and_then(|n| u16::try_from(n).ok()).ok_or_else(bad)
+/// `NAME[FROM..TO]=NUMBER`
+fn take_part<'a>(m: &mut MatchParser<'a, '_>, pair: &Pair<'a>) -> Result<(), TextError> {
+    let (name, value) = (pair.key, pair.value);
+    let sf = parse_subfield(name)?;
+    let v = value_for(sf, value, name).map_err(|mut e| {
+        if e.message.ends_with("cannot parse integer value") {
+            e.message = format!("{}: {}", e.message, value.text);
+        }
+        e
+    })?;
+    if sf.row().tun_option().is_some() {
+        let text = format!("{}: only the whole of {} can be matched", name.text, sf.row().name);
+        return Err(TextError::new(name, text));
+    }
+    m.take_part(pair, sf.row(), v << sf.ofs, sf.mask())
+}
+
+/// The formats that can say what a match asks for.
+fn of_match(m: &MatchParser<'_, '_>) -> Protocols {
+    let fields = m.said().iter();
+    let usable = fields
+        .fold(Protocols::ALL, |p, &(f, mask)| p.and(Protocols::masked(f, mask, f.wire_ones())));
+    let (k, w) = (&m.so_far().key.pkt, &m.so_far().mask.pkt);
+    let ipv6 =
+        k.dl_type == ethertype::IPV6 || k.packet_type == 1 << 16 | u32::from(ethertype::IPV6);
+    let beyond = w.nw_proto != 0 || w.nw_tos != 0 || w.tp_src != 0 || w.tp_dst != 0;
+    if ipv6 && beyond { usable.and(Protocols::NXM_OXM) } else { usable }
+}
+
+/// The formats that can say the rest of a flow.
+fn of_words(f: &FlowMod) -> Protocols {
+    let counts = FlowModFlags::NO_PKT_COUNTS | FlowModFlags::NO_BYT_COUNTS;
+    let mut usable = Protocols::ALL;
+    for (said, formats) in [
+        (f.flags.contains(FlowModFlags::RESET_COUNTS), Protocols::OF12_UP),
+        (f.flags.intersects(counts), Protocols::OF13_UP),
+        (f.table.is_some(), Protocols::TABLE_ID),
+        (f.out_group != crate::flow_mod::GROUP_ANY, Protocols::OF11_UP),
+        (f.cookie_mask != 0, Protocols::NXM_OF11_UP),
+    ] {
+        if said {
+            usable = usable.and(formats);
+        }
+    }
+    usable
+}
+
+fn named(sf: Subfield) -> Protocols {
+    if sf.row().oxms.is_empty() { Protocols::NONE } else { Protocols::ALL }
+}
+
+/// The formats that can say actions, whatever the packets are.
+fn of_actions(list: &[Action]) -> Protocols {
+    list.iter().fold(Protocols::ALL, |usable, a| {
+        usable.and(match a {
+            Action::SetField { field, .. } if field.row().oxms.is_empty() => Protocols::NONE,
+            Action::SetField { field, .. } => Protocols::exact(field.row()),
+            Action::SetTunOption { .. } => Protocols::NXM_OXM,
+            Action::PushVlan(_) => Protocols::OF11_UP,
+            Action::Encap(_) | Action::Decap(_) | Action::DecNshTtl | Action::Meter(_) => {
+                Protocols::OF13_UP
+            }
+            Action::ClearActions => Protocols::OF11_UP,
+            Action::WriteMetadata { .. } => Protocols::NXM_OF11_UP,
+            // Fields without a name on the wire cannot be said at all.
+            Action::Load { dst: sf, .. }
+            | Action::StackPush(sf)
+            | Action::StackPop(sf)
+            | Action::CheckPktLarger { dst: sf, .. }
+            | Action::OutputReg { src: sf, .. } => named(*sf),
+            Action::Move { src, dst } => named(*src).and(named(*dst)),
+            Action::Clone(list) => of_actions(list),
+            Action::WriteActions(list) => of_actions(list).and(Protocols::OF11_UP),
+            Action::Ct(c) => match c.zone {
+                CtZone::Field(sf) => of_actions(&c.exec).and(named(sf)),
+                CtZone::Imm(_) => of_actions(&c.exec),
+            },
+            _ => Protocols::ALL,
+        })
+    })
 }
 
 /// Takes a pair that is no field. Gives false if it is not one of these words.
@@ -104,6 +209,7 @@ fn keyword(
     _mode: Mode,
 ) -> Result<bool, TextError> {
     let (name, value) = (pair.key.text, pair.value);
+    let small = || u16_arg(value, name);
     let flag = match name {
         "send_flow_rem" => FlowModFlags::SEND_FLOW_REM,
         "check_overlap" => FlowModFlags::CHECK_OVERLAP,
@@ -112,17 +218,24 @@ fn keyword(
         "no_byte_counts" => FlowModFlags::NO_BYT_COUNTS,
         _ => FlowModFlags::empty(),
     };
+    use FlowModCommand::{Add, Delete, DeleteStrict};
+    let deletes = matches!(f.command, Delete | DeleteStrict);
+    let has_meaning = match name {
+        "idle_timeout" | "hard_timeout" => !deletes,
+        "importance" => f.command == Add,
+        "priority" => f.command != Delete,
+        "out_port" | "out_group" => deletes,
+        _ => flag.is_empty() || !deletes,
+    };
+    if !has_meaning {
+        return Ok(false);
+    }
     if !flag.is_empty() {
         f.flags |= flag;
         return Ok(true);
     }
     if name == "no_readonly_table" || name == "allow_hidden_fields" {
         return Ok(true);
-    }
-    // They say nothing of what is to be deleted.
-    let of_new = matches!(name, "idle_timeout" | "hard_timeout" | "importance");
-    if of_new && matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict) {
-        return Ok(false);
     }
     if !KEYWORDS.contains(&name)
         && !matches!(name, "n_packets" | "n_bytes" | "idle_age" | "hard_age")
@@ -134,17 +247,13 @@ fn keyword(
     }
     match name {
         "table" => {
-            let table = parse_number(value.text).flatten().and_then(|n| u8::try_from(n).ok());
-            let table = table.ok_or_else(|| {
-                TextError::new(value, format!("unknown table \"{}\"", value.text))
-                    .hint("tables are numbered 0 to 254")
-            })?;
-            f.table = (table != 255).then_some(TableId(table));
+            let text = format!("unknown table \"{}\"", value.text);
+            f.table = table_or_any(value, text, Mode::Ovs)?;
         }
-        "priority" => f.priority = small(pair)?,
-        "idle_timeout" => f.idle_timeout = small(pair)?,
-        "hard_timeout" => f.hard_timeout = small(pair)?,
-        "importance" => f.importance = small(pair)?,
+        "priority" => f.priority = small()?,
+        "idle_timeout" => f.idle_timeout = small()?,
+        "hard_timeout" => f.hard_timeout = small()?,
+        "importance" => f.importance = small()?,
         "out_port" => {
             f.out_port = parse_port(value.text, ports).ok_or_else(|| {
                 let text = format!("{} is not a valid OpenFlow port", value.text);
@@ -152,12 +261,9 @@ fn keyword(
             })?;
         }
         "out_group" => {
-            let n = match value.text {
-                "any" | "ANY" => Some(crate::flow_mod::GROUP_ANY),
-                t => parse_number(t).flatten().and_then(|n| u32::try_from(n).ok()),
-            };
-            f.out_group = n.ok_or_else(|| {
-                TextError::new(value, format!("invalid out_group: {}", value.text))
+            f.out_group = parse_group_id(value.text).ok_or_else(|| {
+                let text = format!("{} is not a valid OpenFlow group", value.text);
+                TextError::new(value, text)
             })?;
         }
         "cookie" => cookie(f, value)?,
@@ -168,20 +274,14 @@ fn keyword(
 }
 
 fn cookie(f: &mut FlowMod, value: Tok<'_>) -> Result<(), TextError> {
-    let number = |t: Tok<'_>| {
-        let n = parse_number(t.text).flatten().and_then(|n| u64::try_from(n).ok());
-        n.ok_or_else(|| {
-            TextError::new(t, format!("{}: bad syntax for cookie", t.text))
-                .hint("a 64-bit number, like 0x1234")
-        })
-    };
     match value.split_once("/") {
         Some((_, m)) if f.command == FlowModCommand::Add => {
             return Err(TextError::new(m, "flow additions cannot use a cookie mask"));
         }
         Some((c, m)) => {
-            f.cookie_mask = if m.text == "-1" { u64::MAX } else { number(m)? };
-            f.cookie = number(c)? & f.cookie_mask;
+            let cookie = u64_arg(c)?;
+            f.cookie_mask = u64_arg(m)?;
+            f.cookie = cookie & f.cookie_mask;
         }
         None if matches!(f.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict) => {
             let c = value.text;
@@ -191,7 +291,7 @@ fn cookie(f: &mut FlowMod, value: Tok<'_>) -> Result<(), TextError> {
             return Err(TextError::new(value, text));
         }
         None => {
-            f.new_cookie = Some(number(value)?);
+            f.new_cookie = Some(u64_arg(value)?);
             f.modify_cookie = f.command != FlowModCommand::Add;
         }
     }

@@ -120,7 +120,7 @@ impl ActionsText<'_> {
             Action::Group(id) => write!(f, "group:{id}"),
             Action::Bundle(b) => {
                 f.write_str(if b.dst.is_some() { "bundle_load(" } else { "bundle(" })?;
-                let alg = if b.algorithm == 0 { "active_backup" } else { "hrw" };
+                let alg = BUNDLE_ALGORITHMS.get(usize::from(b.algorithm)).unwrap_or(&"<unknown>");
                 write!(f, "{},{},{alg},ofport", b.fields.name(), b.basis)?;
                 if let Some(d) = b.dst {
                     write!(f, ",{d}")?;
@@ -218,9 +218,8 @@ impl ActionsText<'_> {
                 write!(f, "conjunction({id},{}/{n_clauses})", clause + 1)
             }
             Action::Multipath(m) => {
-                let alg = ["modulo_n", "hash_threshold", "hrw", "iter_hash"]
-                    .get(usize::from(m.algorithm))
-                    .unwrap_or(&"?");
+                let alg =
+                    MULTIPATH_ALGORITHMS.get(usize::from(m.algorithm)).unwrap_or(&"<unknown>");
                 let n = u32::from(m.max_link) + 1;
                 let fields = m.fields.name();
                 write!(f, "multipath({fields},{},{alg},{n},{},{})", m.basis, m.arg, m.dst)
@@ -232,11 +231,17 @@ impl ActionsText<'_> {
             Action::Exit => f.write_str("exit"),
             Action::Clone(list) => write!(f, "clone({})", self.nested(list)),
             Action::Sample(s) => {
-                write!(
-                    f,
-                    "sample(probability={},collector_set_id={},obs_domain_id={},obs_point_id={}",
-                    s.probability, s.collector_set_id, s.obs_domain_id, s.obs_point_id
-                )?;
+                write!(f, "sample(probability={}", s.probability)?;
+                write!(f, ",collector_set_id={}", s.collector_set_id)?;
+                for (name, src, n) in [
+                    ("obs_domain_id", s.obs_domain_src, s.obs_domain_id),
+                    ("obs_point_id", s.obs_point_src, s.obs_point_id),
+                ] {
+                    match src {
+                        Some(sf) => write!(f, ",{name}={sf}")?,
+                        None => write!(f, ",{name}={n}")?,
+                    }
+                }
                 if s.sampling_port != OfPort::NONE {
                     write!(f, ",sampling_port={}", self.port(s.sampling_port))?;
                 }
@@ -272,12 +277,7 @@ impl ActionsText<'_> {
     }
 
     fn controller(&self, f: &mut fmt::Formatter<'_>, c: &ControllerAction) -> fmt::Result {
-        let plain = c.reason == PacketInReason::Action
-            && c.controller_id == 0
-            && c.userdata.is_empty()
-            && !c.pause
-            && c.meter.is_none();
-        if plain {
+        if c.is_plain() {
             return write!(f, "CONTROLLER:{}", c.max_len);
         }
         f.write_str("controller(")?;
@@ -333,12 +333,27 @@ impl ActionsText<'_> {
             CtZone::Imm(z) => args.number("zone", z.into())?,
             CtZone::Field(sf) => args.item(format_args!("zone={sf}"))?,
         }
-        if let Some(n) = &c.nat {
+        if let Some(n) = &c.nat
+            && c.nat_at == 0
+        {
             args.item(format_args!(""))?;
             nat(args.f, n)?;
         }
         if !c.exec.is_empty() {
-            args.item(format_args!("exec({})", self.nested(&c.exec)))?;
+            let (before, after) = c.exec.split_at(c.exec.len().min(c.nat_at.into()));
+            args.item(format_args!("exec("))?;
+            let mut inner = Args { f: &mut *args.f, any: false };
+            if !before.is_empty() {
+                inner.item(format_args!("{}", self.nested(before)))?;
+                if let Some(n) = &c.nat {
+                    inner.item(format_args!(""))?;
+                    nat(inner.f, n)?;
+                }
+            }
+            if !after.is_empty() {
+                inner.item(format_args!("{}", self.nested(after)))?;
+            }
+            args.f.write_char(')')?;
         }
         match c.alg {
             Some(CtAlg::Ftp) => args.item(format_args!("alg=ftp"))?,
@@ -372,7 +387,7 @@ impl ActionsText<'_> {
             match (s.src, s.dst) {
                 (LearnSrc::Value(value), LearnDst::Match(d)) if d.is_whole() => {
                     let field = d.row();
-                    let v = Value { field, value, mask: field.all_ones(), ports: self.ports };
+                    let v = Value { field, value, mask: field.wire_ones(), ports: self.ports };
                     write!(args.f, "{}={v}", field.name)?;
                 }
                 (LearnSrc::Value(v), LearnDst::Match(d)) => {
@@ -395,12 +410,8 @@ impl ActionsText<'_> {
     }
 
     fn encap(&self, f: &mut fmt::Formatter<'_>, e: &EncapAction) -> fmt::Result {
-        let name = match e.packet_type {
-            0 => "ethernet",
-            0x1_894f => "nsh",
-            0x1_8847 => "mpls",
-            0x1_8848 => "mpls_mcast",
-            t => return write!(f, "encap({t:#x})"),
+        let Some((name, _)) = ENCAP_HEADERS.iter().find(|h| h.1 == e.packet_type) else {
+            return write!(f, "encap({:#x})", e.packet_type);
         };
         write!(f, "encap({name}")?;
         if !e.props.is_empty() {
@@ -437,14 +448,14 @@ fn nat(f: &mut fmt::Formatter<'_>, n: &NatAction) -> fmt::Result {
         NatAddr::Unspec => {}
         NatAddr::V4(min, max) => {
             write!(f, "={min}")?;
-            if let Some(max) = max {
+            if let Some(max) = max.filter(|m| *m != min) {
                 write!(f, "-{max}")?;
             }
         }
         NatAddr::V6(min, max) => {
             f.write_char('=')?;
             v6(f, min)?;
-            if let Some(max) = max {
+            if let Some(max) = max.filter(|m| *m != min) {
                 f.write_char('-')?;
                 v6(f, max)?;
             }
@@ -452,7 +463,7 @@ fn nat(f: &mut fmt::Formatter<'_>, n: &NatAction) -> fmt::Result {
     }
     if let Some((min, max)) = n.ports {
         write!(f, ":{min}")?;
-        if let Some(max) = max {
+        if let Some(max) = max.filter(|m| *m != min) {
             write!(f, "-{max}")?;
         }
     }

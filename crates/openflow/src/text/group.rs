@@ -16,7 +16,8 @@ use flow::text::value::{self, to_text};
 use flow::text::{Mode, NoPorts, Pairs, PortMap, PortText, TextError, Tok, parse_port};
 use flow::{Field, FieldId};
 
-use super::actions::{Parser, Result};
+use super::actions::Parser;
+use super::args::Result;
 use super::flow::LineError;
 use super::format::ActionsText;
 use crate::flow_mod::{GROUP_ALL, GROUP_ANY};

@@ -3,12 +3,14 @@
 use alloc::boxed::Box;
 use alloc::format;
 
-use flow::text::number::parse_number;
+use base::TableId;
+use flow::text::number;
 use flow::text::scan::Pair;
 use flow::text::value;
-use flow::text::{Pairs, TextError, Tok};
+use flow::text::{Mode, Pairs, TextError, Tok};
 
-use super::actions::{Parser, Result, arrow, number, parse_subfield};
+use super::actions::Parser;
+use super::args::{Result, loose, nicira_subfield, parse_subfield, table_arg, u64_arg, value_for};
 use crate::action::*;
 use crate::subfield::Subfield;
 
@@ -17,71 +19,138 @@ impl Parser<'_> {
         let mut l = LearnAction::default();
         for p in Pairs::new(v) {
             let x = p.value;
-            let small = || Ok(number(x, p.key.text, 0xffff)? as u16);
+            let small = || Ok(loose(x, p.key.text, 0xffff, self.mode)? as u16);
             match p.key.text {
-                "table" => l.table = self.table(x, format!("unknown table \"{}\"", x.text))?,
+                "table" => {
+                    let t = table_arg(x, format!("unknown table \"{}\"", x.text))?;
+                    if t == 255 {
+                        let why = "table id 255 not valid for `learn' action";
+                        return Err(TextError::new(x, format!("{}: {why}", v.text)));
+                    }
+                    l.table = TableId(t);
+                }
                 "priority" => l.priority = small()?,
                 "idle_timeout" => l.idle_timeout = small()?,
                 "hard_timeout" => l.hard_timeout = small()?,
                 "fin_idle_timeout" => l.fin_idle_timeout = small()?,
                 "fin_hard_timeout" => l.fin_hard_timeout = small()?,
-                "cookie" => l.cookie = number(x, "cookie", u64::MAX)?,
+                "cookie" => {
+                    l.cookie = match self.mode {
+                        Mode::Strict => u64_arg(x)?,
+                        // As much of it as is a number.
+                        Mode::Ovs => number::strtoull(x.text).map_or(0, |n| n.0),
+                    };
+                }
                 "send_flow_rem" => l.send_flow_rem = true,
                 "delete_learned" => l.delete_learned = true,
-                "limit" => l.limit = number(x, "limit", u32::MAX.into())? as u32,
-                "result_dst" => l.result_dst = Some(parse_subfield(x)?),
-                "load" => {
-                    let (a, b) = arrow(x, "value")?;
-                    let dst = parse_subfield(b)?;
-                    let src = match parse_number(a.text).flatten() {
-                        Some(n) => LearnSrc::Value(n),
-                        None => LearnSrc::Field(same_width(parse_subfield(a)?, dst, a)?),
-                    };
-                    let n_bits = dst.n_bits;
-                    l.specs.push(LearnSpec { n_bits, src, dst: LearnDst::Load(dst) });
+                "limit" => l.limit = loose(x, "limit", u32::MAX, self.mode)?,
+                "result_dst" => {
+                    let dst = parse_subfield(x)?;
+                    if !dst.row().writable {
+                        return Err(TextError::new(x, format!("{} is read-only", x.text)));
+                    }
+                    if dst.n_bits != 1 {
+                        let text = "result_dst in 'learn' action must be a single bit";
+                        return Err(TextError::new(x, text));
+                    }
+                    l.result_dst = Some(dst);
                 }
-                "output" => {
-                    let src = parse_subfield(x)?;
-                    l.specs.push(LearnSpec {
-                        n_bits: src.n_bits,
-                        src: LearnSrc::Field(src),
-                        dst: LearnDst::Output,
-                    });
-                }
-                _ => l.specs.push(self.learn_match(&p)?),
+                _ => l.specs.push(self.learn_spec(&p, v)?),
             }
         }
         Ok(Action::Learn(Box::new(l)))
     }
 
-    fn learn_match(&self, p: &Pair<'_>) -> Result<LearnSpec> {
-        let dst = parse_subfield(p.key)?;
-        let n_bits = dst.n_bits;
-        let spec = |src| LearnSpec { n_bits, src, dst: LearnDst::Match(dst) };
-        if p.value.text.is_empty() {
+    fn learn_spec(&self, p: &Pair<'_>, whole: Tok<'_>) -> Result<LearnSpec> {
+        match (parse_subfield(p.key), p.key.text) {
+            (Ok(_), _) => self.learn_match(p, whole),
+            (Err(_), "load") => self.learn_load(p.value),
+            (Err(_), "output") => {
+                let src = parse_subfield(p.value)?;
+                let dst = LearnDst::Output;
+                Ok(LearnSpec { n_bits: src.n_bits, src: LearnSrc::Field(src), dst })
+            }
+            (Err(e), k) => {
+                Err(TextError { message: format!("{}: unknown keyword {k}", whole.text), ..e })
+            }
+        }
+    }
+
+    fn learn_match(&self, p: &Pair<'_>, whole: Tok<'_>) -> Result<LearnSpec> {
+        let (dst, x) = (nicira_subfield(p.key, whole)?, p.value);
+        let spec = |src| LearnSpec { n_bits: dst.n_bits, src, dst: LearnDst::Match(dst) };
+        if x.text.is_empty() {
             return Ok(spec(LearnSrc::Field(dst)));
         }
-        if !p.key.text.contains('[')
-            && let Ok((v, m)) = value::parse(dst.row(), p.value, self.ports, self.mode)
-            && m & dst.row().all_ones() == dst.row().all_ones()
-        {
-            return Ok(spec(LearnSrc::Value(v)));
+        let no_field = match parse_subfield(x) {
+            Ok(src) if src.n_bits == dst.n_bits => return Ok(spec(LearnSrc::Field(src))),
+            Ok(src) => {
+                let text = format!(
+                    "{}: bit widths of {} ({}) and {} ({}) differ",
+                    whole.text, p.key.text, src.n_bits, x.text, dst.n_bits
+                );
+                return Err(TextError::new(x, text));
+            }
+            Err(e) => e,
+        };
+        let no_value = match self.immediate(dst, x, whole) {
+            Ok(n) => return Ok(spec(LearnSrc::Value(n))),
+            Err(e) => e,
+        };
+        let text = format!(
+            "{}: {} value {} cannot be parsed as a subfield ({no_field}) or an immediate value ({no_value})",
+            whole.text, p.key.text, x.text
+        );
+        Err(TextError { message: text, hint: no_value.hint, ..no_field })
+    }
+
+    /// A constant: of a whole field in its own form, of a part a number.
+    fn immediate(&self, dst: Subfield, x: Tok<'_>, whole: Tok<'_>) -> Result<u128> {
+        let f = dst.row();
+        if !dst.is_whole() {
+            return value_for(dst, x, whole);
         }
-        if let Some(n) = parse_number(p.value.text).flatten() {
-            return Ok(spec(LearnSrc::Value(n & dst.max())));
+        let wild = || TextError::new(x, format!("{}: wildcards not allowed here", x.text));
+        if f.tun_option().is_some() {
+            let o = value::parse_option(f, x, self.mode)?;
+            return match o.masked {
+                true => Err(wild()),
+                false if o.len <= MAX_IMMEDIATE => Ok(number::low(&o.value)),
+                false => Err(TextError::new(x, "a constant has at most 128 bits")),
+            };
         }
-        let src = same_width(parse_subfield(p.value)?, dst, p.value)?;
-        Ok(spec(LearnSrc::Field(src)))
+        let (v, m) = value::parse_raw(f, x, self.ports, self.mode)?;
+        if m == f.wire_ones() { Ok(v) } else { Err(wild()) }
+    }
+
+    fn learn_load(&self, v: Tok<'_>) -> Result<LearnSpec> {
+        let Some(at) = v.text.find("->") else {
+            return Err(TextError::new(v, format!("load: missing `->' in `{}'", v.text)));
+        };
+        if at == 0 {
+            let text = format!("load: missing source before `->' in `{}'", v.text);
+            return Err(TextError::new(v, text));
+        }
+        let Ok((n, end)) = number::wide(v.text, MAX_IMMEDIATE) else {
+            let (src, dst) = self.move_(v)?;
+            let (src, dst, n_bits) = (LearnSrc::Field(src), LearnDst::Load(dst), src.n_bits);
+            return Ok(LearnSpec { n_bits, src, dst });
+        };
+        if end != at {
+            let text = format!("load: garbage before `->' in `{}'", v.text);
+            return Err(TextError::new(v.slice(end.min(at)..at), text));
+        }
+        let name = v.slice(at + 2..v.text.len());
+        let dst = nicira_subfield(name, v)?;
+        let n = number::low(&n);
+        if n > dst.max() {
+            let text = format!("{}: value does not fit into {} bits", v.text, dst.n_bits);
+            return Err(TextError::new(v.slice(0..at), text));
+        }
+        let (src, n_bits) = (LearnSrc::Value(n), dst.n_bits);
+        Ok(LearnSpec { n_bits, src, dst: LearnDst::Load(dst) })
     }
 }
 
-fn same_width(src: Subfield, dst: Subfield, at: Tok<'_>) -> Result<Subfield> {
-    if src.n_bits == dst.n_bits {
-        return Ok(src);
-    }
-    let text = format!(
-        "{}: bit widths of source ({}) and destination ({}) differ",
-        at.text, src.n_bits, dst.n_bits
-    );
-    Err(TextError::new(at, text))
-}
+/// Bytes of the longest constant that `learn` takes here.
+const MAX_IMMEDIATE: usize = 16;

@@ -8,7 +8,7 @@ use core::fmt;
 use flow::text::number::parse_number;
 use flow::text::{TextError, Tok};
 
-use super::actions::Result;
+use super::args::Result;
 use super::group::number32;
 use crate::message::{
     Band, BandType, METER_FLAG_NAMES, MeterCommand, MeterConfig, MeterFlags, MeterMod, meter_id,

@@ -1,6 +1,7 @@
 //! The text of actions and flows, as `ovs-ofctl` writes and reads it.
 
 pub mod actions;
+mod args;
 mod choose;
 mod ct;
 mod encap;
@@ -12,6 +13,7 @@ pub mod meter;
 pub mod table;
 
 pub use actions::parse_actions;
+pub use args::parse_subfield;
 pub use flow::{parse_flow, parse_line};
 pub use format::{ActionsText, FlowModText, FlowStatsText};
 pub use group::{GroupId, GroupModText, GroupText, ParsedGroup, parse_group, parse_group_file};

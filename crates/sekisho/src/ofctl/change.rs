@@ -2,17 +2,16 @@
 
 use std::io::Read;
 
-use flow::field::Prereq;
 use flow::text::{Mode, NoPorts, PortMap};
-use openflow::message::{Body, BundleAdd, BundleCtrl, Kind, Message};
+use openflow::message::{Body, BundleAdd, BundleCtrl, Kind, Message, Session as Agreed};
 use openflow::text::flow::{Parsed, parse_line};
 use openflow::text::parse_flow;
 use openflow::version::Version;
-use openflow::{Action, FlowMod, FlowModCommand};
+use openflow::{FlowMod, FlowModCommand};
 
 use super::Tool;
 use super::conn::{Conn, Socket, fatal};
-use super::protocols::{self, Protocol, Set};
+use super::protocols::{self, Protocol, Protocols};
 use crate::applet::{Failure, Outcome};
 use crate::control::utc;
 
@@ -68,11 +67,7 @@ fn parse_lines<'a>(
     let place = if name == "-" && mode == Mode::Strict { "stdin" } else { name };
     (1..).zip(text.lines()).filter_map(move |(n, line)| {
         let parsed = parse_line(line, command, ports, mode)?;
-        let parsed = parsed.map_err(|e| tool.bad_text(Some((place, n)), line, &e));
-        Some(parsed.and_then(|p| {
-            check(tool, Some((place, n)), &p.flow)?;
-            Ok(p)
-        }))
+        Some(parsed.map_err(|e| tool.bad_text(Some((place, n)), line, &e)))
     })
 }
 
@@ -81,7 +76,9 @@ fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed)
     if !parsed.normalized {
         return;
     }
-    let after = flow::text::MatchText { m: &parsed.flow.match_, priority: None, ports: &NoPorts };
+    let mut after = parsed.flow.match_;
+    after.normalize();
+    let after = flow::text::MatchText { m: &after, priority: None, ports: &NoPorts };
     let before = line.unwrap_or_default();
     let now = std::time::SystemTime::now();
     let secs = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -96,70 +93,9 @@ fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed)
     }
 }
 
-/// How far the packets of a flow have what its actions work on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    /// They have.
-    Consistent,
-    /// Not all have, which only 1.0 leaves to the switch.
-    Only10,
-    /// Not all have, which no version means.
-    Inconsistent,
-}
-
-/// Whether the packets of a flow have what its actions work on. A `ct` of ours leaves other packets than
-/// IP untracked; OVS's tool insists on them.
-fn fit(f: &FlowMod) -> Fit {
-    let changes_kind = |a: &Action| {
-        matches!(a, Action::PushMpls(_) | Action::PopMpls(_) | Action::Encap(_) | Action::Decap(_))
-            || matches!(
-                a,
-                Action::PushVlan(_) | Action::SetVlanVid { .. } | Action::SetVlanPcp { .. }
-            )
-    };
-    let has = |prereqs: &[Prereq]| prereqs.iter().any(|p| f.match_.has_prereq(*p));
-    let fits = f.actions.iter().take_while(|a| !changes_kind(a)).map(|a| match a {
-        Action::Ct(_) if !has(&[Prereq::Ip]) => Fit::Inconsistent,
-        Action::SetField { field, .. } if !has(&[field.row().prereq]) => Fit::Inconsistent,
-        Action::SetIpv4Src(_) | Action::SetIpv4Dst(_) if !has(&[Prereq::Ipv4]) => Fit::Only10,
-        Action::SetNwTos(_) | Action::SetNwEcn(_) | Action::SetNwTtl(_) | Action::DecTtl(_)
-            if !has(&[Prereq::Ip]) =>
-        {
-            Fit::Only10
-        }
-        Action::SetL4Src(_) | Action::SetL4Dst(_)
-            if !has(&[Prereq::Tcp, Prereq::Udp, Prereq::Sctp]) =>
-        {
-            Fit::Only10
-        }
-        _ => Fit::Consistent,
-    });
-    fits.max().unwrap_or(Fit::Consistent)
-}
-
-/// Refuses what OVS's tool refuses before it asks a switch; of what ours can do, only in lenient mode.
-fn check(tool: &Tool<'_, '_>, place: Option<(&str, usize)>, flow: &FlowMod) -> Result<(), Failure> {
-    let table = flow.table;
-    let leads_back =
-        |a: &Action| matches!(a, Action::GotoTable(to) if table.is_some_and(|t| *to <= t));
-    let error = if flow.actions.iter().any(leads_back) {
-        "OFPBIC_BAD_TABLE_ID"
-    } else if tool.settings.mode == Mode::Ovs && fit(flow) == Fit::Inconsistent {
-        "OFPBAC_MATCH_INCONSISTENT"
-    } else {
-        return Ok(());
-    };
-    let place = place.map_or_else(String::new, |(file, line)| format!("{file}:{line}:"));
-    let why = format!("actions are invalid with specified match ({error})");
-    Err(Failure::fatal(format!("{place}{}{why}", if place.is_empty() { "" } else { " " })))
-}
-
 /// Formats that can say all of the flows.
-fn usable(flows: &[Parsed]) -> Set {
-    flows.iter().fold(Set::ALL, |set, f| {
-        let set = set.and(Set::usable(&f.flow));
-        if fit(&f.flow) == Fit::Only10 { set.and(Set::OF10) } else { set }
-    })
+fn usable(flows: &[Parsed]) -> Protocols {
+    flows.iter().fold(Protocols::ALL, |set, f| set.and(f.usable))
 }
 
 /// Sends flow mods, one after the other until one fails, or as a bundle.
@@ -288,7 +224,6 @@ fn one_flow(tool: &mut Tool<'_, '_>, args: &[String], command: FlowModCommand) -
     let parsed = parse_flow(text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, text, &e))?;
     tell_normalized(tool, before_actions(text), &parsed);
-    check(tool, None, &parsed.flow)?;
     apply(tool, &args[0], vec![parsed])
 }
 
@@ -339,8 +274,13 @@ fn send_file(
             if parsed.normalized {
                 normalized.push(parsed.clone());
             }
-            let mut message = Message::new(version, 0, Body::FlowMod(Box::new(parsed.flow)));
-            let Some(mut bytes) = protocol.say(&mut message) else { continue 'format };
+            if !parsed.usable.iter().any(|p| p.name == protocol.name) {
+                continue 'format;
+            }
+            let flow = Body::FlowMod(Box::new(parsed.flow));
+            let message = Message { nicira: protocol.nicira, ..Message::new(version, 0, flow) };
+            let agreed = Agreed { flow_mod_table_id: protocol.table_id };
+            let Ok(mut bytes) = message.encode(agreed) else { continue 'format };
             bytes.shrink_to_fit();
             messages.push(bytes);
         }
@@ -348,7 +288,7 @@ fn send_file(
             tell_normalized(tool, None, parsed);
         }
         if !tool.settings.read_only {
-            protocol.set(tool, &mut conn)?;
+            protocols::set(protocol, tool, &mut conn)?;
             send_encoded(tool, &mut conn, messages.into_iter().map(Ok))?;
         }
         return Ok(Some(0));
@@ -395,7 +335,7 @@ fn show_flows(tool: &mut Tool<'_, '_>, flows: Vec<Parsed>) -> Outcome {
         return Err(Failure::fatal("no usable protocol"));
     };
     writeln!(tool.session.out, "usable protocols: {usable}")?;
-    writeln!(tool.session.out, "chosen protocol: {}", protocol.name())?;
+    writeln!(tool.session.out, "chosen protocol: {}", protocol.name)?;
     for f in flows {
         let body = Body::FlowMod(Box::new(f.flow));
         let mut message = Message::new(protocol.version, tool.next_xid(), body);

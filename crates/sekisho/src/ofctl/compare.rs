@@ -12,7 +12,7 @@ use openflow::{Action, FlowMod, FlowModCommand, FlowModFlags, Match};
 
 use super::Tool;
 use super::change::{parse_file, send};
-use super::protocols::{self, Set};
+use super::protocols::{self, Protocols};
 use super::query::fetch_flows;
 use crate::applet::{Failure, Outcome};
 
@@ -50,12 +50,12 @@ fn of_file(
     tool: &Tool<'_, '_>,
     name: &str,
     ports: &dyn PortMap,
-    usable: &mut Set,
+    usable: &mut Protocols,
 ) -> Result<Flows, Failure> {
     let mut flows = Flows::new();
     for parsed in parse_file(tool, name, Some(FlowModCommand::Add), ports, "open")? {
+        *usable = usable.and(parsed.usable);
         let f = parsed.flow;
-        *usable = usable.and(Set::usable(&f));
         let entry = Entry {
             match_: f.match_,
             priority: f.priority,
@@ -148,11 +148,11 @@ fn source(tool: &mut Tool<'_, '_>, name: &str) -> Result<(Flows, Version), Failu
         let is_socket = std::fs::metadata(name)
             .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
         if !is_socket {
-            let mut usable = Set::ALL;
+            let mut usable = Protocols::ALL;
             return Ok((of_file(tool, name, &NoPorts, &mut usable)?, Version::Of15));
         }
     }
-    let (mut conn, nicira) = protocols::open_dump(tool, name, Set::ALL)?;
+    let (mut conn, nicira) = protocols::open_dump(tool, name, Protocols::ALL)?;
     Ok((of_switch(tool, &mut conn, nicira)?, conn.version))
 }
 
@@ -208,11 +208,11 @@ fn flow_mod(table: u8, e: &Entry, command: FlowModCommand) -> FlowMod {
 pub(super) fn replace_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let names = tool.names_in(&args[0])?;
     tool.xid += 2;
-    let mut usable = Set::ALL;
+    let mut usable = Protocols::ALL;
     let wanted = of_file(tool, &args[1], &names, &mut usable)?;
     // The table is said even where it is 0: a switch may choose another one for "any".
-    let tables = Set(0b1_1111_1010);
-    let (mut conn, protocol) = protocols::open(tool, &args[0], usable.and(tables))?;
+    let usable = usable.and(Protocols::TABLE_ID);
+    let (mut conn, protocol) = protocols::open(tool, &args[0], usable)?;
     let there = of_switch(tool, &mut conn, protocol.nicira)?;
     let mut mods = Vec::new();
     let mut keys: Vec<&Key> = wanted.keys().chain(there.keys()).collect();

@@ -11,18 +11,19 @@ use openflow::text::{ParsedGroup, parse_group, parse_group_file, parse_meter, pa
 use openflow::version::Version;
 
 use super::change::{self, read_file};
-use super::protocols::{self, Set};
+use super::protocols::{self, Protocols};
 use super::{Tool, query};
 use crate::applet::{Failure, Outcome};
 
 /// The formats of the versions that have meters.
-fn with_meters() -> Set {
-    Set::of_versions(Version::Of13.bit() | Version::Of14.bit() | Version::Of15.bit())
+fn with_meters() -> Protocols {
+    Protocols::of_versions(Version::Of13.bit() | Version::Of14.bit() | Version::Of15.bit())
 }
 
 /// Sends group mods, one after the other until one fails, or as a bundle.
 fn send(tool: &mut Tool<'_, '_>, target: &str, groups: Vec<ParsedGroup>) -> Outcome {
-    let mut usable = groups.iter().fold(Set::ALL, |set, g| set.and(Set::usable_group(g)));
+    let mut usable =
+        groups.iter().fold(Protocols::ALL, |set, g| set.and(protocols::usable_group(g)));
     if tool.settings.bundle {
         usable = usable.and(with_meters()); // which are those that have bundles
     }
@@ -139,7 +140,7 @@ pub(super) fn dump_group_features(tool: &mut Tool<'_, '_>, args: &[String]) -> O
 pub(super) fn parse_group_command(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let parsed = parse_group(&args[0], Some(GroupCommand::Add), &NoPorts, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, &args[0], &e))?;
-    let usable = Set::usable_group(&parsed);
+    let usable = protocols::usable_group(&parsed);
     writeln!(tool.session.out, "usable protocols: {usable}")?;
     let Some(protocol) = usable.and(tool.settings.protocols).iter().next() else {
         return Err(Failure::fatal("no usable protocol"));

@@ -35,7 +35,7 @@ use crate::pki::{self, Pki};
 pub(crate) use change::read_file;
 use conn::Conn;
 pub use ports::Names;
-use protocols::Set;
+use protocols::Protocols;
 
 /// One command.
 struct Command {
@@ -392,7 +392,7 @@ struct Settings {
     /// Versions that may be agreed on.
     versions: u32,
     /// Formats that may be used for flows.
-    protocols: Set,
+    protocols: Protocols,
     packet_in: Option<PacketInFormat>,
     strict: bool,
     readd: bool,
@@ -514,7 +514,7 @@ impl Settings {
     fn new() -> Self {
         Self {
             versions: Version::Of10.bit(),
-            protocols: Set::ALL,
+            protocols: Protocols::ALL,
             packet_in: None,
             strict: false,
             readd: false,
@@ -554,13 +554,13 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let parsed = parse(session, &table, Order::Permute, args)?;
     let mut timeout = None;
     let mut keys = Pki::default();
-    let mut format = Set::ALL;
+    let mut format = Protocols::ALL;
     let mut settings = Settings::new();
     for option in &parsed.options {
         let value = option.value.as_deref().unwrap_or_default();
         match option.id {
             Id::Protocols => settings.versions = parse_versions(value)?,
-            Id::FlowFormat => format = Set::parse(value)?,
+            Id::FlowFormat => format = protocols::parse(value)?,
             Id::PacketInFormat => {
                 let format = openflow::print::packets::format_from_name(value);
                 settings.packet_in = Some(format.ok_or_else(|| {
@@ -622,7 +622,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             settings.versions = Version::Of14.bit();
         }
     }
-    settings.protocols = format.and(Set::of_versions(settings.versions));
+    settings.protocols = format.and(Protocols::of_versions(settings.versions));
     if settings.protocols.is_empty() {
         let names: Vec<&str> = Version::ALL
             .into_iter()

@@ -7,7 +7,7 @@ use flow::text::{Pairs, Tok};
 use openflow::message::{Body, CtFlush, CtTuple, TlvCommand, TlvTableMod};
 
 use super::Tool;
-use super::protocols::{self, Set};
+use super::protocols::{self, Protocols};
 use crate::applet::{Failure, Outcome};
 
 pub(super) fn ct_flush_zone(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
@@ -145,7 +145,7 @@ fn change_tlv_maps(tool: &mut Tool<'_, '_>, args: &[String], command: TlvCommand
     let text = args.get(1).map_or("", String::as_str);
     let maps = parse_tlv_maps(text).ok_or_else(|| Failure::fatal("invalid tlv mapping"))?;
     // Options are matched in formats of Nicira's and later ones.
-    let (mut conn, _) = protocols::open(tool, &args[0], Set::NXM_OXM)?;
+    let (mut conn, _) = protocols::open(tool, &args[0], Protocols::NXM_OXM)?;
     tool.change(&mut conn, Body::TlvTableMod(TlvTableMod { command, maps }), false)?;
     Ok(0)
 }

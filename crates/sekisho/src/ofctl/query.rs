@@ -12,12 +12,12 @@ use openflow::message::{
 use openflow::print::{BytesText, Style, frag_from_name, frag_name};
 use openflow::text::{FlowStatsText, parse_flow};
 use openflow::version::Version;
-use openflow::{FlowMod, FlowModCommand, Match};
+use openflow::{FlowModCommand, Match};
 
 use super::Tool;
 use super::conn::Conn;
 use super::ports::Names;
-use super::protocols::{self, Set};
+use super::protocols::{self, Protocols};
 use crate::applet::{Failure, Outcome};
 
 /// Asks one thing and prints all parts of the answer; an error of the switch is printed as well, and is
@@ -177,8 +177,8 @@ impl Tool<'_, '_> {
 fn flow_request(
     tool: &mut Tool<'_, '_>,
     args: &[String],
-) -> Result<(FlowStatsRequest, Set), Failure> {
-    let mut usable = Set::ALL;
+) -> Result<(FlowStatsRequest, Protocols), Failure> {
+    let mut usable = Protocols::ALL;
     let mut request = FlowStatsRequest {
         match_: Match::ANY,
         cookie: 0,
@@ -195,7 +195,7 @@ fn flow_request(
             .map_err(|e| tool.bad_text(None, text, &e))?;
         let f = parsed.flow;
         // Requests have a place for the table in every format.
-        usable = Set::usable(&FlowMod { table: None, ..f.clone() });
+        usable = parsed.usable.without_table();
         request = FlowStatsRequest {
             match_: f.match_,
             cookie: f.cookie,
