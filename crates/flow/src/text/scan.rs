@@ -77,8 +77,9 @@ pub struct Pair<'a> {
 impl<'a> Pair<'a> {
     /// Key, delimiter and value in one.
     pub fn whole(&self, line: Tok<'a>) -> Tok<'a> {
-        let end = self.value.span().end.max(self.key.span().end);
-        line.slice(self.key.at - line.at..end - line.at)
+        let end = self.value.span().end.max(self.key.span().end) - line.at;
+        let closes = self.delim == Delim::Paren && line.text.as_bytes().get(end) == Some(&b')');
+        line.slice(self.key.at - line.at..end + usize::from(closes))
     }
 }
 
@@ -214,6 +215,13 @@ mod tests {
         assert_eq!(pairs(" , "), []);
         assert_eq!(pairs("a="), [("a", "")]);
         assert_eq!(pairs("packet_type=(1,0x800),b"), [("packet_type", "(1,0x800)"), ("b", "")]);
+    }
+
+    #[test]
+    fn a_pair_is_whole_with_its_parenthesis() {
+        let line = Tok::line("resubmit(,4),a=1,b(c)->d,e");
+        let whole: Vec<&str> = Pairs::new(line).map(|p| p.whole(line).text).collect();
+        assert_eq!(whole, ["resubmit(,4)", "a=1", "b(c)->d", "e"]);
     }
 
     #[test]
