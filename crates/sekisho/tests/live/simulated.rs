@@ -63,6 +63,9 @@ fn a_conversation_on_a_clock_that_stands_still() {
     let flows = app("dpctl/dump-flows");
     assert!(flows.starts_with("flow-dump from the main thread:\n"), "{flows}");
     assert!(flows.contains("in_port(1)") && flows.contains("packets:1, bytes:200"), "{flows}");
+    let more = app("dpif/dump-flows -m br0");
+    let parts: Vec<&str> = more.splitn(3, ' ').collect();
+    assert!(parts[0].starts_with("ufid:") && parts[1].contains("in_port(p1)"), "{more}");
     let dump = || sut.ok(tools(), "ovs-ofctl dump-flows br0").unwrap();
     assert!(dump().contains("n_packets=2, n_bytes=306"), "{}", dump());
     // Numbers in the datapath are those in the names.

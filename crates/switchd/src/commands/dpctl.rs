@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use base::DpPort;
 use datapath::MAX_PORT;
+use dpif::text::{format_actions, format_key, format_stats};
 use serde_json::json;
 
 use super::{options, take_datapath};
@@ -360,12 +361,21 @@ fn dpif_dump_flows(d: &mut Daemon, args: &[String]) -> Text {
     let (opts, rest) = options(args);
     let [name] = rest[..] else { return Err("dpif/dump-flows [-m] bridge".to_owned()) };
     let more = opts.contains(&"-m");
-    let names = opts.contains(&"--names");
+    let names = (more || opts.contains(&"--names")) && !opts.contains(&"--no-names");
     let Some(bridge) = d.rec.bridges.get(name) else { return Err("no such bridge".to_owned()) };
     let ours: Vec<u32> =
         bridge.ifaces.values().filter_map(|i| Some(i.device.as_ref()?.dp_port.0)).collect();
-    let lines = flow_lines(d, more, names, |f| ours.contains(&f.key.in_port));
-    Ok(lines.into_iter().map(|l| l + "\n").collect())
+    let now = d.clock.now();
+    let name = |port: DpPort| if names { d.dp_port_name(port) } else { None };
+    let mut s = String::new();
+    // Unlike dpctl's line, it has the flow's name without a comma, and nothing of the datapath.
+    for f in d.dp.flows().iter().filter(|f| ours.contains(&f.key.in_port)) {
+        let ufid = if more { format!("ufid:{} ", f.ufid) } else { String::new() };
+        let key = format_key(&f.key, Some(&f.mask), more, &name);
+        let (stats, actions) = (f.stats(), format_actions(&f.actions, &name));
+        let _ = writeln!(s, "{ufid}{key}, {}, actions:{actions}", format_stats(&stats, now));
+    }
+    Ok(s)
 }
 
 fn upcall_show(d: &mut Daemon, _: &[String]) -> Answer {
