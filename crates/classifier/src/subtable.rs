@@ -20,11 +20,12 @@ pub(crate) const fn word_of(offset: usize) -> usize {
     (PKT + offset) / 8
 }
 
-/// Words before which a stage ends: metadata, L2, L3, L4.
+/// Words before which a stage ends: metadata, L2, L3, and L4 with the fields of ARP and neighbour
+/// discovery, as in Open vSwitch.
 const STAGE_ENDS: [usize; 4] = [
     word_of(offset_of!(PacketKey, dl_dst)),
     word_of(offset_of!(PacketKey, nw_src)),
-    word_of(offset_of!(PacketKey, nd_reserved)),
+    word_of(offset_of!(PacketKey, arp_sha)),
     FLOW_WORDS,
 ];
 
