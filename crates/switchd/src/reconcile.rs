@@ -177,9 +177,13 @@ impl Reconciler {
     fn remove_interfaces(&mut self, name: &str, wanted: &BridgeConfig, now: Instant) {
         let Some(bridge) = self.bridges.get_mut(name) else { return };
         let wanted = interfaces(name, wanted);
+        // One that has another number asks for it. One that is new takes what is free.
         let is_asked = |n: &str, number: Option<u16>| {
+            let has_one = |o: &str| bridge.ifaces.get(o).is_some_and(|i| i.ofport.is_some());
             number.is_some()
-                && wanted.iter().any(|(o, (_, w))| *o != n && w.ofport_request == number)
+                && wanted
+                    .iter()
+                    .any(|(o, (_, w))| *o != n && w.ofport_request == number && has_one(o))
         };
         // Another one asks for it as well, and has it.
         let is_held = |n: &str, number: Option<u16>| {
