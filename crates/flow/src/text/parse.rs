@@ -147,6 +147,10 @@ impl<'a, 'p> MatchParser<'a, 'p> {
         );
         if m == 0 || self.mode == Mode::Ovs && !part {
             self.m.forget(field.id);
+        } else if self.mode == Mode::Ovs && field.id == FieldId::VlanVid {
+            // This one counts for the bit of the tag's presence, too.
+            self.m.key.pkt.vlans[0].tci &= !0x1fff;
+            self.m.mask.pkt.vlans[0].tci &= !0x1fff;
         }
         self.m.set(field.id, v, m & value::ones(field));
         self.m.imply_ethernet(field.id);

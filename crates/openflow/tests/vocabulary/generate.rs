@@ -672,6 +672,7 @@ const ODD: &[&str] = &[
     "dl_vlan_pcp=3,dl_vlan=7,dl_vlan_pcp=1/0x0",
     "dl_vlan_pcp=3,vlan_vid=0x1007,vlan_vid=0/0",
     "vlan_vid=0x1007,vlan_vid=0/0",
+    "dl_vlan_pcp=3,vlan_vid=0xb9/194,vlan_vid=247/3161",
     "dl_vlan=3,vlan_tci=0/0",
     "dl_vlan=3,dl_vlan_pcp=4,dl_vlan=0xffff",
     "ip,ip_frag=no",
