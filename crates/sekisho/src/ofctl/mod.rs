@@ -8,6 +8,7 @@
 //! Flows are read in the strict way, which refuses what OVS takes although it cannot mean it, and
 //! errors show the place with a hint; with `--lenient` flows and errors are OVS's.
 
+mod bundle;
 mod change;
 mod compare;
 mod conn;
@@ -91,7 +92,8 @@ const COMMANDS: &[Command] = &[
         (3, 3),
         "change how a table is configured",
         tables::mod_table,
-    ),
+    )
+    .changing(),
     command("dump-ports", "SWITCH [PORT]", (1, 2), "print port counters", query::dump_ports),
     command(
         "dump-ports-desc",
@@ -146,6 +148,8 @@ const COMMANDS: &[Command] = &[
         compare::replace_flows,
     )
     .changing(),
+    command("bundle", "SWITCH FILE", (2, 2), "make all changes of a file or none", bundle::bundle)
+        .changing(),
     command(
         "diff-flows",
         "SOURCE1 SOURCE2",
@@ -615,8 +619,9 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             Id::Ignored => {}
         }
     }
+    settings.bundle |= parsed.rest.first().is_some_and(|c| c == "bundle");
     if settings.bundle {
-        let capable = Version::Of14.bit() | Version::Of15.bit();
+        let capable = Version::Of13.bit() | Version::Of14.bit() | Version::Of15.bit();
         settings.versions &= capable;
         if settings.versions == 0 {
             settings.versions = Version::Of14.bit();
