@@ -31,11 +31,18 @@ impl Session {
             return;
         };
         if *version != agreed as u8 {
-            if *kind != HELLO {
-                self.send_error(agreed, xid, OfError::OFPBRC_BAD_VERSION, frame);
-                self.close(Closed::Nonsense(format!(
-                    "message of version {version:#04x} on a connection of {agreed}"
-                )));
+            // Who speaks another version that exists is told so in it; all else is nonsense.
+            match Version::from_wire(*version) {
+                _ if *kind == HELLO || *kind == ERROR => {}
+                Some(theirs) => {
+                    self.send_error(theirs, xid, OfError::OFPBRC_BAD_VERSION, frame);
+                }
+                None => {
+                    self.send_error(agreed, xid, OfError::OFPBRC_BAD_VERSION, frame);
+                    self.close(Closed::Nonsense(format!(
+                        "message of version {version:#04x} on a connection of {agreed}"
+                    )));
+                }
             }
             return;
         }

@@ -518,10 +518,11 @@ impl fmt::Display for FlowModText<'_> {
             FlowModCommand::Delete => "DEL",
             FlowModCommand::DeleteStrict => "DEL_STRICT",
         })?;
-        if let Some(t) = f.table
-            && t.0 != 0
-        {
-            write!(out, " table:{}", t.0)?;
+        // 1.0 has no number for "any table".
+        let any = if self.version > Version::Of10 { TableId::ALL } else { TableId(0) };
+        match f.table.unwrap_or(any) {
+            TableId(0) => {}
+            t => write!(out, " table:{}", t.0)?,
         }
         out.write_char(' ')?;
         let m = MatchText { m: &f.match_, priority: Some(f.priority), ports: self.ports };
