@@ -10,7 +10,7 @@ use openflow::text::parse_group;
 use super::Tool;
 use super::change::{read_file, send_all};
 use super::ports::{Names, parse_packet_out};
-use super::protocols::{self, Set};
+use super::protocols::{self, Protocols};
 use crate::applet::Outcome;
 
 /// Reads a line: `flow`, `group` or `packet-out` and what these commands take; gives it with the formats
@@ -19,7 +19,7 @@ fn parse(
     line: &str,
     names: &Names,
     mode: flow::text::Mode,
-) -> Option<Result<(Body, Set), TextError>> {
+) -> Option<Result<(Body, Protocols), TextError>> {
     let bare = line.split('#').next().unwrap_or_default();
     let start = bare.len() - bare.trim_start().len();
     let word = bare[start..].split([' ', '\t', ',']).next().filter(|w| !w.is_empty())?;
@@ -31,7 +31,7 @@ fn parse(
         "flow" => parse_line(rest, None, ports, mode)
             .unwrap_or_else(|| openflow::text::parse_flow("", FlowModCommand::Add, ports, mode))
             .map(|p| {
-                let usable = Set::usable(&p.flow);
+                let usable = p.usable;
                 let mut flow = p.flow;
                 let delete =
                     matches!(flow.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
@@ -41,12 +41,11 @@ fn parse(
                 (Body::FlowMod(Box::new(flow)), usable)
             }),
         "group" => parse_group(rest, None, ports, mode).map(|g| {
-            let usable = Set::usable_group(&g);
+            let usable = protocols::usable_group(&g);
             (Body::GroupMod(Box::new(g.group)), usable)
         }),
-        "packet-out" => {
-            parse_packet_out(rest, names, mode).map(|p| (Body::PacketOut(Box::new(p)), Set::ALL))
-        }
+        "packet-out" => parse_packet_out(rest, names, mode)
+            .map(|p| (Body::PacketOut(Box::new(p)), Protocols::ALL)),
         _ => {
             let tok = flow::text::Tok::line(bare).slice(start..at);
             let text = format!("Unsupported bundle message type: {word}");
