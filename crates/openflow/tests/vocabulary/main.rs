@@ -1,9 +1,9 @@
 //! The table test: every field and action, read, written and sent as by stock `ovs-ofctl` 3.1.
 //!
-//! A fixed list of lines, and random ones from a fresh seed each run. Each line, valid or not, goes to
+//! A fixed list of lines, and random ones from a seed. Each line, valid or not, goes to
 //! our reader (as with `--lenient`) and to the stock one. Compared are: whether it is taken, and the
 //! text of the error; the flow formats that can say it; the bytes sent for it in every version that
-//! can; and the text that those bytes are printed as. `SEED=N` repeats a run, `LINES=N` makes it
+//! can; and the text that those bytes are printed as. `SEED=N` takes others, `LINES=N` makes it
 //! longer.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
@@ -13,7 +13,6 @@ mod stock;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use flow::Field;
 use flow::field::FIELDS;
@@ -142,8 +141,7 @@ fn lines_are_read_written_and_sent_as_by_stock_ofctl() {
         eprintln!("skipped: Open vSwitch 3.1 is not installed");
         return;
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = env("SEED", now);
+    let seed = env("SEED", 1);
     let mut r = Rng(seed);
     let mut lines = generate::fixed();
     lines.extend((0..env("LINES", N_RANDOM as u64)).map(|_| generate::line(&mut r)));
