@@ -1,7 +1,7 @@
 //! `sekisho lint`: what is wrong with a policy before it goes live.
 //!
 //! The rules of files are read ([`policy`]), where packets can go is walked ([`graph`]), and sets of
-//! packets are compared exactly ([`space`]); [`check`] says what it makes of that, each finding with
+//! packets are compared exactly ([`space`]); [`mod@check`] says what it makes of that, each finding with
 //! its line, the place in it, the reason and what would be right. Kinds of findings stand in one
 //! table ([`kinds`]). Nothing in here but this file reads a file or asks a switch.
 //!
