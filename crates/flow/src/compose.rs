@@ -1,4 +1,4 @@
-//! From a key to bytes: a frame that [`crate::extract`] reads back as the key.
+//! From a key to bytes: a frame that [`crate::extract()`] reads back as the key.
 //!
 //! For simulation and traces. What a key does not say (identification, sequence numbers, what an
 //! ICMP error quotes) is zero; lengths and checksums are right.
