@@ -92,7 +92,7 @@ mod tests {
     const MOST_LINES: usize = 800;
 
     /// Files that are tables: rows are their subject however many there are.
-    const TABLES: &[&str] = &[];
+    const TABLES: &[&str] = &["crates/flow/src/field.rs"];
 
     fn relative(path: &Path) -> String {
         path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned()

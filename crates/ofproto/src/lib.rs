@@ -26,6 +26,7 @@ extern crate std;
 
 mod bridge;
 mod change;
+mod criteria;
 mod event;
 mod fair_queue;
 pub mod group;

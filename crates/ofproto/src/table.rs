@@ -22,6 +22,7 @@ use openflow::message::{FlowRemovedReason, TableDesc, TableReason};
 use openflow::version::Version;
 
 use crate::change::Change;
+pub use crate::criteria::Criteria;
 use crate::group::{GroupChange, Groups};
 use crate::limits::{Evictable, TableConfig, TableSettings};
 use crate::meter::Meters;
@@ -142,45 +143,6 @@ impl FlowTable {
             return (self.over.as_ref(), Vec::new());
         }
         self.rules.lookup_explained(key, wc)
-    }
-}
-
-/// Which flows a dump, modification or deletion is about.
-#[derive(Clone, Debug)]
-pub struct Criteria {
-    /// Flows within this match.
-    pub match_: Match,
-    /// Only with exactly this match and priority.
-    pub strict: Option<u16>,
-    /// Only in this table.
-    pub table: Option<TableId>,
-    /// Cookie and the bits of it that count.
-    pub cookie: (u64, u64),
-    /// Only flows that output here; [`OfPort::NONE`] for any.
-    pub out_port: OfPort,
-    /// Only flows that use this group; [`GROUP_ANY`] for any.
-    pub out_group: u32,
-}
-
-impl Default for Criteria {
-    fn default() -> Self {
-        Criteria {
-            match_: Match::ANY,
-            strict: None,
-            table: None,
-            cookie: (0, 0),
-            out_port: OfPort::NONE,
-            out_group: GROUP_ANY,
-        }
-    }
-}
-
-impl Criteria {
-    fn admits(&self, r: &Rule) -> bool {
-        (r.cookie.0 ^ self.cookie.0) & self.cookie.1 == 0
-            && self.strict.is_none_or(|p| p == r.priority)
-            && (self.out_port == OfPort::NONE || r.outputs_to(self.out_port))
-            && (self.out_group == GROUP_ANY || r.uses_group(self.out_group))
     }
 }
 

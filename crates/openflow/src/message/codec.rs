@@ -345,8 +345,8 @@ fn read_body(
         K::PacketOut => Body::PacketOut(Box::new(packets::read_out(r, v)?)),
         K::FlowMod => Body::FlowMod(Box::new(flows::read_mod(r, v, session)?)),
         K::NxFlowMod => Body::FlowMod(Box::new(flows::read_nx_mod(r, v, session)?)),
-        K::FlowRemoved => Body::FlowRemoved(Box::new(flows::read_removed(r, v)?)),
-        K::NxFlowRemoved => Body::FlowRemoved(Box::new(flows::read_nx_removed(r)?)),
+        K::FlowRemoved => Body::FlowRemoved(Box::new(removed::read_removed(r, v)?)),
+        K::NxFlowRemoved => Body::FlowRemoved(Box::new(removed::read_nx_removed(r)?)),
         K::PortStatus => {
             let here = *r;
             let reason = match r.u8()? {
@@ -588,8 +588,8 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         Body::PacketOut(p) => packets::write_out(out, p, v)?,
         Body::FlowMod(f) if kind == Kind::NxFlowMod => flows::write_nx_mod(out, f, v, session)?,
         Body::FlowMod(f) => flows::write_mod(out, f, v, session)?,
-        Body::FlowRemoved(f) if kind == Kind::NxFlowRemoved => flows::write_nx_removed(out, f)?,
-        Body::FlowRemoved(f) => flows::write_removed(out, f, v)?,
+        Body::FlowRemoved(f) if kind == Kind::NxFlowRemoved => removed::write_nx_removed(out, f)?,
+        Body::FlowRemoved(f) => removed::write_removed(out, f, v)?,
         Body::PortStatus(reason, p) => {
             out.put8(*reason as u8);
             out.zeros(7);

@@ -34,6 +34,7 @@ mod packets;
 pub mod parts;
 mod ports;
 mod queues;
+mod removed;
 mod stats;
 
 pub use asynch::{AsyncClass, AsyncConfig, SetAsync};

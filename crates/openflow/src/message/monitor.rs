@@ -12,7 +12,8 @@ use crate::flow_mod::GROUP_ANY;
 use crate::oxm;
 use crate::wire::{Put, Reader};
 
-use super::flows::{read_match, read_nxm, removed_reason, write_match};
+use super::flows::{read_match, read_nxm, write_match};
+use super::removed::removed_reason;
 
 /// Old dialects: "include own changes in full", which is [`monitor_flag::OWN`] now.
 const OLD_OWN: u16 = 1 << 5;

@@ -68,7 +68,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         word: "udp",
-        fields: &["nw_src", "nw_dst", "tp_src", "tp_dst", "ip_frag"],
+        fields: &["nw_src", "nw_dst", "tp_src", "tp_dst"],
         writable: &["ip_src", "ip_dst", "ip_dscp", "udp_src", "udp_dst"],
     },
     Kind {
