@@ -154,7 +154,7 @@ fn a_switch_proves_who_it_is_to_its_database() {
     let other = Sut::stage(BINARY, &story.sw).unwrap();
     let stranger = format!("{BINARY} run --rundir {} --ovsdb ssl:127.0.0.1:6640", other.rundir());
     let stranger = spawn(&stranger, pki.keys("xx", "controller"));
-    let lost = || Ok(stranger.stderr().contains("connection to the database lost").then_some(()));
+    let lost = || Ok(stranger.stderr().contains("connection dropped").then_some(()));
     eventually("the stranger is turned away", DEADLINE, lost).unwrap();
 }
 
