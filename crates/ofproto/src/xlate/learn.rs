@@ -1,7 +1,8 @@
 //! `learn`: flows that packets add, and `fin_timeout`, which ends them.
 //!
-//! A translation changes no table. What a packet learns is an [`Effect`], done when the translation is; for
-//! the rest of the packet's way the rule is in [`Ctx::learned`], which lookups look into besides.
+//! A translation changes no table. What a packet learns is an [`Effect`], done when the translation is:
+//! as in OVS, the packet's own lookups do not find it. [`Ctx::learned`] has it for what is learned
+//! behind it.
 //! What is learned already is no news; packets that hit a cached translation learn it again by
 //! their credit.
 
@@ -12,8 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use base::{Cookie, OfPort, TableId};
-use classifier::MiniMatch;
+use base::{OfPort, TableId};
 use flow::Match;
 use flow::text::{MatchText, NoPorts};
 use openflow::action::{Action, LearnAction, LearnDst, LearnSrc};
@@ -23,7 +23,7 @@ use openflow::version::Version;
 
 use super::{Ctx, Effect};
 use crate::bridge::BridgeId;
-use crate::rule::{Rule, RuleStats};
+use crate::rule::RuleStats;
 use crate::trace::NodeKind;
 
 /// A flow that a packet learned.
@@ -41,10 +41,12 @@ pub struct Learned {
 }
 
 /// A learned flow that is not in its table yet.
-pub(super) struct Overlay {
-    pub(super) bridge: BridgeId,
-    pub(super) match_: Match,
-    pub(super) rule: Arc<Rule>,
+pub(super) struct NewFlow {
+    bridge: BridgeId,
+    table: TableId,
+    match_: Match,
+    priority: u16,
+    cookie: u64,
 }
 
 impl Ctx<'_> {
@@ -82,29 +84,21 @@ impl Ctx<'_> {
             self.effects.push(Effect::Learn(Box::new(l)));
             return true;
         }
-        let here = |o: &&Overlay| o.bridge == l.bridge && o.rule.table == table;
-        let replaces = |o: &Overlay| o.match_ == *m && o.rule.priority == l.flow.priority;
-        let others = self.learned.iter().filter(here).filter(|o| !replaces(o));
-        let cookie = Cookie(l.flow.new_cookie.unwrap_or(0));
-        if !self.br.tables.may_learn(&l, others.filter(|o| o.rule.cookie == cookie).count()) {
+        let new = NewFlow {
+            bridge: l.bridge,
+            table,
+            match_: *m,
+            priority: l.flow.priority,
+            cookie: l.flow.new_cookie.unwrap_or(0),
+        };
+        let others = self.learned.iter().filter(|o| {
+            (o.bridge, o.table, o.cookie) == (new.bridge, table, new.cookie)
+                && (o.match_ != new.match_ || o.priority != new.priority)
+        });
+        if !self.br.tables.may_learn(&l, others.count()) {
             return false;
         }
-        let rule = Arc::new(Rule {
-            match_: MiniMatch::from(m),
-            priority: l.flow.priority,
-            table,
-            cookie,
-            idle_timeout: l.flow.idle_timeout,
-            hard_timeout: l.flow.hard_timeout,
-            importance: 0,
-            flags: l.flow.flags,
-            version: l.version,
-            actions: l.flow.actions.clone().into_boxed_slice(),
-            created: self.now,
-            modified: self.now,
-            stats: l.stats.clone(),
-        });
-        self.learned.push(Overlay { bridge: l.bridge, match_: *m, rule });
+        self.learned.push(new);
         self.effects.push(Effect::Learn(Box::new(l)));
         true
     }

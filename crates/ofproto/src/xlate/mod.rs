@@ -49,7 +49,7 @@ use services::mac::Sighting;
 use self::encap::Pending;
 use self::freeze::Freezing;
 pub use self::learn::Learned;
-use self::learn::Overlay;
+use self::learn::NewFlow;
 use crate::bridge::{Bridge, BridgeId};
 use crate::limits::TableMiss;
 use crate::recirc::{Frozen, StackValue};
@@ -275,8 +275,8 @@ struct Ctx<'a> {
     out: Vec<DpAction>,
     credits: Credits,
     effects: Vec<Effect>,
-    /// Flows that the packet has learned on its way.
-    learned: Vec<Overlay>,
+    /// Flows that the packet has learned on its way, which its own lookups do not find.
+    learned: Vec<NewFlow>,
     table: TableId,
     rule: Option<Arc<Rule>>,
     /// Cookie of `rule`, or of the rule whose frozen actions these are; all ones for none.
@@ -465,8 +465,6 @@ impl<'a> Ctx<'a> {
                 t.lookup(&key, &mut self.wc)
             };
             let rule = rule.cloned();
-            let rule =
-                if self.learned.is_empty() { rule } else { self.or_learned(rule, table, &key) };
             self.note_lookup(table, &key, rule.as_ref(), false);
             self.credits.tables.push((t.stats.clone(), rule.is_some()));
             if let Some(r) = rule {
@@ -490,32 +488,6 @@ impl<'a> Ctx<'a> {
             break;
         }
         (table, Found::Miss)
-    }
-
-    /// The rule that a lookup found, or the one that the packet has learned since.
-    fn or_learned(
-        &mut self,
-        rule: Option<Arc<Rule>>,
-        table: TableId,
-        key: &FlowKey,
-    ) -> Option<Arc<Rule>> {
-        let here = self
-            .learned
-            .iter()
-            .filter(|o| o.bridge == self.br.id && o.rule.table == table && o.match_.matches(key));
-        let best = here.max_by_key(|o| o.rule.priority);
-        let better = best.filter(|o| match &rule {
-            Some(r) if r.priority == o.rule.priority => r.match_.expand() == o.match_,
-            Some(r) => r.priority < o.rule.priority,
-            None => true,
-        });
-        match better {
-            Some(o) => {
-                self.wc |= &o.match_.mask;
-                Some(o.rule.clone())
-            }
-            None => rule,
-        }
     }
 
     /// Keeps a lookup for who wants to know why.

@@ -221,22 +221,46 @@ impl<'a> Pair<'a> {
                 switch.receive(*port, &hex)?;
             }
         }
-        let (ours, stock) = (self.ours.counters()?, self.stock.counters()?);
-        if ours != stock {
-            let only = |a: &[String], b: &[String]| {
-                a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n  ")
-            };
-            let packets: Vec<_> = packets.iter().map(|p| p.1.as_str()).collect();
-            bail!(
-                "counters differ; only ours:\n  {}\nonly stock:\n  {}\n{}\n{}\n{}",
-                only(&ours, &stock),
-                only(&stock, &ours),
-                table.groups.join("\n"),
-                table.flows.join("\n"),
-                packets.join("\n"),
-            );
+        match self.counters_differ()? {
+            None => Ok(true),
+            Some(difference) => {
+                let last = self.blame(table, packets)?.unwrap_or_default();
+                let flows = table.flows.join("\n");
+                bail!("{difference}\n{last}\n{}\n{flows}", table.groups.join("\n"));
+            }
         }
-        Ok(true)
+    }
+
+    /// What only one of the switches has counted.
+    fn counters_differ(&mut self) -> Result<Option<String>> {
+        let (ours, stock) = (self.ours.counters()?, self.stock.counters()?);
+        let only = |a: &[String], b: &[String]| {
+            a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n  ")
+        };
+        Ok((ours != stock).then(|| {
+            let (ours, stock) = (only(&ours, &stock), only(&stock, &ours));
+            format!("counters differ; only ours:\n  {ours}\nonly stock:\n  {stock}")
+        }))
+    }
+
+    /// The first packet after which counters differ, with the traces of those before.
+    fn blame(&mut self, table: &Table, packets: &[(usize, String)]) -> Result<Option<String>> {
+        self.load(table)?;
+        for (n, (port, packet)) in packets.iter().enumerate() {
+            let trace = self.ours.trace(packet)?;
+            let hex = frame(packet).1;
+            for switch in self.both() {
+                switch.receive(*port, &hex)?;
+            }
+            if let Some(difference) = self.counters_differ()? {
+                let before = packets[..n].iter().map(|p| p.1.as_str()).collect::<Vec<_>>();
+                return Ok(Some(format!(
+                    "after\n{}\ncomes\n{packet}\n{difference}\n{trace}",
+                    before.join("\n")
+                )));
+            }
+        }
+        Ok(None)
     }
 
     fn traces_differ(&mut self, packet: &str) -> Result<Option<String>> {
