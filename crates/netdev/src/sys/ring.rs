@@ -102,7 +102,13 @@ impl Ring {
             Some(memory) if memory.as_ptr().cast() != libc::MAP_FAILED => {
                 Ok(Ring { memory, n, next: 0 })
             }
-            _ => Err(Errno::last()),
+            _ => {
+                let failed = Errno::last();
+                // A ring that nobody reads would swallow what the socket is to receive.
+                let none = Request { block_size: 0, n_blocks: 0, frame_size: 0, n_frames: 0 };
+                setsockopt(fd, libc::SOL_PACKET, PACKET_RX_RING, &none)?;
+                Err(failed)
+            }
         }
     }
 
