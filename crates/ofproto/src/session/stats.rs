@@ -15,6 +15,7 @@ use openflow::version::Version;
 
 use super::{Environment, Refusal, Session};
 use crate::bridge::Bridge;
+use crate::port::Port;
 use crate::rule::Rule;
 use crate::switch::Switch;
 use crate::table::{Criteria, INTERNAL_TABLE, N_TABLES};
@@ -110,37 +111,11 @@ impl Session {
                 self.reply_parts(m, rows, Body::PortDescReply);
             }
             Body::QueueStatsRequest(port, queue) => {
-                let all = matches!(*port, OfPort::NONE | OfPort::ALL);
-                if !all && br.port(*port).is_none() {
-                    return Err(Refusal::QueueBadPort);
-                }
-                let rows: Vec<_> = br
-                    .ports
-                    .values()
-                    .filter(|p| all || *port == p.ofport)
-                    .flat_map(|p| env.queue_stats(id, p))
-                    .filter(|q| *queue == u32::MAX || *queue == q.queue)
-                    .collect();
-                if rows.is_empty() && *queue != u32::MAX {
-                    return Err(Refusal::QueueBadQueue);
-                }
+                let rows = queue_rows(br, *port, *queue, |p| env.queue_stats(id, p), |q| q.queue)?;
                 self.reply_parts(m, rows.into_iter(), Body::QueueStatsReply);
             }
             Body::QueueConfigRequest(port, queue) => {
-                let all = matches!(*port, OfPort::NONE | OfPort::ALL);
-                if !all && br.port(*port).is_none() {
-                    return Err(Refusal::QueueBadPort);
-                }
-                let rows: Vec<_> = br
-                    .ports
-                    .values()
-                    .filter(|p| all || *port == p.ofport)
-                    .flat_map(|p| env.queues(id, p))
-                    .filter(|q| *queue == u32::MAX || *queue == q.queue)
-                    .collect();
-                if rows.is_empty() && *queue != u32::MAX {
-                    return Err(Refusal::QueueBadQueue);
-                }
+                let rows = queue_rows(br, *port, *queue, |p| env.queues(id, p), |q| q.queue)?;
                 let port = *port;
                 self.reply_parts(m, rows.into_iter(), move |list| {
                     Body::QueueConfigReply(port, list)
@@ -230,4 +205,25 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats<&[Action]> {
         flags: r.flags,
         actions: &r.actions,
     }
+}
+
+/// What `of_port` says of the queues that a request is about; `number` is that of a row.
+fn queue_rows<T>(
+    br: &Bridge,
+    port: OfPort,
+    queue: u32,
+    of_port: impl Fn(&Port) -> Vec<T>,
+    number: impl Fn(&T) -> u32,
+) -> Result<Vec<T>, Refusal> {
+    let all = matches!(port, OfPort::NONE | OfPort::ALL);
+    if !all && br.port(port).is_none() {
+        return Err(Refusal::QueueBadPort);
+    }
+    let ports = br.ports.values().filter(|p| all || port == p.ofport);
+    let wanted = |q: &T| queue == u32::MAX || queue == number(q);
+    let rows: Vec<T> = ports.flat_map(of_port).filter(wanted).collect();
+    if rows.is_empty() && queue != u32::MAX {
+        return Err(Refusal::QueueBadQueue);
+    }
+    Ok(rows)
 }
