@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as Wall};
 use base::{DpPort, HashKey, Instant, RecircId};
 use conntrack::CtRequest;
 use datapath::{Config, Datapath};
-use dpif::{DpAction, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
+use dpif::{DpAction, MegaflowSpec, Revalidation, SlowPath, Upcall, UserspaceCookie};
 use flow::{PacketKey, ct_state};
 use netdev::{BATCH, PortState, Received, RxQueue, TxQueue};
 use packet::PacketBuf;
@@ -23,18 +23,24 @@ type Policy = fn(&PacketKey) -> (PacketKey, Vec<DpAction>);
 #[derive(Debug)]
 struct Slow(Policy);
 
+impl Slow {
+    fn spec(&self, key: &PacketKey) -> MegaflowSpec {
+        let (mask, actions) = (self.0)(key);
+        MegaflowSpec { mask, actions: actions.into(), credit: None, generation: 1 }
+    }
+}
+
 impl SlowPath for Slow {
     fn generation(&self) -> u64 {
         1
     }
 
-    fn upcall(&self, now: Instant, _: &PacketBuf, key: &PacketKey) -> Upcall {
-        Upcall { flow: self.revalidate(now, key), execute: None }
+    fn upcall(&self, _: Instant, _: &PacketBuf, key: &PacketKey) -> Upcall {
+        Upcall { flow: Some(self.spec(key)), execute: None }
     }
 
-    fn revalidate(&self, _: Instant, key: &PacketKey) -> Option<MegaflowSpec> {
-        let (mask, actions) = (self.0)(key);
-        Some(MegaflowSpec { mask, actions: actions.into(), credit: None, generation: 1 })
+    fn revalidate(&self, _: Instant, key: &PacketKey) -> Revalidation {
+        Revalidation::Flow(self.spec(key))
     }
 
     fn userspace(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{DpPort, HashKey, Instant, RecircId};
 use conntrack::CtRequest;
 use datapath::{Config, Datapath};
-use dpif::{DpAction, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
+use dpif::{DpAction, MegaflowSpec, Revalidation, SlowPath, Upcall, UserspaceCookie};
 use flow::{PacketKey, ct_state};
 use packet::PacketBuf;
 use packet::header::ethertype;
@@ -17,16 +17,8 @@ use packet::header::ethertype;
 #[derive(Debug)]
 struct Policy;
 
-impl SlowPath for Policy {
-    fn generation(&self) -> u64 {
-        1
-    }
-
-    fn upcall(&self, now: Instant, _: &PacketBuf, key: &PacketKey) -> Upcall {
-        Upcall { flow: self.revalidate(now, key), execute: None }
-    }
-
-    fn revalidate(&self, _: Instant, k: &PacketKey) -> Option<MegaflowSpec> {
+impl Policy {
+    fn spec(&self, k: &PacketKey) -> MegaflowSpec {
         let mut mask = PacketKey::ZERO;
         let ct = |commit| DpAction::Ct(Box::new(CtRequest { commit, ..CtRequest::default() }));
         let to = DpAction::Output(DpPort(3 - k.in_port));
@@ -43,7 +35,21 @@ impl SlowPath for Policy {
                 _ => vec![],
             }
         };
-        Some(MegaflowSpec { mask, actions: actions.into(), credit: None, generation: 1 })
+        MegaflowSpec { mask, actions: actions.into(), credit: None, generation: 1 }
+    }
+}
+
+impl SlowPath for Policy {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn upcall(&self, _: Instant, _: &PacketBuf, key: &PacketKey) -> Upcall {
+        Upcall { flow: Some(self.spec(key)), execute: None }
+    }
+
+    fn revalidate(&self, _: Instant, key: &PacketKey) -> Revalidation {
+        Revalidation::Flow(self.spec(key))
     }
 
     fn userspace(

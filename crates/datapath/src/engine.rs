@@ -19,7 +19,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use base::{DpPort, HashKey, Instant};
 use conntrack::{ConnId, CtState};
-use dpif::{DpAction, DropReason, SlowPath};
+use dpif::{DpAction, DropReason, Revalidation, SlowPath};
 use flow::PacketKey;
 use netdev::{BATCH, FRAME_CAPACITY, TxQueue};
 use packet::PacketBuf;
@@ -262,8 +262,9 @@ impl Engine {
                 }
             } else {
                 match self.shared.slow.revalidate(self.now, key) {
-                    Some(spec) if confirm(&local.flow, &spec) => stats.stale.add(1),
-                    _ => {
+                    Revalidation::Later => stats.stale.add(1),
+                    Revalidation::Flow(spec) if confirm(&local.flow, &spec) => stats.stale.add(1),
+                    Revalidation::Flow(_) | Revalidation::Gone => {
                         self.shared.registry.remove(&local.flow);
                         continue;
                     }

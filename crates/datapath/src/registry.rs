@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use base::{Duration, Instant};
-use dpif::{Megaflow, MegaflowSpec, SlowPath, Ufid};
+use dpif::{Megaflow, MegaflowSpec, Revalidation, SlowPath, Ufid};
 use flow::PacketKey;
 use parking_lot::Mutex;
 
@@ -177,8 +177,9 @@ impl Registry {
         let mut n_wrong = 0;
         for flow in stale {
             match slow.revalidate(now, &flow.key) {
-                Some(spec) if confirm(&flow, &spec) => {}
-                Some(spec) => {
+                Revalidation::Later => {}
+                Revalidation::Flow(spec) if confirm(&flow, &spec) => {}
+                Revalidation::Flow(spec) => {
                     n_wrong += 1;
                     let twin = Megaflow::new(flow.key, spec.clone(), 0, now).ufid == flow.ufid;
                     if !twin {
@@ -186,7 +187,7 @@ impl Registry {
                     }
                     self.install(&flow.key, spec, now);
                 }
-                None => {
+                Revalidation::Gone => {
                     n_wrong += 1;
                     self.remove(&flow);
                 }

@@ -288,6 +288,21 @@ fn a_new_generation_confirms_what_is_right_and_replaces_what_is_wrong() {
 }
 
 #[test]
+fn while_the_tables_change_a_known_flow_goes_on_as_before() {
+    let net = Net::simulated(3, Policy::new(|_| (five_tuple_mask(), vec![out(2)])));
+    let p = udp(A, B, 1, 2, b"");
+    (0..2).for_each(|_| drop(net.send(1, &p)));
+    net.policy.changing.store(true, SeqCst);
+    net.policy.change(|_| (five_tuple_mask(), vec![out(3)]));
+    assert_eq!(counts(&net.send(1, &p)), [0, 1, 0]);
+    assert_eq!(net.dp.revalidate(net.now), 0);
+    net.policy.changing.store(false, SeqCst);
+    assert_eq!(counts(&net.send(1, &p)), [0, 0, 1]);
+    let s = net.dp.stats();
+    assert_eq!((s.missed, s.stale), (2, 1));
+}
+
+#[test]
 fn the_revalidator_puts_flows_right_that_nobody_uses() {
     let net = Net::simulated(3, Policy::new(|_| (five_tuple_mask(), vec![out(2)])));
     (0..5).for_each(|i| drop(net.send(1, &udp(A, B, 1, i, b""))));

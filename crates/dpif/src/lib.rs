@@ -12,7 +12,8 @@
 //!
 //! # Generations
 //! The slow path has a [`SlowPath::generation`] that changes whenever an old translation may be
-//! wrong. A megaflow of another generation is translated anew before it is used again.
+//! wrong. A megaflow of another generation is translated anew before it is used again, unless the
+//! tables are just being changed: packets do not wait for that.
 
 #![no_std]
 
@@ -34,4 +35,4 @@ pub use action::{
 pub use drop_reason::DropReason;
 pub use megaflow::{Credit, FlowStats, Megaflow, MegaflowSpec, Ufid, required_mask};
 pub use meter::{BandKind, BandSpec, MAX_BANDS, MAX_METERS, MeterCounters, MeterSpec, MeterStore};
-pub use slow_path::{SlowPath, Upcall};
+pub use slow_path::{Revalidation, SlowPath, Upcall};

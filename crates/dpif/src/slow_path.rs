@@ -18,6 +18,22 @@ pub struct Upcall {
     pub execute: Option<Arc<[DpAction]>>,
 }
 
+/// The slow path's answer to whether a cached flow is still right.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nobody keeps one")]
+pub enum Revalidation {
+    /// What the flow has to be now.
+    Flow(MegaflowSpec),
+    /// The flow is to be removed, so that the next packet is an upcall. That is also the answer
+    /// when a packet's passage would change something that no [`crate::Credit`] does, such as
+    /// learning its source address anew after it moved: a flow that took its place would keep
+    /// such packets from the slow path.
+    Gone,
+    /// The tables are being changed and it cannot be told before they are: until then the flow is
+    /// as right as it was.
+    Later,
+}
+
 /// The slow path as a datapath sees it. Called by all workers at once.
 ///
 /// The `in_port` of keys is a datapath port number.
@@ -33,12 +49,7 @@ pub trait SlowPath: Send + Sync + fmt::Debug {
     /// still right. Asked by workers when a packet hits a flow of an old generation (if the flow
     /// is right, the packet counts as any other that hits), and by the control thread for the
     /// flows that nobody hit.
-    ///
-    /// `None`: the flow is to be removed, so that the next packet is an upcall. That is also the
-    /// answer when a packet's passage would change something that no [`crate::Credit`] does, such
-    /// as learning its source address anew after it moved: a flow that took its place would keep
-    /// such packets from the slow path.
-    fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec>;
+    fn revalidate(&self, now: Instant, key: &PacketKey) -> Revalidation;
 
     /// Takes a packet that a userspace action sends, and says what to do with it now, if
     /// anything.

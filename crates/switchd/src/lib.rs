@@ -25,6 +25,7 @@ pub mod remote;
 pub mod remotedb;
 pub mod sim;
 pub mod status;
+pub mod tables;
 pub mod unixctl;
 pub mod vlog;
 pub mod world;

@@ -13,16 +13,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Rela
 
 use base::{DpPort, HashKey, Instant, RecircId};
 use dpif::{
-    DpAction, DropReason, FlowStats, MegaflowSpec, MeterStore, SlowPath, Upcall, UserspaceCookie,
+    DpAction, DropReason, FlowStats, MegaflowSpec, MeterStore, Revalidation, SlowPath, Upcall,
+    UserspaceCookie,
 };
 use flow::{FlowKey, PacketKey};
 use ofproto::recirc::{Frozen, RecircStore, RecircTable};
 use ofproto::{BridgeId, Effect, Event, FairQueue, Switch, TraceRequest, XlateOut};
 use packet::PacketBuf;
 use packet::segment::{Segments, finish_checksum};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::tables::Tables;
 use crate::vlog::{Limited, Module};
 use crate::{dplog, log};
 
@@ -49,7 +51,7 @@ impl RecircStore for Recircs {
 #[derive(Debug)]
 pub struct World {
     /// Bridges, tables, learned addresses.
-    pub switch: RwLock<Switch>,
+    pub switch: Tables,
     recircs: Arc<Recircs>,
     generation: Arc<AtomicU64>,
     /// Name of the datapath in the log.
@@ -79,7 +81,7 @@ impl World {
         switch.set_meters(Arc::clone(&meters) as Arc<dyn MeterStore>);
         World {
             generation: switch.generation_handle(),
-            switch: RwLock::new(switch),
+            switch: Tables::new(switch),
             recircs,
             dp,
             megaflows: AtomicBool::new(true),
@@ -236,13 +238,16 @@ impl SlowPath for World {
         Upcall { flow: Some(spec), execute }
     }
 
-    fn revalidate(&self, now: Instant, key: &PacketKey) -> Option<MegaflowSpec> {
+    fn revalidate(&self, now: Instant, key: &PacketKey) -> Revalidation {
         let generation = self.generation();
-        let switch = self.switch.read();
+        let Some(switch) = self.switch.read_unless_changing() else { return Revalidation::Later };
         let out = switch.xlate(now, key, None);
         // What the next packet's passage would change has to wait for that packet.
         let wants_packet = is_news(&switch, now, &out.effects);
-        (!wants_packet).then(|| self.spec(out, generation))
+        match wants_packet {
+            true => Revalidation::Gone,
+            false => Revalidation::Flow(self.spec(out, generation)),
+        }
     }
 
     fn userspace(

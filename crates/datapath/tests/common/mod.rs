@@ -5,11 +5,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use base::{DpPort, Instant};
 use datapath::{Config, Datapath};
-use dpif::{Credit, DpAction, FlowStats, MegaflowSpec, SlowPath, Upcall, UserspaceCookie};
+use dpif::{
+    Credit, DpAction, FlowStats, MegaflowSpec, Revalidation, SlowPath, Upcall, UserspaceCookie,
+};
 use flow::PacketKey;
 use netdev::dummy::{Dummy, DummyHandle};
 use packet::PacketBuf;
@@ -48,6 +50,8 @@ pub struct Policy {
     pub translate: parking_lot::RwLock<Box<Translate>>,
     pub generation: AtomicU64,
     pub rule: Arc<Rule>,
+    /// The tables are being changed.
+    pub changing: AtomicBool,
     pub n_upcalls: AtomicU64,
     pub n_userspace: AtomicU64,
     pub install: bool,
@@ -70,6 +74,7 @@ impl Policy {
             rule: Arc::default(),
             n_upcalls: AtomicU64::new(0),
             n_userspace: AtomicU64::new(0),
+            changing: AtomicBool::new(false),
             install: true,
             then: None,
         }
@@ -107,8 +112,11 @@ impl SlowPath for Policy {
         }
     }
 
-    fn revalidate(&self, _now: Instant, key: &PacketKey) -> Option<MegaflowSpec> {
-        Some(self.spec(key))
+    fn revalidate(&self, _now: Instant, key: &PacketKey) -> Revalidation {
+        match self.changing.load(SeqCst) {
+            true => Revalidation::Later,
+            false => Revalidation::Flow(self.spec(key)),
+        }
     }
 
     fn userspace(

@@ -21,7 +21,6 @@ use std::time::Duration;
 use base::Instant;
 use ofproto::{BridgeId, Event, Session, SessionKind};
 use openflow::Version;
-use parking_lot::RwLockWriteGuard;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -442,12 +441,12 @@ impl Daemon {
         c.spoken.received(&c.session, bytes);
         let (role, version) = (c.session.role(), c.session.version());
         let env = Env { rec: RefCell::new(&mut self.rec), dp: &self.dp, dp_name, now };
+        let changing = self.world.switch.changing();
         for slice in bytes.chunks(SLICE) {
-            let mut switch = self.world.switch.write();
-            c.session.input(&mut switch, &env, now, slice);
-            // A worker with a packet that no flow knows yet goes first.
-            RwLockWriteGuard::unlock_fair(switch);
+            c.session.input(&mut self.world.switch.write(), &env, now, slice);
+            self.world.switch.give_way();
         }
+        drop(changing);
         if let (None, Some(v)) = (version, c.session.version()) {
             let (ours, theirs) = c.session.versions();
             c.spoken.negotiated(v, ours, theirs);
