@@ -91,7 +91,13 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     let (many, very_many) = (dir.join("many"), dir.join("very-many"));
     std::fs::write(&many, flows(MANY)?)?;
     std::fs::write(&very_many, flows(VERY_MANY)?)?;
-    let forward = "ovs-ofctl add-flow br0 priority=60000,udp,in_port=2,actions=output:3";
+    // Packets of one megaflow, and packets of which each needs one of its own.
+    let known = ("actions=output:3", "send-probe", Metric::Gap);
+    let new = (
+        "actions=move:NXM_OF_UDP_SRC[]->NXM_NX_REG0[0..15],output:3",
+        "send-new-probe",
+        Metric::GapNew,
+    );
 
     let add = format!("ovs-ofctl add-flows br0 {many}");
     let dumped = dir.join("dumped");
@@ -110,11 +116,14 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
         ensure!(n > MANY * 99 / 100, "{n} flows dumped");
 
         // Again with a probe, which takes processor time from whoever has none to spare.
-        timed(&sut, whose, "ovs-ofctl del-flows br0")?;
-        timed(&sut, whose, forward)?;
-        let probe = Probe::start(&story)?;
-        timed(&sut, whose, &add)?;
-        report.add(system, Metric::Gap, probe.finish()?);
+        for (actions, sender, metric) in [known, new] {
+            timed(&sut, whose, "ovs-ofctl del-flows br0")?;
+            let forward = format!("ovs-ofctl add-flow br0 priority=60000,udp,in_port=2,{actions}");
+            timed(&sut, whose, &forward)?;
+            let probe = Probe::start(&story, sender)?;
+            timed(&sut, whose, &add)?;
+            report.add(system, metric, probe.finish()?);
+        }
     }
     timed(&sut, whose, "ovs-ofctl del-flows br0")?;
     timed(&sut, whose, &format!("ovs-ofctl add-flows br0 {very_many}"))?;
@@ -130,7 +139,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn start(story: &testkit::story::Story) -> Result<Probe> {
+    fn start(story: &testkit::story::Story, sender: &str) -> Result<Probe> {
         let own = own_path()?;
         // Both ends run before all others: it is the switch that is to be waited for.
         let first = ["chrt", "--fifo", "10", &own];
@@ -138,7 +147,7 @@ impl Probe {
         let receive = [&first[..], &["receive-probe", to]].concat();
         let mut receiver = story.vm(Vm::Two).spawn(&receive)?;
         receiver.wait_for("listens", |out| out.contains("listening"))?;
-        let sender = story.vm(Vm::One).spawn(&[&first[..], &["send-probe", to]].concat())?;
+        let sender = story.vm(Vm::One).spawn(&[&first[..], &[sender, to]].concat())?;
         std::thread::sleep(Duration::from_millis(300));
         Ok(Probe { sender, receiver })
     }

@@ -91,7 +91,8 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve-connections", ip] => return connections::serve(ip),
-        ["send-probe", ip] => return probe::send(ip),
+        ["send-probe", ip] => return probe::send(ip, false),
+        ["send-new-probe", ip] => return probe::send(ip, true),
         ["receive-probe", ip] => return probe::receive(ip),
         ["make-connections", ip, milliseconds] => {
             return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));

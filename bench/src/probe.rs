@@ -22,11 +22,18 @@ fn now() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?)
 }
 
-/// Sends to `ip` until it is killed.
-pub fn send(ip: &str) -> Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect((ip, PORT))?;
+/// Sends to `ip` until it is killed, from one port or each packet from a new one.
+pub fn send(ip: &str, new_ports: bool) -> Result<()> {
+    let open = || -> Result<UdpSocket> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect((ip, PORT))?;
+        Ok(socket)
+    };
+    let mut socket = open()?;
     for number in 0u64.. {
+        if new_ports {
+            socket = open()?;
+        }
         let mut packet = [0; 18];
         packet[..8].copy_from_slice(&number.to_be_bytes());
         packet[8..16].copy_from_slice(&now()?.to_be_bytes());

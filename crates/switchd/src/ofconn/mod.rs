@@ -45,8 +45,8 @@ const MAX_OUTPUT: usize = 64 << 20;
 const MAX_PACKET_INS: usize = 1 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 65_536;
-/// Bytes handled under one lock: some forty flow mods, a fraction of a millisecond.
-const SLICE: usize = 4096;
+/// Bytes handled under one lock: some ten flow mods, a fraction of a millisecond.
+const SLICE: usize = 1024;
 
 /// An open connection.
 #[derive(Debug)]
