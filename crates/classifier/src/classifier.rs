@@ -275,23 +275,28 @@ impl<R: Conjunctive> Classifier<R> {
         }
     }
 
+    fn in_order(&self) -> impl Iterator<Item = &Subtable<R>> {
+        self.order.iter().map(|&(_, i)| &self.subtables[i as usize])
+    }
+
     fn found<'a>(s: &'a Subtable<R>, (slot, priority, rule): (u32, i32, &'a R)) -> Found<'a, R> {
         Found { subtable: s, slot, priority, rule }
     }
 
-    /// All rules, subtable by subtable.
+    /// All rules, mask by mask. The mask of the highest priority comes first; of rules with one mask,
+    /// the one that was there first, which a rule that replaces it inherits.
     pub fn iter(&self) -> impl Iterator<Item = Found<'_, R>> {
-        self.subtables.iter().flat_map(|s| s.slots().map(move |e| Self::found(s, e)))
+        self.in_order().flat_map(|s| s.slots().map(move |e| Self::found(s, e)))
     }
 
     /// All rules whose matches lie within `criteria` (a "loose" flow mod or dump): those that
-    /// match only packets that `criteria` matches too.
+    /// match only packets that `criteria` matches too. In the order of [`Classifier::iter`].
     pub fn within<'a>(&'a self, criteria: &'a Match) -> impl Iterator<Item = Found<'a, R>> {
         let covers = |s: &&Subtable<R>| {
             let (a, b) = (criteria.mask.words(), s.mask.words());
             a.iter().zip(b).all(|(a, b)| a & !b == 0)
         };
-        self.subtables.iter().filter(covers).flat_map(move |s| {
+        self.in_order().filter(covers).flat_map(move |s| {
             // With the same mask one lookup finds them all.
             let same = s.mask == criteria.mask;
             let exact = same.then(|| s.chain(s.lookup(&criteria.key)));

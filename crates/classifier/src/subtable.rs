@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
@@ -30,6 +31,9 @@ const STAGE_ENDS: [usize; 4] = [
 ];
 
 const NIL: u32 = u32::MAX;
+
+/// Places without a rule that a subtable may have whatever its size.
+const MIN_GAPS: usize = 64;
 
 /// A rule in its subtable. Rules with the same key and lower priority follow by `next`.
 #[derive(Clone, Debug)]
@@ -95,8 +99,8 @@ pub(crate) struct Subtable<R> {
     ports: Trie<u32>,
     /// Masked key words of slot `i`: `keys[i * n ..][..n]`.
     keys: Vec<u64>,
+    /// In the order in which they came. Those without a rule are closed up when they are many.
     slots: Vec<Slot<R>>,
-    free: Vec<u32>,
     /// First slot of each distinct key.
     heads: HashTable<u32>,
     /// How many rules have each priority.
@@ -131,7 +135,6 @@ impl<R> Subtable<R> {
             ports: Trie::default(),
             keys: Vec::new(),
             slots: Vec::new(),
-            free: Vec::new(),
             heads: HashTable::new(),
             priorities: BTreeMap::new(),
             len: 0,
@@ -305,19 +308,12 @@ impl<R> Subtable<R> {
         let hash = self.hash(words);
         let masked: Vec<u64> = self.words.iter().map(|w| w.of(words)).collect();
         let slot = Slot { rule: Some(rule), priority, next: NIL };
-        let new = match self.free.pop() {
-            Some(i) => {
-                self.slots[i as usize] = slot;
-                let n = masked.len();
-                self.keys[i as usize * n..][..n].copy_from_slice(&masked);
-                i
-            }
-            None => {
-                self.slots.push(slot);
-                self.keys.extend_from_slice(&masked);
-                (self.slots.len() - 1) as u32
-            }
-        };
+        if self.slots.len() - self.len > self.len.max(MIN_GAPS) {
+            self.close_gaps();
+        }
+        self.slots.push(slot);
+        self.keys.extend_from_slice(&masked);
+        let new = (self.slots.len() - 1) as u32;
         match self.find(hash, words) {
             None => {
                 let (keys, ws) = (&self.keys, &self.words);
@@ -384,8 +380,27 @@ impl<R> Subtable<R> {
             }
         }
         self.len -= 1;
-        self.free.push(at);
         self.slots[at as usize].rule.take()
+    }
+
+    /// Moves rules into the places of those that went. Their order stays.
+    fn close_gaps(&mut self) {
+        let n = self.n_words();
+        let mut moved = vec![NIL; self.slots.len()];
+        let mut to = 0;
+        for (at, place) in moved.iter_mut().enumerate() {
+            if self.slots[at].rule.is_some() {
+                *place = to as u32;
+                self.slots.swap(to, at);
+                self.keys.copy_within(at * n..(at + 1) * n, to * n);
+                to += 1;
+            }
+        }
+        self.slots.truncate(to);
+        self.keys.truncate(to * n);
+        let new_place = |at: &mut u32| *at = moved.get(*at as usize).copied().unwrap_or(NIL);
+        self.slots.iter_mut().for_each(|s| new_place(&mut s.next));
+        self.heads.iter_mut().for_each(new_place);
     }
 
     fn count_stages(&mut self, masked: &[u64], by: i32) {
@@ -430,7 +445,7 @@ impl<R> Subtable<R> {
             .all(|(w, &v)| (v ^ k[w.position]) & m[w.position] == 0)
     }
 
-    /// Slots in use with their rules, oldest place first.
+    /// Slots in use with their rules, those that came first before others.
     pub fn slots(&self) -> impl Iterator<Item = (u32, i32, &R)> + Clone {
         self.slots
             .iter()

@@ -403,3 +403,45 @@ fn prefixes_in_use_decide_by_their_first_bits() {
     assert_eq!(cls.lookup(&k, Some(&mut wc)), Some(&plain(8)));
     assert_eq!(wc.pkt.nw_dst, 0xff80_0000);
 }
+
+#[test]
+fn rules_of_one_mask_stay_in_the_order_in_which_they_came() {
+    let mut cls = Classifier::default();
+    let of = |reg: u32| rule(move |k, m| (k.regs[0], m.regs[0]) = (reg, u32::MAX));
+    let mut list: Vec<(u32, i32, usize)> = Vec::new();
+    let mut seed = 1u64;
+    let mut next = |n: u64| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    for id in 0..6000 {
+        // Grows, then shrinks, so that the gaps are closed now and then.
+        let removes = if id < 3000 { next(10) < 3 } else { next(10) < 7 };
+        if removes && !list.is_empty() {
+            let (reg, p, id) = list.remove(next(list.len() as u64) as usize);
+            assert_eq!(cls.remove(&of(reg), p), Some(plain(id)));
+        } else {
+            let (reg, p) = (next(900) as u32, next(3) as i32);
+            cls.insert(&of(reg), p, plain(id));
+            match list.iter_mut().find(|e| (e.0, e.1) == (reg, p)) {
+                Some(e) => e.2 = id,
+                None => list.push((reg, p, id)),
+            }
+        }
+        if id % 50 == 0 {
+            let order: Vec<usize> = cls.iter().map(|f| f.rule.0).collect();
+            assert_eq!(order, list.iter().map(|e| e.2).collect::<Vec<_>>());
+            for reg in 0..900 {
+                let best = list.iter().filter(|e| e.0 == reg).max_by_key(|e| e.1).map(|e| e.2);
+                assert_eq!(cls.lookup(&of(reg).key, None).map(|r| r.0), best);
+            }
+        }
+    }
+    // Another mask comes first while it has the highest priority.
+    let other = rule(|k, m| (k.regs[1], m.regs[1]) = (1, u32::MAX));
+    cls.insert(&other, 3, plain(6000));
+    assert_eq!(cls.iter().next().map(|f| f.rule.0), Some(6000));
+    cls.remove(&other, 3);
+    cls.insert(&other, -1, plain(6001));
+    assert_eq!(cls.iter().last().map(|f| f.rule.0), Some(6001));
+}

@@ -55,7 +55,8 @@ pub use port::{Port, PortSpec};
 pub use recirc::{Frozen, RecircStore, RecircTable};
 pub use rule::{Credits, Rule, RuleStats, TableStats};
 pub use session::{
-    BUNDLE_IDLE_TIMEOUT, Closed, Environment, LimitStats, RateLimit, Refusal, Session, SessionKind,
+    BUNDLE_IDLE_TIMEOUT, Closed, Environment, FlowModCounts, LimitStats, RateLimit, Refusal,
+    Session, SessionKind,
 };
 pub use switch::Switch;
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};

@@ -120,7 +120,7 @@ impl FlowTable {
         &self.stats
     }
 
-    /// Its rules, in no order.
+    /// Its rules, in the order of dumps.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.rules.iter().map(|found| found.rule)
     }
@@ -150,7 +150,7 @@ impl FlowTable {
 /// a bundle can keep many.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedFlowMod {
-    command: FlowModCommand,
+    pub command: FlowModCommand,
     table: Option<TableId>,
     wanted_cookie: (u64, u64),
     new_cookie: Option<u64>,

@@ -6,7 +6,7 @@ mod common;
 use base::{Duration, OfPort, TableId};
 use common::peer::*;
 use common::{World, flow_mod, output};
-use ofproto::{BUNDLE_IDLE_TIMEOUT, Criteria, Event, Session, SessionKind};
+use ofproto::{BUNDLE_IDLE_TIMEOUT, Criteria, Event, FlowModCounts, Session, SessionKind};
 use openflow::error::OfError;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags};
 use openflow::message::*;
@@ -270,5 +270,33 @@ fn a_bundle_left_alone_times_out() {
         let [Message { xid: 77, body: Body::Error(e), .. }] = &got[..] else { panic!("{got:?}") };
         assert_eq!(e.error, Some(OfError::OFPBFC_TIMEOUT));
         assert_eq!(refused(&mut w, &mut s, control(4, 0)), OfError::OFPBFC_BAD_ID);
+    }
+}
+
+#[test]
+fn flow_mods_that_were_done_are_counted() {
+    for v in SPEAK {
+        let mut w = World::new();
+        let mut s = session(&mut w, SessionKind::Controller, v);
+        let delete = || FlowMod { command: FlowModCommand::Delete, ..flow_mod("udp", &[]) };
+        let modify = || FlowMod { command: FlowModCommand::ModifyStrict, ..flow_mod("tcp", &[]) };
+        send(&mut w, &mut s, v, flow(flow_mod("tcp", &[output(2)])));
+        assert_eq!(s.take_flow_mods(), FlowModCounts { adds: 1, ..FlowModCounts::default() });
+        open(&mut w, &mut s, BOTH);
+        for fm in [flow_mod("tcp", &[]), delete(), modify()] {
+            send(&mut w, &mut s, v, add(v, BOTH, flow(fm)));
+        }
+        assert_eq!(s.take_flow_mods(), FlowModCounts::default());
+        one(&mut w, &mut s, control(4, BOTH));
+        assert_eq!(s.take_flow_mods(), FlowModCounts { adds: 1, deletes: 1, modifications: 1 });
+        // One that fails takes the others with it.
+        open(&mut w, &mut s, BOTH);
+        let bad = FlowMod { flags: FlowModFlags::CHECK_OVERLAP, ..flow_mod("ip", &[]) };
+        for fm in [flow_mod("tcp,nw_src=1.0.0.0/8", &[]), bad] {
+            send(&mut w, &mut s, v, add(v, BOTH, flow(fm)));
+        }
+        send(&mut w, &mut s, v, control(4, BOTH));
+        assert_eq!(received(&mut s).len(), 2, "two errors");
+        assert_eq!(s.take_flow_mods(), FlowModCounts::default());
     }
 }

@@ -157,7 +157,7 @@ impl Managers {
             for tap in m.clients.values() {
                 match tap.live.borrow_mut().poll(now) {
                     Pulse::Fine => continue,
-                    Pulse::Ask => tap.ask.set(true),
+                    Pulse::Ask(_) => tap.ask.set(true),
                     Pulse::Dead => {
                         log!(Err, Reconnect, "{target}: no response to inactivity probe");
                         tap.over.notify_one();

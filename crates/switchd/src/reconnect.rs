@@ -204,8 +204,8 @@ pub struct Liveness {
 pub enum Pulse {
     /// Nothing is due.
     Fine,
-    /// Ask whether it lives.
-    Ask,
+    /// Ask whether it lives: for so long nothing came.
+    Ask(Duration),
     /// It did not answer.
     Dead,
 }
@@ -242,7 +242,7 @@ impl Liveness {
             Some(_) => Pulse::Fine,
             None if now >= self.last + self.interval => {
                 self.asked = Some(now);
-                Pulse::Ask
+                Pulse::Ask(now.since(self.last))
             }
             None => Pulse::Fine,
         }
@@ -309,10 +309,10 @@ mod tests {
     fn silence_is_asked_about_and_then_ends_it() {
         let mut l = Liveness::new(Duration::from_secs(5), at(0));
         assert_eq!(l.poll(at(4900)), Pulse::Fine);
-        assert_eq!(l.poll(at(5000)), Pulse::Ask);
+        assert_eq!(l.poll(at(5100)), Pulse::Ask(Duration::from_millis(5100)));
         assert_eq!(l.poll(at(9000)), Pulse::Fine);
         l.heard(at(9000));
-        assert_eq!(l.poll(at(14_000)), Pulse::Ask);
+        assert_eq!(l.poll(at(14_000)), Pulse::Ask(Duration::from_secs(5)));
         assert_eq!(l.poll(at(19_000)), Pulse::Dead);
         assert_eq!(Liveness::new(Duration::ZERO, at(0)).poll(at(1 << 40)), Pulse::Fine);
     }

@@ -19,7 +19,7 @@ use openflow::version::Version;
 
 use super::groups::events_of;
 use super::requests::PendingPacket;
-use super::{Refusal, Session};
+use super::{FlowModCounts, Refusal, Session};
 use crate::event::{Event, Requester};
 use crate::switch::Switch;
 use crate::table::PreparedFlowMod;
@@ -60,6 +60,7 @@ struct Later {
     packets: Vec<PendingPacket>,
     port_mods: Vec<PortMod>,
     events: Vec<Event>,
+    flow_mods: FlowModCounts,
 }
 
 /// The bundles of a session.
@@ -184,6 +185,7 @@ impl Session {
         }
         let Some(br) = sw.bridge_mut(self.bridge) else { return Ok(()) };
         br.events.extend(later.events);
+        self.flow_mods += later.flow_mods;
         for pm in &later.port_mods {
             // It was checked, and the lock is held.
             let _ = br.port_mod(pm, Some(self.id));
@@ -214,6 +216,7 @@ impl Session {
             }
             Part::FlowMod(fm) => {
                 let match_ = fm.rule.match_.expand();
+                later.flow_mods.count(fm.command);
                 br.tables.apply_prepared(*fm, &match_, now)?;
             }
             Part::PortMod(_) if flags & bundle_flag::ATOMIC != 0 => {

@@ -24,6 +24,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use base::Instant;
+use openflow::flow_mod::FlowModCommand;
 use openflow::message::{
     AsyncConfig, Body, CtFlush, FlowFormat, PacketInFormat, PortStats, QueueConfig, QueueStats,
     TableFeatures,
@@ -94,6 +95,35 @@ pub enum Closed {
     NoBridge,
 }
 
+/// Flow mods by kind.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowModCounts {
+    /// That add.
+    pub adds: u64,
+    /// That delete.
+    pub deletes: u64,
+    /// That modify.
+    pub modifications: u64,
+}
+
+impl FlowModCounts {
+    fn count(&mut self, command: FlowModCommand) {
+        *match command {
+            FlowModCommand::Add => &mut self.adds,
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict => &mut self.modifications,
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict => &mut self.deletes,
+        } += 1;
+    }
+}
+
+impl core::ops::AddAssign for FlowModCounts {
+    fn add_assign(&mut self, more: FlowModCounts) {
+        self.adds += more.adds;
+        self.deletes += more.deletes;
+        self.modifications += more.modifications;
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -125,6 +155,10 @@ pub struct Session {
     /// A dump of flows that is being written: its next messages come when the output before is taken,
     /// and until its end no request is handled.
     dump: Option<Dump>,
+    /// Flow mods that were done, since somebody last asked.
+    flow_mods: FlowModCounts,
+    /// Flows that were left out of dumps, since somebody last asked.
+    n_omitted: u64,
     input: Vec<u8>,
     output: Vec<u8>,
     closed: Option<Closed>,
@@ -171,6 +205,8 @@ impl Session {
             limiters: [None, None],
             table_features: Vec::new(),
             dump: None,
+            flow_mods: FlowModCounts::default(),
+            n_omitted: 0,
             input: Vec::new(),
             output: Vec::new(),
             closed: None,
@@ -216,10 +252,22 @@ impl Session {
             && let Some(dump) = &mut self.dump
         {
             if !dump.append(&mut output) {
+                self.n_omitted += dump.n_omitted();
                 self.dump = None;
             }
         }
         output
+    }
+
+    /// How many flows of dumps that ended since the last call no message of the peer's version
+    /// could say, so that they were left out.
+    pub fn take_omitted(&mut self) -> u64 {
+        core::mem::take(&mut self.n_omitted)
+    }
+
+    /// Flow mods of the peer that were done since the last call, those of bundles included.
+    pub fn take_flow_mods(&mut self) -> FlowModCounts {
+        core::mem::take(&mut self.flow_mods)
     }
 
     /// Whether requests came that wait for the end of a dump, and it has ended: give [`Session::input`]

@@ -94,6 +94,7 @@ impl Session {
             }
             Body::FlowMod(fm) => {
                 br.tables.apply(fm, m.version, now, false)?;
+                self.flow_mods.count(fm.command);
                 let by = Requester { session: self.id, xid: m.xid };
                 let changes = br.publish_changes(Some(by), now);
                 self.tell_own(&changes, by);

@@ -159,6 +159,11 @@ impl Dump {
         Some(Dump { to, parts, rules: rules.into_iter(), now })
     }
 
+    /// Flows that were left out.
+    pub fn n_omitted(&self) -> u64 {
+        self.parts.n_omitted()
+    }
+
     /// Appends the next message; gives whether there are more.
     pub fn append(&mut self, out: &mut Vec<u8>) -> bool {
         let (to, now) = (&self.to, self.now);

@@ -21,13 +21,19 @@ pub struct Parts {
     head: Vec<u8>,
     /// An item that did not fit the part before.
     carry: Vec<u8>,
+    n_omitted: u64,
 }
 
 impl Parts {
     /// Of a reply to `to`; `empty` is what it says without items. `None` if the version cannot say it.
     pub fn new(session: Session, to: &Message, empty: Body) -> Option<Parts> {
         let head = message(to, empty).encode(session).ok()?;
-        Some(Parts { head, carry: Vec::new() })
+        Some(Parts { head, carry: Vec::new(), n_omitted: 0 })
+    }
+
+    /// Items that were left out so far because no message can say them.
+    pub fn n_omitted(&self) -> u64 {
+        self.n_omitted
     }
 
     /// Appends the next part; gives whether more are to follow. What `write` cannot say is left out.
@@ -45,6 +51,7 @@ impl Parts {
             let too_long = |out: &Vec<u8>| out.len() - at > MAX - self.head.len();
             if write(out, item).is_err() || too_long(out) {
                 out.truncate(at);
+                self.n_omitted += 1;
             } else if out.len() - start > MAX {
                 self.carry.extend_from_slice(&out[at..]);
                 out.truncate(at);

@@ -9,6 +9,7 @@
 
 mod controller;
 mod env;
+mod report;
 mod snoop;
 mod spoken;
 
@@ -35,6 +36,7 @@ pub use controller::Status;
 
 use controller::Controller;
 use env::Env;
+use report::FlowModReport;
 use snoop::{Cutter, Snooper};
 use spoken::Spoken;
 
@@ -59,6 +61,7 @@ struct Connection {
     /// What it says is copied to snoopers.
     cutter: Option<Cutter>,
     spoken: Spoken,
+    flow_mods: FlowModReport,
     live: Liveness,
     /// A write to the socket has not come to its end.
     writing: bool,
@@ -171,10 +174,14 @@ impl Connections {
         for bridge in self.bridges.values_mut() {
             bridge.tasks.retain(|t| !t.is_finished());
             for c in bridge.connections.values_mut() {
+                if c.flow_mods.is_due(now) {
+                    c.flow_mods.log(&c.peer, now);
+                }
                 match c.live.poll(now) {
                     Pulse::Fine => {}
-                    Pulse::Ask => {
-                        log!(Dbg, Rconn, "{}: idle, sending inactivity probe", c.peer);
+                    Pulse::Ask(idle) => {
+                        let (peer, secs) = (&c.peer, idle.as_secs());
+                        log!(Dbg, Rconn, "{peer}: idle {secs} seconds, sending inactivity probe");
                         c.session.send_echo();
                         c.wake_if_output();
                     }
@@ -301,7 +308,8 @@ async fn serve(
     };
     let mut d = daemon.borrow_mut();
     if let Some(b) = d.connections.bridges.get_mut(&who.name) {
-        if let Some(c) = b.connections.remove(&id) {
+        if let Some(mut c) = b.connections.remove(&id) {
+            c.flow_mods.log(&c.peer, d.clock.now());
             c.session.leave(&mut d.world.switch.write());
         }
         d.update_bridge(&who.name);
@@ -329,6 +337,14 @@ async fn converse(
             if output.is_empty() && c.session.may_resume_monitors() {
                 c.session.resume_monitors();
                 output = c.session.take_output();
+            }
+            if c.session.take_omitted() > 0 {
+                log!(
+                    Warn,
+                    OfpFlow,
+                    "Flow exceeded the maximum flow statistics reply size and was excluded from \
+                     the response set"
+                );
             }
             (c.writing, c.n_waiting) = (!output.is_empty(), 0);
             let later = c.session.next_timeout().map(|t| t.since(now));
@@ -410,6 +426,7 @@ impl Daemon {
             target: who.target.clone(),
             cutter: who.primary.then(Cutter::default),
             spoken: Spoken::new(who.target.clone().unwrap_or_else(|| "unix".to_owned())),
+            flow_mods: FlowModReport::default(),
             live: Liveness::new(probe, now),
             writing: false,
             n_waiting: 0,
@@ -447,6 +464,7 @@ impl Daemon {
             self.world.switch.give_way();
         }
         drop(changing);
+        c.flow_mods.count(c.session.take_flow_mods(), now);
         if let (None, Some(v)) = (version, c.session.version()) {
             let (ours, theirs) = c.session.versions();
             c.spoken.negotiated(v, ours, theirs);
