@@ -50,6 +50,7 @@ pub mod link;
 mod netlink;
 pub mod poll;
 mod port;
+pub mod route;
 mod soft;
 mod state;
 mod sys;

@@ -24,6 +24,7 @@ use crate::event::{Event, PortStatusEvent, Requester};
 use crate::group::{GroupChange, GroupModError};
 use crate::limits::TableSettings;
 use crate::meter::MeterModError;
+use crate::own::InBand;
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
 use crate::xlate::Learned;
@@ -77,6 +78,7 @@ pub struct Bridge {
     pub name: String,
     pub(crate) spec: BridgeSpec,
     pub(crate) tables: FlowTables,
+    in_band: InBand,
     pub(crate) ports: BTreeMap<OfPort, Port>,
     pub(crate) mac: MacTable,
     pub(crate) config: SwitchConfig,
@@ -123,6 +125,7 @@ impl Bridge {
             name,
             spec,
             tables: FlowTables::new(hash, meters),
+            in_band: InBand::default(),
             ports: BTreeMap::new(),
             mac: MacTable::default(),
             config: SwitchConfig::default(),
@@ -206,13 +209,27 @@ impl Bridge {
     /// Whether it acts as a learning switch in place of controllers that cannot be reached. Its
     /// flows stay, and count again once the controllers are back.
     pub fn is_fail_open(&self) -> bool {
-        self.tables.get(base::TableId(0)).is_some_and(|t| t.over.is_some())
+        self.tables.is_fail_open()
     }
 
     /// See [`Bridge::is_fail_open`]. When to say so is the daemon's to know.
     pub fn set_fail_open(&mut self, on: bool, now: Instant) {
         if on != self.is_fail_open() {
             self.tables.set_fail_open(on, now);
+            self.changed();
+        }
+    }
+
+    /// Whom the host reaches over this bridge whatever its flows say.
+    pub fn in_band(&self) -> &InBand {
+        &self.in_band
+    }
+
+    /// See [`Bridge::in_band`].
+    pub fn set_in_band(&mut self, wanted: InBand, now: Instant) {
+        if wanted != self.in_band {
+            self.tables.set_in_band(&wanted, now);
+            self.in_band = wanted;
             self.changed();
         }
     }

@@ -39,7 +39,7 @@ impl Default for Criteria {
 impl Criteria {
     pub(crate) fn admits(&self, r: &Rule) -> bool {
         (r.cookie.0 ^ self.cookie.0) & self.cookie.1 == 0
-            && self.strict.is_none_or(|p| p == r.priority)
+            && self.strict.is_none_or(|p| u32::from(p) == r.priority)
             && (self.out_port == OfPort::NONE || r.outputs_to(self.out_port))
             && (self.out_group == GROUP_ANY || r.uses_group(self.out_group))
     }

@@ -155,7 +155,7 @@ impl Event {
     pub(crate) fn flow_removed(rule: &Rule, reason: FlowRemovedReason, now: Instant) -> Event {
         Event::FlowRemoved(Box::new(FlowRemoved {
             match_: rule.match_.expand(),
-            priority: rule.priority,
+            priority: rule.told_priority(),
             cookie: rule.cookie.0,
             reason,
             table: rule.table,

@@ -119,8 +119,8 @@ impl TableStats {
 pub struct Rule {
     /// What it matches.
     pub match_: MiniMatch,
-    /// Higher wins.
-    pub priority: u16,
+    /// Higher wins. What is higher than a controller can say is the switch's own.
+    pub priority: u32,
     /// Where it is.
     pub table: TableId,
     /// The controller's mark.
@@ -146,6 +146,16 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The same for a classifier.
+    pub(crate) fn rank(&self) -> i32 {
+        i32::try_from(self.priority).unwrap_or(i32::MAX)
+    }
+
+    /// Its priority as messages tell it, in which no flow of the switch's own is spoken of.
+    pub fn told_priority(&self) -> u16 {
+        u16::try_from(self.priority).unwrap_or(u16::MAX)
+    }
+
     /// When it ends, as far as is known; `None` if it has no timeout.
     pub fn deadline(&self) -> Option<Instant> {
         let (idle, _) = self.timeouts();

@@ -7,6 +7,7 @@
 //! idle timeout without touching the queue; when the entry's time comes, the true deadline is
 //! looked at and the entry put back if it is later.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,7 +17,6 @@ use classifier::{Classifier, MAX_PREFIX_FIELDS, MiniMatch, PREFIX_FIELDS};
 use dpif::MeterStore;
 use flow::{FlowKey, Match, TlvTable};
 use hashbrown::HashMap;
-use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
 use openflow::message::{FlowRemovedReason, TableDesc, TableReason};
 use openflow::version::Version;
@@ -91,8 +91,8 @@ pub struct FlowModDone {
 #[derive(Debug)]
 pub struct FlowTable {
     pub(crate) rules: Classifier<Arc<Rule>>,
-    /// The switch's own rule, which goes before all others and matches everything.
-    pub(crate) over: Option<Arc<Rule>>,
+    /// The switch's own rules, which go before all others ([`crate::own`]).
+    pub(crate) own: Option<Box<Classifier<Arc<Rule>>>>,
     pub(crate) stats: Arc<TableStats>,
     pub(crate) config: TableConfig,
     evictable: Evictable,
@@ -127,8 +127,8 @@ impl FlowTable {
 
     /// The rule for a packet; adds to `wc` what was looked at.
     pub fn lookup(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&Arc<Rule>> {
-        if self.over.is_some() {
-            return self.over.as_ref();
+        if let Some(own) = self.own.as_ref().and_then(|own| own.lookup(key, Some(wc))) {
+            return Some(own);
         }
         if self.rules.is_empty() { None } else { self.rules.lookup(key, Some(wc)) }
     }
@@ -139,8 +139,8 @@ impl FlowTable {
         key: &FlowKey,
         wc: &mut FlowKey,
     ) -> (Option<&Arc<Rule>>, Vec<&Arc<Rule>>) {
-        if self.over.is_some() {
-            return (self.over.as_ref(), Vec::new());
+        if let Some(own) = self.own.as_ref().and_then(|own| own.lookup(key, Some(wc))) {
+            return (Some(own), Vec::new());
         }
         self.rules.lookup_explained(key, wc)
     }
@@ -201,7 +201,7 @@ impl PreparedFlowMod {
             internal,
             rule: Rule {
                 match_: MiniMatch::from(&fm.match_),
-                priority: fm.priority,
+                priority: fm.priority.into(),
                 table: fm.table.unwrap_or(TableId(0)),
                 cookie: Cookie(fm.new_cookie.unwrap_or(0)),
                 idle_timeout: fm.idle_timeout,
@@ -229,8 +229,8 @@ impl PreparedFlowMod {
 /// All tables of a bridge.
 #[derive(Debug)]
 pub struct FlowTables {
-    hash: HashKey,
-    tables: Vec<FlowTable>,
+    pub(crate) hash: HashKey,
+    pub(crate) tables: Vec<FlowTable>,
     /// Which options of tunnel headers are fields.
     pub(crate) tlv: TlvTable,
     /// (when to look, id of the rule).
@@ -260,7 +260,7 @@ impl FlowTables {
     pub(crate) fn new(hash: HashKey, meters: Option<Arc<dyn MeterStore>>) -> FlowTables {
         let table = || FlowTable {
             rules: Classifier::new(hash),
-            over: None,
+            own: None,
             stats: Arc::new(TableStats::default()),
             config: TableConfig::default(),
             evictable: Evictable::default(),
@@ -379,7 +379,7 @@ impl FlowTables {
         }
         let criteria = Criteria {
             match_: *m,
-            strict: fm.strict().then_some(fm.rule.priority),
+            strict: fm.strict().then_some(fm.rule.told_priority()),
             table: fm.table,
             cookie: fm.wanted_cookie,
             out_port: fm.out_port,
@@ -407,10 +407,10 @@ impl FlowTables {
         let PreparedFlowMod { mut rule, new_cookie, .. } = fm;
         self.check_actions(&rule.actions, Some(rule.table))?;
         let t = &self.tables[usize::from(rule.table.0)];
-        let old = t.rules.get(m, i32::from(rule.priority)).cloned();
+        let old = t.rules.get(m, rule.rank()).cloned();
         if old.is_none()
             && rule.flags.contains(FlowModFlags::CHECK_OVERLAP)
-            && t.rules.overlapping(m, i32::from(rule.priority)).next().is_some()
+            && t.rules.overlapping(m, rule.rank()).next().is_some()
         {
             return Err(FlowModError::Overlap);
         }
@@ -439,28 +439,6 @@ impl FlowTables {
         Ok(FlowModDone { added: 1, ..FlowModDone::default() })
     }
 
-    /// Puts `NORMAL` before all flows of table 0, or takes it away. Nobody sees this flow in a
-    /// dump, and no flow mod reaches it.
-    pub(crate) fn set_fail_open(&mut self, on: bool, now: Instant) {
-        self.tables[0].over = on.then(|| {
-            Arc::new(Rule {
-                match_: MiniMatch::from(&Match::ANY),
-                priority: u16::MAX,
-                table: TableId(0),
-                cookie: Cookie(0),
-                idle_timeout: 0,
-                hard_timeout: 0,
-                importance: 0,
-                flags: FlowModFlags::default(),
-                version: Version::Of10,
-                actions: [Action::Output { port: OfPort::NORMAL, max_len: 0 }].into(),
-                created: now,
-                modified: now,
-                stats: Arc::new(RuleStats::new(now)),
-            })
-        });
-    }
-
     /// Puts a rule in, in the place of the one with the same match and priority.
     fn put(&mut self, m: &Match, rule: Arc<Rule>) {
         self.enqueue(&rule, rule.modified);
@@ -469,7 +447,7 @@ impl FlowTables {
         }
         self.users.put(&rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
-        t.rules.insert(m, i32::from(rule.priority), rule);
+        t.rules.insert(m, rule.rank(), rule);
     }
 
     fn put_in(&mut self, rule: &Arc<Rule>) {
@@ -480,7 +458,7 @@ impl FlowTables {
         self.unqueue(rule);
         self.forget(rule);
         let t = &mut self.tables[usize::from(rule.table.0)];
-        t.rules.remove(&rule.match_.expand(), i32::from(rule.priority));
+        t.rules.remove(&rule.match_.expand(), rule.rank());
     }
 
     /// A rule is no longer there to learn, or to use anything.

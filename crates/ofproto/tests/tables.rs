@@ -332,7 +332,7 @@ proptest! {
             }
             let mut got: Vec<Row> = w.bridge().tables().select(&Criteria::default()).map(|r| {
                 let [Action::Output { port, .. }] = r.actions[..] else { unreachable!() };
-                (r.table.0, r.priority, r.match_.expand(), r.cookie.0, port.0)
+                (r.table.0, r.told_priority(), r.match_.expand(), r.cookie.0, port.0)
             }).collect();
             let mut want: Vec<Row> =
                 list.iter().map(|f| (f.table, f.priority, f.m, f.cookie, f.port)).collect();

@@ -74,6 +74,10 @@ pub struct BridgeConfig {
     pub forward_bpdu: bool,
     /// VLANs in which frames are flooded instead of learned.
     pub flood_vlans: BTreeSet<u16>,
+    /// `other_config:disable-in-band`.
+    pub disable_in_band: bool,
+    /// `other_config:in-band-queue`.
+    pub in_band_queue: Option<u32>,
     /// `flow_tables`, by number.
     pub tables: BTreeMap<u8, TableSettings>,
     /// Ports by name.
@@ -99,6 +103,8 @@ pub struct ControllerConfig {
     pub rate_limit: Option<RateLimit>,
     /// Packets that may wait for it while it does not read.
     pub queue_size: usize,
+    /// The host reaches it over the bridge itself.
+    pub in_band: bool,
 }
 
 /// Packets that may wait for a controller when its `controller_queue_size` does not say.
@@ -115,6 +121,8 @@ pub struct ManagerConfig {
     pub max_backoff: Duration,
     /// Silence after which it is asked whether it lives; zero for never.
     pub probe: Duration,
+    /// The host reaches it over its bridges.
+    pub in_band: bool,
 }
 
 /// A row of Port.
@@ -290,6 +298,8 @@ fn read_bridge(
         mac_table_size: size.unwrap_or(8192).clamp(10, 1_000_000),
         forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
         flood_vlans: vlans(row, "flood_vlans"),
+        disable_in_band: other.get("disable-in-band").is_some_and(|v| v == "true"),
+        in_band_queue: other.get("in-band-queue").and_then(|n| n.parse().ok()),
         tables: read_tables(db, row, name, complaints),
         ports: refs(db, row, "ports", "Port")
             .map(|p| (string(p, "name"), read_port(db, p)))
@@ -395,6 +405,7 @@ fn read_controller(
             burst: number(row, "controller_burst_limit").unwrap_or(0),
         }),
         queue_size: number(row, "controller_queue_size").map_or(DEFAULT_QUEUE, |n| n as usize),
+        in_band: row.str("connection_mode") != Some("out-of-band"),
     };
     Some((target, controller))
 }
@@ -416,6 +427,7 @@ pub(crate) fn read_manager(
         remote,
         max_backoff: millis(row, "max_backoff").unwrap_or(MAX_BACKOFF),
         probe: probe(row),
+        in_band: row.str("connection_mode") != Some("out-of-band"),
     };
     Some((target, manager))
 }

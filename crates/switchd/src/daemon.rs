@@ -32,6 +32,7 @@ use crate::database::Db;
 use crate::dbhost::{self, DbHost};
 use crate::dplog;
 use crate::host::Host;
+use crate::inband::NextHops;
 use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
@@ -155,6 +156,8 @@ pub struct Daemon {
     pub revalidation_paused: bool,
     /// What `dpctl/ct-set-sweep-interval` was given, in milliseconds.
     pub ct_sweep_ms: u32,
+    /// Ways to controllers and managers.
+    pub(crate) next_hops: NextHops,
     /// Flows go by their names where these are shorter (`upcall/disable-ufid`).
     pub ufids: bool,
     /// Notified when the daemon is to end.
@@ -248,6 +251,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             rundir: rundir.clone(),
             revalidation_paused: false,
             ct_sweep_ms: 20_000,
+            next_hops: NextHops::default(),
             ufids: true,
             quit: Rc::clone(&quit),
             due: Due::default(),
@@ -433,6 +437,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     for (name, bridge) in &d.config.bridges {
         d.connections.configure(name, bridge, now);
     }
+    d.configure_in_band(now);
     d.openflow_tick(now);
     if let Some(managers) = &d.managers {
         managers.borrow_mut().configure(&d.config.managers, now);
@@ -600,6 +605,7 @@ impl Daemon {
             self.revalidate(now);
         }
         self.conntrack_tick(now);
+        self.follow_in_band(now);
         self.openflow_tick(now);
         let news = self.managers.as_ref().is_some_and(|m| m.borrow_mut().tick(now));
         if news {

@@ -245,6 +245,7 @@ fn fixed(target: &str) -> Result<ManagerConfig, String> {
         remote,
         max_backoff: config::MAX_BACKOFF,
         probe: config::PROBE,
+        in_band: false,
     })
 }
 

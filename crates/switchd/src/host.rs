@@ -92,6 +92,11 @@ impl Host {
         (self.links.by_name(name).ok().flatten(), self.ethtool.as_ref())
     }
 
+    /// Whether the host's routes are those of the bridges' LOCAL ports: these are its devices.
+    pub fn has_routes(&self) -> bool {
+        self.sim.is_none() && !self.disable_system
+    }
+
     /// Sets a device's address.
     ///
     /// # Errors

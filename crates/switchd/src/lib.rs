@@ -16,6 +16,7 @@ pub mod dplog;
 pub mod features;
 pub mod hex;
 pub mod host;
+pub mod inband;
 pub mod managers;
 pub mod ofconn;
 pub mod pidfile;

@@ -15,7 +15,7 @@ use crate::key::{FlowKey, Match, VLAN_PRESENT, nw_frag};
 use crate::tun_metadata::MAX_OPTION_LEN;
 
 /// Default priority of a flow, which is not printed.
-const DEFAULT_PRIORITY: u16 = 0x8000;
+const DEFAULT_PRIORITY: u32 = 0x8000;
 
 /// A match in text. With `recirc_id` in the mask it is written as a megaflow, which says `eth` too.
 #[derive(Copy, Clone)]
@@ -23,7 +23,7 @@ pub struct MatchText<'a> {
     /// The match.
     pub m: &'a Match,
     /// Priority to write before it, unless it is the default 32768.
-    pub priority: Option<u16>,
+    pub priority: Option<u32>,
     /// Names of ports.
     pub ports: &'a dyn PortMap,
 }

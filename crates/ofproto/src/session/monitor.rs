@@ -64,7 +64,7 @@ fn update(
         event,
         reason,
         table: rule.table,
-        priority: rule.priority,
+        priority: rule.told_priority(),
         idle_timeout: rule.timeouts().0,
         hard_timeout: rule.timeouts().1,
         cookie: rule.cookie.0,

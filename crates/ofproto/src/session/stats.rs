@@ -198,7 +198,7 @@ fn flow_stats(r: &Rule, now: Instant) -> FlowStats<&[Action]> {
         match_: r.match_.expand(),
         cookie: r.cookie.0,
         table: r.table,
-        priority: r.priority,
+        priority: r.told_priority(),
         duration: whole_millis(now.since(r.created)),
         idle_timeout: r.timeouts().0,
         hard_timeout: r.timeouts().1,

@@ -108,7 +108,7 @@ impl Ctx<'_> {
         if self.freezing.is_none() {
             self.execute_action_set();
         }
-        let Some(f) = self.freezing.take() else { return };
+        let Some(f) = self.freezing.take() else { return self.answer_host() };
         if self.error.is_some() {
             return;
         }

@@ -99,6 +99,25 @@ impl<'a> Ctx<'a> {
         self.flow.pkt.skb_priority = old;
     }
 
+    /// With in-band control the host gets answers that give it an address, also if no flow says so.
+    pub(super) fn answer_host(&mut self) {
+        let k = &self.flow.pkt;
+        let none = self.br.in_band().remotes.is_empty();
+        if none || self.error.is_some() || !crate::own::is_dhcp_answer(k) {
+            return;
+        }
+        let Some(local) = self.br.port(OfPort::LOCAL) else { return };
+        if self.out.contains(&DpAction::Output(local.spec.dp_port)) {
+            return;
+        }
+        let m = &mut self.wc.pkt;
+        (m.dl_type, m.nw_proto, m.tp_src, m.tp_dst) = (u16::MAX, u8::MAX, u16::MAX, u16::MAX);
+        self.report(NodeKind::Detail, || {
+            "outputting DHCP packet to local port for in-band control".into()
+        });
+        self.send_to(local, true);
+    }
+
     /// Gives later outputs a priority.
     pub(super) fn set_priority(&mut self, priority: u32) {
         self.wc.pkt.skb_priority = u32::MAX;

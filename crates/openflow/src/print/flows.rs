@@ -43,7 +43,7 @@ pub(super) fn write_removed(
     m: &Message,
     style: Style<'_>,
 ) -> fmt::Result {
-    let text = MatchText { m: &x.match_, priority: Some(x.priority), ports: style.ports };
+    let text = MatchText { m: &x.match_, priority: Some(x.priority.into()), ports: style.ports };
     write!(out, " {text} reason={}", reason_name(x.reason))?;
     if x.table != TableId::ALL && (m.version > Version::Of10 || m.nicira) {
         write!(out, " table_id={}", x.table.0)?;

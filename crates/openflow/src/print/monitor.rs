@@ -84,7 +84,8 @@ pub(super) fn write_updates(
             write!(out, " hard_timeout={}", f.hard_timeout)?;
         }
         write!(out, " cookie={} ", Hex(f.cookie))?;
-        let priority = (f.priority != crate::flow_mod::DEFAULT_PRIORITY).then_some(f.priority);
+        let priority =
+            (f.priority != crate::flow_mod::DEFAULT_PRIORITY).then_some(f.priority.into());
         let bare = f.match_ == Match::ANY && priority.is_none();
         write!(out, "{}", MatchText { m: &f.match_, priority, ports: style.ports })?;
         if !f.actions.is_empty() {

@@ -525,7 +525,7 @@ impl fmt::Display for FlowModText<'_> {
             t => write!(out, " table:{}", t.0)?,
         }
         out.write_char(' ')?;
-        let m = MatchText { m: &f.match_, priority: Some(f.priority), ports: self.ports };
+        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), ports: self.ports };
         let strict = matches!(f.command, FlowModCommand::Delete | FlowModCommand::Modify);
         let m = MatchText { priority: if strict { None } else { m.priority }, ..m };
         let before = alloc::format!("{m}");
@@ -635,7 +635,7 @@ impl fmt::Display for FlowStatsText<'_> {
                 write!(out, "hard_age={a}, ")?;
             }
         }
-        let m = MatchText { m: &f.match_, priority: Some(f.priority), ports: self.ports };
+        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), ports: self.ports };
         let text = alloc::format!("{m}");
         let space = if text.is_empty() { "" } else { " " };
         let a = ActionsText { actions: &f.actions, ports: self.ports, version: self.version };

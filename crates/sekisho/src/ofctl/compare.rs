@@ -124,7 +124,7 @@ fn write_entry(tool: &mut Tool<'_, '_>, sign: char, table: u8, e: &Entry) -> Res
     if table != 0 {
         write!(out, "table={table} ")?;
     }
-    let priority = (e.priority != DEFAULT_PRIORITY).then_some(e.priority);
+    let priority = (e.priority != DEFAULT_PRIORITY).then_some(e.priority.into());
     write!(out, "{}", MatchText { m: &e.match_, priority, ports: &NoPorts })?;
     if e.cookie != 0 {
         write!(out, " cookie={:#x}", e.cookie)?;

@@ -347,3 +347,43 @@ fn a_flow_table_row_names_the_fields_whose_prefixes_are_tracked() {
         sut.output() + &std::fs::read_to_string(sut.file("ovs-vswitchd.log")).unwrap_or_default();
     assert!(log.contains("bridge br0: 'prefixes' with incompatible field: ipv6_label"), "{log}");
 }
+
+#[test]
+fn the_host_reaches_controllers_and_managers_over_the_bridge() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 1);
+    let run = |line: &str| sut.ok(tools(), line).unwrap();
+    let dump = || run("ovs-appctl bridge/dump-flows br0");
+    run("ovs-ofctl add-flow br0 cookie=5,table=3,ip,actions=drop");
+    let alone = dump();
+    assert!(alone.starts_with("cookie=0x5, table_id=3, duration="), "{alone}");
+    assert!(alone.ends_with("s, n_packets=0, n_bytes=0, ip,actions=drop\n"), "{alone}");
+    run("ovs-vsctl set-controller br0 tcp:240.0.0.1 ptcp:12345 tcp:localhost");
+    run("ovs-vsctl set-manager ssl:240.0.0.2:99 tcp:127.0.0.1:99");
+    // The first controller begins with empty tables.
+    run("ovs-ofctl add-flow br0 cookie=5,table=3,ip,actions=drop");
+    let flows = dump();
+    let own: Vec<&str> = flows.lines().filter(|l| l.contains("priority=18000")).collect();
+    assert_eq!(own.len(), 11, "three of the host's, four of each other end: {flows}");
+    assert!(own.iter().all(|l| l.ends_with(",actions=NORMAL")), "{flows}");
+    for part in [
+        "priority=180000,udp,in_port=LOCAL,dl_src=aa:55:aa:55:00:00,tp_src=68,tp_dst=67,",
+        "priority=180007,tcp,nw_dst=240.0.0.1,tp_dst=6653,",
+        "priority=180008,tcp,nw_src=240.0.0.2,tp_src=99,",
+    ] {
+        assert!(flows.contains(part), "{flows}");
+    }
+    let shown = run("ovs-ofctl dump-flows br0");
+    assert_eq!(shown.matches("n_packets").count(), 1, "{shown}");
+    let with_offload = run("ovs-appctl bridge/dump-flows --offload-stats br0");
+    assert!(with_offload.contains("n_bytes=0, n_offload_packets=0, n_offload_bytes=0, priority="));
+    run("ovs-vsctl set bridge br0 other-config:in-band-queue=3");
+    assert_eq!(dump().matches("actions=set_queue:3,NORMAL").count(), 11);
+    run("ovs-vsctl del-manager -- set-controller br0 tcp:240.0.0.1");
+    run("ovs-vsctl set controller br0 connection_mode=out-of-band");
+    assert_eq!(dump().lines().count(), 1);
+    run("ovs-vsctl set controller br0 connection_mode=in-band");
+    assert_eq!(dump().lines().count(), 8);
+    run("ovs-vsctl set bridge br0 other-config:disable-in-band=true");
+    assert_eq!(dump().lines().count(), 1);
+}

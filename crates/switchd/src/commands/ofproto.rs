@@ -1,13 +1,13 @@
 //! `ofproto/…`, `bridge/…`: OpenFlow tables and what they would do.
 
-use base::OfPort;
+use base::{Instant, OfPort, TableId};
 use conntrack::text::{DumpLine, DumpOptions};
 use conntrack::{CtRequest, CtState, Dir};
-use flow::text::{Mode, NoPorts, Tok, parse_exact};
+use flow::text::{MatchText, Mode, NoPorts, Tok, parse_exact};
 use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, extract};
-use ofproto::{Bridge, BridgeId, Switch, TraceRequest, Verdict};
+use ofproto::{Bridge, BridgeId, Rule, Switch, TraceRequest, Verdict};
 use openflow::Match;
-use openflow::text::parse_actions;
+use openflow::text::{ActionsText, parse_actions};
 use packet::PacketBuf;
 use packet::header::{ETH_LEN, ipproto, tcp_flag};
 
@@ -17,6 +17,12 @@ use crate::hex;
 
 /// The table.
 pub(super) const COMMANDS: &[Command<Daemon>] = &[
+    Command {
+        name: "bridge/dump-flows",
+        usage: "[--offload-stats] bridge",
+        arity: (1, 2),
+        run: |d, args| dump_flows(d, args).into(),
+    },
     Command { name: "ofproto/list", usage: "", arity: (0, 0), run: list },
     Command {
         name: "ofproto/trace",
@@ -41,6 +47,42 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         run: |d, args| why(d, args).into(),
     },
 ];
+
+/// `bridge/dump-flows`: all flows, the switch's own included.
+fn dump_flows(d: &mut Daemon, args: &[String]) -> Text {
+    let (options, args) = super::options(args);
+    let [name] = args[..] else { return Err("Unknown bridge".to_owned()) };
+    let offload = options.contains(&"--offload-stats");
+    d.dp.push_stats();
+    let now = d.clock.now();
+    let switch = d.world.switch.read();
+    let bridge = switch.bridge_by_name(name).ok_or("Unknown bridge")?;
+    let mut out = String::new();
+    let tables = (0..=u8::MAX).map_while(|t| bridge.tables().get(TableId(t)));
+    for r in bridge.tables().own().chain(tables.flat_map(|t| t.rules())) {
+        out += &own_words(r, offload, now);
+    }
+    Ok(out)
+}
+
+fn own_words(r: &Rule, offload: bool, now: Instant) -> String {
+    let mut s = String::new();
+    if r.cookie.0 != 0 {
+        s += &format!("cookie={:#x}, ", r.cookie.0);
+    }
+    if r.table.0 != 0 {
+        s += &format!("table_id={}, ", r.table.0);
+    }
+    s += &format!("duration={}s, ", now.since(r.created).as_secs());
+    s += &format!("n_packets={}, n_bytes={}, ", r.stats.n_packets(), r.stats.n_bytes());
+    if offload {
+        s += "n_offload_packets=0, n_offload_bytes=0, ";
+    }
+    let m = r.match_.expand();
+    let text = MatchText { m: &m, priority: Some(r.priority), ports: &NoPorts };
+    let actions = ActionsText { actions: &r.actions, ports: &NoPorts, version: r.version };
+    s + &format!("{text},actions={actions}\n")
+}
 
 fn list(d: &mut Daemon, _: &[String]) -> Answer {
     Ok(d.rec.bridges.keys().map(|n| format!("{n}\n")).collect()).into()
