@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use base::HashKey;
-use dpif::{DpAction, Megaflow};
+use dpif::{DpAction, Megaflow, Ufid};
 use flow::PacketKey;
 use hashbrown::HashTable;
 use packet::header::ethertype;
@@ -226,16 +226,19 @@ impl Caches {
         self.subtables.clear();
     }
 
-    /// Lets go of dead flows.
-    pub(crate) fn sweep(&mut self) {
+    /// Lets go of dead flows; gives their names.
+    pub(crate) fn sweep(&mut self) -> Vec<Ufid> {
+        let mut gone = Vec::new();
         for e in &mut self.exact {
             if e.local.as_ref().is_some_and(|l| l.flow.is_dead()) {
                 e.local = None;
             }
         }
         for sub in &mut self.subtables {
-            sub.flows.retain(|l| !l.flow.is_dead());
+            let dead = sub.flows.extract_if(|l| l.flow.is_dead());
+            gone.extend(dead.map(|l| l.flow.ufid));
         }
         self.subtables.retain(|s| !s.flows.is_empty());
+        gone
     }
 }

@@ -153,12 +153,16 @@ impl Engine {
         self.shared.registry.removals() != self.removals
     }
 
-    /// Lets go of flows that were removed, if any were.
+    /// Lets go of flows that were removed, if any were. Those that were replaced go on as what replaced
+    /// them, so that their packets need no translation.
     pub(crate) fn sweep(&mut self) {
         let removals = self.shared.registry.removals();
         if removals != self.removals {
             self.removals = removals;
-            self.caches.sweep();
+            let gone = self.caches.sweep();
+            for flow in self.shared.registry.live(&gone) {
+                self.caches.insert(&Local::new(flow));
+            }
         }
     }
 

@@ -106,6 +106,15 @@ impl Registry {
         }
     }
 
+    /// Of these names, the flows that are there.
+    pub(crate) fn live(&self, names: &[Ufid]) -> Vec<Arc<Megaflow>> {
+        let flows = self.flows.lock();
+        if flows.live.is_empty() {
+            return Vec::new();
+        }
+        names.iter().filter_map(|n| flows.live.get(n)).cloned().collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.flows.lock().live.len()
     }

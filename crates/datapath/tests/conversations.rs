@@ -319,6 +319,10 @@ fn the_revalidator_puts_flows_right_that_nobody_uses() {
     let before = net.dp.stats().missed;
     assert_eq!(counts(&net.send(1, &udp(A, B, 1, 0, b""))), [0, 1, 0]);
     assert_eq!(net.dp.stats().missed, before);
+    // Also packets of those that were wrong need no translation, and are counted by the flow.
+    assert_eq!(counts(&net.send(1, &udp(A, B, 1, 4, b""))), [0, 0, 1]);
+    assert_eq!(net.dp.stats().missed, before);
+    assert!(net.dp.flows().iter().any(|f| f.key.tp_dst == 4 && f.stats().n_packets == 2));
     net.policy.change(|_| (PacketKey::ZERO, vec![out(2)]));
     net.dp.revalidate(net.now);
     assert_eq!(net.dp.n_flows(), 1);

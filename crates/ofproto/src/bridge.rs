@@ -1,7 +1,7 @@
 //! A bridge: its ports, flow tables and learned addresses.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,6 +24,7 @@ use crate::event::{Event, PortStatusEvent, Requester};
 use crate::group::{GroupChange, GroupModError};
 use crate::limits::TableSettings;
 use crate::meter::MeterModError;
+use crate::mirror::{MirrorId, MirrorSpec, MirrorStats, Mirrors};
 use crate::own::InBand;
 use crate::port::{Port, PortSpec};
 use crate::table::{Criteria, FlowModDone, FlowModError, FlowTables, INTERNAL_TABLE};
@@ -58,6 +59,8 @@ pub struct BridgeSpec {
     pub mac_idle: Option<base::Duration>,
     /// Most learned addresses.
     pub mac_max: Option<usize>,
+    /// VLANs in which NORMAL learns nothing and floods all: those that carry mirrors' copies.
+    pub flood_vlans: BTreeSet<u16>,
     /// What is said of single tables, by number.
     pub tables: BTreeMap<u8, TableSettings>,
     /// Who made it, as `ovs-ofctl dump-desc` shows.
@@ -81,6 +84,7 @@ pub struct Bridge {
     in_band: InBand,
     pub(crate) ports: BTreeMap<OfPort, Port>,
     pub(crate) mac: MacTable,
+    pub(crate) mirrors: Mirrors,
     pub(crate) config: SwitchConfig,
     /// Some controller wants packets that match no flow.
     pub(crate) miss_to_controller: bool,
@@ -128,6 +132,7 @@ impl Bridge {
             in_band: InBand::default(),
             ports: BTreeMap::new(),
             mac: MacTable::default(),
+            mirrors: Mirrors::default(),
             config: SwitchConfig::default(),
             miss_to_controller: false,
             controlled: false,
@@ -457,6 +462,19 @@ impl Bridge {
             self.changed();
         }
         Ok(true)
+    }
+
+    /// Makes its mirrors those that are wanted, at most [`crate::MAX_MIRRORS`]. One that was there goes
+    /// on counting.
+    pub fn set_mirrors(&mut self, wanted: &[(MirrorId, MirrorSpec)]) {
+        if self.mirrors.set(wanted) {
+            self.changed();
+        }
+    }
+
+    /// What its mirrors got.
+    pub fn mirror_stats(&self) -> impl Iterator<Item = (MirrorId, &MirrorStats)> {
+        self.mirrors.iter().map(|m| (m.id, &*m.stats))
     }
 
     /// The learned addresses.

@@ -54,6 +54,8 @@ pub struct Frozen {
     pub stack: Vec<StackValue>,
     /// The action set.
     pub action_set: HashableActions,
+    /// Mirrors that have the packet as it is.
+    pub mirrors: u32,
 }
 
 /// Actions as a part of a hashed key. They rarely differ when all else is equal, so the hash covers only
@@ -175,6 +177,7 @@ mod tests {
             tun_metadata: TunMetadata::default(),
             stack: Vec::new(),
             action_set: HashableActions::default(),
+            mirrors: 0,
         }
     }
 

@@ -16,9 +16,9 @@ use openflow::action::Action;
 use openflow::flow_mod::FlowModFlags;
 use openflow::version::Version;
 
-use crate::port::PatchStats;
-
 use crate::group::GroupCounters;
+use crate::mirror::MirrorStats;
+use crate::port::PatchStats;
 
 /// What was counted for a rule.
 #[derive(Debug, Default)]
@@ -279,6 +279,8 @@ pub struct Credits {
     pub addresses: Vec<Arc<services::mac::Touch>>,
     /// Patches that packets pass: the end that they go out of, and the other.
     pub patches: Vec<(Arc<PatchStats>, Arc<PatchStats>)>,
+    /// Mirrors that packets go to.
+    pub mirrors: Vec<Arc<MirrorStats>>,
     /// Rules that packets learn again.
     pub learned: Vec<Arc<RuleStats>>,
     /// Rules whose life TCP connections' ends shorten, to these idle and hard timeouts.
@@ -301,6 +303,9 @@ impl Credits {
         }
         for (from, to) in &self.patches {
             from.pass(to, d.n_packets, d.n_bytes);
+        }
+        for m in &self.mirrors {
+            m.credit(d);
         }
         if let Some(used) = d.used {
             for a in &self.addresses {
@@ -337,6 +342,7 @@ impl dpif::Credit for Credits {
             && same(&self.addresses, &o.addresses)
             && same(&self.frozen, &o.frozen)
             && same(&self.learned, &o.learned)
+            && same(&self.mirrors, &o.mirrors)
             && self.patches.len() == o.patches.len()
             && (self.patches.iter().zip(&o.patches))
                 .all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && Arc::ptr_eq(&a.1, &b.1))

@@ -19,6 +19,7 @@ use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
 use packet::header::ethertype;
 
+use crate::mirrors::MirrorConfig;
 use crate::remote::{self, Remote};
 
 /// Longest wait between attempts to connect when the row says nothing.
@@ -78,6 +79,8 @@ pub struct BridgeConfig {
     pub disable_in_band: bool,
     /// `other_config:in-band-queue`.
     pub in_band_queue: Option<u32>,
+    /// `mirrors`, by row.
+    pub mirrors: Vec<MirrorConfig>,
     /// `flow_tables`, by number.
     pub tables: BTreeMap<u8, TableSettings>,
     /// Ports by name.
@@ -300,6 +303,7 @@ fn read_bridge(
         flood_vlans: vlans(row, "flood_vlans"),
         disable_in_band: other.get("disable-in-band").is_some_and(|v| v == "true"),
         in_band_queue: other.get("in-band-queue").and_then(|n| n.parse().ok()),
+        mirrors: refs(db, row, "mirrors", "Mirror").map(|m| read_mirror(db, m)).collect(),
         tables: read_tables(db, row, name, complaints),
         ports: refs(db, row, "ports", "Port")
             .map(|p| (string(p, "name"), read_port(db, p)))
@@ -472,6 +476,23 @@ fn read_ssl(row: RowRef<'_>, complaints: &mut Vec<String>) -> tls::Files {
         },
         present: None,
         protocols,
+    }
+}
+
+fn read_mirror(db: &Data, row: RowRef<'_>) -> MirrorConfig {
+    let ports = |column| refs(db, row, column, "Port").map(|p| string(p, "name")).collect();
+    let output_port = refs(db, row, "output_port", "Port").next();
+    MirrorConfig {
+        uuid: row.uuid(),
+        name: string(row, "name"),
+        select_all: row.bool("select_all").unwrap_or(false),
+        select_src: ports("select_src_port"),
+        select_dst: ports("select_dst_port"),
+        select_vlan: vlans(row, "select_vlan"),
+        output_port: output_port.map(|p| string(p, "name")),
+        output_vlan: row.integer("output_vlan").and_then(vlan),
+        snaplen: row.integer("snaplen").and_then(|n| u16::try_from(n).ok()).unwrap_or(0),
+        filter: row.str("filter").map(str::to_owned),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod hex;
 pub mod host;
 pub mod inband;
 pub mod managers;
+pub mod mirrors;
 pub mod ofconn;
 pub mod pidfile;
 pub mod reconcile;

@@ -18,12 +18,14 @@ use netdev::link::Link;
 use ofproto::port::Peer;
 use ofproto::{BridgeId, BridgeSpec, PortSpec};
 use openflow::message::SwitchDesc;
+use ovsdb::types::Uuid;
 
 use crate::config::{BridgeConfig, Config, InterfaceConfig, PortConfig};
 use crate::device::{Device, Kind};
 use crate::features;
 use crate::host::Host;
 use crate::log;
+use crate::mirrors;
 use crate::status::PortCounters;
 use crate::world::World;
 
@@ -56,6 +58,25 @@ pub struct Bridge {
     freed: BTreeMap<u16, Instant>,
     /// The number that was given last.
     last_given: u16,
+    /// What was said of its mirrors last.
+    mirror_complaints: Vec<mirrors::Complaint>,
+}
+
+impl flow::text::PortMap for Bridge {
+    fn number(&self, name: &str) -> Option<OfPort> {
+        self.ifaces.get(name)?.ofport
+    }
+
+    fn name(&self, port: OfPort) -> Option<&str> {
+        self.ifaces.iter().find(|(_, i)| i.ofport == Some(port)).map(|(name, _)| name.as_str())
+    }
+}
+
+impl mirrors::Ports for Bridge {
+    fn of(&self, port: &str) -> Option<Vec<OfPort>> {
+        let port = self.config.ports.get(port)?;
+        Some(port.interfaces.keys().filter_map(|name| self.ifaces.get(name)?.ofport).collect())
+    }
 }
 
 /// An interface that is asked for, running or not.
@@ -127,6 +148,7 @@ impl Reconciler {
             self.put_interfaces(name, wanted, now);
             self.settle_bridge(name, wanted, now);
             self.level_mtu(name, now);
+            self.put_mirrors(name);
         }
         done
     }
@@ -157,6 +179,7 @@ impl Reconciler {
                 remembered: BTreeMap::new(),
                 freed: BTreeMap::new(),
                 last_given: 0,
+                mirror_complaints: Vec::new(),
             },
         );
     }
@@ -383,6 +406,19 @@ impl Reconciler {
         }
     }
 
+    /// Gives a bridge its mirrors, whose ports have the numbers that they have now.
+    fn put_mirrors(&mut self, name: &str) {
+        let Some(bridge) = self.bridges.get_mut(name) else { return };
+        let (specs, complaints) = mirrors::specs(name, &bridge.config.mirrors, &*bridge);
+        if complaints != bridge.mirror_complaints {
+            complaints.iter().for_each(mirrors::Complaint::tell);
+            bridge.mirror_complaints = complaints;
+        }
+        if let Some(b) = self.world.switch.write().bridge_mut(bridge.id) {
+            b.set_mirrors(&specs);
+        }
+    }
+
     /// Gives the bridge's internal ports that ask for no other MTU the smallest of its other ports,
     /// so that what the host sends there fits everywhere.
     fn level_mtu(&mut self, name: &str, now: Instant) {
@@ -456,6 +492,7 @@ impl Reconciler {
                 self.settle_bridge(bridge_name, &wanted, now);
             }
         }
+        self.put_mirrors(bridge_name);
     }
 
     /// A worker found that a port's device failed.
@@ -491,6 +528,13 @@ impl Reconciler {
         let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
         let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
         Some(PortCounters::of(device, link))
+    }
+
+    /// What the mirrors of a bridge got: rows, packets and bytes.
+    pub fn mirror_counts(&self, bridge: &Bridge) -> Vec<(Uuid, [u64; 2])> {
+        let switch = self.world.switch.read();
+        let counts = switch.bridge(bridge.id).into_iter().flat_map(|b| b.mirror_stats());
+        counts.map(|(id, s)| (Uuid(id.0), [s.n_packets(), s.n_bytes()])).collect()
     }
 
     /// Gives an interface another number in the datapath, with a device opened anew.
@@ -634,6 +678,7 @@ fn spec(config: &BridgeConfig, dpid: u64) -> BridgeSpec {
         forward_bpdu: config.forward_bpdu,
         mac_idle: Some(config.mac_aging),
         mac_max: Some(config.mac_table_size),
+        flood_vlans: config.flood_vlans.clone(),
         tables: config.tables.clone(),
         desc: SwitchDesc {
             mfr_desc: "Nicira, Inc.".to_owned(),

@@ -133,7 +133,23 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
         let rows = rows.map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
         w.set("Interface", uuid, "statistics", &Datum::map(rows));
     }
+    mirrors(&mut w, rec);
     w.into_ops()
+}
+
+/// Statistics of mirrors; of one that is not in force there are none.
+fn mirrors(w: &mut WriteBack<'_>, rec: &Reconciler) {
+    for bridge in rec.bridges.values() {
+        let counted = rec.mirror_counts(bridge);
+        for row in &bridge.config.mirrors {
+            let counts = counted.iter().find(|(uuid, _)| *uuid == row.uuid).map(|(_, c)| *c);
+            let rows = counts
+                .into_iter()
+                .flat_map(|[packets, bytes]| [("tx_packets", packets), ("tx_bytes", bytes)]);
+            let rows = rows.map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
+            w.set("Mirror", row.uuid, "statistics", &Datum::map(rows));
+        }
+    }
 }
 
 /// Counters of a port as OpenFlow and the database name them. What is not counted is

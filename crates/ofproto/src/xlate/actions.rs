@@ -41,6 +41,7 @@ impl Ctx<'_> {
             let version = self.version;
             let ports = self.port_names();
             self.report(NodeKind::Action, || action_text(a, ports, version));
+            self.note_change(a);
             let rest = &actions[i + 1..];
             let last = last && rest.is_empty() && self.action_set.is_empty();
             match self.action(a, rest, last) {

@@ -84,7 +84,7 @@ impl Switch {
         let paused = cookie.continuation.then(|| Continuation {
             bridge: bridge.uuid(),
             stack: frozen.stack.iter().rev().copied().collect(),
-            mirrors: 0,
+            mirrors: frozen.mirrors,
             conntracked: frozen.conntracked,
             actions: frozen.actions.0.to_vec(),
             action_set: frozen.action_set.0.to_vec(),
@@ -139,6 +139,7 @@ impl Switch {
             tun_metadata: flow.tun_metadata,
             stack: c.stack.into_iter().rev().collect(),
             action_set: HashableActions(c.action_set.into()),
+            mirrors: c.mirrors,
         };
         Some(self.xlate_frozen(now, bridge, Arc::new(frozen), *flow, None))
     }

@@ -146,6 +146,7 @@ impl Ctx<'_> {
             tun_metadata: self.flow.tun_metadata,
             stack: self.stack.clone(),
             action_set: HashableActions(self.action_set.clone().into_boxed_slice()),
+            mirrors: self.mirrors,
         }
     }
 
@@ -154,6 +155,7 @@ impl Ctx<'_> {
         let old = self.report_enter(NodeKind::Thaw, || "thaw".into());
         self.report(NodeKind::Thaw, || format!("Resuming from table {}", frozen.table.0));
         self.conntracked = frozen.conntracked;
+        (self.mirrors, self.resumed) = (frozen.mirrors, true);
         if !frozen.conntracked {
             self.clear_ct_fields();
         }

@@ -14,7 +14,7 @@
 //! them the packet is dropped with the reason.
 //!
 //! Topics: [`actions`] (the loop), [`nest`] (copies), [`freeze`] (what waits for the datapath),
-//! [`set_field`], [`learn`], [`mpls`], [`encap`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`ct`], [`controller`].
+//! [`set_field`], [`learn`], [`mpls`], [`encap`], [`commit`], [`output`] (ports), [`choose`] (by hash), [`normal`], [`mirror`], [`ct`], [`controller`].
 
 mod actions;
 mod choose;
@@ -25,6 +25,7 @@ mod encap;
 mod freeze;
 mod group;
 mod learn;
+mod mirror;
 mod mpls;
 mod nest;
 mod normal;
@@ -52,6 +53,7 @@ pub use self::learn::Learned;
 use self::learn::NewFlow;
 use crate::bridge::{Bridge, BridgeId};
 use crate::limits::TableMiss;
+use crate::mirror::MirrorBits;
 use crate::recirc::{Frozen, StackValue};
 use crate::rule::{Credits, Rule};
 use crate::switch::Switch;
@@ -215,8 +217,7 @@ impl Switch {
         if frozen.actions.0.is_empty() {
             ctx.run(frozen.table);
         } else {
-            ctx.actions(&frozen.actions.0, true);
-            ctx.finish_pipeline();
+            ctx.run_actions(&frozen.actions.0);
         }
         ctx.finish(&key)
     }
@@ -239,8 +240,7 @@ impl Switch {
         // A traced one is what its actions are in a table.
         ctx.packet_out = !is_traced;
         ctx.enter_bridge();
-        ctx.actions(actions, true);
-        ctx.finish_pipeline();
+        ctx.run_actions(actions);
         ctx.finish(&flow.pkt)
     }
 }
@@ -307,6 +307,12 @@ struct Ctx<'a> {
     /// The version that the action set was said in.
     set_version: Version,
     packet_out: bool,
+    /// Mirrors that have the packet as it is.
+    mirrors: MirrorBits,
+    /// The pipeline goes on where it was frozen: the packet came in before.
+    resumed: bool,
+    /// Bytes of the packet that the mirror that is sent to wants; 0 for all, and when it is none.
+    snaplen: u16,
     /// The version that the present actions were said in.
     version: Version,
     trace: Option<&'a mut Trace>,
@@ -358,6 +364,9 @@ impl<'a> Ctx<'a> {
             in_bucket: false,
             set_version: Version::Of10,
             packet_out: false,
+            mirrors: 0,
+            resumed: false,
+            snaplen: 0,
             version: Version::Of10,
             trace,
             conjunction: Vec::new(),
@@ -420,7 +429,10 @@ impl<'a> Ctx<'a> {
         let (table, found) = self.lookup(table, self.in_port(), true);
         self.table = table;
         let old = self.report_table(table, &found);
-        if self.may_receive() {
+        if self.came_by_mirror_port() {
+            // Nothing is done with it.
+        } else if self.may_receive() {
+            self.mirror_input();
             let cookie = if let Found::Rule(r) = &found { r.cookie.0 } else { u64::MAX };
             self.process(found, true, false);
             // The action set counts as said by the rule that the pipeline began with.
@@ -430,6 +442,16 @@ impl<'a> Ctx<'a> {
             self.error = Some(DropReason::ForwardingDisabled);
         }
         self.report_leave(old);
+    }
+
+    /// Actions in place of a table.
+    fn run_actions(&mut self, actions: &[Action]) {
+        if self.came_by_mirror_port() {
+            return;
+        }
+        self.mirror_input();
+        self.actions(actions, true);
+        self.finish_pipeline();
     }
 
     /// Whether the input port, if there is one, lets packets in.

@@ -86,13 +86,14 @@ impl Ctx<'_> {
         let kept = self.keep();
         self.commit();
         let below = self.keep_below();
-        let exit = self.exit;
+        let (exit, mirrors) = (self.exit, self.mirrors);
         let mut branch = |answer: u128, exit: bool| {
             self.flow = kept.flow;
             self.stack.clone_from(&kept.stack);
             self.action_set.clone_from(&kept.action_set);
             self.restore_below(&below);
-            self.exit = exit;
+            // A packet goes only one of the ways.
+            (self.exit, self.mirrors) = (exit, mirrors);
             dst.set(&mut self.flow, answer);
             self.nested(|ctx| {
                 ctx.actions(rest, true);

@@ -11,23 +11,23 @@ use super::{Ctx, Effect};
 use crate::port::{Port, PriorityTags, VlanMode};
 use crate::trace::NodeKind;
 
-const VID: u16 = 0xfff;
+pub(super) const VID: u16 = 0xfff;
 const PCP: u16 = 0xe000;
 
 /// A tag of a packet inside the switch.
 #[derive(Copy, Clone, Default)]
-struct Tag {
+pub(super) struct Tag {
     /// 0 for none.
     tpid: u16,
     /// 0 for none.
-    vid: u16,
+    pub(super) vid: u16,
     /// Priority, in place in a TCI.
     pcp: u16,
 }
 
 /// The tags of a packet inside the switch, outermost first: that of its VLAN, and one that the switch
 /// carries along.
-type Tags = [Tag; 2];
+pub(super) type Tags = [Tag; 2];
 
 impl Tag {
     /// The tag of an untagged or priority-tagged packet in a VLAN.
@@ -78,7 +78,20 @@ impl<'a> Ctx<'a> {
             self.report(NodeKind::Warn, || "partial VLAN tag, dropping".into());
             return;
         }
-        let Some(tags) = self.input_tags(from) else { return };
+        if from.is_some_and(|p| br.mirrors.has_output(p.ofport)) {
+            self.report(NodeKind::Warn, || "input port is mirror output port, dropping".into());
+            return;
+        }
+        let tags = match from {
+            Some(p) => self.admitted_tags(p),
+            None => Some(tags_of(&self.flow.pkt.vlans)),
+        };
+        let Some(tags) = tags else {
+            self.report(NodeKind::Warn, || {
+                "disallowed VLAN VID for this input port, dropping".into()
+            });
+            return;
+        };
         let vlan = tags[0].vid;
         if MacAddr(self.flow.pkt.dl_dst).is_reserved() && !br.spec.forward_bpdu {
             self.report(NodeKind::Detail, || {
@@ -88,7 +101,7 @@ impl<'a> Ctx<'a> {
         }
         let gratuitous_arp = self.is_gratuitous_arp();
         let src = MacAddr(self.flow.pkt.dl_src);
-        if from.is_some() {
+        if from.is_some() && !br.spec.flood_vlans.contains(&vlan) {
             let sighting = Sighting { vlan, mac: src, port: in_port, gratuitous_arp, bond: false };
             if !self.is_trace() && br.mac.would_change(&sighting, self.now) {
                 self.effects.push(Effect::LearnMac(br.id, sighting));
@@ -101,6 +114,9 @@ impl<'a> Ctx<'a> {
         }
         let dst = MacAddr(self.flow.pkt.dl_dst);
         match self.learned_port(vlan, dst) {
+            Some(port) if br.mirrors.has_output(port) => {
+                self.report(NodeKind::Warn, || "learned port is a mirror port, dropping".into());
+            }
             Some(port) if port == in_port => {
                 self.report(NodeKind::Detail, || "learned port is input port, dropping".into());
             }
@@ -119,6 +135,7 @@ impl<'a> Ctx<'a> {
                     if p.ofport != in_port
                         && p.floodable()
                         && p.spec.vlan.carries(tags.map(|t| t.vid))
+                        && !br.mirrors.has_output(p.ofport)
                     {
                         self.normal_output(p, tags);
                     }
@@ -129,6 +146,9 @@ impl<'a> Ctx<'a> {
 
     /// Where an address is. What this packet's passage taught counts already.
     fn learned_port(&self, vlan: u16, mac: MacAddr) -> Option<OfPort> {
+        if self.br.spec.flood_vlans.contains(&vlan) {
+            return None;
+        }
         let taught = self.effects.iter().rev().find_map(|e| match e {
             Effect::LearnMac(br, s) if *br == self.br.id && (s.vlan, s.mac) == (vlan, mac) => {
                 Some(s.port)
@@ -138,10 +158,10 @@ impl<'a> Ctx<'a> {
         taught.or_else(|| self.br.mac.lookup(vlan, mac, self.now))
     }
 
-    /// The tags of a packet, its VLAN's first; `None` if the port does not admit it.
-    fn input_tags(&mut self, from: Option<&'a Port>) -> Option<Tags> {
+    /// The tags of the packet, its VLAN's first, as it is in the VLANs of a port; `None` if the port
+    /// does not admit it.
+    pub(super) fn admitted_tags(&mut self, p: &'a Port) -> Option<Tags> {
         let mut tags = tags_of(&self.flow.pkt.vlans);
-        let Some(p) = from else { return Some(tags) };
         let (cfg, name, vid) = (&p.spec.vlan, &p.spec.name, tags[0].vid);
         let why = match cfg.mode {
             VlanMode::Access if vid != 0 => format!(
@@ -171,12 +191,11 @@ impl<'a> Ctx<'a> {
             ),
         };
         self.report(NodeKind::Error, || why);
-        self.report(NodeKind::Warn, || "disallowed VLAN VID for this input port, dropping".into());
         None
     }
 
     /// Sends out of a port with the tags that it wants.
-    fn normal_output(&mut self, p: &'a Port, tags: Tags) {
+    pub(super) fn normal_output(&mut self, p: &'a Port, tags: Tags) {
         let cfg = &p.spec.vlan;
         let mut out = match cfg.mode {
             VlanMode::Access => Tags::default(),

@@ -137,6 +137,10 @@ impl<'a> Ctx<'a> {
             self.report(NodeKind::Detail, || "OFPPC_NO_FWD set, skipping output".into());
             return;
         }
+        if self.snaplen != 0 && p.spec.dp_port == DpPort::NONE {
+            self.report(NodeKind::Warn, || "Mirror truncate to ODPP_NONE, skipping output".into());
+            return;
+        }
         let from = self.br.port(self.in_port());
         if p.spec.protected && from.is_some_and(|f| f.spec.protected) {
             self.report(NodeKind::Warn, || {
@@ -156,8 +160,12 @@ impl<'a> Ctx<'a> {
         }
         if p.spec.dp_port != DpPort::NONE {
             self.commit();
+            if !matches!(self.snaplen, 0 | u16::MAX) {
+                self.out.push(DpAction::Trunc(self.snaplen.into()));
+            }
             self.out.push(DpAction::Output(p.spec.dp_port));
         }
+        self.mirror_output(p);
     }
 
     /// Through a patch port: the packet enters the peer's bridge as if it came over a wire. What
@@ -175,6 +183,8 @@ impl<'a> Ctx<'a> {
         let old_br = core::mem::replace(&mut self.br, br);
         let (exit, conntracked, was_mpls) = (self.exit, self.conntracked, self.was_mpls);
         let packet_out = core::mem::replace(&mut self.packet_out, false);
+        // Each bridge has its own mirrors.
+        let mirrors = core::mem::take(&mut self.mirrors);
         let tunnel_mask = core::mem::take(&mut self.wc.pkt.tunnel);
         let kept = self.keep();
         self.stack.clear();
@@ -199,7 +209,7 @@ impl<'a> Ctx<'a> {
         self.br = old_br;
         self.wc.pkt.tunnel = tunnel_mask;
         (self.exit, self.conntracked, self.was_mpls) = (exit, conntracked, was_mpls);
-        self.packet_out = packet_out;
+        (self.packet_out, self.mirrors) = (packet_out, mirrors);
         // What fails there does not fail here.
         self.error = None;
         self.cancel_freeze();

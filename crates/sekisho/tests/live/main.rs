@@ -14,6 +14,7 @@ mod devices;
 mod external_database;
 mod groups;
 mod kill_nine;
+mod mirrors;
 mod monitor;
 mod ports;
 mod simulated;

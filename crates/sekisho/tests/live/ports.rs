@@ -8,7 +8,7 @@ use testkit::sut::Whose;
 use crate::{can_run, start, switch, tools};
 
 /// Two machines on `br0` without a policy.
-fn machines() -> Story {
+pub(crate) fn machines() -> Story {
     let story = Story::new().unwrap();
     if switch() == Whose::Stock {
         story.offloads_off().unwrap();

@@ -38,7 +38,7 @@ pub(crate) fn captured(sut: &Sut<'_>, port: &str) -> Vec<Vec<u8>> {
     frames
 }
 
-const UDP: &str = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),\
+pub(crate) const UDP: &str = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),\
                    ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=7,dst=9)";
 
 #[test]
