@@ -18,6 +18,7 @@ const LOOK: CtRequest = CtRequest {
     mark: None,
     label: None,
     timeout_policy: None,
+    nat: None,
     prior: None,
 };
 const COMMIT: CtRequest = CtRequest { commit: true, ..LOOK };

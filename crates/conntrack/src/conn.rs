@@ -3,14 +3,14 @@
 //! The first has all a lookup and an expiry test need, the second the protocol state and
 //! counters, the third what is rarely written.
 
+use crate::nat::Nat;
+use crate::slab::{Entry, NIL};
 use crate::tcp::{Peer, PeerState};
 use crate::tuple::{Dir, Key, Tuple};
 use crate::{ConnId, PolicyId};
+use alloc::boxed::Box;
 use base::Instant;
 use packet::header::ipproto;
-
-/// "No slot" in the links.
-pub(crate) const NIL: u32 = u32::MAX;
 
 /// How far a connection without a handshake has come.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -49,12 +49,12 @@ pub(crate) struct Conn {
     pub talk: Talk,
     pub seen_reply: bool,
     pub assured: bool,
-    /// Mark or label may be other than zero. (Bit of the first line that spares the third.)
-    marked: bool,
+    /// What the third line has that a packet needs ([`MARKED`], [`TRANSLATED`]).
+    rare: u8,
     // Second line.
     pub peers: [Peer; 2],
     pub traffic: [Traffic; 2],
-    // Third line: a packet reads it only if `marked`.
+    // Third line: a packet reads it only if `rare` says so.
     pub hash: u32,
     pub timer_prev: u32,
     pub timer_next: u32,
@@ -62,6 +62,55 @@ pub(crate) struct Conn {
     label: [u64; 2],
     pub start: Instant,
     pub timer_slot: u8,
+    nat: Option<Box<Nat>>,
+}
+
+/// By which of its tuples the connection of a packet was found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    Orig,
+    Reply,
+}
+
+/// Mark or label may be other than zero.
+const MARKED: u8 = 1;
+/// Addresses or ports are translated.
+const TRANSLATED: u8 = 2;
+
+impl Entry for Conn {
+    #[inline]
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    #[inline]
+    fn next(&self) -> u32 {
+        self.next
+    }
+
+    fn set_next(&mut self, slot: u32) {
+        self.next = slot;
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn set_generation(&mut self, n: u32) {
+        self.generation = n;
+    }
+
+    fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    fn set_alive(&mut self, alive: bool) {
+        self.alive = alive;
+    }
 }
 
 const _: () = assert!(size_of::<Conn>() == 192);
@@ -87,7 +136,7 @@ impl Conn {
             talk: Talk::First,
             seen_reply: false,
             assured: false,
-            marked: false,
+            rare: 0,
             peers,
             traffic: [Traffic { packets: 1, bytes: u64::from(len) }, Traffic::default()],
             hash,
@@ -97,6 +146,7 @@ impl Conn {
             label: [0; 2],
             start: now,
             timer_slot: 0,
+            nat: None,
         }
     }
 
@@ -113,20 +163,42 @@ impl Conn {
         self.key.tuple(self.swapped)
     }
 
-    /// Direction of a packet, given whether it goes against the key's order.
+    /// The tuple that packets of the reply direction carry.
+    pub fn reply(&self) -> Tuple {
+        self.nat().map_or_else(|| self.orig().reverse(), |n| n.reply())
+    }
+
+    /// Its translation, if it has one.
     #[inline]
-    pub fn dir(&self, swapped: bool) -> Dir {
-        if swapped == self.swapped { Dir::Orig } else { Dir::Reply }
+    pub fn nat(&self) -> Option<&Nat> {
+        if self.rare & TRANSLATED == 0 { None } else { self.nat.as_deref() }
+    }
+
+    pub fn set_nat(&mut self, nat: Nat) {
+        self.nat = Some(Box::new(nat));
+        self.rare |= TRANSLATED;
+    }
+
+    /// Direction of a packet, given by which tuple it was found and whether it goes against the
+    /// order of that tuple's key.
+    #[inline]
+    pub fn dir(&self, swapped: bool, via: Via) -> Dir {
+        match via {
+            Via::Orig if swapped == self.swapped => Dir::Orig,
+            Via::Orig => Dir::Reply,
+            Via::Reply if self.nat().is_some_and(|n| n.swapped != swapped) => Dir::Orig,
+            Via::Reply => Dir::Reply,
+        }
     }
 
     #[inline]
     pub fn mark(&self) -> u32 {
-        if self.marked { self.mark } else { 0 }
+        if self.rare & MARKED != 0 { self.mark } else { 0 }
     }
 
     #[inline]
     pub fn label(&self) -> u128 {
-        if !self.marked {
+        if self.rare & MARKED == 0 {
             return 0;
         }
         u128::from(self.label[0]) << 64 | u128::from(self.label[1])
@@ -137,7 +209,7 @@ impl Conn {
         let old = self.mark();
         let new = value & mask | old & !mask;
         self.mark = new;
-        self.marked |= new != 0;
+        self.rare |= if new != 0 { MARKED } else { 0 };
         old != new
     }
 
@@ -146,7 +218,7 @@ impl Conn {
         let old = self.label();
         let new = value & mask | old & !mask;
         self.label = [(new >> 64) as u64, new as u64];
-        self.marked |= new != 0;
+        self.rare |= if new != 0 { MARKED } else { 0 };
         old != new
     }
 

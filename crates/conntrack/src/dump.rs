@@ -79,7 +79,7 @@ impl ConnSnapshot {
             id: c.id(slot),
             zone: c.key.zone(),
             orig,
-            reply: orig.reverse(),
+            reply: c.reply(),
             traffic: c.traffic,
             mark: c.mark(),
             label: c.label(),
@@ -173,7 +173,7 @@ impl ConnFilter {
             return true;
         }
         let orig = c.orig();
-        self.orig.matches(&orig) && self.reply.matches(&orig.reverse())
+        self.orig.matches(&orig) && self.reply.matches(&c.reply())
     }
 }
 

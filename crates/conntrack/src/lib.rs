@@ -16,9 +16,13 @@
 //! with `trk`; no packet, whatever its bytes, panics or allocates (but for the slab's and the
 //! index's growth on commit).
 //!
-//! Threads: none here. To use several, make `n` trackers with one secret, parse outside the
-//! locks, and take the shard [`Parsed::shard`] names: both directions and ICMP errors about a
-//! connection fall into the same.
+//! A connection whose addresses are translated has a second key, that of its replies; an `alias` under
+//! it leads to the connection.
+//!
+//! Threads: none here. To use several, make `n` shards with one secret, put each behind a lock,
+//! implement [`Shards`], and [`process()`] takes a parsed packet where it belongs: both directions
+//! and ICMP errors about a connection fall into one shard, and only the replies of a translated one
+//! may have to visit two, one after the other.
 
 #![no_std]
 
@@ -26,10 +30,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod alias;
 mod conn;
 mod counters;
 mod dump;
 mod event;
+mod front;
+mod nat;
 mod parse;
 mod slab;
 mod state;
@@ -45,6 +52,8 @@ pub use conn::{KernelTcpState, Traffic};
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
 pub use event::{CtEvent, EventKind};
+pub use front::{Shards, peek, process, visit};
+pub use nat::{NatKind, NatRequest, Translation};
 pub use parse::{PacketView, Parse, Parsed, parse};
 pub use state::CtState;
 pub use timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy, UNUSED_POLICY_KEYS};

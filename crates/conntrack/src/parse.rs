@@ -124,7 +124,15 @@ fn ipv4(data: &[u8]) -> Result<Ip<'_>, R> {
     if checksum(&data[..header_len]) != 0 {
         return Err(R::L3Checksum);
     }
-    ipv4_addresses(data, header_len, total)
+    ipv4_addresses(data, header_len, total, Whole::Wanted)
+}
+
+/// Whether a packet has to be whole.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Whole {
+    Wanted,
+    /// A first fragment will do: it has the ports.
+    FirstWillDo,
 }
 
 /// The header and total length of an IPv4 packet; the header is within `data`.
@@ -142,9 +150,11 @@ fn ipv4_lengths(data: &[u8]) -> Result<(usize, usize), R> {
 }
 
 /// The rest of the IPv4 header; `data` may be cut anywhere behind it.
-fn ipv4_addresses(data: &[u8], header_len: usize, total: usize) -> Result<Ip<'_>, R> {
+fn ipv4_addresses(data: &[u8], header_len: usize, total: usize, whole: Whole) -> Result<Ip<'_>, R> {
+    const OFFSET: u16 = 0x1fff;
     const MORE_OR_OFFSET: u16 = 0x3fff;
-    if be16(data, 6).ok_or(R::Truncated)? & MORE_OR_OFFSET != 0 {
+    let bits = if whole == Whole::Wanted { MORE_OR_OFFSET } else { OFFSET };
+    if be16(data, 6).ok_or(R::Truncated)? & bits != 0 {
         return Err(R::Fragment);
     }
     let addr = |at| be32(data, at).map(|a| [0, u64::from(a)]).ok_or(R::Truncated);
@@ -157,12 +167,12 @@ fn ipv4_addresses(data: &[u8], header_len: usize, total: usize) -> Result<Ip<'_>
 }
 
 fn ipv6(data: &[u8]) -> Result<Ip<'_>, R> {
-    let ip = ipv6_head(data)?;
+    let ip = ipv6_head(data, Whole::Wanted)?;
     if ip.len as usize > data.len() { Err(R::Truncated) } else { Ok(ip) }
 }
 
 /// Reads an IPv6 header and its extension headers; `data` may be cut anywhere behind them.
-fn ipv6_head(data: &[u8]) -> Result<Ip<'_>, R> {
+fn ipv6_head(data: &[u8], whole: Whole) -> Result<Ip<'_>, R> {
     let first = *data.first().ok_or(R::Truncated)?;
     if first >> 4 != 6 {
         return Err(R::BadHeader);
@@ -191,8 +201,10 @@ fn ipv6_head(data: &[u8]) -> Result<Ip<'_>, R> {
             }
             ipproto::AH => (usize::from(*payload.get(1).ok_or(R::Truncated)?) + 2) * 4,
             ipproto::FRAGMENT => {
+                const OFFSET: u16 = 0xfff8;
                 const OFFSET_OR_MORE: u16 = 0xfff9;
-                if be16(payload, 2).ok_or(R::Truncated)? & OFFSET_OR_MORE != 0 {
+                let bits = if whole == Whole::Wanted { OFFSET_OR_MORE } else { OFFSET };
+                if be16(payload, 2).ok_or(R::Truncated)? & bits != 0 {
                     return Err(R::Fragment);
                 }
                 8
@@ -346,9 +358,9 @@ fn icmp_query(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
 fn quoted(data: &[u8], v4: bool, zone: Zone) -> Option<([u64; 2], (Key, bool))> {
     let ip = if v4 {
         let (header_len, total) = ipv4_lengths(data).ok()?;
-        ipv4_addresses(data, header_len, total).ok()?
+        ipv4_addresses(data, header_len, total, Whole::FirstWillDo).ok()?
     } else {
-        ipv6_head(data).ok()?
+        ipv6_head(data, Whole::FirstWillDo).ok()?
     };
     let key = match ip.proto {
         ipproto::TCP | ipproto::UDP | ipproto::SCTP if ip.payload.len() >= 8 => {

@@ -5,7 +5,6 @@
 //! which splits one bucket per insert. Chains are intrusive: a connection holds its hash and the
 //! link to the next.
 
-use crate::conn::{Conn, NIL};
 use crate::tuple::Key;
 use alloc::vec::Vec;
 
@@ -13,16 +12,39 @@ const SEGMENT_BITS: u32 = 12;
 const SEGMENT: usize = 1 << SEGMENT_BITS;
 const FIRST_BUCKETS: u32 = 64;
 
-/// Connections by slot number.
-#[derive(Debug, Default)]
-pub(crate) struct Slab {
-    segments: Vec<Vec<Conn>>,
+/// "No slot" in the links.
+pub(crate) const NIL: u32 = u32::MAX;
+
+/// What an entry has of its own for the slab and the index.
+pub(crate) trait Entry {
+    fn key(&self) -> &Key;
+    fn hash(&self) -> u32;
+    /// Next in the index chain, or in the free list.
+    fn next(&self) -> u32;
+    fn set_next(&mut self, slot: u32);
+    /// How often the slot was given up, from 1 on.
+    fn generation(&self) -> u32;
+    fn set_generation(&mut self, n: u32);
+    fn is_alive(&self) -> bool;
+    fn set_alive(&mut self, alive: bool);
+}
+
+/// Connections (or what else is found by a key) by slot number.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    segments: Vec<Vec<T>>,
     free: Option<u32>,
     used: u32,
     live: u32,
 }
 
-impl Slab {
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { segments: Vec::new(), free: None, used: 0, live: 0 }
+    }
+}
+
+impl<T: Entry> Slab<T> {
     /// Connections alive.
     pub fn len(&self) -> usize {
         self.live as usize
@@ -34,33 +56,33 @@ impl Slab {
     }
 
     #[inline]
-    pub fn get(&self, slot: u32) -> &Conn {
+    pub fn get(&self, slot: u32) -> &T {
         &self.segments[(slot >> SEGMENT_BITS) as usize][slot as usize & (SEGMENT - 1)]
     }
 
     #[inline]
-    pub fn get_mut(&mut self, slot: u32) -> &mut Conn {
+    pub fn get_mut(&mut self, slot: u32) -> &mut T {
         &mut self.segments[(slot >> SEGMENT_BITS) as usize][slot as usize & (SEGMENT - 1)]
     }
 
     /// The connection in `slot` if one is alive there.
     #[inline]
-    pub fn live(&self, slot: u32) -> Option<&Conn> {
+    pub fn live(&self, slot: u32) -> Option<&T> {
         if slot >= self.used {
             return None;
         }
-        Some(self.get(slot)).filter(|c| c.alive)
+        Some(self.get(slot)).filter(|c| c.is_alive())
     }
 
     /// Stores a connection; its generation follows on that of the slot's last one.
-    pub fn insert(&mut self, mut conn: Conn) -> u32 {
-        conn.alive = true;
+    pub fn insert(&mut self, mut entry: T) -> u32 {
+        entry.set_alive(true);
         self.live += 1;
         if let Some(slot) = self.free {
             let place = self.get_mut(slot);
-            let next_free = place.next;
-            conn.generation = place.generation;
-            *place = conn;
+            let next_free = place.next();
+            entry.set_generation(place.generation());
+            *place = entry;
             self.free = (next_free != NIL).then_some(next_free);
             return slot;
         }
@@ -70,7 +92,7 @@ impl Slab {
             self.segments.push(Vec::with_capacity(if slot == 0 { 64 } else { SEGMENT }));
         }
         if let Some(last) = self.segments.last_mut() {
-            last.push(conn);
+            last.push(entry);
         }
         self.used += 1;
         slot
@@ -80,9 +102,9 @@ impl Slab {
     pub fn remove(&mut self, slot: u32) {
         let next = self.free.unwrap_or(NIL);
         let c = self.get_mut(slot);
-        c.alive = false;
-        c.generation = c.generation.wrapping_add(1);
-        c.next = next;
+        c.set_alive(false);
+        c.set_generation(c.generation().wrapping_add(1));
+        c.set_next(next);
         self.free = Some(slot);
         self.live -= 1;
     }
@@ -127,22 +149,23 @@ impl Index {
 
     /// The slot of the connection with `key`.
     #[inline]
-    pub fn find(&self, slab: &Slab, hash: u32, key: &Key) -> Option<u32> {
+    pub fn find<T: Entry>(&self, slab: &Slab<T>, hash: u32, key: &Key) -> Option<u32> {
         let mut at = self.head(self.bucket(hash));
         while at != NIL {
             let c = slab.get(at);
-            if c.key == *key {
+            if c.key().is(key) {
                 return Some(at);
             }
-            at = c.next;
+            at = c.next();
         }
         None
     }
 
     /// Adds a connection that is in the slab and not in the index.
-    pub fn insert(&mut self, slab: &mut Slab, slot: u32) {
-        let bucket = self.bucket(slab.get(slot).hash);
-        slab.get_mut(slot).next = self.head(bucket);
+    pub fn insert<T: Entry>(&mut self, slab: &mut Slab<T>, slot: u32) {
+        let bucket = self.bucket(slab.get(slot).hash());
+        let head = self.head(bucket);
+        slab.get_mut(slot).set_next(head);
         self.set_head(bucket, slot);
         self.entries += 1;
         if self.entries > self.buckets && self.buckets < 1 << 31 {
@@ -151,26 +174,26 @@ impl Index {
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, slab: &mut Slab, slot: u32) {
+    pub fn remove<T: Entry>(&mut self, slab: &mut Slab<T>, slot: u32) {
         let (hash, after) = {
             let c = slab.get(slot);
-            (c.hash, c.next)
+            (c.hash(), c.next())
         };
         let bucket = self.bucket(hash);
         let mut at = self.head(bucket);
         if at == slot {
             self.set_head(bucket, after);
         } else {
-            while slab.get(at).next != slot {
-                at = slab.get(at).next;
+            while slab.get(at).next() != slot {
+                at = slab.get(at).next();
             }
-            slab.get_mut(at).next = after;
+            slab.get_mut(at).set_next(after);
         }
         self.entries -= 1;
     }
 
     /// One more bucket, filled from the one that held its hashes so far.
-    fn split(&mut self, slab: &mut Slab) {
+    fn split<T: Entry>(&mut self, slab: &mut Slab<T>) {
         let new = self.buckets;
         if new > self.mask {
             self.mask = self.mask << 1 | 1;
@@ -186,9 +209,10 @@ impl Index {
         let mut at = self.head(old);
         self.set_head(old, NIL);
         while at != NIL {
-            let next = slab.get(at).next;
-            let to = self.bucket(slab.get(at).hash);
-            slab.get_mut(at).next = self.head(to);
+            let next = slab.get(at).next();
+            let to = self.bucket(slab.get(at).hash());
+            let head = self.head(to);
+            slab.get_mut(at).set_next(head);
             self.set_head(to, at);
             at = next;
         }

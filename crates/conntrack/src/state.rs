@@ -40,6 +40,12 @@ impl CtState {
         self.0 & other.0 == other.0
     }
 
+    /// Some bit of `other` is set.
+    #[inline]
+    pub const fn intersects(self, other: CtState) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The bits as `ct_state` holds them.
     #[inline]
     pub const fn bits(self) -> u8 {

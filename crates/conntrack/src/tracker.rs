@@ -3,13 +3,15 @@
 //! `process` = [`parse`](crate::parse()) (pure) + `process_parsed` (the table). The second is
 //! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
 
-use crate::conn::{Conn, Talk};
+use crate::conn::{Conn, Talk, Via};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
+use crate::front::{self, Only};
+use crate::nat::{Alias, AliasId, Nat};
 use crate::parse::{Body, PacketView, Parse, Parsed, parse};
 use crate::slab::{Index, Slab};
 use crate::tcp::{self, Peer, PeerState, Step};
-use crate::tuple::{Dir, Tuple};
+use crate::tuple::Dir;
 use crate::wheel::Wheel;
 use crate::{
     ConnId, Counters, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
@@ -49,15 +51,55 @@ pub struct Expired {
 /// [`Parsed::shard`] and locks.
 #[derive(Debug)]
 pub struct Conntrack {
-    secret: HashKey,
-    config: CtConfig,
-    slab: Slab,
-    index: Index,
-    wheel: Wheel,
+    pub(crate) secret: HashKey,
+    pub(crate) config: CtConfig,
+    pub(crate) slab: Slab<Conn>,
+    pub(crate) index: Index,
+    pub(crate) wheel: Wheel,
     wheel_behind: bool,
-    policies: Vec<TimeoutPolicy>,
-    counters: Counters,
+    pub(crate) policies: Vec<TimeoutPolicy>,
+    pub(crate) counters: Counters,
     events: Events,
+    /// Its number among the shards of a tracker.
+    pub(crate) number: u16,
+    /// Tuples that translated connections get their replies by.
+    pub(crate) aliases: Slab<Alias>,
+    pub(crate) alias_index: Index,
+    /// Aliases elsewhere of connections that are gone from here.
+    pub(crate) orphans: Vec<AliasId>,
+}
+
+/// Where a connection is.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct At {
+    pub shard: usize,
+    pub conn: ConnId,
+}
+
+/// A packet on its way.
+#[derive(Copy, Clone)]
+pub(crate) struct Passage<'a> {
+    pub now: Instant,
+    /// Of the packet's key.
+    pub hash: u32,
+    pub p: &'a Parsed,
+    pub req: &'a CtRequest,
+}
+
+/// What a visit to the shard of a packet's key leads to.
+pub(crate) enum Way {
+    /// To the verdict.
+    Done(CtInfo),
+    /// The packet is of a translated connection.
+    Elsewhere(AliasId, At),
+    /// A tuple has to be found for a new connection.
+    Translate(Fresh),
+}
+
+/// A connection to be.
+pub(crate) struct Fresh {
+    pub peers: [Peer; 2],
+    pub info: CtInfo,
 }
 
 /// What the state machines make of a packet of a known connection.
@@ -70,8 +112,13 @@ enum Fit {
 }
 
 impl Conntrack {
-    /// An empty table. All shards of one tracker share the secret.
+    /// An empty table.
     pub fn new(secret: HashKey, config: CtConfig) -> Conntrack {
+        Conntrack::shard(secret, config, 0)
+    }
+
+    /// The empty shard `number` of a tracker. All its shards have the same secret.
+    pub fn shard(secret: HashKey, config: CtConfig, number: u16) -> Conntrack {
         Conntrack {
             secret,
             config,
@@ -82,6 +129,10 @@ impl Conntrack {
             policies: alloc::vec![TimeoutPolicy::DEFAULT],
             counters: Counters::default(),
             events: Events::default(),
+            number,
+            aliases: Slab::default(),
+            alias_index: Index::new(),
+            orphans: Vec::new(),
         }
     }
 
@@ -116,27 +167,60 @@ impl Conntrack {
 
     /// Runs a parsed packet through the table. It must have been parsed for `req.zone`.
     pub fn process_parsed(&mut self, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
-        let hash = p.key.hash(self.secret);
-        let Some(slot) = self.lookup(now, hash, p) else {
-            return self.unknown(now, hash, p, req);
-        };
+        front::process(&Only::of(self), now, p, req)
+    }
+
+    /// The first visit of a packet, to the shard of its key.
+    #[inline]
+    pub(crate) fn enter(&mut self, x: Passage<'_>) -> Way {
+        let found = self.lookup(x);
+        if let Some(slot) = found
+            && let Some(info) = self.known(x, slot, Via::Orig)
+        {
+            return Way::Done(info);
+        }
+        if found.is_none()
+            && self.aliases.len() > 0
+            && let Some(slot) = self.alias_index.find(&self.aliases, x.hash, &x.p.key)
+        {
+            let a = self.aliases.get(slot);
+            if let Some(conn) = a.conn {
+                let at = At { shard: usize::from(a.shard), conn };
+                return Way::Elsewhere(self.alias_id(slot), at);
+            }
+        }
+        self.unknown(x)
+    }
+
+    /// The visit to a translated connection whose alias the packet's key is, if it is there.
+    pub(crate) fn enter_at(&mut self, x: Passage<'_>, id: ConnId) -> Option<CtInfo> {
+        self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
+        if self.reap(x.now, id.slot) {
+            return None;
+        }
+        self.known(x, id.slot, Via::Reply)
+    }
+
+    /// A packet of a known connection, unless the connection had to go for it.
+    #[inline(always)]
+    fn known(&mut self, x: Passage<'_>, slot: u32, via: Via) -> Option<CtInfo> {
         let conn = self.slab.get(slot);
-        let dir = conn.dir(p.swapped);
-        if let Body::Error = p.body {
+        let dir = conn.dir(x.p.swapped, via);
+        if let Body::Error = x.p.body {
             let state = CtState::TRK | CtState::REL | reply_bit(dir);
-            return self.labelled(now, slot, dir, state, req);
+            return Some(self.labelled(x, slot, (dir, via), state));
         }
-        if req.commit && req.force && dir == Dir::Reply {
+        if x.req.commit && x.req.force && dir == Dir::Reply {
             self.counters.delete += 1;
-            self.remove(now, slot);
-            return self.unknown(now, hash, p, req);
+            self.remove(x.now, slot);
+            return None;
         }
-        if let Some((id, state)) = req.prior
+        if let Some((id, state)) = x.req.prior
             && id == conn.id(slot)
         {
-            return self.labelled(now, slot, dir, state, req);
+            return Some(self.labelled(x, slot, (dir, via), state));
         }
-        match self.advance(now, slot, dir, p) {
+        Some(match self.advance(x.now, slot, dir, x.p) {
             Fit::Part(still_new) => {
                 self.counters.found += 1;
                 let state = match (still_new, dir) {
@@ -144,32 +228,38 @@ impl Conntrack {
                     (false, Dir::Orig) => CtState::TRK | CtState::EST,
                     (false, Dir::Reply) => CtState::TRK | CtState::EST | CtState::RPL,
                 };
-                self.labelled(now, slot, dir, state, req)
+                self.labelled(x, slot, (dir, via), state)
             }
             Fit::Reopen => {
                 self.counters.delete += 1;
-                self.remove(now, slot);
-                self.unknown(now, hash, p, req)
+                self.remove(x.now, slot);
+                return None;
             }
             Fit::Invalid(reason) => {
                 // Commits nothing, but shows what connection it pretends to be of.
                 let c = self.slab.get(slot);
                 let (mark, label) = (c.mark(), c.label());
-                CtInfo { mark, label, ..self.invalid(req.zone, reason) }
+                CtInfo { mark, label, ..self.invalid(x.req.zone, reason) }
             }
-        }
+        })
     }
 
     /// The live connection of a packet; one whose time ran out goes now.
     #[inline]
-    fn lookup(&mut self, now: Instant, hash: u32, p: &Parsed) -> Option<u32> {
-        let slot = self.index.find(&self.slab, hash, &p.key)?;
-        if self.slab.get(slot).expired(now) {
+    pub(crate) fn lookup(&mut self, x: Passage<'_>) -> Option<u32> {
+        let slot = self.index.find(&self.slab, x.hash, &x.p.key)?;
+        (!self.reap(x.now, slot)).then_some(slot)
+    }
+
+    /// Removes a connection if its time has run out; whether it had.
+    #[inline]
+    pub(crate) fn reap(&mut self, now: Instant, slot: u32) -> bool {
+        let expired = self.slab.get(slot).expired(now);
+        if expired {
             self.counters.expired += 1;
             self.remove(now, slot);
-            return None;
         }
-        Some(slot)
+        expired
     }
 
     /// Moves the state machine, the counters and the clock of a connection.
@@ -234,7 +324,8 @@ impl Conntrack {
     }
 
     /// A packet of no known connection: new, and committed if asked; or invalid.
-    fn unknown(&mut self, now: Instant, hash: u32, p: &Parsed, req: &CtRequest) -> CtInfo {
+    fn unknown(&mut self, x: Passage<'_>) -> Way {
+        let Passage { p, req, .. } = x;
         let opened = match &p.body {
             Body::Tcp(s) => tcp::open(s, self.config.tcp_pick_up),
             Body::Icmp { answer: true } => Err(InvalidReason::IcmpUnasked),
@@ -243,7 +334,7 @@ impl Conntrack {
         };
         let peers = match opened {
             Ok(peers) => peers,
-            Err(reason) => return self.invalid(req.zone, reason),
+            Err(reason) => return Way::Done(self.invalid(req.zone, reason)),
         };
         self.counters.new += 1;
         let mut info = CtInfo {
@@ -253,21 +344,37 @@ impl Conntrack {
             ..CtInfo::UNTRACKED
         };
         if !req.commit {
-            return info;
+            return Way::Done(info);
         }
         if self.slab.len() >= self.config.max_conns {
             self.counters.insert_failed += 1;
             self.counters.drop += 1;
             info.outcome = Outcome::TableFull;
-            return info;
+            return Way::Done(info);
         }
+        if req.nat.is_some_and(|n| n.kind.is_some()) {
+            return Way::Translate(Fresh { peers, info });
+        }
+        self.insert(x, peers, None, &mut info);
+        Way::Done(info)
+    }
+
+    /// Puts a new connection in.
+    pub(crate) fn insert(
+        &mut self,
+        x: Passage<'_>,
+        peers: [Peer; 2],
+        nat: Option<Nat>,
+        out: &mut CtInfo,
+    ) {
+        let Passage { now, p, req, .. } = x;
         let class = match p.body {
             Body::Tcp(_) => TimeoutClass::TcpSynSent,
             Body::Icmp { .. } => TimeoutClass::IcmpFirst,
             Body::Other | Body::Error => TimeoutClass::UdpFirst,
         };
         let policy = req.timeout_policy.unwrap_or_default();
-        let mut conn = Conn::new(p.key, p.swapped, hash, peers, now, p.len);
+        let mut conn = Conn::new(p.key, p.swapped, x.hash, peers, now, p.len);
         conn.policy = policy;
         conn.expires = now + self.timeout(policy, class);
         if let Some(mark) = req.mark {
@@ -276,7 +383,12 @@ impl Conntrack {
         if let Some(label) = req.label {
             conn.set_label(label);
         }
-        (info.mark, info.label) = (conn.mark(), conn.label());
+        (out.mark, out.label) = (conn.mark(), conn.label());
+        if let Some(nat) = nat {
+            out.state |= nat.state(Dir::Orig);
+            out.nat = Some(nat.translation(&conn.orig(), Dir::Orig, false));
+            conn.set_nat(nat);
+        }
         let slot = self.slab.insert(conn);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
@@ -284,21 +396,32 @@ impl Conntrack {
         if self.events.enabled() {
             self.event(now, slot, EventKind::New);
         }
-        info.conn = Some(self.slab.get(slot).id(slot));
-        info.outcome = Outcome::Inserted;
-        info
+        out.conn = Some(self.slab.get(slot).id(slot));
+        out.outcome = Outcome::Inserted;
     }
 
     /// The verdict of a packet of a known connection, after a commit has set mark and label.
+    #[inline]
     fn labelled(
         &mut self,
-        now: Instant,
+        x: Passage<'_>,
         slot: u32,
-        dir: Dir,
-        state: CtState,
-        req: &CtRequest,
+        (dir, via): (Dir, Via),
+        mut state: CtState,
     ) -> CtInfo {
+        let req = x.req;
         let c = self.slab.get_mut(slot);
+        let mut nat = None;
+        // A packet that comes by the other tuple of its direction was translated already.
+        if req.nat.is_some()
+            && let Some(n) = c.nat()
+            && (n.alias.is_none() || (dir == Dir::Orig) == (via == Via::Orig))
+            && !state.intersects(CtState::SNAT | CtState::DNAT)
+        {
+            state |= n.state(dir);
+            let quoted = matches!(x.p.body, Body::Error);
+            nat = Some(n.translation(&c.orig(), dir, quoted));
+        }
         let mut changed = false;
         if req.commit {
             if let Some(mark) = req.mark {
@@ -318,14 +441,15 @@ impl Conntrack {
             conn: Some(c.id(slot)),
             invalid: None,
             outcome: if changed { Outcome::Updated } else { Outcome::None },
+            nat,
         };
         if changed && self.events.enabled() {
-            self.event(now, slot, EventKind::Update);
+            self.event(x.now, slot, EventKind::Update);
         }
         info
     }
 
-    fn invalid(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
+    pub(crate) fn invalid(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
         self.counters.count_invalid(reason);
         CtInfo::invalid(zone, reason)
     }
@@ -340,13 +464,19 @@ impl Conntrack {
     }
 
     /// Takes a live connection out of everything.
-    fn remove(&mut self, now: Instant, slot: u32) {
+    pub(crate) fn remove(&mut self, now: Instant, slot: u32) {
         self.wheel.remove(&mut self.slab, slot);
         self.retire(now, slot);
     }
 
     /// Takes a live connection that is out of the wheel out of the rest.
     fn retire(&mut self, now: Instant, slot: u32) {
+        if let Some(alias) = self.slab.get(slot).nat().and_then(|n| n.alias) {
+            match alias.shard == self.number {
+                true => self.remove_alias(alias),
+                false => self.orphans.push(alias),
+            }
+        }
         if self.events.enabled() {
             self.event(now, slot, EventKind::Destroy);
         }
@@ -443,37 +573,6 @@ impl Conntrack {
     pub fn get(&self, now: Instant, id: ConnId) -> Option<ConnSnapshot> {
         let c = self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
         (!c.expired(now)).then(|| ConnSnapshot::of(c, id.slot, now))
-    }
-
-    /// What [`Conntrack::process_parsed`] would say of a packet, and the connection that the packet
-    /// belongs to. Nothing changes.
-    pub fn peek(
-        &self,
-        now: Instant,
-        p: &Parsed,
-        req: &CtRequest,
-    ) -> (CtInfo, Option<ConnSnapshot>) {
-        // A table of its own, with this one connection, says what the rules are.
-        let config = CtConfig { max_conns: usize::MAX, ..self.config };
-        let mut copy = Conntrack::new(self.secret, config);
-        copy.policies.clone_from(&self.policies);
-        let found = self.index.find(&self.slab, p.key.hash(self.secret), &p.key);
-        let live = found.filter(|&slot| !self.slab.get(slot).expired(now));
-        let snapshot = live.map(|slot| {
-            let here = copy.slab.insert(self.slab.get(slot).clone());
-            copy.index.insert(&mut copy.slab, here);
-            copy.wheel.insert(&mut copy.slab, here);
-            ConnSnapshot::of(self.slab.get(slot), slot, now)
-        });
-        (copy.process_parsed(now, p, req), snapshot)
-    }
-
-    /// The connection that a tuple of either direction belongs to.
-    pub fn find(&self, now: Instant, tuple: &Tuple, zone: Zone) -> Option<ConnSnapshot> {
-        let (key, _) = tuple.key(zone);
-        let slot = self.index.find(&self.slab, key.hash(self.secret), &key)?;
-        let c = self.slab.get(slot);
-        (!c.expired(now)).then(|| ConnSnapshot::of(c, slot, now))
     }
 
     /// Removes everything at once.

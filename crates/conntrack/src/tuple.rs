@@ -247,6 +247,13 @@ impl Key {
         self.0[4] >> 56 != 0
     }
 
+    /// Whether two keys are equal, without a call and without a branch.
+    #[inline]
+    pub(crate) fn is(&self, o: &Key) -> bool {
+        let [a, b] = [&self.0, &o.0];
+        (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) == 0
+    }
+
     /// The keyed hash, the same for both directions. Low bits index tables.
     #[inline]
     pub fn hash(&self, key: HashKey) -> u32 {

@@ -1,5 +1,6 @@
 //! What a `ct` action asks, and what the tracker answers.
 
+use crate::nat::{NatRequest, Translation};
 use crate::{CtState, Dir, Tuple};
 use base::Zone;
 
@@ -18,6 +19,8 @@ pub struct CtRequest {
     pub label: Option<(u128, u128)>,
     /// With `commit` of a new connection: its timeout policy; `None` takes the defaults.
     pub timeout_policy: Option<PolicyId>,
+    /// Translate addresses and ports.
+    pub nat: Option<NatRequest>,
     /// The connection and state ([`CtInfo::conn`], [`CtInfo::state`]) that an earlier `ct` action
     /// gave this same packet. If that is the connection the packet belongs to in this zone, the
     /// packet keeps the state and is not run through the state machine and counted again.
@@ -61,6 +64,9 @@ pub enum Outcome {
     Updated,
     /// A commit was refused because the table holds `max_conns`.
     TableFull,
+    /// A commit was refused because no tuple was free to translate to. The packet must not go on
+    /// as it is.
+    NatExhausted,
 }
 
 /// The tracker's answer: what goes into the packet's `ct_*` fields.
@@ -84,6 +90,8 @@ pub struct CtInfo {
     pub invalid: Option<InvalidReason>,
     /// What happened to the table.
     pub outcome: Outcome,
+    /// What to change in the packet.
+    pub nat: Option<Translation>,
 }
 
 impl CtInfo {
@@ -98,6 +106,7 @@ impl CtInfo {
         conn: None,
         invalid: None,
         outcome: Outcome::None,
+        nat: None,
     };
 
     /// `inv` with its reason.
@@ -152,4 +161,6 @@ reasons! {
     TcpAckHigh "tcp_ack_high" "A TCP acknowledgment of data that was not sent.";
     TcpAckLow "tcp_ack_low" "A TCP acknowledgment too far behind what was acknowledged.";
     TcpRstSeq "tcp_rst_seq" "A TCP RST whose sequence number is not the expected one.";
+    NatExhausted "nat_exhausted" "No address and port is free to translate the connection to.";
+    NatClash "nat_clash" "Packets of both directions commit the connection at once, again and again.";
 }

@@ -5,8 +5,8 @@
 //! again. Four levels of 64 slots of 134 ms, 8.6 s, 550 s and 9.8 h; longer waits sit in the last
 //! slot and go round. Work is counted per connection looked at, so a caller bounds it exactly.
 
-use crate::conn::NIL;
-use crate::slab::Slab;
+use crate::conn::Conn;
+use crate::slab::{NIL, Slab};
 use base::Instant;
 
 const TICK_BITS: u32 = 27;
@@ -29,7 +29,7 @@ impl Wheel {
     }
 
     /// Puts a connection in for its `expires`.
-    pub fn insert(&mut self, slab: &mut Slab, slot: u32) {
+    pub fn insert(&mut self, slab: &mut Slab<Conn>, slot: u32) {
         let due = (slab.get(slot).expires.as_nanos() >> TICK_BITS) + 1;
         let due = due.max(self.tick + 1);
         let mut place = None;
@@ -55,7 +55,7 @@ impl Wheel {
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, slab: &mut Slab, slot: u32) {
+    pub fn remove(&mut self, slab: &mut Slab<Conn>, slot: u32) {
         let c = slab.get(slot);
         let (at, prev, next) = (usize::from(c.timer_slot), c.timer_prev, c.timer_next);
         if prev == NIL {
@@ -72,7 +72,7 @@ impl Wheel {
     }
 
     /// The next connection to look at, taken out; moves the wheel on to at most `now`.
-    pub fn pop_due(&mut self, slab: &mut Slab, now: Instant) -> Option<u32> {
+    pub fn pop_due(&mut self, slab: &mut Slab<Conn>, now: Instant) -> Option<u32> {
         let now = now.as_nanos() >> TICK_BITS;
         loop {
             for level in 0..LEVELS {

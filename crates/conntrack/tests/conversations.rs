@@ -11,6 +11,9 @@
 //!   nosum badip`; `=> ` and the state bits but `trk`, and the mark if any;
 //! - `commit=new` (default) commits what is new, `no` nothing, `mark` all with mark 5 and label
 //!   0x77, `force` all with force; the verdict is that of a `ct` without commit before;
+//! - `a=N` and `b=N` are other hosts than A and B; `nat` says `nat` in the first `ct`, and
+//!   `snat=N[:PORT-PORT]` or `dnat=` what to translate to in the commit; then the verdict has `snat`
+//!   or `dnat` and the tuple that the packet gets;
 //! - `dump [-m] [-s] [zone=N] => line ;; line` (sorted), `stats => …`.
 
 #![allow(clippy::unwrap_used, reason = "a row that cannot be read fails the test")]
@@ -18,9 +21,11 @@
 use base::{Duration, HashKey, Instant, Zone};
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{
-    ConnFilter, Conntrack, CtConfig, CtInfo, CtRequest, CtState, CtStats, Cursor, PacketView,
+    ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtInfo, CtRequest, CtState, CtStats,
+    Cursor, NatKind, NatRequest, PacketView, Parse, Shards,
 };
 use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -62,7 +67,7 @@ impl Spec {
         for w in text.split_whitespace() {
             if let Some((k, v)) = w.split_once('=') {
                 spec.options.insert(k.into(), v.into());
-            } else if ["badsum", "nosum", "badip", "router"].contains(&w) {
+            } else if ["badsum", "nosum", "badip", "router", "nat"].contains(&w) {
                 spec.options.insert(w.into(), "1".into());
             } else {
                 spec.words.push(w.into());
@@ -76,7 +81,8 @@ impl Spec {
     }
 
     fn ip_packet(&self, up: bool, v6: bool) -> Vec<u8> {
-        let (mut src, dst) = if up { (1, 2) } else { (2, 1) };
+        let (a, b) = (self.num("a", 1) as u8, self.num("b", 2) as u8);
+        let (mut src, dst) = if up { (a, b) } else { (b, a) };
         let (a, b) = (self.num("sport", 1000) as u16, self.num("dport", 80) as u16);
         let (sport, dport) = if up { (a, b) } else { (b, a) };
         let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
@@ -173,8 +179,56 @@ impl Spec {
     }
 }
 
+/// A tracker in shards.
+struct Table(Vec<RefCell<Conntrack>>);
+
+const SECRET: HashKey = HashKey([11, 22]);
+
+impl Table {
+    fn new(n: u16) -> Table {
+        let shard = |i| RefCell::new(Conntrack::shard(SECRET, CtConfig::default(), i));
+        Table((0..n).map(shard).collect())
+    }
+
+    fn process(&self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
+        match conntrack::parse(view, req.zone) {
+            Parse::Packet(p) => conntrack::process(self, now, &p, req),
+            _ => self.0[0].borrow_mut().process(now, view, req),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.0.iter().for_each(|s| sum.add(s.borrow().counters()));
+        sum
+    }
+
+    fn each(&self, now: Instant, filter: &ConnFilter, mut f: impl FnMut(&ConnSnapshot)) {
+        for shard in &self.0 {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                shard.borrow().dump(now, &mut cursor, filter, 3, &mut f);
+            }
+        }
+    }
+}
+
+impl Shards for Table {
+    fn n(&self) -> usize {
+        self.0.len()
+    }
+
+    fn secret(&self) -> HashKey {
+        SECRET
+    }
+
+    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+        f(&mut self.0[shard].borrow_mut())
+    }
+}
+
 struct Player {
-    ct: Conntrack,
+    ct: Table,
     now: Instant,
     v6: bool,
 }
@@ -187,14 +241,16 @@ impl Player {
         let eth_type = if self.v6 { 0x86dd } else { 0x0800 };
         let view = PacketView { frame: &frame, l3: 14, eth_type, csum_trusted: false };
         let zone = Zone(spec.num("zone", 0) as u16);
-        let first = CtRequest { zone, ..CtRequest::default() };
+        let says_nat = spec.has("nat") || spec.has("snat") || spec.has("dnat");
+        let nat = says_nat.then(NatRequest::default);
+        let first = CtRequest { zone, nat, ..CtRequest::default() };
         // Looking changes nothing, and says the same.
-        let counters = *self.ct.counters();
+        let counters = self.ct.counters();
         let peeked = match conntrack::parse(&view, first.zone) {
-            conntrack::Parse::Packet(p) => Some(self.ct.peek(self.now, &p, &first).0),
+            Parse::Packet(p) => Some(conntrack::peek(&self.ct, self.now, &p, &first).0),
             _ => None,
         };
-        assert_eq!(*self.ct.counters(), counters);
+        assert_eq!(self.ct.counters(), counters);
         let info = self.ct.process(self.now, &view, &first);
         if let Some(peeked) = peeked {
             assert_eq!(CtInfo { conn: info.conn, ..peeked }, info);
@@ -211,10 +267,26 @@ impl Player {
             "force" => Some(CtRequest { force: true, ..commit }),
             other => panic!("unknown commit {other}"),
         };
-        if let Some(req) = second {
-            self.ct.process(self.now, &view, &req);
+        let mut said = info;
+        if let Some(mut req) = second {
+            for (word, kind) in [("snat", NatKind::Src), ("dnat", NatKind::Dst)] {
+                let Some(to) = spec.options.get(word) else { continue };
+                let (host, ports) = to.split_once(':').map_or((&**to, None), |(h, p)| (h, Some(p)));
+                let host = addr(self.v6, host.parse().unwrap());
+                let ports = ports.map(|p| p.split_once('-').unwrap());
+                req.nat = Some(NatRequest {
+                    kind: Some(kind),
+                    addrs: Some((host, host)),
+                    ports: ports.map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())),
+                    ..NatRequest::default()
+                });
+            }
+            let second = self.ct.process(self.now, &view, &req);
+            if says_nat {
+                said = second;
+            }
         }
-        verdict(&info)
+        verdict(&said)
     }
 
     fn dump(&self, args: &str) -> String {
@@ -231,43 +303,44 @@ impl Player {
             }
         }
         let mut lines = Vec::new();
-        let mut cursor = Cursor::default();
-        while !cursor.is_done() {
-            self.ct.dump(self.now, &mut cursor, &filter, 3, |c| {
-                lines.push(DumpLine(c, options).to_string());
-            });
-        }
+        self.ct.each(self.now, &filter, |c| lines.push(DumpLine(c, options).to_string()));
         lines.sort();
         if lines.is_empty() { "none".into() } else { lines.join(" ;; ") }
     }
 
     fn stats(&self) -> String {
         let mut stats = CtStats::default();
-        let (mut cursor, all) = (Cursor::default(), ConnFilter::default());
-        self.ct.dump(self.now, &mut cursor, &all, usize::MAX, |c| stats.count(c));
+        self.ct.each(self.now, &ConnFilter::default(), |c| stats.count(c));
         let text = StatsText { stats: &stats, more: true }.to_string();
         text.lines().map(str::trim).collect::<Vec<_>>().join(" | ")
     }
 }
 
 fn verdict(info: &CtInfo) -> String {
-    const BITS: [(CtState, &str); 5] = [
+    const BITS: [(CtState, &str); 7] = [
         (CtState::NEW, "new"),
         (CtState::EST, "est"),
         (CtState::REL, "rel"),
         (CtState::RPL, "rpl"),
         (CtState::INV, "inv"),
+        (CtState::SNAT, "snat"),
+        (CtState::DNAT, "dnat"),
     ];
     assert!(info.state.contains(CtState::TRK));
     assert_eq!(info.state.contains(CtState::INV), info.invalid.is_some());
     let bits = BITS.iter().filter(|(b, _)| info.state.contains(*b)).map(|(_, n)| (*n).to_string());
     let mark = (info.mark != 0).then(|| format!("mark={}", info.mark));
-    bits.chain(mark).collect::<Vec<_>>().join(" ")
+    let nat = info.nat.map(|t| format!("{}{:?}", if t.quoted { "quoted " } else { "" }, t.tuple));
+    bits.chain(mark).chain(nat).collect::<Vec<_>>().join(" ")
 }
 
 /// Plays a file and says every row that came out otherwise.
 fn check(name: &str, text: &str) {
-    let fresh = || Conntrack::new(HashKey([11, 22]), CtConfig::default());
+    check_sharded(name, text, 1);
+}
+
+fn check_sharded(name: &str, text: &str, n: u16) {
+    let fresh = || Table::new(n);
     let mut p = Player { ct: fresh(), now: Instant::from_secs(1000), v6: false };
     let mut wrong = String::new();
     let mut title = "";
@@ -313,6 +386,13 @@ fn icmp_as_stock_ovs() {
 #[test]
 fn tcp_as_stock_ovs() {
     check("tcp", include_str!("conversations/tcp.rows"));
+}
+
+#[test]
+fn translation() {
+    for n in [1, 2, 7, 64] {
+        check_sharded("nat", include_str!("conversations/nat.rows"), n);
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ const COMMIT: CtRequest = CtRequest {
     mark: None,
     label: None,
     timeout_policy: None,
+    nat: None,
     prior: None,
 };
 

@@ -1,13 +1,14 @@
 //! The connection tracker for all workers: shards behind locks.
 //!
-//! Both directions of a connection, and ICMP errors about it, hash into the same shard. Packets
+//! Both directions of a connection, and ICMP errors about it, hash into the same shard, unless it is
+//! translated: then a packet may visit two, one after the other ([`conntrack::process`]). Packets
 //! are read outside the lock; a lock is held for one look-up and state transition. Dumps and
 //! deletions go in steps, so they never hold a shard for long.
 
 use base::{HashKey, Instant};
 use conntrack::{
     ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest, CtStats,
-    Cursor, PacketView, Parse, PolicyId, TimeoutPolicy,
+    Cursor, PacketView, Parse, PolicyId, Shards, TimeoutPolicy,
 };
 use flow::PacketKey;
 use packet::PacketBuf;
@@ -33,8 +34,8 @@ impl CtTable {
     /// An empty table of `n` shards (at least one).
     pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
         let n = n.max(1);
-        let shard = || Shard(Mutex::new(Conntrack::new(secret, share(config, n))));
-        CtTable { secret, shards: (0..n).map(|_| shard()).collect() }
+        let shard = |i| Shard(Mutex::new(Conntrack::shard(secret, share(config, n), i as u16)));
+        CtTable { secret, shards: (0..n).map(shard).collect() }
     }
 
     /// Runs a packet whose layers are set through the tracker.
@@ -42,10 +43,7 @@ impl CtTable {
         match conntrack::parse(&PacketView::of(pkt, eth_type), req.zone) {
             Parse::Untracked => CtInfo::UNTRACKED,
             Parse::Invalid(reason) => self.shards[0].0.lock().refuse(req.zone, reason),
-            Parse::Packet(p) => {
-                let shard = p.shard(self.secret, self.shards.len());
-                self.shards[shard].0.lock().process_parsed(now, &p, req)
-            }
+            Parse::Packet(p) => conntrack::process(self, now, &p, req),
         }
     }
 
@@ -61,10 +59,7 @@ impl CtTable {
         let (info, conn) = match conntrack::parse(&PacketView::of(pkt, key.dl_type), req.zone) {
             Parse::Untracked => (CtInfo::UNTRACKED, None),
             Parse::Invalid(reason) => (CtInfo::invalid(req.zone, reason), None),
-            Parse::Packet(p) => {
-                let shard = p.shard(self.secret, self.shards.len());
-                self.shards[shard].0.lock().peek(now, &p, req)
-            }
+            Parse::Packet(p) => conntrack::peek(self, now, &p, req),
         };
         let mut key = *key;
         store(&mut key, &info);
@@ -86,10 +81,10 @@ impl CtTable {
     /// Removes the connections that match; how many there were.
     pub fn delete(&self, now: Instant, filter: &ConnFilter) -> usize {
         let mut n = 0;
-        for shard in &self.shards {
+        for i in 0..self.shards.len() {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
-                n += shard.0.lock().delete(now, &mut cursor, filter, STEP);
+                n += conntrack::visit(self, i, |s| s.delete(now, &mut cursor, filter, STEP));
             }
         }
         n
@@ -98,7 +93,8 @@ impl CtTable {
     /// Removes connections whose time ran out, looking at `budget` of each shard. Returns whether
     /// there is more to do at once.
     pub fn expire(&self, now: Instant, budget: usize) -> bool {
-        self.shards.iter().fold(false, |more, s| s.0.lock().expire(now, budget).more | more)
+        let expire = |i| conntrack::visit(self, i, |s| s.expire(now, budget).more);
+        (0..self.shards.len()).fold(false, |more, i| expire(i) | more)
     }
 
     /// When [`CtTable::expire`] may have work next.
@@ -168,6 +164,20 @@ impl CtTable {
     /// Events that were lost because the queue was full.
     pub fn lost_events(&self) -> u64 {
         self.shards.iter().map(|s| s.0.lock().lost_events()).sum()
+    }
+}
+
+impl Shards for CtTable {
+    fn n(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn secret(&self) -> HashKey {
+        self.secret
+    }
+
+    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+        f(&mut self.shards[shard].0.lock())
     }
 }
 

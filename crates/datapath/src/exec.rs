@@ -4,7 +4,7 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use base::RecircId;
-use conntrack::CtRequest;
+use conntrack::{CtRequest, Outcome};
 use dpif::{DpAction, DropReason, HashAlg, SetGroup, SetMasked};
 use flow::{PacketKey, hash};
 use netdev::BATCH;
@@ -13,7 +13,7 @@ use packet::header::ethertype;
 
 use crate::engine::{Engine, MAX_RECIRCULATIONS, Run};
 use crate::meter::{self, Frame, Verdict};
-use crate::{ct, rewrite};
+use crate::{ct, nat, rewrite};
 
 /// The bits of the TOS that are the DSCP.
 const DSCP: u8 = 0xfc;
@@ -60,7 +60,12 @@ impl Engine {
                     }
                     done = true;
                 }
-                DpAction::Ct(request) => self.track(run, request),
+                DpAction::Ct(request) => {
+                    self.track(run, request);
+                    if run.is_empty() {
+                        return true;
+                    }
+                }
                 DpAction::CtClear => {
                     for &slot in run.iter() {
                         let meta = &mut self.meta[usize::from(slot)];
@@ -242,15 +247,29 @@ impl Engine {
         self.release(&[copy]);
     }
 
-    fn track(&mut self, run: &Run, request: &CtRequest) {
-        for &slot in run.iter() {
-            self.refresh(slot);
-            let s = usize::from(slot);
+    fn track(&mut self, run: &mut Run, request: &CtRequest) {
+        let mut refused = Run::new();
+        for slot in run.iter_mut() {
+            self.refresh(*slot);
+            let s = usize::from(*slot);
             let meta = &mut self.meta[s];
             let request = CtRequest { prior: meta.prior, ..*request };
             let info = self.shared.ct.process(self.now, &self.bufs[s], meta.key.dl_type, &request);
             ct::store(&mut meta.key, &info);
             meta.prior = info.conn.map(|c| (c, info.state));
+            if let Some(translation) = &info.nat {
+                self.own(slot);
+                let s = usize::from(*slot);
+                nat::translate(&mut self.bufs[s], &mut self.meta[s].key, translation);
+                self.meta[s].stale = true;
+            } else if info.outcome == Outcome::NatExhausted {
+                refused.push(*slot);
+            }
+        }
+        if !refused.is_empty() {
+            run.retain(|s| !refused.contains(s));
+            self.drop_packets(DropReason::NatExhausted, refused.len());
+            self.release(&refused);
         }
     }
 

@@ -20,6 +20,7 @@ mod datapath;
 mod engine;
 mod exec;
 mod meter;
+mod nat;
 mod registry;
 pub mod rewrite;
 mod stats;

@@ -57,6 +57,8 @@ drop_reasons! {
         "Output to a port that does not exist (any more).";
     TxFull, "datapath_drop_tx_failed",
         "The output port did not take the packet: queue full, link down, or too big.";
+    NatExhausted, "datapath_drop_nat_exhausted",
+        "No address and port was free to translate a new connection to.";
     Meter, "datapath_drop_meter",
         "The packet exceeds a meter's rate.";
     SampleError, "datapath_drop_sample_error",

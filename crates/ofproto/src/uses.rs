@@ -143,7 +143,7 @@ impl FlowTables {
                 {
                     return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
                 }
-                Action::Ct(ct) if ct.nat.is_some() || ct.alg.is_some() => {
+                Action::Ct(ct) if ct.alg.is_some() => {
                     return Err(FlowModError::BadAction);
                 }
                 Action::WriteActions(nested) | Action::Clone(nested) => {

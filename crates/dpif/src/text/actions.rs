@@ -2,7 +2,9 @@
 
 use core::fmt::{self, Write};
 
-use conntrack::CtRequest;
+use core::net::IpAddr;
+
+use conntrack::{CtRequest, NatKind, NatRequest};
 use flow::PacketKey;
 
 use super::table::{self, Group};
@@ -179,7 +181,48 @@ fn ct(f: &mut fmt::Formatter<'_>, r: &CtRequest) -> fmt::Result {
     if let Some(policy) = r.timeout_policy {
         item(f, format_args!("timeout={}", policy.0))?;
     }
+    if let Some(n) = &r.nat {
+        item(f, format_args!("{}", Nat(n)))?;
+    }
     if sep == ',' { f.write_char(')') } else { Ok(()) }
+}
+
+/// A translation as OVS's datapath prints it.
+struct Nat<'a>(&'a NatRequest);
+
+impl fmt::Display for Nat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.0;
+        f.write_str(match n.kind {
+            None => return f.write_str("nat"),
+            Some(NatKind::Src) => "nat(src",
+            Some(NatKind::Dst) => "nat(dst",
+        })?;
+        if let Some((min, max)) = n.addrs {
+            let addr = |f: &mut fmt::Formatter<'_>, a: IpAddr| match n.ports {
+                Some(_) if a.is_ipv6() => write!(f, "[{a}]"),
+                _ => write!(f, "{a}"),
+            };
+            f.write_char('=')?;
+            addr(f, min)?;
+            if max != min {
+                f.write_char('-')?;
+                addr(f, max)?;
+            }
+            if let Some((min, max)) = n.ports {
+                write!(f, ":{min}")?;
+                if max != min {
+                    write!(f, "-{max}")?;
+                }
+            }
+        }
+        for (on, name) in [(n.persistent, "persistent"), (n.hash, "hash"), (n.random, "random")] {
+            if on {
+                write!(f, ",{name}")?;
+            }
+        }
+        f.write_char(')')
+    }
 }
 
 fn userspace(f: &mut fmt::Formatter<'_>, cookie: &UserspaceCookie) -> fmt::Result {

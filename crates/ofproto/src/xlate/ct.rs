@@ -8,10 +8,10 @@ use alloc::boxed::Box;
 use alloc::format;
 
 use base::Zone;
-use conntrack::CtRequest;
+use conntrack::{CtRequest, NatRequest};
 use dpif::DpAction;
 use flow::{FlowKey, PacketKey};
-use openflow::action::{CtAction, CtZone};
+use openflow::action::{CtAction, CtZone, NatAction, NatAddr, NatKind};
 use packet::header::ethertype;
 
 use super::Ctx;
@@ -44,6 +44,7 @@ impl Ctx<'_> {
                 let m = u128::from_be_bytes(set.ct_label);
                 (u128::from_be_bytes(k.ct_label) & m, m)
             }),
+            nat: a.nat.as_ref().map(nat_request),
             ..CtRequest::default()
         };
         // What is not IP cannot be tracked: it goes on in the table as it is.
@@ -94,6 +95,25 @@ impl Ctx<'_> {
         };
         swap(&mut self.flow.pkt);
         swap(&mut self.wc.pkt);
+    }
+}
+
+/// What the tracker is asked for by a `nat`.
+fn nat_request(n: &NatAction) -> NatRequest {
+    NatRequest {
+        kind: n.kind.map(|kind| match kind {
+            NatKind::Src => conntrack::NatKind::Src,
+            NatKind::Dst => conntrack::NatKind::Dst,
+        }),
+        addrs: match n.addr {
+            NatAddr::Unspec => None,
+            NatAddr::V4(min, max) => Some((min.into(), max.unwrap_or(min).into())),
+            NatAddr::V6(min, max) => Some((min.into(), max.unwrap_or(min).into())),
+        },
+        ports: n.ports.map(|(min, max)| (min, max.unwrap_or(min))),
+        random: n.random,
+        hash: n.hash,
+        persistent: n.persistent,
     }
 }
 

@@ -16,6 +16,7 @@ mod groups;
 mod kill_nine;
 mod mirrors;
 mod monitor;
+mod nat;
 mod ports;
 mod simulated;
 mod story;

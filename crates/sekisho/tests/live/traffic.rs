@@ -9,7 +9,7 @@ use testkit::sut::{Sut, Whose};
 use crate::{can_run, start, switch, tools};
 
 /// The story's machines, with servers on them.
-fn machines() -> Story {
+pub fn machines() -> Story {
     let mut story = Story::new().unwrap();
     story.serve().unwrap();
     if switch() == Whose::Stock {
@@ -19,7 +19,7 @@ fn machines() -> Story {
 }
 
 /// A switch between them with the flows of `policy`, one a line.
-fn under_policy<'a>(story: &'a Story, policy: &str) -> Sut<'a> {
+pub fn under_policy<'a>(story: &'a Story, policy: &str) -> Sut<'a> {
     let sut = start(&story.sw);
     sut.add_bridge(tools(), &["vm1p", "vm2p"]).unwrap();
     let file = sut.file("policy.flow");

@@ -1,0 +1,167 @@
+//! What a shard keeps of translated connections whose originals may be elsewhere.
+
+use alloc::vec::Vec;
+use base::{Instant, Zone};
+
+use crate::conn::Conn;
+use crate::front::{self, Only};
+use crate::nat::{Alias, AliasId, Nat};
+use crate::slab::Entry;
+use crate::tracker::{At, Fresh, Passage};
+use crate::tuple::Tuple;
+use crate::{
+    ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
+};
+
+impl Conntrack {
+    /// What [`Conntrack::process_parsed`] would say of a packet, and the connection that the packet
+    /// belongs to. Nothing changes.
+    pub fn peek(
+        &mut self,
+        now: Instant,
+        p: &Parsed,
+        req: &CtRequest,
+    ) -> (CtInfo, Option<ConnSnapshot>) {
+        front::peek(&Only::of(self), now, p, req)
+    }
+
+    /// The connection of a packet whose key's shard this is, or where it is.
+    pub(crate) fn seat(&self, now: Instant, p: &Parsed) -> Option<Result<Conn, At>> {
+        let hash = p.key.hash(self.secret);
+        if let Some(slot) = self.index.find(&self.slab, hash, &p.key) {
+            return self.live_copy(now, self.slab.get(slot).id(slot)).map(Ok);
+        }
+        let slot = self.alias_index.find(&self.aliases, hash, &p.key)?;
+        let a = self.aliases.get(slot);
+        Some(Err(At { shard: usize::from(a.shard), conn: a.conn? }))
+    }
+
+    /// A connection as it is.
+    pub(crate) fn live_copy(&self, now: Instant, id: ConnId) -> Option<Conn> {
+        let c = self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
+        (!c.expired(now)).then(|| c.clone())
+    }
+
+    /// An empty tracker of one shard, with the rules of this one.
+    pub(crate) fn sandbox(&self) -> Conntrack {
+        let config = CtConfig { max_conns: usize::MAX, ..self.config };
+        let mut copy = Conntrack::new(self.secret, config);
+        copy.policies.clone_from(&self.policies);
+        copy
+    }
+
+    /// Takes a connection of another tracker over; its state as it is there.
+    pub(crate) fn adopt(&mut self, now: Instant, conn: Conn) -> ConnSnapshot {
+        let nat = conn.nat().cloned();
+        let snapshot = ConnSnapshot::of(&conn, 0, now);
+        let slot = self.slab.insert(conn);
+        self.index.insert(&mut self.slab, slot);
+        self.wheel.insert(&mut self.slab, slot);
+        if let Some(mut nat) = nat
+            && nat.alias.is_some()
+        {
+            let alias = Alias::new(nat.reply, nat.reply.hash(self.secret));
+            nat.alias = self.reserve(now, alias).ok();
+            let at = At { shard: 0, conn: self.slab.get(slot).id(slot) };
+            if let Some(alias) = nat.alias {
+                self.settle_alias(alias, at);
+            }
+            self.slab.get_mut(slot).set_nat(nat);
+        }
+        snapshot
+    }
+
+    /// Commits a connection whose reply tuple is reserved, unless another packet did meanwhile.
+    pub(crate) fn insert_translated(
+        &mut self,
+        x: Passage<'_>,
+        fresh: &mut Fresh,
+        nat: Nat,
+    ) -> bool {
+        let taken = self.lookup(x).is_some()
+            || self.alias_index.find(&self.aliases, x.hash, &x.p.key).is_some();
+        if !taken {
+            self.insert(x, fresh.peers, Some(nat), &mut fresh.info);
+        }
+        !taken
+    }
+
+    /// Counts a commit for which no tuple was free, and gives its verdict.
+    pub(crate) fn refuse_translation(&mut self, zone: Zone) -> CtInfo {
+        self.counters.insert_failed += 1;
+        self.counters.drop += 1;
+        let info = self.invalid(zone, InvalidReason::NatExhausted);
+        CtInfo { outcome: Outcome::NatExhausted, ..info }
+    }
+
+    /// Puts an alias in, unless somebody has its tuple: a connection of this shard, or the one whose
+    /// place is told.
+    pub(crate) fn reserve(&mut self, now: Instant, alias: Alias) -> Result<AliasId, Option<At>> {
+        let (hash, key) = (alias.hash(), *alias.key());
+        if let Some(slot) = self.index.find(&self.slab, hash, &key)
+            && !self.reap(now, slot)
+        {
+            return Err(None);
+        }
+        if let Some(slot) = self.alias_index.find(&self.aliases, hash, &key) {
+            let a = self.aliases.get(slot);
+            return Err(a.conn.map(|conn| At { shard: usize::from(a.shard), conn }));
+        }
+        let slot = self.aliases.insert(alias);
+        self.alias_index.insert(&mut self.aliases, slot);
+        Ok(self.alias_id(slot))
+    }
+
+    /// Whether a connection is gone, be it by now because its time has run out.
+    pub(crate) fn is_gone(&mut self, now: Instant, id: ConnId) -> bool {
+        match self.slab.live(id.slot) {
+            Some(c) if c.generation == id.generation => self.reap(now, id.slot),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn alias_id(&self, slot: u32) -> AliasId {
+        AliasId { shard: self.number, slot, generation: self.aliases.get(slot).generation() }
+    }
+
+    fn has_alias(&self, id: AliasId) -> bool {
+        self.aliases.live(id.slot).is_some_and(|a| a.generation() == id.generation)
+    }
+
+    /// Says what connection an alias is of.
+    pub(crate) fn settle_alias(&mut self, id: AliasId, at: At) {
+        if self.has_alias(id) {
+            let alias = self.aliases.get_mut(id.slot);
+            (alias.shard, alias.conn) = (at.shard as u16, Some(at.conn));
+        }
+    }
+
+    /// Takes an alias out, if it is still there.
+    pub(crate) fn remove_alias(&mut self, id: AliasId) {
+        if self.has_alias(id) {
+            self.alias_index.remove(&mut self.aliases, id.slot);
+            self.aliases.remove(id.slot);
+        }
+    }
+
+    /// Aliases elsewhere that are to go because their connections did.
+    #[inline]
+    pub(crate) fn take_orphans(&mut self) -> Option<Vec<AliasId>> {
+        (!self.orphans.is_empty()).then(|| core::mem::take(&mut self.orphans))
+    }
+
+    /// The connection that a tuple of either direction belongs to, if both are in this shard.
+    pub fn find(&self, now: Instant, tuple: &Tuple, zone: Zone) -> Option<ConnSnapshot> {
+        let (key, _) = tuple.key(zone);
+        let hash = key.hash(self.secret);
+        let id = match self.index.find(&self.slab, hash, &key) {
+            Some(slot) => self.slab.get(slot).id(slot),
+            None => {
+                let slot = self.alias_index.find(&self.aliases, hash, &key)?;
+                let alias = self.aliases.get(slot);
+                alias.conn.filter(|_| alias.shard == self.number)?
+            }
+        };
+        self.get(now, id)
+    }
+}

@@ -1,0 +1,251 @@
+//! A packet's way through the shards of a tracker.
+//!
+//! The connection of a packet is in the shard of the packet's key, unless it is translated and the
+//! packet comes from the translated side: then that shard has an alias that says where. Never are
+//! two shards held at once: what one visit found out may be outdated at the next, and each step
+//! looks again.
+
+use core::cell::RefCell;
+
+use base::{HashKey, Instant};
+
+use crate::nat::{Alias, AliasId, Nat, candidates};
+use crate::tracker::{At, Fresh, Passage, Way};
+use crate::tuple::Key;
+use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Parsed};
+
+/// The shards of one tracker. All have the same secret; shard `i` was made by
+/// [`Conntrack::shard`]`(.., i)`.
+pub trait Shards {
+    /// How many there are, at least one.
+    fn n(&self) -> usize;
+
+    /// The secret of all of them.
+    fn secret(&self) -> HashKey;
+
+    /// Does something with one shard. Not called from within `f`.
+    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R;
+}
+
+/// Visits a shard, and takes the aliases of connections that ended during that out of theirs.
+#[inline]
+pub fn visit<S: Shards, R>(shards: &S, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+    let mut orphans = None;
+    let out = shards.with(shard, |t| {
+        let out = f(t);
+        orphans = t.take_orphans();
+        out
+    });
+    for alias in orphans.into_iter().flatten() {
+        shards.with(usize::from(alias.shard), |t| t.remove_alias(alias));
+    }
+    out
+}
+
+/// Runs a parsed packet through a tracker. It must have been parsed for `req.zone`.
+#[inline]
+pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
+    let x = Passage { now, hash: p.hash(shards.secret()), p, req };
+    let home = crate::shard_of(x.hash, shards.n());
+    // Aliases that this leaves behind go with the next visit that may need their tuples.
+    match shards.with(home, |t| t.enter(x)) {
+        Way::Done(info) => info,
+        way => go_on(shards, x, home, way),
+    }
+}
+
+/// What further visits a packet of a translated connection needs.
+#[cold]
+fn go_on<S: Shards>(shards: &S, x: Passage<'_>, home: usize, mut way: Way) -> CtInfo {
+    // Each further round means that a connection went or came between two visits.
+    const ROUNDS: usize = 4;
+    for _ in 0..ROUNDS {
+        match way {
+            Way::Done(info) => return info,
+            Way::Elsewhere(alias, at) => {
+                match visit(shards, at.shard, |t| t.enter_at(x, at.conn)) {
+                    Some(info) => return info,
+                    // That connection is gone.
+                    None => shards.with(home, |t| t.remove_alias(alias)),
+                }
+            }
+            Way::Translate(fresh) => {
+                if let Some(info) = bind(shards, x, home, fresh) {
+                    return info;
+                }
+            }
+        }
+        way = visit(shards, home, |t| t.enter(x));
+    }
+    CtInfo::invalid(x.req.zone, InvalidReason::NatClash)
+}
+
+/// Commits a new connection with a translation: reserves a tuple for its replies, then puts it in.
+/// `None` if another packet has committed it meanwhile.
+fn bind<S: Shards>(shards: &S, x: Passage<'_>, home: usize, mut fresh: Fresh) -> Option<CtInfo> {
+    visit(shards, home, |_| ());
+    let (zone, orig) = (x.req.zone, x.p.key.tuple(x.p.swapped));
+    let nat = x.req.nat.unwrap_or_default();
+    let kind = nat.kind?;
+    for reply in candidates(orig, zone, kind, &nat, shards.secret(), x.now) {
+        let (key, swapped) = reply.key(zone);
+        let alias = if key == x.p.key {
+            None
+        } else {
+            match reserve(shards, x.now, key) {
+                Some(id) => Some(id),
+                None => continue,
+            }
+        };
+        let nat = Nat { kind, reply: key, swapped, alias };
+        let done = visit(shards, home, |t| t.insert_translated(x, &mut fresh, nat));
+        if let Some(alias) = alias {
+            shards.with(usize::from(alias.shard), |t| match fresh.info.conn {
+                Some(conn) if done => t.settle_alias(alias, At { shard: home, conn }),
+                _ => t.remove_alias(alias),
+            });
+        }
+        return done.then_some(fresh.info);
+    }
+    Some(shards.with(home, |t| t.refuse_translation(zone)))
+}
+
+/// Reserves the tuple of a key, unless a connection has it.
+fn reserve<S: Shards>(shards: &S, now: Instant, key: Key) -> Option<AliasId> {
+    let hash = key.hash(shards.secret());
+    let shard = crate::shard_of(hash, shards.n());
+    let reserve = || visit(shards, shard, |t| t.reserve(now, Alias::new(key, hash)));
+    let at = match reserve() {
+        Ok(id) => return Some(id),
+        Err(at) => at?,
+    };
+    // A connection that nobody has looked at since its time ran out takes its alias with it.
+    visit(shards, at.shard, |t| t.is_gone(now, at.conn)).then(|| reserve().ok()).flatten()
+}
+
+/// What [`process`] would say of a packet, and the connection that the packet belongs to. Nothing
+/// changes.
+pub fn peek<S: Shards>(
+    shards: &S,
+    now: Instant,
+    p: &Parsed,
+    req: &CtRequest,
+) -> (CtInfo, Option<ConnSnapshot>) {
+    let home = crate::shard_of(p.hash(shards.secret()), shards.n());
+    // A table of its own, with this one connection, says what the rules are.
+    let (mut copy, seat) = shards.with(home, |t| (t.sandbox(), t.seat(now, p)));
+    let conn = seat.and_then(|seat| match seat {
+        Ok(conn) => Some(conn),
+        Err(At { shard, conn }) => shards.with(shard, |t| t.live_copy(now, conn)),
+    });
+    let snapshot = conn.map(|conn| copy.adopt(now, conn));
+    (copy.process_parsed(now, p, req), snapshot)
+}
+
+/// A tracker of one shard.
+pub(crate) struct Only<'a> {
+    secret: HashKey,
+    table: RefCell<&'a mut Conntrack>,
+}
+
+impl<'a> Only<'a> {
+    pub fn of(table: &'a mut Conntrack) -> Only<'a> {
+        Only { secret: table.secret, table: RefCell::new(table) }
+    }
+}
+
+impl Shards for Only<'_> {
+    fn n(&self) -> usize {
+        1
+    }
+
+    fn secret(&self) -> HashKey {
+        self.secret
+    }
+
+    fn with<R>(&self, _: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+        f(&mut self.table.borrow_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CtConfig, NatKind, NatRequest, Parse, parse};
+    use base::Duration;
+    use core::net::{IpAddr, Ipv4Addr};
+    use packet::checksum::checksum;
+    use std::vec::Vec;
+
+    struct Table(Vec<RefCell<Conntrack>>);
+
+    impl Shards for Table {
+        fn n(&self) -> usize {
+            self.0.len()
+        }
+
+        fn secret(&self) -> HashKey {
+            HashKey([3, 4])
+        }
+
+        fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+            f(&mut self.0[shard].borrow_mut())
+        }
+    }
+
+    impl Table {
+        fn n_aliases(&self) -> usize {
+            self.0.iter().map(|s| s.borrow().aliases.len()).sum()
+        }
+    }
+
+    /// A datagram of host `a` to host `b` without a checksum.
+    fn datagram(a: u32, b: u32, sport: u16) -> Vec<u8> {
+        let mut ip = std::vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+        ip.extend((0x0a00_0000 | a).to_be_bytes());
+        ip.extend((0x0a00_0000 | b).to_be_bytes());
+        let sum = checksum(&ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        ip.extend(sport.to_be_bytes());
+        ip.extend([0, 53, 0, 8, 0, 0]);
+        ip
+    }
+
+    #[test]
+    fn aliases_live_as_long_as_their_connections() {
+        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), CtConfig::default(), i));
+        let table = Table((0..5).map(shard).collect());
+        let start = Instant::from_secs(100);
+        let public = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 9));
+        let nat = NatRequest {
+            kind: Some(NatKind::Src),
+            addrs: Some((public, public)),
+            ..NatRequest::default()
+        };
+        let req = CtRequest { commit: true, nat: Some(nat), ..CtRequest::default() };
+        for a in 1..=200 {
+            let frame = datagram(a, 2, 1000);
+            let view =
+                crate::PacketView { frame: &frame, l3: 0, eth_type: 0x800, csum_trusted: true };
+            let Parse::Packet(p) = parse(&view, req.zone) else { panic!("not a packet") };
+            let info = process(&table, start, &p, &req);
+            assert!(info.nat.is_some(), "{a}: {info:?}");
+        }
+        assert_eq!(table.n_aliases(), 200);
+        // Deleted, half of them by a filter.
+        let all = crate::ConnFilter::default();
+        for i in 0..table.n() {
+            let mut cursor = crate::Cursor::default();
+            visit(&table, i, |t| t.delete(start, &mut cursor, &all, 20));
+        }
+        let n: usize = table.0.iter().map(|s| s.borrow().len()).sum();
+        assert!(n > 0 && n < 200);
+        assert_eq!(table.n_aliases(), n);
+        // Timed out.
+        let later = start + Duration::from_secs(1000);
+        for i in 0..table.n() {
+            visit(&table, i, |t| t.expire(later, usize::MAX));
+        }
+        assert_eq!(table.n_aliases(), 0);
+    }
+}
