@@ -152,6 +152,20 @@ pub enum DpAction {
 }
 
 impl DpAction {
+    /// The action for the packets that a meter lets pass, if there is one, on a copy of each.
+    #[must_use]
+    pub fn metered(self, meter: Option<u32>) -> DpAction {
+        match meter {
+            Some(number) => DpAction::Sample {
+                probability: u32::MAX,
+                actions: [DpAction::Meter(number), self].into(),
+            },
+            None => self,
+        }
+    }
+}
+
+impl DpAction {
     /// Which kind of action this is.
     pub fn kind(&self) -> ActionKind {
         match self {

@@ -179,7 +179,8 @@ impl World {
             mask: if self.megaflows.load(Relaxed) { out.mask } else { one_packet() },
             actions: match out.slow {
                 Some(reason) => {
-                    Arc::new([DpAction::Userspace(Box::new(UserspaceCookie::SlowPath(reason)))])
+                    let up = DpAction::Userspace(Box::new(UserspaceCookie::SlowPath(reason)));
+                    Arc::new([up.metered(out.slow_meter)])
                 }
                 None => out.actions.into(),
             },

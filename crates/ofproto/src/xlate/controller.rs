@@ -57,13 +57,7 @@ impl Ctx<'_> {
         // The meter that the action names, else the one that is for all.
         let meters = &self.br.tables.meters;
         let meter = c.meter.and_then(|id| meters.get(id)).or(meters.get(meter_id::CONTROLLER));
-        self.out.push(match meter {
-            Some(m) => {
-                let actions = [DpAction::Meter(m.number), up].into();
-                DpAction::Sample { probability: u32::MAX, actions }
-            }
-            None => up,
-        });
+        self.out.push(up.metered(meter.map(|m| m.number)));
     }
 }
 

@@ -43,6 +43,7 @@ use dpif::{DpAction, DropReason, SlowReason};
 use flow::text::{FlowText, NoPorts, PortMap};
 use flow::{FlowKey, PacketKey, TunnelKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::{Action, PacketInReason};
+use openflow::message::meter_id;
 use openflow::version::Version;
 use packet::header::{ethertype, ipproto};
 use services::mac::Sighting;
@@ -141,6 +142,8 @@ pub struct XlateOut {
     pub errors: Vec<String>,
     /// Why each packet like this one is to be translated by itself, if it is.
     pub slow: Option<SlowReason>,
+    /// The datapath's number of the meter that packets pass on their way to the slow path.
+    pub slow_meter: Option<u32>,
     /// Why the packet is dropped, if it is.
     pub drop: Option<DropReason>,
     /// The bridge that the packet entered.
@@ -600,6 +603,7 @@ impl<'a> Ctx<'a> {
             effects: self.effects,
             errors: self.errors,
             slow: self.slow.filter(|_| self.error.is_none()),
+            slow_meter: self.br.tables.meters.get(meter_id::SLOWPATH).map(|m| m.number),
             drop,
             bridge: Some(self.br.id),
             final_key,

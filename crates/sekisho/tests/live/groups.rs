@@ -96,3 +96,41 @@ fn a_meter_lets_its_rate_through_on_a_clock_that_stands_still() {
     assert!(!ofctl("dump-flows br0").contains("meter"), "{}", ofctl("dump-flows br0"));
     assert_eq!(send(1), 5);
 }
+
+#[test]
+fn meters_hold_back_what_goes_to_the_slow_path_and_to_controllers() {
+    let ns = Netns::new("meters").unwrap();
+    let sut = simulated(&ns, 2);
+    let app = |line: &str| sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap();
+    let ofctl = |line: &str| sut.ok(tools(), &format!("ovs-ofctl -O OpenFlow13 {line}")).unwrap();
+    app("time/stop");
+    let send = |n: u16| {
+        for _ in 0..n {
+            app(&format!("netdev-dummy/receive p1 {}", packet(7)));
+        }
+        captured(&sut, "p2").len()
+    };
+    ofctl("add-flow br0 in_port=1,actions=debug_slow,2");
+    assert_eq!(send(4), 4);
+    ofctl("add-meter br0 meter=slowpath,pktps,burst,bands=type=drop,rate=1,burst_size=2");
+    assert_eq!(send(5), 7, "the one that makes the flow, and two behind it");
+    let flows = app("dpctl/dump-flows");
+    let metered =
+        "actions:sample(sample=100.0%,actions(meter(0),userspace(pid=0,slow_path(action))))";
+    assert!(flows.contains(metered), "{flows}");
+    app("time/warp 1000");
+    assert_eq!(send(5), 8);
+    ofctl("mod-meter br0 meter=slowpath,pktps,burst,bands=type=drop,rate=1000,burst_size=1000");
+    assert_eq!(send(5), 13);
+    ofctl("del-meter br0 meter=slowpath");
+    assert_eq!(send(5), 18);
+    // What flows send to controllers has a meter of its own.
+    ofctl("add-meter br0 meter=controller,pktps,burst,stats,bands=type=drop,rate=1,burst_size=2");
+    ofctl("add-flow br0 in_port=1,actions=controller,2");
+    assert_eq!(send(5), 23, "the packets themselves go on");
+    let stats = ofctl("meter-stats br0 meter=controller");
+    assert!(
+        stats.contains("packet_in_count:5 ") && stats.contains("0: packet_count:3 "),
+        "{stats}"
+    );
+}
