@@ -229,11 +229,6 @@ impl Rule {
         each(&self.actions, f);
     }
 
-    /// Whether it has such an action, nested ones included.
-    pub(crate) fn does(&self, is: &dyn Fn(&Action) -> bool) -> bool {
-        any(&self.actions, is)
-    }
-
     /// Whether it sends packets to a group.
     pub fn uses_group(&self, group: u32) -> bool {
         any(&self.actions, &|a| matches!(a, Action::Group(g) if *g == group))

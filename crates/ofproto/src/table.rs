@@ -74,6 +74,9 @@ pub enum FlowModError {
     /// `NXFMFC_INVALID_TLV_FIELD`
     #[error("no option of tunnel headers is mapped to the field")]
     UnmappedOption,
+    /// `OFPBAC_BAD_SET_LEN`
+    #[error("the option of tunnel headers is shorter")]
+    OptionTooShort,
 }
 
 /// What a flow mod did.

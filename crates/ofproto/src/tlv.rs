@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 
 use flow::tun_metadata::TlvError;
-use flow::{FieldId, Match, TlvMap};
-use openflow::action::Action;
+use flow::{Match, TlvMap};
+use openflow::Subfield;
+use openflow::action::{Action, LearnDst, LearnSrc, OptionLens};
 use openflow::message::{TlvCommand, TlvTable, TlvTableMod};
 
 use crate::rule::Rule;
@@ -56,6 +57,26 @@ impl FlowTables {
         Ok(m)
     }
 
+    /// Whether there are the options that an action speaks of, and as long as it means.
+    pub(crate) fn check_options(&self, a: &Action) -> Result<(), FlowModError> {
+        let mut found = Ok(());
+        each_option(a, &mut |i, end| {
+            if !self.tlv.has(i) {
+                found = Err(FlowModError::UnmappedOption);
+            } else if found.is_ok() && end as usize > 8 * self.tlv.layout().len(i) {
+                found = Err(FlowModError::OptionTooShort);
+            }
+        });
+        found
+    }
+
+    /// How long the options are, for messages that name their fields.
+    pub(crate) fn option_lens(&self) -> OptionLens {
+        let mut lens = OptionLens::default();
+        self.tlv.iter().for_each(|map| lens.set(map.index.into(), map.len));
+        lens
+    }
+
     /// The table as a controller is told of it.
     pub(crate) fn tlv_reply(&self) -> TlvTable {
         use flow::tun_metadata::{N_OPTIONS, OPTION_SPACE};
@@ -69,16 +90,41 @@ impl FlowTables {
 
 /// Whether a flow needs option field `i`.
 fn uses(rule: &Rule, i: usize) -> bool {
-    let is = |field: FieldId| field.row().tun_option() == Some(i);
-    rule.match_.expand().mask.tun_metadata.present >> i & 1 != 0
-        || rule.does(&|a| match a {
-            Action::SetTunOption { index, .. } => usize::from(*index) == i,
-            Action::Load { dst: s, .. }
-            | Action::StackPush(s)
-            | Action::StackPop(s)
-            | Action::OutputReg { src: s, .. } => is(s.field),
-            Action::Move { src, dst } => is(src.field) || is(dst.field),
-            Action::DeleteField(field) => is(*field),
-            _ => false,
-        })
+    let mut used = rule.match_.expand().mask.tun_metadata.present >> i & 1 != 0;
+    rule.walk(&mut |a| each_option(a, &mut |option, _| used |= option == i));
+    used
+}
+
+/// Calls `f` for the options that an action itself speaks of, with the first bit behind the part that it means.
+fn each_option(a: &Action, f: &mut dyn FnMut(usize, u32)) {
+    let mut part = |s: &Subfield| {
+        if let Some(i) = s.field.row().tun_option() {
+            f(i, u32::from(s.ofs) + u32::from(s.n_bits));
+        }
+    };
+    match a {
+        Action::Load { dst: s, .. }
+        | Action::StackPush(s)
+        | Action::StackPop(s)
+        | Action::CheckPktLarger { dst: s, .. }
+        | Action::OutputReg { src: s, .. } => part(s),
+        Action::Move { src, dst } => [src, dst].into_iter().for_each(part),
+        Action::Multipath(m) => part(&m.dst),
+        Action::Bundle(b) => b.dst.iter().for_each(part),
+        Action::Sample(s) => [s.obs_domain_src, s.obs_point_src].iter().flatten().for_each(part),
+        Action::Learn(l) => {
+            l.result_dst.iter().for_each(&mut part);
+            for spec in &l.specs {
+                if let LearnSrc::Field(s) = &spec.src {
+                    part(s);
+                }
+                if let LearnDst::Match(s) | LearnDst::Load(s) = &spec.dst {
+                    part(s);
+                }
+            }
+        }
+        Action::SetTunOption { index, .. } => f((*index).into(), 0),
+        Action::DeleteField(field) => field.row().tun_option().into_iter().for_each(|i| f(i, 0)),
+        _ => {}
+    }
 }

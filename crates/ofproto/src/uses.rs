@@ -152,7 +152,7 @@ impl FlowTables {
                 Action::Nat(_) | Action::UnrollXlate { .. } => {
                     return Err(FlowModError::BadAction);
                 }
-                _ => {}
+                a => self.check_options(a)?,
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::peer::{ask, one, refused, session};
+use common::peer::{all_flows, ask, message, one, refused, session};
 use common::{World, flow_mod, output};
 use flow::TlvMap;
 use flow::tun_metadata::{MAX_OPTION_LEN, OptionMatch};
@@ -104,4 +104,79 @@ fn an_option_of_a_packet_out_is_seen() {
     let Event::PacketIn(p) = event else { panic!() };
     let option = p.metadata.tun_option(2).unwrap();
     assert_eq!((option.value, option.masked), (value, false));
+}
+
+fn add(v: Version, text: &str, actions: &str) -> Body {
+    use flow::text::{Mode, NoPorts};
+    let line = format!("{text} actions={actions}");
+    let parsed =
+        openflow::text::parse_flow(&line, openflow::FlowModCommand::Add, &NoPorts, Mode::Ovs);
+    let fm = parsed.unwrap().flow;
+    let table = fm.table.or((v > Version::Of10).then_some(base::TableId(0)));
+    Body::FlowMod(Box::new(openflow::FlowMod { table, ..fm }))
+}
+
+#[test]
+fn actions_name_options_that_are_there_and_no_more_of_them() {
+    for v in [Version::Of10, Version::Of13, Version::Of15] {
+        let mut w = World::new();
+        let mut s = session(&mut w, SessionKind::Service, v);
+        ask(&mut w, &mut s, change(TlvCommand::Add, &[(0xffff, 0, 4, 0), (0xffff, 1, 8, 1)]));
+        for (actions, error) in [
+            ("move:tun_metadata2[0..31]->reg0", OfError::NXFMFC_INVALID_TLV_FIELD),
+            ("move:tun_metadata0[16..47]->reg0", OfError::OFPBAC_BAD_SET_LEN),
+            ("set_field:1->tun_metadata2", OfError::NXFMFC_INVALID_TLV_FIELD),
+            ("push:tun_metadata2[0..3]", OfError::NXFMFC_INVALID_TLV_FIELD),
+            ("output:tun_metadata1[56..71]", OfError::OFPBAC_BAD_SET_LEN),
+            ("delete_field:tun_metadata2", OfError::NXFMFC_INVALID_TLV_FIELD),
+            ("learn(tun_metadata2[0..7]=reg0[0..7])", OfError::NXFMFC_INVALID_TLV_FIELD),
+            ("learn(load:tun_metadata0[30..37]->reg0[0..7])", OfError::OFPBAC_BAD_SET_LEN),
+            (
+                "multipath(eth_src,50,modulo_n,1,0,tun_metadata2[0..7])",
+                OfError::NXFMFC_INVALID_TLV_FIELD,
+            ),
+            ("clone(move:tun_metadata2[0..31]->reg0)", OfError::NXFMFC_INVALID_TLV_FIELD),
+        ] {
+            assert_eq!(refused(&mut w, &mut s, add(v, "in_port=2", actions)), error, "{actions}");
+        }
+        // A dump names the fields by headers as long as the options are, so that it can be sent again.
+        for (n, actions) in
+            [(1, "move:tun_metadata0[0..31]->reg0"), (2, "push:tun_metadata1[0..63]")]
+        {
+            let text = format!("in_port={n}");
+            assert!(ask(&mut w, &mut s, add(v, &text, actions)).is_empty(), "{actions}");
+        }
+        let request = message(v, 9, Body::FlowStatsRequest(all_flows()));
+        let bytes = request.encode(Default::default()).unwrap();
+        let now = w.now;
+        s.input(&mut w.sw, &common::peer::Env, now, &bytes);
+        let reply = s.take_output();
+        let has = |header: [u8; 4]| reply.windows(4).any(|w| w == header);
+        assert!(has([0, 1, 40 << 1, 4]) && has([0, 1, 41 << 1, 8]), "{v} {reply:x?}");
+        // Until the flows are gone the options stay.
+        for i in 0..2 {
+            let gone = change(TlvCommand::Delete, &[(0, 0, 0, i)]);
+            assert_eq!(refused(&mut w, &mut s, gone), OfError::NXTTMFC_INVALID_TLV_DEL);
+        }
+    }
+}
+
+#[test]
+fn a_trace_takes_options_wherever_the_table_has_them() {
+    let mut w = World::new();
+    let mut s = session(&mut w, SessionKind::Service, Version::Of13);
+    ask(&mut w, &mut s, change(TlvCommand::Add, &[(0xffff, 0, 8, 3), (0xffff, 1, 4, 0)]));
+    let v = Version::Of13;
+    for (text, actions) in [
+        ("conj_id=7", "drop"),
+        ("priority=5,tun_metadata0=0x1", "conjunction(7,1/2)"),
+        ("priority=5,tun_metadata3=0x20000000000", "conjunction(7,2/2)"),
+    ] {
+        assert!(ask(&mut w, &mut s, add(v, text, actions)).is_empty());
+    }
+    let trace = w.trace("in_port=LOCAL,tun_metadata0=0x1,tun_metadata3=0x20000000000", &[]);
+    assert!(trace.contains(" 0. conj_id=7, priority 32768\n"), "{trace}");
+    assert!(trace.contains("     -> conj. priority=5,tun_metadata0=0x1\n"), "{trace}");
+    let trace = w.trace("in_port=LOCAL,tun_metadata0=0x1,tun_metadata3=0x2", &[]);
+    assert!(trace.contains(" 0. No match."), "{trace}");
 }

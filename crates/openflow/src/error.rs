@@ -242,8 +242,8 @@ errors! {
     NXFMFC_BAD_TABLE_ID [nx(1, 2, 5, 257), nx(3, 6, 13, 0)];
     OFPBFC_BAD_VERSION [nx(5, 6, 22, 0)];
     NXQOFC_QUEUE_ERROR [nx(5, 6, 23, 0)];
-    NXFMFC_INVALID_TLV_FIELD [nx(3, 6, 37, 0)];
-    NXTTMFC_INVALID_TLV_DEL [nx(3, 6, 38, 0)];
+    NXFMFC_INVALID_TLV_FIELD [nx(1, 2, 1, 536), nx(3, 6, 37, 0)];
+    NXTTMFC_INVALID_TLV_DEL [nx(1, 2, 1, 537), nx(3, 6, 38, 0)];
     NXBAC_BAD_HEADER_TYPE [nx(4, 6, 39, 0)];
     NXBAC_UNKNOWN_ED_PROP [nx(4, 6, 40, 0)];
     NXBAC_BAD_ED_PROP [nx(4, 6, 41, 0)];

@@ -91,13 +91,9 @@ impl fmt::Display for FlowText<'_> {
 
 /// The bits of a key that mean something in a packet of its kind.
 pub fn flow_mask(k: &FlowKey) -> FlowKey {
-    let mut w = FlowKey {
-        metadata: u64::MAX,
-        conj_id: u32::MAX,
-        regs: [u32::MAX; 32],
-        tun_metadata: k.tun_metadata.exact_mask(),
-        ..FlowKey::ZERO
-    };
+    let mut w =
+        FlowKey { metadata: u64::MAX, conj_id: u32::MAX, regs: [u32::MAX; 32], ..FlowKey::ZERO };
+    let options = k.tun_metadata.exact_mask();
     let (p, k) = (&mut w.pkt, &k.pkt);
     let t = &k.tunnel;
     if t.dst != 0 || t.ipv6_dst != [0; 16] {
@@ -120,6 +116,7 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
             gtpu_flags: u8::MAX,
             gtpu_msgtype: u8::MAX,
         };
+        w.tun_metadata = options;
     } else if t.tun_id != 0 {
         p.tunnel.tun_id = u64::MAX;
     }

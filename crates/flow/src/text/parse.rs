@@ -325,6 +325,7 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
     let mut key = FlowKey { actset_output: u32::from(OfPort::UNSET.0), ..FlowKey::ZERO };
     // Which bits were said.
     let mut said = FlowKey::ZERO;
+    let mut options = Match::ANY;
     for pair in Pairs::new(Tok::line(text)) {
         let name = pair.key.text;
         let err = |why: String| Err(TextError::new(pair.key, format!("{text}: {why}")));
@@ -363,6 +364,22 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
         let bad = |why: &str| {
             Err(TextError::new(pair.value, format!("{text}: bad value for {name} ({why})")))
         };
+        if let Some(i) = field.tun_option() {
+            if options.tun_option(i).is_some() {
+                return err(format!("field {name} set multiple times"));
+            }
+            let option = match value::parse_option(field, pair.value, Mode::Ovs) {
+                Ok(option) => option,
+                Err(e) => return bad(&e.message),
+            };
+            if option.masked {
+                return bad(&format!("{}: wildcards not allowed here", pair.value.text));
+            }
+            if !options.set_tun_option(i, &option) {
+                return bad("all options together are too long");
+            }
+            continue;
+        }
         let (v, m) = match value::parse(field, pair.value, ports, Mode::Ovs) {
             Ok(vm) => vm,
             Err(e) => return bad(&e.message),
@@ -377,6 +394,7 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
         key |= &one.key;
         said |= &one.mask;
     }
+    key.tun_metadata = options.key.tun_metadata;
     if key.pkt.vlans[0].tci != 0 {
         key.pkt.vlans[0].tpid = ethertype::VLAN;
     }

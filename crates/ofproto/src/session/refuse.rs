@@ -175,6 +175,7 @@ impl Refusal {
                 FlowModError::BadMeter(_) => E::OFPMMFC_INVALID_METER,
                 FlowModError::BadGoto(..) => E::OFPBIC_BAD_TABLE_ID,
                 FlowModError::BadAction => E::OFPBAC_BAD_TYPE,
+                FlowModError::OptionTooShort => E::OFPBAC_BAD_SET_LEN,
                 FlowModError::UnmappedOption => E::NXFMFC_INVALID_TLV_FIELD,
             },
         }

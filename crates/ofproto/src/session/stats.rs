@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use base::{Duration, Instant, OfPort, TableId};
-use openflow::action::Action;
+use openflow::action::{Action, OptionLens};
 use openflow::message::parts::{self, Parts};
 use openflow::message::{
     AggregateStats, Body, FlowStats, FlowStatsRequest, Message, PortStats, TableStats,
@@ -40,7 +40,8 @@ impl Session {
                 env.pull_flow_stats();
                 // They are written piece by piece as the peer reads, without the tables.
                 let rules: Vec<Arc<Rule>> = br.tables.select(&c).cloned().collect();
-                self.dump = Dump::new(self.codec(), m, rules, now);
+                let options = br.tables.option_lens();
+                self.dump = Dump::new(self.codec(), m, rules, options, now);
             }
             Body::AggregateRequest(r) => {
                 let c = criteria(br, r)?;
@@ -144,6 +145,7 @@ pub(super) struct Dump {
     to: Message,
     parts: Parts,
     rules: alloc::vec::IntoIter<Arc<Rule>>,
+    options: OptionLens,
     now: Instant,
 }
 
@@ -152,11 +154,12 @@ impl Dump {
         session: openflow::message::Session,
         to: &Message,
         rules: Vec<Arc<Rule>>,
+        options: OptionLens,
         now: Instant,
     ) -> Option<Dump> {
         let parts = Parts::new(session, to, Body::FlowStatsReply(Vec::new()))?;
         let to = Message { body: Body::BarrierReply, ..to.clone() };
-        Some(Dump { to, parts, rules: rules.into_iter(), now })
+        Some(Dump { to, parts, rules: rules.into_iter(), options, now })
     }
 
     /// Flows that were left out.
@@ -168,7 +171,7 @@ impl Dump {
     pub fn append(&mut self, out: &mut Vec<u8>) -> bool {
         let (to, now) = (&self.to, self.now);
         self.parts.append(out, &mut self.rules, |out, rule| {
-            parts::append_flow(out, to, &flow_stats(&rule, now))
+            parts::append_flow(out, to, &flow_stats(&rule, now), &self.options)
         })
     }
 }

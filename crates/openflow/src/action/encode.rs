@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use base::{MacAddr, OfPort, TableId};
 use flow::field::FIELDS;
-use flow::tun_metadata::MAX_OPTION_LEN;
+use flow::tun_metadata::{MAX_OPTION_LEN, N_OPTIONS};
 use flow::{Field, FieldId, Match, VLAN_PRESENT};
 use packet::header::{ethertype, ipproto};
 
@@ -25,12 +25,43 @@ pub(super) type Result = core::result::Result<(), EncodeError>;
 pub struct Known {
     vlan: bool,
     nw_proto: u8,
+    options: OptionLens,
+}
+
+/// How many bytes the options of tunnel headers have that fields name, where that is known: the
+/// header of such a field tells it.
+#[derive(Copy, Clone, Debug)]
+pub struct OptionLens([u8; N_OPTIONS]);
+
+impl Default for OptionLens {
+    /// All unknown, which is told as the longest.
+    fn default() -> Self {
+        OptionLens([MAX_OPTION_LEN as u8; N_OPTIONS])
+    }
+}
+
+impl OptionLens {
+    /// Option `i` has `len` bytes.
+    pub fn set(&mut self, i: usize, len: u8) {
+        if let Some(old) = self.0.get_mut(i) {
+            *old = len;
+        }
+    }
+}
+
+impl Known {
+    /// The same, with options as long as `lens` says.
+    #[must_use]
+    pub fn with_options(self, lens: &OptionLens) -> Known {
+        Known { options: *lens, ..self }
+    }
 }
 
 impl From<&Match> for Known {
     fn from(m: &Match) -> Known {
         let (k, w) = (&m.key.pkt, &m.mask.pkt);
-        Known { vlan: k.vlans[0].tci & w.vlans[0].tci & VLAN_PRESENT != 0, nw_proto: k.nw_proto }
+        let vlan = k.vlans[0].tci & w.vlans[0].tci & VLAN_PRESENT != 0;
+        Known { vlan, nw_proto: k.nw_proto, ..Known::default() }
     }
 }
 
@@ -175,7 +206,16 @@ impl Encoder<'_> {
     }
 
     pub(super) fn header(&mut self, id: FieldId) -> Result {
-        oxm::put_field_header(self.out, id, None)
+        self.versioned_header(id, None)
+    }
+
+    /// The header of a field in the form of a version.
+    fn versioned_header(&mut self, id: FieldId, form: oxm::Form) -> Result {
+        oxm::put_field_header(self.out, id, form)?;
+        if let (Some(i), Some(len)) = (id.row().tun_option(), self.out.last_mut()) {
+            *len = self.known.options.0.get(i).copied().unwrap_or(*len);
+        }
+        Ok(())
     }
 
     /// The header of a field in an action that has room for 4 bytes of it.
@@ -329,8 +369,8 @@ impl Encoder<'_> {
                         e.out.put16(src.ofs);
                         e.out.put16(dst.ofs);
                         e.out.zeros(2);
-                        oxm::put_field_header(e.out, src.field, Some(v))?;
-                        oxm::put_field_header(e.out, dst.field, Some(v))
+                        e.versioned_header(src.field, Some(v))?;
+                        e.versioned_header(dst.field, Some(v))
                     });
                 }
                 self.put(Raw::RegMove, "move", |e| {

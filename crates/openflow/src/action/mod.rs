@@ -21,6 +21,8 @@ mod encode_long;
 pub mod table;
 pub mod verify;
 
+pub use encode::OptionLens;
+
 /// An action or an instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {

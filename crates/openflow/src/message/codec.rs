@@ -7,6 +7,7 @@ use base::OfPort;
 
 use super::kind::{Kind, Space};
 use super::*;
+use crate::action::OptionLens;
 use crate::action::decode::{NX_VENDOR, ONF_VENDOR};
 use crate::error::{DecodeError, EncodeError, OfError};
 use crate::flow_mod::GROUP_ALL;
@@ -657,11 +658,12 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             }
         }
         Body::FlowStatsReply(list) => {
+            let options = OptionLens::default();
             for f in list {
                 if kind == Kind::NxFlowReply {
-                    flows::write_nx_stats(out, f)?;
+                    flows::write_nx_stats(out, f, &options)?;
                 } else {
-                    flows::write_stats(out, f, v)?;
+                    flows::write_stats(out, f, v, &options)?;
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::codec::{Encoded, Result, Session};
 use super::oxs::{Oxs, duration, put_duration, read_oxs};
 use super::*;
 use crate::action::check::{Rules, check};
-use crate::action::{decode, encode};
+use crate::action::{OptionLens, decode, encode};
 use crate::error::OfError;
 use crate::flow_mod::{FlowModCommand, GROUP_ANY};
 use crate::oxm;
@@ -532,9 +532,14 @@ pub fn end_entry(out: &mut Vec<u8>, start: usize) -> Encoded {
 }
 
 /// Writes a flow's statistics.
-pub fn write_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>, v: Version) -> Encoded {
+pub fn write_stats<A: AsRef<[Action]>>(
+    out: &mut Vec<u8>,
+    f: &FlowStats<A>,
+    v: Version,
+    options: &OptionLens,
+) -> Encoded {
     let start = out.len();
-    let known = encode::Known::from(&f.match_);
+    let known = encode::Known::from(&f.match_).with_options(options);
     out.put16(0);
     let times = |out: &mut Vec<u8>| {
         out.put16(f.priority);
@@ -591,7 +596,11 @@ pub fn write_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>, v: V
 }
 
 /// Writes a flow's statistics in Nicira's form.
-pub fn write_nx_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>) -> Encoded {
+pub fn write_nx_stats<A: AsRef<[Action]>>(
+    out: &mut Vec<u8>,
+    f: &FlowStats<A>,
+    options: &OptionLens,
+) -> Encoded {
     let start = out.len();
     let age = |a: Option<u32>| a.map_or(0, |a| u16::try_from(a + 1).unwrap_or(u16::MAX));
     out.put16(0);
@@ -613,7 +622,8 @@ pub fn write_nx_stats<A: AsRef<[Action]>>(out: &mut Vec<u8>, f: &FlowStats<A>) -
     let len = out.len() - m;
     out.set16(len_at, len as u16);
     out.pad8(m);
-    encode::flow_actions(out, f.actions.as_ref(), Version::Of10, encode::Known::from(&f.match_))?;
+    let known = encode::Known::from(&f.match_).with_options(options);
+    encode::flow_actions(out, f.actions.as_ref(), Version::Of10, known)?;
     end_entry(out, start)
 }
 

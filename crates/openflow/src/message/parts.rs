@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::codec::Session;
 use super::{Body, FlowStats, Message, flows};
-use crate::action::Action;
+use crate::action::{Action, OptionLens};
 use crate::error::EncodeError;
 use crate::version::Version;
 use crate::wire::Put;
@@ -86,14 +86,16 @@ pub fn append<T>(
 }
 
 /// Appends a flow to a part of a reply of flow statistics, in Nicira's form if the version has it.
+/// `options` is how long the options are that its actions name.
 pub fn append_flow<A: AsRef<[Action]>>(
     out: &mut Vec<u8>,
     to: &Message,
     flow: &FlowStats<A>,
+    options: &OptionLens,
 ) -> Result<(), EncodeError> {
     match to.nicira && to.version == Version::Of10 {
-        true => flows::write_nx_stats(out, flow),
-        false => flows::write_stats(out, flow, to.version),
+        true => flows::write_nx_stats(out, flow, options),
+        false => flows::write_stats(out, flow, to.version, options),
     }
 }
 
