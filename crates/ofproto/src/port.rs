@@ -1,5 +1,6 @@
 //! Ports of a bridge: what the operator configured and what the link says.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -98,6 +99,8 @@ pub struct PortSpec {
     pub vlan: VlanConfig,
     /// Protected ports do not talk to each other (Port `protected`).
     pub protected: bool,
+    /// DSCP (0 to 63) that IP packets get which are for a queue, by queue.
+    pub queue_dscp: BTreeMap<u32, u8>,
     /// The other end of a patch port.
     pub peer: Option<Peer>,
     /// Administratively up.

@@ -420,15 +420,15 @@ impl FlowTables {
         (rule.created, rule.modified) = (now, now);
         match old {
             Some(old) => {
-                if !rule.flags.contains(FlowModFlags::RESET_COUNTS) {
-                    rule.stats = old.stats.clone();
-                }
+                // What was counted goes on or not; since when it is idle stays either way.
+                rule.stats = match rule.flags.contains(FlowModFlags::RESET_COUNTS) {
+                    true => Arc::new(RuleStats::new(old.stats.used())),
+                    false => old.stats.clone(),
+                };
                 // All ones say that a cookie is not to change.
                 if new_cookie == Some(u64::MAX) {
                     rule.cookie = old.cookie;
                 }
-                // The idle timeout counts anew.
-                rule.stats.credit(&dpif::FlowStats { used: Some(now), ..Default::default() });
                 self.replace(old, m, Arc::new(rule), true);
             }
             None => {
@@ -567,7 +567,10 @@ impl FlowTables {
                 actions: fm.rule.actions.clone(),
                 cookie: cookie.map_or(old.cookie, Cookie),
                 modified: now,
-                stats: if reset { Arc::new(RuleStats::new(now)) } else { old.stats.clone() },
+                stats: match reset {
+                    true => Arc::new(RuleStats::new(old.stats.used())),
+                    false => old.stats.clone(),
+                },
                 ..Rule::clone(&old)
             };
             let m = old.match_.expand();

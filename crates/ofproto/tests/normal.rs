@@ -361,3 +361,47 @@ fn a_dot1q_tunnel_puts_a_tag_around_and_takes_it_off() {
     assert_eq!(w.actions(&from(3, "dl_vlan=30")), "pop_vlan,2");
     assert_eq!(w.actions(&from(3, "dl_vlan=31")), "drop");
 }
+
+#[test]
+fn packets_for_a_queue_get_its_dscp() {
+    let mut w = World::new();
+    let mut spec = w.bridge().port(OfPort(3)).unwrap().spec.clone();
+    spec.queue_dscp = [(1, 1), (2, 2)].into();
+    let now = w.now;
+    w.sw.put_port(w.br, OfPort(3), spec, now);
+    let enqueue = |queue| Action::Enqueue { port: OfPort(3), queue };
+    w.add("", &[enqueue(1), enqueue(2), common::output(3), common::output(1)]);
+    let local = Action::Output { port: OfPort::LOCAL, max_len: 0 };
+    w.add("priority=40000,in_port=2,ip,nw_tos=4", &[enqueue(2), local.clone()]);
+    assert_eq!(
+        w.actions("in_port=2,ip,nw_tos=252"),
+        "set(ipv4(tos=0x4/0xfc)),set(skb_priority(0x1)),3,\
+         set(ipv4(tos=0x8/0xfc)),set(skb_priority(0x2)),3,\
+         set(ipv4(tos=0xfc/0xfc)),set(skb_priority(0)),3"
+    );
+    let back = "set(ipv4(tos=0x8/0xfc)),set(skb_priority(0x2)),3,\
+                set(ipv4(tos=0x4/0xfc)),set(skb_priority(0)),1";
+    assert_eq!(w.actions("in_port=2,ip,nw_tos=4"), back, "for that port only");
+    assert_eq!(
+        w.actions("in_port=2,arp"),
+        "set(skb_priority(0x1)),3,set(skb_priority(0x2)),3,set(skb_priority(0)),3"
+    );
+    let key = w.dp_key("in_port=2,ip,nw_tos=4");
+    assert_eq!(w.run_key(&key).mask.skb_priority, u32::MAX);
+}
+
+#[test]
+fn a_static_address_elsewhere_is_counted_and_not_learned() {
+    let mut w = World::new();
+    w.add("", &[NORMAL]);
+    let (mac, now) = (MacAddr([2, 0, 0, 0, 0, 10]), w.now);
+    w.bridge().with_mac(|t| t.add_static(0, mac, OfPort(2), now));
+    let from = |p: u16| format!("in_port={p},dl_src={mac},dl_dst=02:00:00:00:00:0b");
+    w.run(&from(2));
+    assert_eq!(w.bridge().mac().totals().n_static_elsewhere, 0);
+    w.run(&from(3));
+    assert_eq!(w.bridge().mac().lookup(0, mac, now), Some(OfPort(2)));
+    w.bridge().with_mac(|t| t.clear_stats());
+    let mac = w.bridge().mac();
+    assert_eq!((mac.totals().n_static_elsewhere, mac.stats().n_static_elsewhere), (1, 0));
+}

@@ -237,6 +237,8 @@ fn model(list: &mut Vec<Naive>, op: &FlowMod, now: u64) -> Result<(), FlowModErr
         {
             return Err(FlowModError::Overlap);
         }
+        // One that takes another's place has been idle since that was.
+        let used = list.iter().find(|f| same(f)).map_or(now, |f| f.used);
         list.retain(|f| !same(f));
         list.push(Naive {
             m: op.match_,
@@ -247,7 +249,7 @@ fn model(list: &mut Vec<Naive>, op: &FlowMod, now: u64) -> Result<(), FlowModErr
             idle: op.idle_timeout,
             hard: op.hard_timeout,
             modified: now,
-            used: now,
+            used,
         });
         Ok(())
     };
@@ -259,9 +261,6 @@ fn model(list: &mut Vec<Naive>, op: &FlowMod, now: u64) -> Result<(), FlowModErr
                 any = true;
                 (f.port, f.modified) = (port.0, now);
                 f.cookie = op.new_cookie.unwrap_or(f.cookie);
-                if op.flags.contains(FlowModFlags::RESET_COUNTS) {
-                    f.used = now;
-                }
             }
             if !any && op.new_cookie.is_some() && op.cookie_mask == 0 {
                 add(list)?;

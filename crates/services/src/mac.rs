@@ -121,6 +121,8 @@ pub struct Stats {
     pub n_evicted: u64,
     /// Addresses that changed their port.
     pub n_moved: u64,
+    /// Packets from a static address that came by another port.
+    pub n_static_elsewhere: u64,
 }
 
 /// See the module.
@@ -137,7 +139,11 @@ pub struct MacTable {
     n_static: usize,
     /// `order` of the entry that was put at an end last.
     order: u64,
+    /// Counters of its whole life.
     stats: Stats,
+    /// What they were when they were cleared.
+    cleared: Stats,
+    n_static_elsewhere: Arc<AtomicU64>,
 }
 
 impl Default for MacTable {
@@ -161,6 +167,8 @@ impl MacTable {
             n_static: 0,
             order: 0,
             stats: Stats::default(),
+            cleared: Stats::default(),
+            n_static_elsewhere: Arc::default(),
         };
         t.configure(idle, max);
         t
@@ -192,14 +200,26 @@ impl MacTable {
         self.n_static
     }
 
-    /// The counters.
+    /// The counters since they were cleared.
     pub fn stats(&self) -> Stats {
-        self.stats
+        let (all, before) = (self.totals(), &self.cleared);
+        Stats {
+            n_learned: all.n_learned - before.n_learned,
+            n_expired: all.n_expired - before.n_expired,
+            n_evicted: all.n_evicted - before.n_evicted,
+            n_moved: all.n_moved - before.n_moved,
+            n_static_elsewhere: all.n_static_elsewhere - before.n_static_elsewhere,
+        }
+    }
+
+    /// The counters since the table was made.
+    pub fn totals(&self) -> Stats {
+        Stats { n_static_elsewhere: self.n_static_elsewhere.load(Relaxed), ..self.stats }
     }
 
     /// Forgets what was counted.
     pub fn clear_stats(&mut self) {
-        self.stats = Stats::default();
+        self.cleared = self.totals();
     }
 
     fn entry(&self, vlan: u16, mac: MacAddr) -> Option<&Entry> {
@@ -217,6 +237,13 @@ impl MacTable {
     pub fn touch_cell(&self, vlan: u16, mac: MacAddr, port: OfPort) -> Option<Arc<Touch>> {
         let e = self.entry(vlan, mac)?;
         (!e.is_static && e.port == port).then(|| e.seen.clone())
+    }
+
+    /// Counts a packet from a static address if it came by another port.
+    pub fn note_static(&self, s: &Sighting) {
+        if self.entry(s.vlan, s.mac).is_some_and(|e| e.is_static && e.port != s.port) {
+            self.n_static_elsewhere.fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether [`MacTable::learn`] would do anything.
@@ -536,7 +563,8 @@ mod tests {
         assert_eq!(t.next_timeout(), Some(at(500)));
         assert!(!t.expire(at(499)));
         assert!(t.expire(at(500)));
-        let want = Stats { n_learned: 1, n_expired: 1, n_evicted: 0, n_moved: 1 };
+        let want =
+            Stats { n_learned: 1, n_expired: 1, n_evicted: 0, n_moved: 1, n_static_elsewhere: 0 };
         assert_eq!(t.stats(), want);
         assert_eq!((t.len(), t.next_timeout()), (0, None));
     }

@@ -28,7 +28,7 @@ pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(8);
 pub(crate) const PROBE: Duration = Duration::from_secs(5);
 
 /// All bridges that there should be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// The one row of Open_vSwitch, if it exists yet.
     pub root: Option<Uuid>,
@@ -49,7 +49,7 @@ pub struct Config {
 }
 
 /// A row of Bridge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BridgeConfig {
     /// Row.
     pub uuid: Uuid,
@@ -129,7 +129,7 @@ pub struct ManagerConfig {
 }
 
 /// A row of Port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PortConfig {
     /// Row.
     pub uuid: Uuid,
@@ -137,6 +137,8 @@ pub struct PortConfig {
     pub vlan: VlanConfig,
     /// Protected ports do not talk to each other.
     pub protected: bool,
+    /// DSCP that packets for a queue get, by queue (`qos`, `dscp` of its Queue rows).
+    pub queue_dscp: BTreeMap<u32, u8>,
     /// Interfaces by name: one, or the members of a bond.
     pub interfaces: BTreeMap<String, InterfaceConfig>,
 }
@@ -526,10 +528,24 @@ fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
             },
         },
         protected: row.bool("protected").unwrap_or(false),
+        queue_dscp: read_queue_dscp(db, row),
         interfaces: refs(db, row, "interfaces", "Interface")
             .map(|i| (string(i, "name"), read_interface(i)))
             .collect(),
     }
+}
+
+/// `dscp` of the queues of a Port's `qos`.
+fn read_queue_dscp(db: &Data, port: RowRef<'_>) -> BTreeMap<u32, u8> {
+    let queues = db.table("Queue");
+    let qos = refs(db, port, "qos", "QoS").find(|q| q.str("type").is_some_and(|t| !t.is_empty()));
+    let pairs = qos.and_then(|q| q.get("queues")).map(|d| d.pairs()).unwrap_or_default().iter();
+    let pairs = pairs.filter_map(|(n, row)| {
+        let row = queues?.row(row.as_uuid()?)?;
+        let dscp = row.integer("dscp").and_then(|d| u8::try_from(d).ok())?;
+        Some((u32::try_from(n.as_integer()?).ok()?, dscp & 0x3f))
+    });
+    pairs.collect()
 }
 
 fn read_interface(row: RowRef<'_>) -> InterfaceConfig {

@@ -37,7 +37,7 @@ use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Done, Reconciler};
 use crate::remote::{self, Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
 use crate::sim::{Level, Sim};
@@ -154,6 +154,8 @@ pub struct Daemon {
     pub rundir: PathBuf,
     /// `revalidator/pause` was given.
     pub revalidation_paused: bool,
+    /// Megaflows that somebody deleted by command.
+    pub n_flows_deleted: u64,
     /// What `dpctl/ct-set-sweep-interval` was given, in milliseconds.
     pub ct_sweep_ms: u32,
     /// Ways to controllers and managers.
@@ -250,6 +252,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             config: Config::default(),
             rundir: rundir.clone(),
             revalidation_paused: false,
+            n_flows_deleted: 0,
             ct_sweep_ms: 20_000,
             next_hops: NextHops::default(),
             ufids: true,
@@ -415,7 +418,8 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     }
     let keys = config.tls.clone().or_else(|| d.default_keys.clone());
     d.keys.set(keys);
-    let done = d.rec.apply(&config, now);
+    // What the daemon writes itself asks for nothing.
+    let done = if config == d.config { Done::default() } else { d.rec.apply(&config, now) };
     d.config = config;
     for name in &done.removed {
         d.connections.close_bridge(name);
@@ -675,6 +679,19 @@ impl Daemon {
         let of = self.connections.counters();
         all.extend(of.map(|(name, n)| (name.to_owned(), n)));
         all.push(("packet_in_overflow".to_owned(), self.world.n_overflows()));
+        all.push(("revalidate_missing_dp_flow".to_owned(), self.n_flows_deleted));
+        let switch = self.world.switch.read();
+        let macs = || switch.bridges().map(|b| b.mac().totals());
+        for (name, n) in [
+            ("learned", macs().map(|s| s.n_learned).sum()),
+            ("expired", macs().map(|s| s.n_expired).sum()),
+            ("evicted", macs().map(|s| s.n_evicted).sum()),
+            ("moved", macs().map(|s| s.n_moved).sum()),
+            ("static_none_move", macs().map(|s| s.n_static_elsewhere).sum()),
+        ] {
+            all.push((format!("mac_learning_{name}"), n));
+        }
+        drop(switch);
         let ct = self.dp.conntrack().counters();
         all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
         for reason in conntrack::InvalidReason::ALL {

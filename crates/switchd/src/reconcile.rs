@@ -368,6 +368,7 @@ impl Reconciler {
             mac: device.map_or(bridge.mac, Device::mac),
             vlan: iface.port.vlan.clone(),
             protected: iface.port.protected,
+            queue_dscp: iface.port.queue_dscp.clone(),
             peer,
             admin_up: is_patch || device.is_some_and(Device::admin_up),
             link_up: is_patch || device.is_some_and(Device::link_up),

@@ -163,7 +163,6 @@ pub struct Session {
     output: Vec<u8>,
     closed: Option<Closed>,
     last_input: Instant,
-    next_xid: u32,
 }
 
 /// Bytes of a packet that a table miss sends to a controller that says nothing else.
@@ -211,7 +210,6 @@ impl Session {
             output: Vec::new(),
             closed: None,
             last_input: now,
-            next_xid: 1,
         };
         let highest = Version::highest(allowed).unwrap_or(Version::Of10);
         s.send(highest, 0, false, Body::Hello(allowed));
@@ -344,8 +342,7 @@ impl Session {
     /// Asks whether the peer lives; it answers with an echo reply, which counts as input.
     pub fn send_echo(&mut self) {
         let version = self.version.unwrap_or(Version::Of10);
-        let xid = self.xid();
-        self.send(version, xid, false, Body::EchoRequest(Vec::new()));
+        self.send(version, 0, false, Body::EchoRequest(Vec::new()));
     }
 
     /// Takes bytes that came.
@@ -375,10 +372,5 @@ impl Session {
 
     fn close(&mut self, why: Closed) {
         self.closed = Some(why);
-    }
-
-    fn xid(&mut self) -> u32 {
-        self.next_xid = self.next_xid.wrapping_add(1);
-        self.next_xid
     }
 }

@@ -103,6 +103,9 @@ impl<'a> Ctx<'a> {
         let src = MacAddr(self.flow.pkt.dl_src);
         if from.is_some() && !br.spec.flood_vlans.contains(&vlan) {
             let sighting = Sighting { vlan, mac: src, port: in_port, gratuitous_arp, bond: false };
+            if !self.is_trace() {
+                br.mac.note_static(&sighting);
+            }
             if !self.is_trace() && br.mac.would_change(&sighting, self.now) {
                 self.effects.push(Effect::LearnMac(br.id, sighting));
                 let name = from.map_or("", |p| &p.spec.name);

@@ -7,6 +7,7 @@ use dpif::DpAction;
 use flow::{TunMetadata, TunnelKey};
 use openflow::action::PacketInReason;
 use openflow::message::port_config;
+use packet::header::ethertype;
 
 use super::Ctx;
 use super::actions::Entry;
@@ -158,6 +159,8 @@ impl<'a> Ctx<'a> {
             self.patch(p, &peer.port, last);
             return;
         }
+        let tos = self.flow.pkt.nw_tos;
+        self.set_queue_dscp(p);
         if p.spec.dp_port != DpPort::NONE {
             self.commit();
             if !matches!(self.snaplen, 0 | u16::MAX) {
@@ -166,6 +169,22 @@ impl<'a> Ctx<'a> {
             self.out.push(DpAction::Output(p.spec.dp_port));
         }
         self.mirror_output(p);
+        self.flow.pkt.nw_tos = tos;
+    }
+
+    /// Gives the packet the DSCP of the queue of a port that it is for.
+    fn set_queue_dscp(&mut self, p: &Port) {
+        if p.spec.queue_dscp.is_empty() {
+            return;
+        }
+        const DSCP: u8 = 0xfc;
+        self.wc.pkt.skb_priority = u32::MAX;
+        let is_ip = matches!(self.flow.pkt.dl_type, ethertype::IPV4 | ethertype::IPV6);
+        if let Some(dscp) = p.spec.queue_dscp.get(&self.flow.pkt.skb_priority).filter(|_| is_ip) {
+            self.wc.pkt.nw_tos |= DSCP;
+            let tos = &mut self.flow.pkt.nw_tos;
+            *tos = (*tos & !DSCP) | dscp << 2;
+        }
     }
 
     /// Through a patch port: the packet enters the peer's bridge as if it came over a wire. What

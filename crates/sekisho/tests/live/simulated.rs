@@ -387,3 +387,37 @@ fn the_host_reaches_controllers_and_managers_over_the_bridge() {
     run("ovs-vsctl set bridge br0 other-config:disable-in-band=true");
     assert_eq!(dump().lines().count(), 1);
 }
+
+/// A number that a port asks for too late stays another's, also when the daemon itself has written to
+/// the database, until somebody changes something.
+#[test]
+fn a_port_that_comes_later_takes_no_number_away() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 0);
+    let ok = |line: &str| sut.ok(tools(), line).unwrap();
+    ok("ovs-vsctl add-port br0 patch -- set Interface patch type=patch options:peer=none");
+    ok("ovs-vsctl add-port br0 p1 -- set Interface p1 type=dummy ofport_request=1");
+    ok("ovs-appctl time/warp 6000 1000");
+    let numbers = || ok("ovs-vsctl get Interface patch ofport -- get Interface p1 ofport");
+    assert_eq!(numbers(), "1\n2\n");
+}
+
+/// Who listens for long is asked whether it lives, and answers.
+#[test]
+fn a_silent_client_is_asked_whether_it_lives() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 1);
+    let ok = |line: &str| sut.ok(tools(), line).unwrap();
+    ok("ovs-appctl vlog/set console:rconn:dbg");
+    ok("ovs-appctl time/stop");
+    let monitor = sut.spawn_tool(tools(), "ovs-ofctl monitor br0 65534").unwrap();
+    eventually("it listens and is asked", DEADLINE, || {
+        ok("ovs-appctl time/warp 61000");
+        let said = sut.output();
+        Ok(said.contains("idle 61 seconds, sending inactivity probe").then_some(()))
+    })
+    .unwrap();
+    ok("ovs-appctl time/warp 59000");
+    assert!(!sut.output().contains("no response"), "{}", sut.output());
+    drop(monitor);
+}

@@ -292,7 +292,7 @@ fn flow_lines(
 }
 
 fn del_flows(d: &mut Daemon, _: &[String]) -> Answer {
-    flush(d);
+    d.n_flows_deleted += flush(d) as u64;
     Ok(String::new()).into()
 }
 
@@ -402,11 +402,12 @@ fn set_ufids(d: &mut Daemon, on: bool) -> Answer {
     Ok(format!("Datapath dumping tersely using UFID {text}")).into()
 }
 
-/// Removes all megaflows and credits what they counted.
-fn flush(d: &mut Daemon) {
+/// Removes all megaflows and credits what they counted; how many there were.
+fn flush(d: &mut Daemon) -> usize {
     d.dp.push_stats();
-    d.dp.flush();
+    let n = d.dp.flush();
     d.dp.push_stats();
+    n
 }
 
 fn set_flow_limit(d: &mut Daemon, args: &[String]) -> Answer {

@@ -140,7 +140,7 @@ struct Traceable {
 }
 
 /// Reads `[OPTIONS] {[DP] ODP_FLOW | BRIDGE FLOW} [PACKET]`.
-fn parse_trace(switch: &Switch, args: &[String]) -> Result<Traceable, String> {
+fn parse_trace(switch: &Switch, simulated: bool, args: &[String]) -> Result<Traceable, String> {
     let mut ct_next = Vec::new();
     let (mut names, mut generate, mut consistent) = (false, false, false);
     let mut payload = Payload::Length(L7_LEN);
@@ -195,7 +195,7 @@ fn parse_trace(switch: &Switch, args: &[String]) -> Result<Traceable, String> {
     };
     let (bridge, mut key) = match (datapath_key(switch, flow), &words[..]) {
         // A bridge's name is none of a datapath.
-        (Ok(_), [dp, _]) if !is_datapath(dp) => {
+        (Ok(_), [dp, _]) if !is_datapath(dp, simulated) => {
             return Err("Cannot find the datapath".to_owned());
         }
         (Ok(key), _) => datapath_flow(switch, key)?,
@@ -231,9 +231,10 @@ fn parse_trace(switch: &Switch, args: &[String]) -> Result<Traceable, String> {
     Ok(Traceable { bridge: bridge.id, key, packet, ct_next, names, consistent })
 }
 
-/// Whether a word means the datapath: its name, or its type alone.
-fn is_datapath(word: &str) -> bool {
-    super::DATAPATHS.contains(&word) || super::DATAPATHS.contains(&format!("ovs-{word}").as_str())
+/// Whether a word means the datapath: its name, or its type alone. The simulated one is no other.
+fn is_datapath(word: &str, simulated: bool) -> bool {
+    let is_one = |word: &str| super::DATAPATHS.contains(&word);
+    (is_one(word) || is_one(&format!("ovs-{word}"))) && word.contains("dummy") == simulated
 }
 
 /// What is behind the headers of a packet that is made from a flow.
@@ -264,7 +265,7 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
         ),
         None => None,
     };
-    let t = parse_trace(&switch, args)?;
+    let t = parse_trace(&switch, d.rec.host.sim.is_some(), args)?;
     if t.consistent && actions.is_none() {
         return Err("-consistent: unknown option".to_owned());
     }
@@ -301,7 +302,7 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
 fn why(d: &mut Daemon, args: &[String]) -> Text {
     let now = d.clock.now();
     let switch = d.world.switch.read();
-    let t = parse_trace(&switch, args)?;
+    let t = parse_trace(&switch, d.rec.host.sim.is_some(), args)?;
     if t.consistent {
         return Err("-consistent: unknown option".to_owned());
     }
@@ -391,6 +392,9 @@ fn datapath_key(switch: &Switch, text: &str) -> Result<PacketKey, String> {
 
 /// The bridge that the port of a datapath's flow is on, and the flow there.
 fn datapath_flow(switch: &Switch, key: PacketKey) -> Result<(&Bridge, FlowKey), String> {
+    if key.recirc_id != 0 && switch.recircs().get(base::RecircId(key.recirc_id)).is_none() {
+        return Err(format!("no recirculation data for recirc_id {:#x}", key.recirc_id));
+    }
     let no_port = || format!("no OpenFlow port for datapath port {}", key.in_port);
     let (bridge, port) = switch.port_of_dp(base::DpPort(key.in_port)).ok_or_else(no_port)?;
     let bridge = switch.bridge(bridge).ok_or_else(no_port)?;

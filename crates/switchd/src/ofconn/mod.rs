@@ -40,6 +40,8 @@ use report::FlowModReport;
 use snoop::{Cutter, Snooper};
 use spoken::Spoken;
 
+/// Silence after which a client of `BRIDGE.mgmt` is asked whether it lives.
+const CLIENT_PROBE: Duration = Duration::from_secs(60);
 /// Bytes that may wait for a peer that does not read; beyond it the connection is closed.
 const MAX_OUTPUT: usize = 64 << 20;
 /// Bytes that may wait for a peer before it gets no more packets: packet-ins are the one kind of
@@ -419,7 +421,7 @@ impl Daemon {
         }
         session.set_packet_in_limit(controller.and_then(|c| c.rate_limit), now);
         let id = session.id;
-        let probe = controller.map_or(Duration::ZERO, |c| c.probe);
+        let probe = controller.map_or(CLIENT_PROBE, |c| c.probe);
         let connection = Connection {
             session,
             peer: peer.to_owned(),
