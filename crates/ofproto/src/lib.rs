@@ -62,7 +62,7 @@ pub use session::{
     BUNDLE_IDLE_TIMEOUT, Closed, Environment, FlowModCounts, LimitStats, RateLimit, Refusal,
     Session, SessionKind,
 };
-pub use switch::Switch;
+pub use switch::{Support, Switch};
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
 pub use trace::{NodeKind, Trace, TraceRequest, Traced};
 pub use why::Verdict;

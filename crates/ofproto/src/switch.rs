@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::Acquire};
+use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 
 use base::{DpPort, HashKey, Instant, OfPort};
 use dpif::MeterStore;
@@ -12,6 +12,26 @@ use hashbrown::HashMap;
 use crate::bridge::{Bridge, BridgeId, BridgeSpec};
 use crate::port::PortSpec;
 use crate::recirc::RecircStore;
+
+/// What translations may ask of the datapath. Turning something off is for tests of what becomes of
+/// packets without it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Support {
+    /// The `clone` action.
+    pub clone: bool,
+    /// Levels of `sample` actions, which can stand for `clone`.
+    pub sample_nesting: usize,
+    /// The `check_pkt_len` action.
+    pub check_pkt_len: bool,
+    /// The `add_mpls` action.
+    pub add_mpls: bool,
+}
+
+impl Default for Support {
+    fn default() -> Support {
+        Support { clone: true, sample_nesting: 10, check_pkt_len: true, add_mpls: true }
+    }
+}
 
 /// See the module. The daemon keeps it behind one lock: translations share it, everything else
 /// has it alone.
@@ -28,6 +48,7 @@ pub struct Switch {
     /// `None`: the datapath has no meters.
     meters: Option<Arc<dyn MeterStore>>,
     last_bridge: u32,
+    support: Support,
 }
 
 impl Switch {
@@ -43,12 +64,26 @@ impl Switch {
             hash,
             meters: None,
             last_bridge: 0,
+            support: Support::default(),
         }
     }
 
     /// The datapath has meters. Bridges that were made before have none.
     pub fn set_meters(&mut self, store: Arc<dyn MeterStore>) {
         self.meters = Some(store);
+    }
+
+    /// What translations may ask of the datapath.
+    pub fn support(&self) -> Support {
+        self.support
+    }
+
+    /// See [`Switch::support`].
+    pub fn set_support(&mut self, support: Support) {
+        if self.support != support {
+            self.support = support;
+            self.generation.fetch_add(1, Release);
+        }
     }
 
     /// Changes whenever a translation made before may be wrong now. The handle is read without

@@ -358,8 +358,7 @@ impl Switch {
             true => writeln!(out, "\nFinal flow: unchanged"),
             false => writeln!(out, "\nFinal flow: {end}"),
         };
-        let mask = FlowKey { pkt: x.shown_mask, ..FlowKey::ZERO };
-        let m = Match { key: key & &mask, mask };
+        let m = Match { key: key & &x.shown_mask, mask: x.shown_mask };
         let m = MatchText { m: &m, priority: None, ports };
         let failed = x.drop.filter(|r| !is_meant(*r));
         let actions = if failed.is_some() { &[][..] } else { &x.actions[..] };

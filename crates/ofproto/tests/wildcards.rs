@@ -167,3 +167,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_failed_trace_shows_what_was_looked_at_of_the_pipeline() {
+    let mut w = World::new();
+    w.add("reg0=0/1", &[resubmit(0)]);
+    let text = w.trace("in_port=2,arp", &[]);
+    assert!(text.contains("\nMegaflow: recirc_id=0,eth,arp,reg0=0/0x1,in_port=2\n"), "{text}");
+}

@@ -223,7 +223,7 @@ impl SlowPath for World {
     fn upcall(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey) -> Upcall {
         dplog::miss(self.dp, key);
         let generation = self.generation();
-        let mut out = self.switch.read().xlate(now, key, None);
+        let mut out = self.switch.read().xlate_packet(now, key, pkt.len());
         out.credits.add(&FlowStats {
             n_packets: 1,
             n_bytes: pkt.len() as u64,
@@ -270,7 +270,7 @@ impl SlowPath for World {
             }
             // The flow counts its packets for whoever they are to be counted for.
             UserspaceCookie::SlowPath(_) => {
-                let out = self.switch.read().xlate(now, key, None);
+                let out = self.switch.read().xlate_packet(now, key, pkt.len());
                 self.apply(now, &out.effects);
                 Some(out.actions.into())
             }

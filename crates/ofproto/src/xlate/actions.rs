@@ -138,10 +138,10 @@ impl Ctx<'_> {
                 }
                 self.set_priority(priority);
             }
-            Action::CheckPktLarger { len, dst } => {
-                self.check_pkt_larger(*len, *dst, rest);
+            Action::CheckPktLarger { len, dst } if !self.check_pkt_larger(*len, *dst, rest) => {
                 return Then::Leave;
             }
+            Action::CheckPktLarger { .. } => {}
             Action::DeleteField(field) => self.delete_field(*field),
 
             Action::Resubmit { port, table, with_ct } => {

@@ -147,6 +147,9 @@ impl Ctx<'_> {
         while old_n < n {
             let lse = new.mpls_lse[n - old_n - 1];
             let ethertype = new.dl_type;
+            if outside && !self.sw.support().add_mpls {
+                self.slow = Some(dpif::SlowReason::Action);
+            }
             self.out.push(match outside {
                 true => DpAction::AddMpls { ethertype, lse },
                 false => DpAction::PushMpls { ethertype, lse },

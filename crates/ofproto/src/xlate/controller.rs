@@ -135,7 +135,7 @@ impl Switch {
             action_set: HashableActions(c.action_set.into()),
             mirrors: c.mirrors,
         };
-        Some(self.xlate_frozen(now, bridge, Arc::new(frozen), *flow, None))
+        Some(self.xlate_frozen(now, bridge, Arc::new(frozen), *flow, None, None))
     }
 }
 

@@ -132,8 +132,9 @@ pub struct XlateOut {
     pub actions: Vec<DpAction>,
     /// Bits of the packet's key that decided it, the datapath's own requirements included.
     pub mask: PacketKey,
-    /// The same without what only the datapath requires: what `ofproto/trace` shows.
-    pub shown_mask: PacketKey,
+    /// The same without what only the datapath requires: what `ofproto/trace` shows. That of a failed
+    /// translation has what was looked at of the pipeline, too.
+    pub shown_mask: FlowKey,
     /// What counts the packet.
     pub credits: Credits,
     /// What else is to happen, for each packet that is translated.
@@ -156,6 +157,16 @@ impl Switch {
     /// Translates a packet. The `in_port` of `key` is a datapath port. With `trace`, tells what
     /// happens; nothing is learned then and controllers get nothing.
     pub fn xlate(&self, now: Instant, key: &PacketKey, trace: Option<&mut Trace>) -> XlateOut {
+        self.xlate_of_len(now, key, None, trace)
+    }
+
+    fn xlate_of_len(
+        &self,
+        now: Instant,
+        key: &PacketKey,
+        len: Option<usize>,
+        trace: Option<&mut Trace>,
+    ) -> XlateOut {
         let mut flow = FlowKey::from(*key);
         let bridge = if key.recirc_id == 0 {
             let Some((id, ofport)) = self.port_of_dp(DpPort(key.in_port)) else {
@@ -166,10 +177,15 @@ impl Switch {
         } else {
             BridgeId(0) // the frozen state knows it
         };
-        let mut out = self.xlate_on(now, bridge, &flow, trace);
+        let mut out = self.xlate_on_of_len(now, bridge, &flow, len, trace);
         // The datapath matches its own port number: the mask is all ones either way.
         out.mask.in_port = u32::MAX;
         out
+    }
+
+    /// The same of a packet of `len` bytes, which nobody traces.
+    pub fn xlate_packet(&self, now: Instant, key: &PacketKey, len: usize) -> XlateOut {
+        self.xlate_of_len(now, key, Some(len), None)
     }
 
     /// Translates a packet on a bridge, or resumes it where its `recirc_id` says. The `in_port` of
@@ -181,6 +197,17 @@ impl Switch {
         flow: &FlowKey,
         trace: Option<&mut Trace>,
     ) -> XlateOut {
+        self.xlate_on_of_len(now, bridge, flow, None, trace)
+    }
+
+    fn xlate_on_of_len(
+        &self,
+        now: Instant,
+        bridge: BridgeId,
+        flow: &FlowKey,
+        len: Option<usize>,
+        trace: Option<&mut Trace>,
+    ) -> XlateOut {
         let key = &flow.pkt;
         let mut flow = *flow;
         flow.actset_output = u32::from(OfPort::UNSET.0);
@@ -189,6 +216,7 @@ impl Switch {
                 return XlateOut::dropped(key, DropReason::BridgeNotFound);
             };
             let mut ctx = Ctx::new(self, br, now, flow, trace);
+            ctx.packet_len = len;
             ctx.enter_bridge();
             ctx.run(TableId(0));
             return ctx.finish(key);
@@ -199,7 +227,7 @@ impl Switch {
         let Some(br) = self.bridge(frozen.bridge) else {
             return XlateOut::dropped(key, DropReason::NoRecirculationContext);
         };
-        self.xlate_frozen(now, br, frozen, flow, trace)
+        self.xlate_frozen(now, br, frozen, flow, len, trace)
     }
 
     /// Goes on with a frozen pipeline.
@@ -209,11 +237,13 @@ impl Switch {
         br: &Bridge,
         frozen: Arc<Frozen>,
         mut flow: FlowKey,
+        len: Option<usize>,
         trace: Option<&mut Trace>,
     ) -> XlateOut {
         let key = flow.pkt;
         frozen.thaw(&mut flow);
         let mut ctx = Ctx::new(self, br, now, flow, trace);
+        ctx.packet_len = len;
         ctx.enter_bridge();
         ctx.thaw(&frozen);
         ctx.credits.frozen.push(frozen.clone());
@@ -254,7 +284,7 @@ impl XlateOut {
         XlateOut {
             actions: alloc::vec![DpAction::Drop(reason)],
             mask,
-            shown_mask: mask,
+            shown_mask: FlowKey { pkt: mask, ..FlowKey::ZERO },
             drop: Some(reason),
             final_key: FlowKey::from(*key),
             ..XlateOut::default()
@@ -310,6 +340,8 @@ struct Ctx<'a> {
     /// The version that the action set was said in.
     set_version: Version,
     packet_out: bool,
+    /// Bytes of the packet, if there is one.
+    packet_len: Option<usize>,
     /// Mirrors that have the packet as it is.
     mirrors: MirrorBits,
     /// The pipeline goes on where it was frozen: the packet came in before.
@@ -367,6 +399,7 @@ impl<'a> Ctx<'a> {
             in_bucket: false,
             set_version: Version::Of10,
             packet_out: false,
+            packet_len: None,
             mirrors: 0,
             resumed: false,
             snaplen: 0,
@@ -587,7 +620,10 @@ impl<'a> Ctx<'a> {
         }
         let mut mask = finish_mask(self.wc.pkt, key);
         // OVS leaves the mask of a failed translation as it is.
-        let shown_mask = if self.error.is_some() { self.wc.pkt } else { mask };
+        let shown_mask = match self.error {
+            Some(_) => self.wc,
+            None => FlowKey { pkt: mask, ..FlowKey::ZERO },
+        };
         // Tagged and untagged packets are different flows whatever the tables say, because
         // actions act on what is behind the tag.
         for tag in &mut mask.vlans {

@@ -3,13 +3,17 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use dpif::DpAction;
+use dpif::{DpAction, SlowReason};
 use flow::{FlowKey, PacketKey};
 use openflow::Subfield;
 use openflow::action::Action;
 
 use super::Ctx;
 use crate::recirc::StackValue;
+use crate::trace::NodeKind;
+
+/// Levels of samples that there must be more of for one to stand for a copy.
+const CLONE_BY_SAMPLE: usize = 3;
 
 /// What a copy does not change for the packet.
 pub(super) struct Kept {
@@ -57,6 +61,8 @@ impl Ctx<'_> {
         if last || nested.iter().all(is_reversible) {
             self.actions(nested, last);
             self.finish_pipeline();
+        } else if !self.sw.support().clone && self.sw.support().sample_nesting <= CLONE_BY_SAMPLE {
+            self.report(NodeKind::Error, || "Failed to compose clone action".into());
         } else {
             self.commit();
             let below = self.keep_below();
@@ -65,7 +71,11 @@ impl Ctx<'_> {
                 ctx.finish_pipeline();
             });
             if !copy.is_empty() {
-                self.out.push(DpAction::Clone(copy));
+                self.out.push(match self.sw.support().clone {
+                    true => DpAction::Clone(copy),
+                    // Every one of the packets is a sample.
+                    false => DpAction::Sample { probability: u32::MAX, actions: copy },
+                });
             }
             self.restore_below(&below);
         }
@@ -82,7 +92,16 @@ impl Ctx<'_> {
 
     /// `check_pkt_larger`: the datapath knows the length, so the rest of the list is translated for
     /// either answer.
-    pub(super) fn check_pkt_larger(&mut self, len: u16, dst: Subfield, rest: &[Action]) {
+    ///
+    /// Returns whether the list goes on: without the datapath's help each packet is translated by
+    /// itself, whose length is known.
+    pub(super) fn check_pkt_larger(&mut self, len: u16, dst: Subfield, rest: &[Action]) -> bool {
+        if !self.sw.support().check_pkt_len {
+            self.slow = Some(SlowReason::Action);
+            let larger = self.packet_len.is_some_and(|n| n > usize::from(len));
+            dst.set(&mut self.flow, larger.into());
+            return true;
+        }
         let kept = self.keep();
         self.commit();
         let below = self.keep_below();
@@ -105,6 +124,7 @@ impl Ctx<'_> {
         self.restore_below(&below);
         self.out.push(DpAction::CheckPktLen { len, greater, less_or_equal });
         self.restore(kept);
+        false
     }
 }
 

@@ -38,8 +38,15 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         arity: (1, 1),
         run: |d, a| {
             let known = d.rec.bridges.contains_key(&a[0]);
-            known.then(features::list).ok_or_else(|| "no such bridge".to_owned()).into()
+            let list = || features::list(&d.world.switch.read().support());
+            known.then(list).ok_or_else(|| "no such bridge".to_owned()).into()
         },
+    },
+    Command {
+        name: "dpif/set-dp-features",
+        usage: "[--force] bridge [feature [value]]",
+        arity: (1, 4),
+        run: |d, a| set_features(d, a).into(),
     },
     Command {
         name: "dpctl/get-flow",
@@ -264,6 +271,23 @@ fn get_flow(d: &mut Daemon, args: &[String]) -> Text {
     let lines = flow_lines(d, more, names, |f| f.ufid.to_string() == ufid);
     let line = lines.into_iter().next();
     line.ok_or_else(|| format!("{}: getting flow (No such file or directory)", super::PROGRAM))
+}
+
+/// What may be forced on would be asked of a datapath that cannot do it: that is refused.
+fn set_features(d: &mut Daemon, args: &[String]) -> Text {
+    let args: Vec<&str> = args.iter().map(String::as_str).filter(|a| *a != "--force").collect();
+    let [bridge, rest @ ..] = &args[..] else { return Err("no such bridge".to_owned()) };
+    if !d.rec.bridges.contains_key(*bridge) {
+        return Err("no such bridge".to_owned());
+    }
+    let before = d.world.switch.read().support();
+    let mut support = before;
+    let said = features::set(&mut support, rest.first().copied(), rest.get(1).copied());
+    if support != before {
+        d.world.switch.write().set_support(support);
+        flush(d);
+    }
+    Ok(said)
 }
 
 fn change_port_number(d: &mut Daemon, args: &[String]) -> Text {
