@@ -3,6 +3,7 @@
 //! An entry is a header (class, field, has-mask, length), an experimenter id for class 0xffff, a
 //! value and perhaps a mask. Source: OpenFlow 1.5.1 §7.2.3, `ovs-fields(7)`.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use flow::field::{FIELDS, MaskRule, Oxm, Prereq, class};
@@ -214,6 +215,36 @@ pub fn read_match(r: &mut Reader<'_>, lenient: bool) -> Result<NxMatch, DecodeEr
     Ok(out)
 }
 
+/// An entry as it was said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RawEntry<'a> {
+    /// Its field's name, with `_W` behind it where a mask follows.
+    pub name: String,
+    pub value: &'a [u8],
+    pub mask: Option<&'a [u8]>,
+}
+
+/// Reads one entry. `None`, and nothing is read, where it is cut off.
+pub(crate) fn read_raw_entry<'a>(r: &mut Reader<'a>) -> Option<RawEntry<'a>> {
+    let mut ahead = *r;
+    let h = read_raw_header(&mut ahead).ok()?;
+    let half = if h.has_mask { h.payload / 2 } else { h.payload };
+    let value = ahead.take(half).ok()?;
+    let mask = match h.has_mask {
+        true => Some(ahead.take(half).ok()?),
+        false => None,
+    };
+    let w = if h.has_mask { "_W" } else { "" };
+    // The cookie's pseudo-field shares its number with a field of another length.
+    let name = match h.row.filter(|(f, _)| h.value_len(f).is_some()) {
+        Some((_, oxm)) => alloc::format!("{}{w}", oxm.name),
+        None if (h.class, h.number) == COOKIE => alloc::format!("NXM_NX_COOKIE{w}"),
+        None => alloc::format!("{}:{}", h.class, h.number),
+    };
+    *r = ahead;
+    Some(RawEntry { name, value, mask })
+}
+
 fn read_entry(r: &mut Reader<'_>, lenient: bool, out: &mut NxMatch) -> Result<(), DecodeError> {
     let here = *r;
     let fail = |e: OfError| Err(here.error(e));
@@ -258,6 +289,10 @@ fn read_entry(r: &mut Reader<'_>, lenient: bool, out: &mut NxMatch) -> Result<()
     }
     if out.m.speaks_of(f.id) {
         return fail(OfError::OFPBMC_DUP_FIELD);
+    }
+    if lenient && f.prereq != Prereq::None && out.m.mask.pkt.packet_type == 0 {
+        // Nothing else may say that packets are Ethernet.
+        out.m.mask.pkt.packet_type = u32::MAX;
     }
     out.m.set(f.id, v, mask.map_or(Ok(ones), number)? & ones);
     Ok(())

@@ -49,7 +49,8 @@ fn bytes_become_the_text_that_ovs_prints() {
         }
         let m = Message::decode(&hex(l[1]), SESSION).unwrap();
         let Body::FlowMod(f) = &m.body else { panic!("{m:?}") };
-        let text = FlowModText { f, version: m.version, ports: &NoPorts }.to_string();
+        let text =
+            FlowModText { f, version: m.version, ports: &NoPorts, raw_match: None }.to_string();
         // The tool does not know that the table is in the command.
         let want = l[2].replace("table:255 ", "");
         assert_eq!(text, want, "{}", l[0]);
@@ -64,7 +65,7 @@ fn the_policy_of_the_story_is_taken_as_it_stands() {
     let line = |l| openflow::text::parse_line(l, None, &NoPorts, Mode::Strict);
     let flows: Vec<_> = policy.lines().filter_map(line).map(|p| p.unwrap().flow).collect();
     assert_eq!(flows.len(), 5);
-    let f = FlowModText { f: &flows[3], version: Version::Of10, ports: &NoPorts };
+    let f = FlowModText { f: &flows[3], version: Version::Of10, ports: &NoPorts, raw_match: None };
     assert_eq!(f.to_string(), "ADD table:1 ct_state=+new,in_port=2 actions=ct(commit),NORMAL");
 }
 
@@ -148,7 +149,7 @@ fn late_registers_are_loaded_with_their_experimenters_header() {
         let again = Message::decode(&bytes, SESSION).unwrap();
         assert_eq!(again.encode(SESSION).unwrap(), bytes, "{version}");
         let Body::FlowMod(f) = &again.body else { panic!("{again:?}") };
-        let printed = FlowModText { f, version, ports: &NoPorts }.to_string();
+        let printed = FlowModText { f, version, ports: &NoPorts, raw_match: None }.to_string();
         assert!(printed.contains("set_field:0x5->reg31"), "{printed}");
         assert!(printed.contains("set_field:0x10/0xf0->reg16"), "{printed}");
         assert!(printed.contains("set_field:0x30/0xf0->reg17"), "{printed}");

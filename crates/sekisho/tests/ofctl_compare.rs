@@ -25,7 +25,7 @@ impl Drop for Switch {
 }
 
 /// Files that the lines name.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 11] = [
     ("f1", "actions=drop\n\n# x\n  priority=3,tcp actions=normal"),
     ("f2", "actions=normal\nip,actions=drop\n"),
     (
@@ -39,6 +39,43 @@ const FILES: [(&str, &str); 5] = [
          delete group_id=22\n",
     ),
     ("g2", "group_id=24,type=all\n\ngroup_id=25,type=frob\n"),
+    ("hello", "0100000800000000\n"),
+    // Read by what shows how things are said on the wire.
+    (
+        "nxm",
+        "# in order\n<any>\nNXM_OF_ETH_TYPE(0800), NXM_OF_IP_SRC_W(0a000000/ff000000)\n\n\
+         NXM_OF_ETH_TYPE(0806) NXM_OF_ARP_OP(0001)\nNXM_NX_REG5(000000ab)\n\
+         NXM_NX_TUN_ID_W(0000000000000001/00000000000000ff)\nNXM_OF_IP_SRC(0a000001)\n\
+         NXM_NX_COOKIE(0123456789abcdef)\nNXM_NX_COOKIE_W(0000000000000001/00000000000000ff)\n\
+         NXM_NX_REG1(00000001), NXM_NX_REG1(00000001)\n00ff0402(0001)\n\
+         NXM_OF_VLAN_TCI_W(1005/1fff)\nNXM_NX_CT_STATE_W(00000021/00000023)\n",
+    ),
+    (
+        "oxm",
+        "OXM_OF_ETH_TYPE(0800), OXM_OF_IP_PROTO(06), OXM_OF_TCP_DST(0050)\n\
+         OXM_OF_METADATA_W(0000000000000001/000000000000000f)\nOXM_OF_IP_PROTO(06)\n\
+         OXM_OF_VLAN_VID_W(1000/1000)\nNXM_NX_REG0(00000007)\n80006404(00000001)\n\
+         OXM_OF_ETH_TYPE(86dd), OXM_OF_IPV6_FLABEL(000abcde)\n",
+    ),
+    (
+        "match10",
+        "003820ff 0000 xxxxxxxxxxxx xxxxxxxxxxxx xxxx xx xx xxxx xx xx xxxx xxxxxxxx xxxxxxxx xxxx xxxx\n\
+         003820fe fff8 xxxxxxxxxxxx xxxxxxxxxxxx xxxx xx xx xxxx xx xx xxxx xxxxxxxx xxxxxxxx xxxx xxxx\n\
+         003820ef xxxx xxxxxxxxxxxx xxxxxxxxxxxx xxxx xx xx 1234 xx xx xxxx xxxxxxxx xxxxxxxx xxxx xxxx\n",
+    ),
+    (
+        "actions10",
+        "0000 0008 0001 04d2\n0000 0010 fffe ffff 0000 0000 0000 0000\n0001 0008 0009 0000\n\
+         ffff 0010 00002320 0002 0000 12345678\nffff 0018 00002320 0007 001f 00010004 000000000000f009\n\
+         ffff 0018 00002320 0007 001f 000001fe 000000000000f009\n00ff 0008 0000 0000\n0000 000c 0001\n",
+    ),
+    (
+        "instructions13",
+        "0001 0008 07 000000\n0001 0010 07 000000 0000000000000000\n\
+         0002 0018 00000000 fedcba9876543210 ff00ff00ff00ff00\n0002 0010 00000000 fedcba9876543210\n\
+         0004 0018 00000000 0000 0010 00000005 ffff 000000000000\n0006 0008 00000001\n0009 0008 00000000\n\
+         0001 0008 01 000000 0001 0008 02 000000\n0,0001 0008 00 000000\n",
+    ),
 ];
 
 impl Switch {
@@ -154,6 +191,17 @@ fn words(line: &str) -> Vec<String> {
         words.push(word);
     }
     words
+}
+
+/// The words of a line, and what its command reads from standard input, by `< FILE` at the end.
+fn words_and_input(line: &str, dir: &Path) -> (Vec<String>, Stdio) {
+    let mut args = words(line);
+    let file = match &args[..] {
+        [.., less, file] if less == "<" => std::fs::File::open(dir.join(file)).expect("a file"),
+        _ => return (args, Stdio::null()),
+    };
+    args.truncate(args.len() - 2);
+    (args, file.into())
 }
 
 /// Puts `T` for what differs from run to run: times behind these keys, dates of logs, the directory.
@@ -386,11 +434,12 @@ fn every_line_says_what_ovs_ofctl_says() {
     let mut n = 0;
     for line in include_str!("commands/ofctl.txt").lines().filter(|l| !l.starts_with('#')) {
         n += 1;
-        let args = words(line);
+        let (args, input) = words_and_input(line, &a.dir);
         let mut ours = a.command(&link);
-        ours.arg0("ovs-ofctl").args(["--lenient", "--timeout=10"]).args(&args);
+        ours.arg0("ovs-ofctl").args(["--lenient", "--timeout=10"]).args(&args).stdin(input);
+        let (args, input) = words_and_input(line, &b.dir);
         let mut theirs = b.command("ovs-ofctl");
-        theirs.arg("--timeout=10").args(&args);
+        theirs.arg("--timeout=10").args(&args).stdin(input);
         let ours = said(&ours.output().expect("our tool runs"), &a.dir);
         let theirs = said(&theirs.output().expect("their tool runs"), &b.dir);
         if ours != theirs {

@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use base::{MacAddr, OfPort, TableId};
 use flow::{FieldId, VLAN_PRESENT};
 
+use super::check::output_port;
 use super::table::{Raw, raw_of};
 use super::verify::{Outer, verify};
 use super::*;
@@ -27,6 +28,9 @@ const MAX_DEPTH: u8 = 16;
 /// Reads actions until the reader is empty.
 pub fn actions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
     let start = *r;
+    if !r.len().is_multiple_of(8) {
+        return Err(start.error(OfError::OFPBRC_BAD_LEN));
+    }
     let out = list(r, v, 0)?;
     verify(&out, v, Outer::Flow).map_err(|e| start.error(e.error))?;
     Ok(out)
@@ -75,6 +79,9 @@ fn list(r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Vec<Action>> {
             }
             _ => e,
         })?;
+        if b.len() >= 8 && !raw.has_any_length() {
+            return Err(here.error(OfError::OFPBAC_BAD_LEN));
+        }
         if b.peek().iter().any(|&c| c != 0) && !matches!(raw, Raw::Note) {
             return Err(b.error(OfError::NXBAC_MUST_BE_ZERO));
         }
@@ -107,8 +114,12 @@ fn ofs_nbits(r: &mut Reader<'_>) -> Result<(u16, u16)> {
 fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
     let bad = r.error(OfError::OFPBAC_BAD_ARGUMENT);
     Ok(match raw {
-        Raw::Output10 => Action::Output { port: OfPort(r.u16()?), max_len: r.u16()? },
-        Raw::Output => Action::Output { port: port32(r)?, max_len: r.u16()? },
+        Raw::Output10 | Raw::Output => {
+            let here = *r;
+            let port = if matches!(raw, Raw::Output10) { OfPort(r.u16()?) } else { port32(r)? };
+            output_port(port).map_err(|e| here.error(e))?;
+            Action::Output { port, max_len: r.u16()? }
+        }
         Raw::Enqueue10 => {
             let port = OfPort(r.u16()?);
             r.skip(6)?;
@@ -211,7 +222,10 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
         }
         Raw::RegLoad => {
             let (ofs, n) = ofs_nbits(r)?;
-            let dst = oxm::read_subfield(r, ofs, n)?;
+            let dst = oxm::read_subfield(r, ofs, n).map_err(|e| match e.error {
+                OfError::OFPBMC_BAD_LEN => DecodeError { error: OfError::OFPBAC_BAD_SET_TYPE, ..e },
+                _ => e,
+            })?;
             let value = u128::from(r.u64()?);
             if value > dst.max() {
                 return Err(bad);
@@ -222,6 +236,10 @@ fn one(raw: Raw, r: &mut Reader<'_>, v: Version, depth: u8) -> Result<Action> {
             Action::Load { dst, value }
         }
         Raw::RegMove | Raw::CopyField => {
+            // The ONF's form before 1.5 has a number of 32 bits, of which 16 are read.
+            if matches!(raw, Raw::CopyField) && v < Version::Of15 {
+                r.skip(2)?;
+            }
             let (n, s, d) = (r.u16()?, r.u16()?, r.u16()?);
             if matches!(raw, Raw::CopyField) {
                 r.skip(2)?;
@@ -676,6 +694,15 @@ pub fn instructions(r: &mut Reader<'_>, v: Version) -> Result<Vec<Action>> {
             return Err(here.error(OfError::OFPBIC_BAD_LEN));
         }
         let mut b = r.sub(len - 4)?;
+        let fixed = match typ {
+            1 | 5 => Some(8),
+            2 => Some(24),
+            6 if v >= Version::Of13 && v < Version::Of15 => Some(8),
+            _ => None,
+        };
+        if fixed.is_some_and(|fixed| fixed != len) {
+            return Err(here.error(OfError::OFPBIC_BAD_LEN));
+        }
         let (slot, actions) = match typ {
             1 => (5, [Action::GotoTable(TableId(b.u8()?))].into()),
             2 => {

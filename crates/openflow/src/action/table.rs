@@ -83,6 +83,31 @@ pub enum Raw {
     Meter,
 }
 
+impl Raw {
+    /// Whether it may be longer than what it says, by zeros or by parts that are told one after the other.
+    pub fn has_any_length(self) -> bool {
+        use Raw as R;
+        matches!(
+            self,
+            R::SetField
+                | R::RegLoad2
+                | R::DecTtlCntIds
+                | R::Controller2
+                | R::Ct
+                | R::Nat
+                | R::Learn
+                | R::Learn2
+                | R::Bundle
+                | R::BundleLoad
+                | R::Note
+                | R::Clone
+                | R::CopyField
+                | R::Encap
+                | R::DeleteField
+        )
+    }
+}
+
 const NX: u32 = 0x2320;
 const ONF: u32 = 0x4f4e_4600;
 

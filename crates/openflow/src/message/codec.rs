@@ -33,12 +33,6 @@ pub fn frame_len(stream: &[u8]) -> core::result::Result<Option<usize>, DecodeErr
     }
 }
 
-/// A hello that offers the versions of a bitmap, the highest in its header.
-pub fn hello(xid: u32, bitmap: u32) -> Message {
-    let version = Version::highest(bitmap).unwrap_or(Version::Of10);
-    Message::new(version, xid, Body::Hello(bitmap))
-}
-
 impl Message {
     /// A message in its version's standard form.
     pub fn new(version: Version, xid: u32, body: Body) -> Message {
@@ -54,7 +48,7 @@ impl Message {
         }
         if typ == 0 {
             // A hello may come in a version that is not known.
-            return hello_body(&mut r, v, xid);
+            return super::hello::read(&mut r, v, xid);
         }
         let version = Version::from_wire(v)
             .ok_or(DecodeError { error: OfError::OFPBRC_BAD_VERSION, at: 0 })?;
@@ -172,25 +166,6 @@ pub(crate) fn read_kind(r: &mut Reader<'_>, v: Version, typ: u8) -> Result<(Kind
         t => (Space::Type, t.into(), OfError::OFPBRC_BAD_TYPE),
     };
     Ok((Kind::find(space, code, v).ok_or(here.error(none))?, more))
-}
-
-fn hello_body(r: &mut Reader<'_>, v: u8, xid: u32) -> Result<Message> {
-    // Without a bitmap, all versions up to the header's are meant.
-    let mut bitmap = if v >= 31 { u32::MAX } else { (1 << (v + 1)) - 2 };
-    while r.len() >= 4 {
-        let (typ, len) = (r.u16()?, usize::from(r.u16()?));
-        if len < 4 || len - 4 > r.len() {
-            break;
-        }
-        let mut e = r.sub(len - 4)?;
-        let pad = (len.next_multiple_of(8) - len).min(r.len());
-        r.skip(pad)?;
-        if typ == 1 && e.len() >= 4 {
-            bitmap = e.u32()?;
-        }
-    }
-    let version = Version::ALL.into_iter().rev().find(|x| *x as u8 <= v).unwrap_or(Version::Of10);
-    Ok(Message::new(version, xid, Body::Hello(bitmap)))
 }
 
 /// The kind that says a body.

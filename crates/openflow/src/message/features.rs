@@ -245,8 +245,12 @@ fn basic() -> impl Iterator<Item = (FieldId, u64)> {
     })
 }
 
+/// Fields that came with later versions do not count.
 fn of_basic(bits: u64) -> FieldSet {
-    basic().filter(|(_, b)| bits & b != 0).map(|(f, _)| f).collect()
+    let is_known = |f: FieldId| {
+        wire_type(f.row(), Some(Version::Of12)).is_some_and(|o| o.version <= Version::Of12 as u8)
+    };
+    basic().filter(|(f, b)| bits & b != 0 && is_known(*f)).map(|(f, _)| f).collect()
 }
 
 fn to_basic(set: FieldSet) -> u64 {

@@ -353,6 +353,8 @@ pub fn read_request(r: &mut Reader<'_>, v: Version) -> Result<FlowStatsRequest> 
     let (cookie, cookie_mask) = (r.u64()?, r.u64()?);
     let cookie = cookie & cookie_mask;
     let match_ = read_match(r, false)?;
+    // 1.5 may ask for only some of the counters; all are told.
+    r.rest();
     Ok(FlowStatsRequest { match_, cookie, cookie_mask, out_port, out_group, table })
 }
 
@@ -450,7 +452,7 @@ fn read_stats10(r: &mut Reader<'_>) -> Result<FlowStats> {
     let mut f = blank();
     f.table = TableId(r.u8()?);
     r.skip(1)?;
-    f.match_ = match10::read(r)?;
+    f.match_ = match10::read_as_said(r)?;
     f.duration = duration(r)?;
     (f.priority, f.idle_timeout, f.hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     r.skip(6)?;

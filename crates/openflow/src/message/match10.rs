@@ -8,18 +8,23 @@ use packet::header::{ethertype, ipproto};
 use super::codec::Result;
 use crate::wire::{Put, Reader};
 
-const IN_PORT: u32 = 1;
-const DL_VLAN: u32 = 1 << 1;
-const DL_SRC: u32 = 1 << 2;
-const DL_DST: u32 = 1 << 3;
-const DL_TYPE: u32 = 1 << 4;
-const NW_PROTO: u32 = 1 << 5;
-const TP_SRC: u32 = 1 << 6;
-const TP_DST: u32 = 1 << 7;
-const NW_SRC_SHIFT: u32 = 8;
-const NW_DST_SHIFT: u32 = 14;
-const DL_VLAN_PCP: u32 = 1 << 20;
-const NW_TOS: u32 = 1 << 21;
+/// Bytes of it.
+pub const LEN: usize = 40;
+
+pub(crate) const IN_PORT: u32 = 1;
+/// Wildcard bit.
+pub const DL_VLAN: u32 = 1 << 1;
+pub(crate) const DL_SRC: u32 = 1 << 2;
+pub(crate) const DL_DST: u32 = 1 << 3;
+pub(crate) const DL_TYPE: u32 = 1 << 4;
+pub(crate) const NW_PROTO: u32 = 1 << 5;
+pub(crate) const TP_SRC: u32 = 1 << 6;
+pub(crate) const TP_DST: u32 = 1 << 7;
+pub(crate) const NW_SRC_SHIFT: u32 = 8;
+pub(crate) const NW_DST_SHIFT: u32 = 14;
+/// Wildcard bit.
+pub const DL_VLAN_PCP: u32 = 1 << 20;
+pub(crate) const NW_TOS: u32 = 1 << 21;
 const ALL: u32 = (1 << 22) - 1;
 const VLAN_NONE: u16 = 0xffff;
 
@@ -29,17 +34,86 @@ pub fn is_exact(r: &Reader<'_>) -> bool {
     r.u32().is_ok_and(|w| w & ALL == 0)
 }
 
+/// Its fields as they are on the wire.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Raw {
+    /// Fields that may be anything, and how many bits of the addresses.
+    pub wildcards: u32,
+    /// Port.
+    pub in_port: u16,
+    /// Ethernet source.
+    pub dl_src: [u8; 6],
+    /// Ethernet destination.
+    pub dl_dst: [u8; 6],
+    /// VLAN; 0xffff for none.
+    pub dl_vlan: u16,
+    /// VLAN priority.
+    pub dl_vlan_pcp: u8,
+    /// Ethernet type.
+    pub dl_type: u16,
+    /// DSCP, in the bits of the old type of service.
+    pub nw_tos: u8,
+    /// IP protocol, or ARP operation.
+    pub nw_proto: u8,
+    /// IPv4 source.
+    pub nw_src: u32,
+    /// IPv4 destination.
+    pub nw_dst: u32,
+    /// Source port, or ICMP type.
+    pub tp_src: u16,
+    /// Destination port, or ICMP code.
+    pub tp_dst: u16,
+}
+
+impl Raw {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// There are fewer bytes.
+    pub fn read(r: &mut Reader<'_>) -> Result<Raw> {
+        let (wildcards, in_port, dl_src, dl_dst) = (r.u32()?, r.u16()?, r.array()?, r.array()?);
+        let (dl_vlan, dl_vlan_pcp) = (r.u16()?, r.u8()?);
+        r.skip(1)?;
+        let (dl_type, nw_tos, nw_proto) = (r.u16()?, r.u8()?, r.u8()?);
+        r.skip(2)?;
+        let (nw_src, nw_dst, tp_src, tp_dst) = (r.u32()?, r.u32()?, r.u16()?, r.u16()?);
+        Ok(Raw {
+            wildcards,
+            in_port,
+            dl_src,
+            dl_dst,
+            dl_vlan,
+            dl_vlan_pcp,
+            dl_type,
+            nw_tos,
+            nw_proto,
+            nw_src,
+            nw_dst,
+            tp_src,
+            tp_dst,
+        })
+    }
+}
+
 /// Reads a match. Fields whose prerequisites do not hold are dropped, as 1.0 says.
+///
+/// # Errors
+/// There are fewer than [`LEN`] bytes.
 pub fn read(r: &mut Reader<'_>) -> Result<Match> {
-    let w = r.u32()? & ALL;
-    let in_port = r.u16()?;
-    let (dl_src, dl_dst): ([u8; 6], [u8; 6]) = (r.array()?, r.array()?);
-    let (dl_vlan, dl_vlan_pcp) = (r.u16()?, r.u8()?);
-    r.skip(1)?;
-    let dl_type = r.u16()?;
-    let (nw_tos, nw_proto) = (r.u8()?, r.u8()?);
-    r.skip(2)?;
-    let (nw_src, nw_dst, tp_src, tp_dst) = (r.u32()?, r.u32()?, r.u16()?, r.u16()?);
+    let mut m = read_as_said(r)?;
+    m.normalize();
+    Ok(m)
+}
+
+/// Reads a match with all that it says, as flows that are told of had it.
+///
+/// # Errors
+/// There are fewer than [`LEN`] bytes.
+pub fn read_as_said(r: &mut Reader<'_>) -> Result<Match> {
+    let raw = Raw::read(r)?;
+    let Raw { in_port, dl_src, dl_dst, dl_vlan, dl_vlan_pcp, dl_type, nw_tos, .. } = raw;
+    let Raw { nw_proto, nw_src, nw_dst, tp_src, tp_dst, .. } = raw;
+    let w = raw.wildcards & ALL;
 
     let mut m = Match::ANY;
     let mut set = |bit: u32, f: FieldId, v: u128| {
@@ -81,7 +155,6 @@ pub fn read(r: &mut Reader<'_>) -> Result<Match> {
             m.set(FieldId::DlVlanPcp, dl_vlan_pcp.into(), 7);
         }
     }
-    m.normalize();
     Ok(m)
 }
 
@@ -106,8 +179,8 @@ pub fn write(out: &mut Vec<u8>, m: &Match) {
     let vm = x.vlans[0].tci;
     let none = vm & VLAN_PRESENT != 0 && tci & VLAN_PRESENT == 0;
     let (vid, pcp) = if none { (VLAN_NONE, 0) } else { (tci & 0xfff, (tci >> 13) as u8) };
-    wild(!none && vm & 0xfff != 0xfff, DL_VLAN);
-    wild(!none && vm & 0xe000 != 0xe000, DL_VLAN_PCP);
+    wild(!none && vm & 0xfff == 0, DL_VLAN);
+    wild(!none && vm & 0xe000 == 0, DL_VLAN_PCP);
     w |= (32 - x.nw_src.leading_ones()) << NW_SRC_SHIFT;
     w |= (32 - x.nw_dst.leading_ones()) << NW_DST_SHIFT;
     // Nothing at all is said as all ones in these.

@@ -28,6 +28,29 @@ const VLAN_ANY: u16 = 0xfffe;
 /// `dl_vlan` of packets without one.
 const VLAN_NONE: u16 = 0xffff;
 
+/// What a match says of the VLAN, as it is on the wire.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct VlanSaid {
+    /// VLAN; 0xffff for none, 0xfffe for any.
+    pub vid: u16,
+    /// It does not count.
+    pub any_vid: bool,
+    /// Priority.
+    pub pcp: u8,
+    /// It does not count.
+    pub any_pcp: bool,
+}
+
+/// What the bytes of a match, with type and length, say of the VLAN. `None` if they are too few.
+pub fn vlan_said(bytes: &[u8]) -> Option<VlanSaid> {
+    let mut r = Reader::new(bytes, 0);
+    r.skip(8).ok()?;
+    let w = r.u32().ok()?;
+    r.skip(24).ok()?;
+    let (vid, pcp) = (r.u16().ok()?, r.u8().ok()?);
+    Some(VlanSaid { vid, any_vid: w & DL_VLAN != 0, pcp, any_pcp: w & DL_VLAN_PCP != 0 })
+}
+
 /// Reads the match behind its type and length. What 1.1 says to ignore is dropped.
 pub fn read(r: &mut Reader<'_>) -> Result<Match> {
     let bad = r.error(OfError::OFPBMC_BAD_VALUE);

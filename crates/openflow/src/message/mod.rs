@@ -23,9 +23,10 @@ mod continuation;
 mod features;
 mod flows;
 mod groups;
+mod hello;
 pub mod kind;
-mod match10;
-mod match11;
+pub mod match10;
+pub mod match11;
 mod meters;
 mod monitor;
 mod nicira;
@@ -39,7 +40,7 @@ mod stats;
 
 pub use asynch::{AsyncClass, AsyncConfig, SetAsync};
 pub(crate) use codec::read_kind;
-pub use codec::{Session, frame_len, hello};
+pub use codec::{Session, frame_len};
 pub use continuation::Continuation;
 pub use features::{
     ActionFeatures, FeaturesCommand, FieldSet, InstructionFeatures, TableFeatures, TableSet,
@@ -49,6 +50,8 @@ pub use groups::{
     Bucket, GROUP_MAX, GroupCommand, GroupDesc, GroupFeatures, GroupMod, GroupStats, GroupType,
     METHOD_LEN, Selection, bucket_id, group_capability,
 };
+pub use hello::hello;
+pub(crate) use hello::hello_is_plain;
 pub use kind::Kind;
 pub use meters::{
     Band, BandType, FLAG_NAMES as METER_FLAG_NAMES, MeterCommand, MeterConfig, MeterFeatures,

@@ -199,7 +199,10 @@ pub(super) fn read_ct_flush(r: &mut Reader<'_>) -> Result<CtFlush> {
             _ => return Err(here.error(OfError::OFPBPC_BAD_TYPE)),
         }
     }
-    Ok(f)
+    match one_family(&f) {
+        true => Ok(f),
+        false => Err(here.error(OfError::OFPBPC_BAD_VALUE)),
+    }
 }
 
 fn read_tuple(p: Reader<'_>) -> Result<CtTuple> {
@@ -221,6 +224,14 @@ fn read_tuple(p: Reader<'_>) -> Result<CtTuple> {
         }
     }
     Ok(t)
+}
+
+/// Whether all addresses that are said are of one family.
+fn one_family(f: &CtFlush) -> bool {
+    let tuples = [f.orig, f.reply].into_iter().flatten();
+    let mut v4 =
+        tuples.flat_map(|t| [t.src, t.dst]).flatten().map(|a| a.to_ipv4_mapped().is_some());
+    v4.next().is_none_or(|first| v4.all(|other| other == first))
 }
 
 fn put_prop(out: &mut Vec<u8>, typ: u16, body: &[u8]) {

@@ -169,7 +169,8 @@ mod prop {
 
 /// Reads `NXT_PACKET_IN2`, or `NXT_RESUME`, where what is not known is an error (`strict`).
 pub fn read_nx_in2(r: &mut Reader<'_>, strict: bool) -> Result<PacketIn> {
-    let mut p = blank();
+    // What is not said is 0.
+    let mut p = PacketIn { reason: PacketInReason::NoMatch, ..blank() };
     p.format = PacketInFormat::Nxt2;
     let mut full = None;
     let start = *r;
@@ -292,6 +293,20 @@ pub fn write_nx_in2(out: &mut Vec<u8>, p: &PacketIn, v: Version) -> Encoded {
     Ok(())
 }
 
+/// Whether a match speaks of nothing but what goes with a packet through the tables: tunnel, metadata,
+/// registers, port and type of packet (1.5 §7.2.3.9).
+fn is_pipeline_only(m: &Match) -> bool {
+    let mut rest = m.mask;
+    (rest.metadata, rest.regs, rest.tun_metadata) = Default::default();
+    let tunnel = flow::TunnelKey {
+        tos: rest.pkt.tunnel.tos,
+        ttl: rest.pkt.tunnel.ttl,
+        ..flow::TunnelKey::default()
+    };
+    (rest.pkt.in_port, rest.pkt.packet_type, rest.pkt.tunnel) = (0, 0, tunnel);
+    rest == flow::FlowKey::ZERO
+}
+
 /// Reads a packet-out.
 pub fn read_out(r: &mut Reader<'_>, v: Version) -> Result<PacketOut> {
     let b = r.u32()?;
@@ -306,7 +321,11 @@ pub fn read_out(r: &mut Reader<'_>, v: Version) -> Result<PacketOut> {
         Version::Of15 => {
             len = usize::from(r.u16()?);
             r.skip(2)?;
+            let here = *r;
             m = read_match(r, true)?;
+            if !is_pipeline_only(&m) {
+                return Err(here.error(OfError::OFPBRC_PIPELINE_FIELDS_ONLY));
+            }
         }
         _ => {
             let here = *r;

@@ -22,7 +22,7 @@ pub fn removed_reason(r: &Reader<'_>, v: u8) -> Result<FlowRemovedReason> {
 /// Reads a flow-removed in its version's own form.
 pub fn read_removed(r: &mut Reader<'_>, v: Version) -> Result<FlowRemoved> {
     if v == Version::Of10 {
-        let match_ = match10::read(r)?;
+        let match_ = match10::read_as_said(r)?;
         let (cookie, priority, reason) = (r.u64()?, r.u16()?, r.u8()?);
         r.skip(1)?;
         let duration = duration(r)?;

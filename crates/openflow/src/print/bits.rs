@@ -65,8 +65,10 @@ impl fmt::Display for Seconds {
         match ns {
             0 => write!(f, "{s}s"),
             _ if ns % 1_000_000 == 0 => write!(f, "{s}.{:03}s", ns / 1_000_000),
-            _ if ns % 1_000 == 0 => write!(f, "{s}.{:06}s", ns / 1_000),
-            _ => write!(f, "{s}.{ns:09}s"),
+            _ => {
+                let digits = alloc::format!("{ns:09}");
+                write!(f, "{s}.{}s", digits.trim_end_matches('0'))
+            }
         }
     }
 }
@@ -91,6 +93,7 @@ mod tests {
         assert_eq!(text(20_260_000_000), "20.260s");
         assert_eq!(text(3_000_000_000), "3s");
         assert_eq!(text(1_000_002_000), "1.000002s");
+        assert_eq!(text(500_000), "0.0005s");
         assert_eq!(text(7), "0.000000007s");
     }
 }

@@ -2,8 +2,9 @@
 
 use core::fmt::{self, Write};
 
-use super::{MessageText, Style, write_decode_error};
-use crate::message::Message;
+use super::{MessageText, Style, flows, raw_match, switch, write_decode_error, write_heading};
+use crate::error::OfError;
+use crate::message::{Body, Message, hello_is_plain};
 use crate::version::Version;
 use crate::wire::Reader;
 
@@ -37,6 +38,23 @@ impl fmt::Display for HexDump<'_> {
     }
 }
 
+/// Bytes as lines of sixteen in hexadecimal, without ASCII.
+#[derive(Clone, Copy, Debug)]
+pub struct HexLines<'a>(pub &'a [u8]);
+
+impl fmt::Display for HexLines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, line) in self.0.chunks(16).enumerate() {
+            write!(f, "{:08x} ", i * 16)?;
+            for (j, byte) in line.iter().enumerate() {
+                write!(f, "{}{byte:02x}", if j == 8 { '-' } else { ' ' })?;
+            }
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+}
+
 /// Bytes in the text of the message they are, or of why they are none.
 #[derive(Clone, Copy)]
 pub struct BytesText<'a> {
@@ -63,6 +81,9 @@ pub(super) fn heading(out: &mut impl Write, name: &str, v: Version, xid: u32) ->
 
 impl fmt::Display for BytesText<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes.is_empty() {
+            return out.write_str("OpenFlow message is empty\n");
+        }
         let Some(h) = self.bytes.first_chunk::<8>() else {
             writeln!(out, "OpenFlow packet too short (only {} bytes):", self.bytes.len())?;
             return write!(out, "{}", HexDump(self.bytes));
@@ -83,9 +104,9 @@ impl fmt::Display for BytesText<'_> {
         }
         match Message::decode(self.bytes, self.style.session) {
             Ok(message) => {
-                write!(out, "{}", MessageText { message: &message, style: self.style })?;
+                self.write_message(out, &message)?;
                 match self.style.verbosity {
-                    0..=2 => Ok(()),
+                    0..=4 => Ok(()),
                     _ => write!(out, "{}", HexDump(self.bytes)),
                 }
             }
@@ -95,10 +116,58 @@ impl fmt::Display for BytesText<'_> {
                     write_decode_error(out, &e, self.bytes)
                 }
                 None => {
-                    writeln!(out, "***decode error: {}***", e.error)?;
+                    let error = match e.error {
+                        // OVS says so of messages; only a connection has a version to be wrong.
+                        OfError::OFPBRC_BAD_VERSION => OfError::OFPBRC_BAD_TYPE,
+                        error => error,
+                    };
+                    writeln!(out, "***decode error: {error}***")?;
                     write!(out, "{}", HexDump(self.bytes))
                 }
             },
+        }
+    }
+}
+
+impl BytesText<'_> {
+    /// Writes the message that the bytes are.
+    fn write_message(&self, out: &mut fmt::Formatter<'_>, message: &Message) -> fmt::Result {
+        let (style, bytes) = (self.style, self.bytes);
+        match &message.body {
+            Body::Hello(bitmap) => {
+                // It may be of a version that is not known.
+                match Version::from_wire(bytes[0]) {
+                    Some(v) => heading(out, "OFPT_HELLO", v, message.xid)?,
+                    None => {
+                        let (v, xid) = (bytes[0], message.xid);
+                        write!(out, "OFPT_HELLO (OF {v:#04x}) (xid={xid:#x}):")?;
+                    }
+                }
+                let unknown = (!hello_is_plain(bytes)).then_some(bytes);
+                switch::write_hello(out, *bitmap, unknown)
+            }
+            // 1.0 says "any table" in the command's high byte.
+            Body::FlowMod(f)
+                if message.version == Version::Of10
+                    && f.table.is_none()
+                    && style.session.flow_mod_table_id =>
+            {
+                let f = crate::FlowMod { table: Some(base::TableId::ALL), ..(**f).clone() };
+                let raw = (style.verbosity >= 3)
+                    .then(|| raw_match::of_flow_mod(bytes, style.verbosity))
+                    .flatten();
+                write_heading(out, message)?;
+                let raw = raw.as_ref().map(|r| r as &dyn fmt::Display);
+                flows::write_mod(out, &f, message.version, style, raw)
+            }
+            Body::FlowMod(f) if style.verbosity >= 3 => {
+                let Some(raw) = raw_match::of_flow_mod(bytes, style.verbosity) else {
+                    return write!(out, "{}", MessageText { message, style });
+                };
+                write_heading(out, message)?;
+                flows::write_mod(out, f, message.version, style, Some(&raw))
+            }
+            _ => write!(out, "{}", MessageText { message, style }),
         }
     }
 }

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::{Bits, BytesText, Hex, HexDump, MessageText, Style};
 use crate::message::{
-    AsyncClass, AsyncConfig, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role,
+    AsyncClass, AsyncConfig, Body, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role,
 };
 
 /// Writes an error and the message it is about.
@@ -41,6 +41,8 @@ pub fn role_name(role: u32) -> &'static str {
 pub(super) fn write_role(out: &mut impl Write, x: &Role, m: &Message) -> fmt::Result {
     write!(out, " role={}", role_name(x.role))?;
     match x.generation_id {
+        // A request that asks for no change has none that counts.
+        Some(_) if matches!(m.body, Body::RoleRequest(_)) && x.role == 0 => writeln!(out),
         Some(id) if id != u64::MAX && m.kind().is_some_and(|k| k.name().starts_with('O')) => {
             writeln!(out, " generation_id={id}")
         }

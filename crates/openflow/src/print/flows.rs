@@ -14,14 +14,15 @@ use crate::message::{
 use crate::text::{FlowModText, FlowStatsText};
 use crate::version::Version;
 
-/// Writes a flow mod.
+/// Writes a flow mod, with its match in the text of `raw_match`, if there is one.
 pub(super) fn write_mod(
     out: &mut impl Write,
     f: &FlowMod,
     version: Version,
     style: Style<'_>,
+    raw_match: Option<&dyn fmt::Display>,
 ) -> fmt::Result {
-    writeln!(out, " {}", FlowModText { f, version, ports: style.ports })
+    writeln!(out, " {}", FlowModText { f, version, ports: style.ports, raw_match })
 }
 
 /// The name of a reason.

@@ -24,11 +24,12 @@ mod monitor;
 mod nicira;
 pub mod packets;
 pub mod ports;
+pub mod raw_match;
 mod switch;
 mod tables;
 
 pub use bits::{Bits, Hex, Seconds};
-pub use bytes::{BytesText, HexDump};
+pub use bytes::{BytesText, HexDump, HexLines};
 pub use control::role_name;
 pub use switch::{frag_from_name, frag_name};
 pub use tables::TableFeaturesText;
@@ -39,7 +40,8 @@ pub use tables::TableFeaturesText;
 pub struct Style<'a> {
     /// Names to write instead of the numbers of ports.
     pub ports: &'a dyn PortMap,
-    /// 0 for the shortest text; from 1 on packets are shown, from 2 on payloads, from 3 on bytes.
+    /// 0 for the shortest text; from 1 on packets are shown, from 2 on payloads, from 3 on the bytes of
+    /// packets and matches as they were said, from 5 on all bytes.
     pub verbosity: u8,
     /// How bytes inside messages are read.
     pub session: Session,
@@ -73,7 +75,7 @@ impl fmt::Display for MessageText<'_> {
         let (m, style) = (self.message, self.style);
         write_heading(out, m)?;
         match &m.body {
-            Body::Hello(bitmap) => switch::write_hello(out, *bitmap),
+            Body::Hello(bitmap) => switch::write_hello(out, *bitmap, None),
             Body::Error(e) => control::write_error(out, e, style),
             Body::EchoRequest(data) | Body::EchoReply(data) => {
                 writeln!(out, " {} bytes of payload", data.len())?;
@@ -104,7 +106,7 @@ impl fmt::Display for MessageText<'_> {
             Body::GetConfigReply(x) | Body::SetConfig(x) => switch::write_config(out, x),
             Body::PacketIn(x) | Body::Resume(x) => packets::write_in(out, x, m.version, style),
             Body::PacketOut(x) => packets::write_out(out, x, m.version, style),
-            Body::FlowMod(x) => flows::write_mod(out, x, m.version, style),
+            Body::FlowMod(x) => flows::write_mod(out, x, m.version, style, None),
             Body::FlowRemoved(x) => flows::write_removed(out, x, m, style),
             Body::PortStatus(reason, x) => ports::write_status(out, *reason, x, m.version),
             Body::PortMod(x) => ports::write_mod(out, x, style.ports),

@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use flow::text::{FlowText, MatchText, NoPorts};
 use packet::PacketBuf;
 
-use super::Style;
+use super::{HexLines, Style};
 use crate::message::{Continuation, PacketIn, PacketInFormat, PacketOut};
 use crate::text::ActionsText;
 use crate::version::Version;
@@ -108,7 +108,18 @@ pub(super) fn write_in(
             Err(_) => writeln!(out, " continuation: {} bytes", x.continuation.len())?,
         }
     }
-    if style.verbosity > 0 { write_frame(out, &x.packet) } else { Ok(()) }
+    write_packet(out, &x.packet, style)
+}
+
+/// Writes a packet as the verbosity asks for.
+fn write_packet(out: &mut impl Write, packet: &[u8], style: Style<'_>) -> fmt::Result {
+    if style.verbosity > 0 {
+        write_frame(out, packet)?;
+    }
+    if style.verbosity > 2 {
+        write!(out, "{}", HexLines(packet))?;
+    }
+    Ok(())
 }
 
 /// Writes what a paused pipeline goes on with.
@@ -164,10 +175,10 @@ pub(super) fn write_out(
         Some(id) => writeln!(out, " buffer={id:#010x}"),
         None => {
             writeln!(out, " data_len={}", x.packet.len())?;
-            if style.verbosity > 0 && !x.packet.is_empty() {
-                write_frame(out, &x.packet)?;
+            match x.packet.is_empty() {
+                true => Ok(()),
+                false => write_packet(out, &x.packet, style),
             }
-            Ok(())
         }
     }
 }

@@ -69,7 +69,9 @@ pub(super) fn write_mod(out: &mut impl Write, m: &PortMod, ports: &dyn PortMap) 
 /// Writes a port's description: its heading and indented lines.
 pub fn write_desc(out: &mut impl Write, p: &PortDesc, v: Version) -> fmt::Result {
     let bits = |bits, names| Bits { bits, names, separator: ' ' };
-    writeln!(out, " {}({}): addr:{}", p.port, p.name, p.hw_addr)?;
+    // What cannot be shown ends a name.
+    let name = p.name.split(|c: char| c.is_control()).next().unwrap_or_default();
+    writeln!(out, " {}({name}): addr:{}", p.port, p.hw_addr)?;
     writeln!(out, "     config:     {}", bits(p.config, &CONFIG_NAMES))?;
     writeln!(out, "     state:      {}", bits(p.state, &STATE_NAMES))?;
     let features = [

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Bits, ports};
+use super::{Bits, HexDump, ports};
 use crate::action::table::bitmap;
 use crate::message::{Features, SwitchConfig, SwitchDesc};
 use crate::version::Version;
@@ -35,15 +35,23 @@ pub fn frag_from_name(name: &str) -> Option<u8> {
     FRAGS.iter().position(|n| n.eq_ignore_ascii_case(name)).map(|i| i as u8)
 }
 
-/// Writes a hello's versions.
-pub(super) fn write_hello(out: &mut impl Write, bitmap: u32) -> fmt::Result {
+/// Writes a hello's versions. `unknown` are its bytes if they hold more than that.
+pub(super) fn write_hello(
+    out: &mut impl Write,
+    bitmap: u32,
+    unknown: Option<&[u8]>,
+) -> fmt::Result {
     write!(out, "\n version bitmap: ")?;
     let mut separator = "";
     for bit in (0..32).filter(|b| bitmap & 1 << b != 0) {
         write!(out, "{separator}0x{bit:02x}")?;
         separator = ", ";
     }
-    writeln!(out)
+    writeln!(out)?;
+    match unknown {
+        Some(bytes) => write!(out, " unknown data in hello:\n{}", HexDump(bytes)),
+        None => Ok(()),
+    }
 }
 
 /// Writes a features reply.
@@ -58,7 +66,10 @@ pub(super) fn write_features(out: &mut impl Write, x: &Features, v: Version) -> 
     if v == Version::Of10 {
         names[3] = "STP";
     }
-    let capabilities = Bits { bits: x.capabilities, names: &names, separator: ' ' };
+    // What a later version may mean by a bit is not told.
+    let known = (0..names.len()).filter(|&i| !names[i].is_empty()).fold(0, |bits, i| bits | 1 << i);
+    let bits = x.capabilities & known;
+    let capabilities = Bits { bits, names: &names, separator: ' ' };
     writeln!(out, "capabilities: {capabilities}")?;
     if v == Version::Of10 {
         write!(out, "actions:")?;

@@ -297,9 +297,7 @@ fn write_tables(
         let same_counters = counters.is_none() || before.is_some_and(|b| b.1 == counters);
         let same = before.is_some_and(|b| same_features(t, b.0));
         let table = t.table.0;
-        // OVS calls a table that has no name `tableN`, on the wire only.
-        let named = !t.name.is_empty()
-            && t.name.strip_prefix("table").is_none_or(|n| n.parse() != Ok(table));
+        let named = !t.name.is_empty();
         if same_counters && same && !named {
             ditto = Some((ditto.map_or(table, |d| d.0), table));
             continue;

@@ -10,6 +10,7 @@ use flow::text::{MatchText, PortMap, PortText};
 use crate::action::*;
 use crate::flow_mod::{DEFAULT_PRIORITY, FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
 use crate::message::FlowStats;
+use crate::print::Seconds;
 use crate::subfield::Subfield;
 use crate::version::Version;
 
@@ -500,6 +501,8 @@ pub struct FlowModText<'a> {
     pub version: Version,
     /// Names of ports.
     pub ports: &'a dyn PortMap,
+    /// How the match was said, to be written in its place.
+    pub raw_match: Option<&'a dyn fmt::Display>,
 }
 
 impl fmt::Debug for FlowModText<'_> {
@@ -526,9 +529,10 @@ impl fmt::Display for FlowModText<'_> {
         }
         out.write_char(' ')?;
         let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), ports: self.ports };
-        let strict = matches!(f.command, FlowModCommand::Delete | FlowModCommand::Modify);
-        let m = MatchText { priority: if strict { None } else { m.priority }, ..m };
-        let before = alloc::format!("{m}");
+        let before = match self.raw_match {
+            Some(raw) => alloc::format!("{raw}"),
+            None => alloc::format!("{m}"),
+        };
         if !before.is_empty() {
             write!(out, "{before} ")?;
         }
@@ -550,10 +554,13 @@ impl fmt::Display for FlowModText<'_> {
         if f.importance != 0 {
             write!(out, "importance:{} ", f.importance)?;
         }
+        if self.raw_match.is_some() && f.priority != DEFAULT_PRIORITY {
+            write!(out, "pri:{} ", f.priority)?;
+        }
         if let Some(b) = f.buffer_id {
             write!(out, "buf:{b:#x} ")?;
         }
-        if f.out_port != OfPort::NONE && f.out_port.0 != 0 {
+        if f.out_port != OfPort::NONE {
             write!(out, "out_port:{} ", PortText(f.out_port, self.ports))?;
         }
         if f.out_group != GROUP_ANY && f.out_group != 0 {
@@ -596,13 +603,7 @@ impl fmt::Display for FlowStatsText<'_> {
             write!(out, "cookie={}, ", HexText(f.cookie))?;
         }
         if self.stats {
-            let d = f.duration;
-            if d.subsec_nanos() == 0 {
-                write!(out, "duration={}s, ", d.as_secs())?;
-            } else {
-                let ms = d.subsec_millis().max(1);
-                write!(out, "duration={}.{ms:03}s, ", d.as_secs())?;
-            }
+            write!(out, "duration={}, ", Seconds(f.duration))?;
         }
         if self.stats || f.table.0 != 0 {
             write!(out, "table={}, ", f.table.0)?;

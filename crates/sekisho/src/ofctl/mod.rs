@@ -10,6 +10,7 @@
 
 mod bundle;
 mod change;
+mod codec;
 mod compare;
 mod conn;
 mod flow_monitor;
@@ -281,6 +282,61 @@ const COMMANDS: &[Command] = &[
         "print a group as it would be sent",
         groups::parse_group_command,
     ),
+    command("parse-nxm", "", (0, 0), "print entries of NXM as understood", codec::parse_nxm),
+    command("parse-nx-match", "", (0, 0), "the same", codec::parse_nxm),
+    command("parse-oxm", "VERSION", (1, 1), "print entries of OXM as understood", codec::parse_oxm),
+    command(
+        "parse-ofp10-match",
+        "",
+        (0, 0),
+        "print matches of OpenFlow 1.0 as understood",
+        codec::parse_ofp10_match,
+    ),
+    command(
+        "parse-ofp11-match",
+        "",
+        (0, 0),
+        "print matches of OpenFlow 1.1 as understood",
+        codec::parse_ofp11_match,
+    ),
+    command(
+        "parse-actions",
+        "VERSION",
+        (1, 1),
+        "print actions as understood",
+        codec::parse_actions,
+    ),
+    command(
+        "parse-instructions",
+        "VERSION",
+        (1, 1),
+        "print instructions as understood",
+        codec::parse_instructions,
+    ),
+    command("parse-key-value", "TEXT...", (1, usize::MAX), "print pairs", codec::parse_key_value),
+    command(
+        "parse-pcap",
+        "FILE...",
+        (1, usize::MAX),
+        "print the flows of the packets in files of tcpdump's",
+        codec::parse_pcap,
+    ),
+    command(
+        "check-vlan",
+        "TCI MASK",
+        (2, 2),
+        "print how a match of a VLAN is said",
+        codec::check_vlan,
+    ),
+    command("print-error", "ERROR", (1, 1), "print an error's numbers", codec::print_error),
+    command(
+        "encode-error-reply",
+        "ERROR REQUEST",
+        (2, 2),
+        "print the bytes of an error",
+        codec::encode_error_reply,
+    ),
+    command("encode-hello", "BITMAP", (1, 1), "print the bytes of a hello", codec::encode_hello),
     command("ofp-print", "HEX [VERBOSITY]", (1, 2), "print a message", query::ofp_print),
     command("ofp-parse", "FILE", (1, 1), "print the messages in a file", offline::ofp_parse),
     command(

@@ -6,7 +6,7 @@ use base::OfPort;
 use flow::text::{FlowText, NoPorts, parse_exact};
 use flow::{FlowKey, PacketKey};
 use openflow::message::{Session as Agreed, frame_len};
-use openflow::print::{BytesText, Style};
+use openflow::print::{BytesText, HexLines, Style};
 use packet::PacketBuf;
 use packet::header::{ethertype, ipproto, tcp_flag};
 
@@ -16,7 +16,7 @@ use crate::applet::{Failure, Outcome};
 use crate::control::strerror;
 
 /// Bytes of a file, or of standard input for `-`.
-fn read_bytes(name: &str, failed: &str) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_bytes(name: &str, failed: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = match name {
         "-" => std::io::stdin().read_to_end(&mut bytes).map(drop),
@@ -185,14 +185,14 @@ fn tcp_payload<'a>(packet: &'a PacketBuf, key: &PacketKey) -> Option<(u32, &'a [
 }
 
 /// A packet of a file of tcpdump's.
-struct Captured<'a> {
+pub(super) struct Captured<'a> {
     seconds: u32,
     micros: u32,
-    frame: &'a [u8],
+    pub(super) frame: &'a [u8],
 }
 
 /// Reads a file of tcpdump's (`pcap-savefile(5)`).
-fn pcap_packets(bytes: &[u8]) -> Result<Vec<Captured<'_>>, &'static str> {
+pub(super) fn pcap_packets(bytes: &[u8]) -> Result<Vec<Captured<'_>>, &'static str> {
     let magic = bytes.first_chunk::<4>().ok_or("failed to read pcap header")?;
     let word: fn([u8; 4]) -> u32 = match *magic {
         [0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d] => u32::from_be_bytes,
@@ -254,7 +254,7 @@ pub(super) fn compose_packet(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcom
             write!(out, "{byte:02x}")?;
         }
     } else {
-        write!(out, "{}", hex_dump(&frame))?;
+        write!(out, "{}", HexLines(&frame))?;
     }
     let mut read = FlowKey::ZERO;
     read.actset_output = key.actset_output;
@@ -282,21 +282,6 @@ fn spoil_checksum(frame: &mut [u8]) {
     {
         *byte = byte.wrapping_add(1);
     }
-}
-
-/// Bytes in lines of sixteen behind their offset.
-fn hex_dump(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::new();
-    for (i, line) in bytes.chunks(16).enumerate() {
-        let _ = write!(out, "{:08x}  ", i * 16);
-        for (j, byte) in line.iter().enumerate() {
-            let _ = write!(out, "{byte:02x}{}", if j == 7 { '-' } else { ' ' });
-        }
-        out.truncate(out.trim_end().len());
-        out.push('\n');
-    }
-    out
 }
 
 /// Prints the flow of a packet that comes on standard input.

@@ -429,8 +429,21 @@ pub(super) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 pub(super) fn ofp_print(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let bytes = hex_bytes(&args[0])
-        .ok_or_else(|| Failure::fatal("trailing garbage following hex bytes"))?;
+    let hex = match &args[0][..] {
+        "-" if tool.settings.pcap => None,
+        "-" => {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line)?;
+            Some(line)
+        }
+        hex => Some(hex.to_owned()),
+    };
+    let bytes = match hex {
+        None => super::offline::read_bytes("-", "read failed")?,
+        Some(hex) => {
+            hex_bytes(&hex).ok_or_else(|| Failure::fatal("trailing garbage following hex bytes"))?
+        }
+    };
     let more: u8 = match args.get(1) {
         Some(text) => text.parse().map_err(|_| Failure::fatal(format!("{text}: not a number")))?,
         None => 2,

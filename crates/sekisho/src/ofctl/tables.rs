@@ -58,6 +58,11 @@ fn features(tool: &mut Tool<'_, '_>, conn: &mut Conn) -> Result<Vec<TableFeature
 /// What is said of the tables is told once over all parts, so that what repeats is not told again.
 pub(super) fn dump_table_features(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let mut conn = tool.open(&args[0])?;
+    if conn.version < Version::Of13 {
+        return Err(Failure::fatal(
+            "dump-table-features needs OpenFlow 1.3 or later ('-O OpenFlow13')",
+        ));
+    }
     let list = features(tool, &mut conn)?;
     let text = TableFeaturesText(&list, conn.version).to_string();
     writeln!(tool.session.out, "{}", text.strip_prefix('\n').unwrap_or(&text))?;
