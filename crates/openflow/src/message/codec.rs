@@ -505,9 +505,9 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
     let v = m.version;
     match &m.body {
         Body::Hello(bitmap) => {
-            // A bitmap is needed unless all versions up to the header's are spoken.
+            // A bitmap is needed unless all versions up to the header's are spoken. None is not said.
             let v = v as u32;
-            if *bitmap != (1 << (v + 1)) - 2 {
+            if *bitmap != (1 << (v + 1)) - 2 && *bitmap != 0 {
                 out.put16(1);
                 out.put16(8);
                 out.put32(*bitmap);

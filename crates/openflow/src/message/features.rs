@@ -309,22 +309,17 @@ pub fn read_stats(r: &mut Reader<'_>, v: Version) -> Result<Vec<TableStats>> {
 pub fn write_stats(out: &mut Vec<u8>, s: &TableStats, v: Version) {
     let t = &s.features;
     out.put8(t.table.0);
-    // Fields that cannot be matched count as left out.
-    let free = |set: FieldSet| {
-        let all: FieldSet = bits_of(v).map(|(f, _)| f).collect();
-        to_fixed(set.or(all.and(t.match_, true)), v)
-    };
     match v {
         Version::Of10 => {
             out.zeros(3);
             out.text(&t.name, 32);
-            out.put32(free(t.wildcard));
+            out.put32(to_fixed(t.wildcard, v));
             out.put32(t.max_entries);
         }
         Version::Of11 => {
             out.zeros(7);
             out.text(&t.name, 32);
-            out.put32(free(t.wildcard));
+            out.put32(to_fixed(t.wildcard, v));
             out.put32(to_fixed(t.match_, v));
             out.put32(t.nonmiss.instructions);
             out.put32(t.nonmiss.write.actions);
