@@ -390,7 +390,10 @@ fn write_desc(out: &mut impl Write, t: &TableDesc) -> fmt::Result {
 
 /// Writes configurations of tables.
 pub(super) fn write_descs(out: &mut impl Write, list: &[TableDesc]) -> fmt::Result {
-    list.iter().try_for_each(|t| write_desc(out, t))
+    match list {
+        [] => writeln!(out),
+        list => list.iter().try_for_each(|t| write_desc(out, t)),
+    }
 }
 
 /// Writes what happened to a table.
