@@ -94,3 +94,42 @@ fn groups_lead_to_tables() {
     assert_eq!(status, Some(2));
     assert!(err.contains(":1: "), "{err}");
 }
+
+/// The page of findings tells of every kind; its first example has the finding, and what cures it has not.
+#[test]
+fn every_finding_of_the_page_is_found_and_cured() {
+    let page = include_str!("../../../docs/lint.md");
+    let groups = std::env::temp_dir().join(format!("sekisho-lint-groups-{}", std::process::id()));
+    std::fs::write(&groups, "group_id=1,type=all,bucket=output:1\n").expect("a file of groups");
+    let groups_option = format!("--groups={}", groups.display());
+    let mut told = Vec::new();
+    for section in page.split("\n## ").skip(1) {
+        let (name, text) = section.split_once('\n').expect("a heading");
+        let examples: Vec<&str> = text
+            .split("```flow\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap_or_default())
+            .collect();
+        let [bad, cured] = examples[..] else { panic!("{name}: {} examples", examples.len()) };
+        let args = match name {
+            "missing-port" => vec!["--ports=1,2,3", "-"],
+            "missing-group" => vec![groups_option.as_str(), "-"],
+            _ => vec!["-"],
+        };
+        let mark = format!("[{name}]");
+        let (_, out, _) = lint(&args, bad);
+        assert!(out.contains(&mark), "{name} is not found:\n{out}");
+        let (_, out, _) = lint(&args, cured);
+        assert!(!out.contains(&mark), "{name} is not cured:\n{out}");
+        told.push(name);
+    }
+    let _ = std::fs::remove_file(groups);
+    let (_, kinds, _) = lint(&["--kinds"], "");
+    let listed: Vec<&str> = kinds
+        .lines()
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|w| told.contains(w))
+        .collect();
+    assert_eq!(listed, told, "{kinds}");
+    assert_eq!(kinds.lines().filter(|l| !l.starts_with(' ') && !l.is_empty()).count(), told.len());
+}
