@@ -158,15 +158,19 @@ fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> R
     const ID: u32 = 0;
     let control = |kind| Body::BundleCtrl(BundleCtrl { id: ID, kind, flags: BUNDLE_FLAGS });
     let mut failed = None;
-    let mut request = |tool: &mut Tool<'_, '_>, conn: &mut Conn, kind| -> Result<bool, Failure> {
-        let message = conn.message(tool.next_xid(), control(kind));
+    // Errors of single messages come before the reply.
+    let mut request = |tool: &mut Tool<'_, '_>, conn: &mut Conn, body| -> Result<bool, Failure> {
+        let message = conn.message(tool.next_xid(), body);
         conn.send(&message)?;
         loop {
             let bytes = conn.next(true)?;
             let reply = conn.decode(&bytes)?;
-            match reply.body {
-                Body::BundleCtrl(b) if b.kind == kind + 1 => return Ok(true),
-                Body::Error(e) => {
+            match (reply.body, &message.body) {
+                (Body::BundleCtrl(b), Body::BundleCtrl(asked)) if b.kind == asked.kind + 1 => {
+                    return Ok(failed.is_none());
+                }
+                (Body::BarrierReply, Body::BarrierRequest) => return Ok(failed.is_none()),
+                (Body::Error(e), _) => {
                     failed.get_or_insert(e);
                     if reply.xid == message.xid {
                         return Ok(false);
@@ -177,16 +181,16 @@ fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> R
         }
     };
     let bodies: Vec<(u32, Body)> = bodies.into_iter().map(|b| (tool.next_xid(), b)).collect();
-    let opened = request(tool, conn, 0)?;
-    if opened {
+    if request(tool, conn, control(0))? {
         for (xid, body) in bodies {
             let inner = Message::new(conn.version, xid, body);
             let add = BundleAdd { id: ID, flags: BUNDLE_FLAGS, message: inner };
             let message = conn.message(xid, Body::BundleAdd(Box::new(add)));
             conn.send(&message)?;
         }
-        // Errors of single messages come before the reply to the commit.
-        request(tool, conn, 4)?;
+        // A switch may keep a bundle without the messages that it refused: only a whole one is committed.
+        let end = if request(tool, conn, Body::BarrierRequest)? { 4 } else { 6 };
+        request(tool, conn, control(end))?;
     }
     match failed {
         None => Ok(()),
