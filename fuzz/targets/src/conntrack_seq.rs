@@ -1,12 +1,16 @@
 //! The connection table under a sequence of packets, time steps and deletions.
 //!
-//! Input: records. Kind 0 to 3 is a packet: a byte of request (commit, force, zone, trusted checksum), a byte of
+//! Input: records. Kind 0 to 3 is a packet: a byte of request (commit, force, zone, trusted checksum, translation), a byte of
 //! time in units of 100 ms, the frame. Kind 4 lets seconds pass and expires, 5 deletes a connection, 6 flushes.
 
 use base::{Duration, HashKey, Instant, Zone};
-use conntrack::{ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView};
+use conntrack::{
+    ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, NatKind, NatRequest, PacketView,
+};
 use flow::PacketKey;
 use packet::PacketBuf;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::input::Input;
 
@@ -16,10 +20,26 @@ const MAX_CONNS: usize = 6;
 fn count(ct: &Conntrack, now: Instant) -> usize {
     let mut n = 0;
     ct.dump(now, &mut Cursor::default(), &ConnFilter::default(), usize::MAX, |c| {
-        assert!(ct.find(now, &c.orig, c.zone).is_some(), "what is listed is found");
+        for tuple in [&c.orig, &c.reply] {
+            assert!(ct.find(now, tuple, c.zone).is_some(), "what is listed is found");
+        }
         n += 1;
     });
     n
+}
+
+/// A translation to the one address that there is.
+fn nat(flags: u8, eth_type: u16) -> NatRequest {
+    let to = match eth_type {
+        0x86dd => IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 9)),
+        _ => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)),
+    };
+    NatRequest {
+        kind: Some(if flags & 0x40 != 0 { NatKind::Src } else { NatKind::Dst }),
+        addrs: Some((to, to)),
+        ports: (flags & 0x80 != 0).then_some((80, 81)),
+        ..NatRequest::default()
+    }
 }
 
 /// Feeds the table and checks after each step that count, listing and limit agree.
@@ -49,6 +69,7 @@ pub fn target(data: &[u8]) {
                     commit: flags & 1 != 0,
                     force: flags & 2 != 0,
                     mark: (flags & 4 != 0).then_some((5, 7)),
+                    nat: (flags & 0x20 != 0).then(|| nat(flags, key.dl_type)),
                     ..CtRequest::default()
                 };
                 let info = ct.process(now, &PacketView::of(&pkt, key.dl_type), &req);
