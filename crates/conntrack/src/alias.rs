@@ -7,7 +7,8 @@ use crate::conn::Conn;
 use crate::front::{self, Only};
 use crate::nat::{Alias, AliasId, Nat};
 use crate::slab::Entry;
-use crate::tracker::{At, Fresh, Passage};
+use crate::tcp::Peer;
+use crate::tracker::{At, Passage};
 use crate::tuple::Tuple;
 use crate::{
     ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
@@ -75,13 +76,14 @@ impl Conntrack {
     pub(crate) fn insert_translated(
         &mut self,
         x: Passage<'_>,
-        fresh: &mut Fresh,
+        peers: [Peer; 2],
         nat: Nat,
+        info: &mut CtInfo,
     ) -> bool {
         let taken = self.lookup(x).is_some()
             || self.alias_index.find(&self.aliases, x.hash, &x.p.key).is_some();
         if !taken {
-            self.insert(x, fresh.peers, Some(nat), &mut fresh.info);
+            self.insert(x, peers, Some(nat), info);
         }
         !taken
     }

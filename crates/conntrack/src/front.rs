@@ -10,7 +10,8 @@ use core::cell::RefCell;
 use base::{HashKey, Instant};
 
 use crate::nat::{Alias, AliasId, Nat, candidates};
-use crate::tracker::{At, Fresh, Passage, Way};
+use crate::tcp::Peer;
+use crate::tracker::{At, Passage, Then};
 use crate::tuple::Key;
 use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Parsed};
 
@@ -47,42 +48,63 @@ pub fn visit<S: Shards, R>(shards: &S, shard: usize, f: impl FnOnce(&mut Conntra
 pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
     let x = Passage { now, hash: p.hash(shards.secret()), p, req };
     let home = crate::shard_of(x.hash, shards.n());
-    // Aliases that this leaves behind go with the next visit that may need their tuples.
-    match shards.with(home, |t| t.enter(x)) {
-        Way::Done(info) => info,
-        way => go_on(shards, x, home, way),
+    let mut then = Then::Done;
+    // Verdicts are large: this one is written where the caller wants it and nowhere else. Aliases
+    // that it leaves behind go with the next visit that may need their tuples.
+    let info = shards.with(home, |t| t.enter(x, &mut then));
+    match then {
+        Then::Done => info,
+        then => go_on(shards, x, home, then, info),
     }
 }
 
-/// What further visits a packet of a translated connection needs.
+/// What further visits a packet needs.
 #[cold]
-fn go_on<S: Shards>(shards: &S, x: Passage<'_>, home: usize, mut way: Way) -> CtInfo {
+fn go_on<S: Shards>(
+    shards: &S,
+    x: Passage<'_>,
+    home: usize,
+    mut then: Then,
+    mut info: CtInfo,
+) -> CtInfo {
     // Each further round means that a connection went or came between two visits.
     const ROUNDS: usize = 4;
     for _ in 0..ROUNDS {
-        match way {
-            Way::Done(info) => return info,
-            Way::Elsewhere(alias, at) => {
-                match visit(shards, at.shard, |t| t.enter_at(x, at.conn)) {
-                    Some(info) => return info,
-                    // That connection is gone.
-                    None => shards.with(home, |t| t.remove_alias(alias)),
+        match core::mem::replace(&mut then, Then::Done) {
+            Then::Done => return info,
+            Then::Again => {}
+            Then::Elsewhere(alias, at) => {
+                info = visit(shards, at.shard, |t| t.enter_at(x, at.conn, &mut then));
+                if let Then::Done = then {
+                    return info;
                 }
+                // That connection is gone.
+                shards.with(home, |t| t.remove_alias(alias));
             }
-            Way::Translate(fresh) => {
-                if let Some(info) = bind(shards, x, home, fresh) {
+            Then::Translate(peers) => {
+                if let Some(info) = bind(shards, x, home, peers, info) {
                     return info;
                 }
             }
         }
-        way = visit(shards, home, |t| t.enter(x));
+        then = Then::Done;
+        info = visit(shards, home, |t| t.enter(x, &mut then));
     }
-    CtInfo::invalid(x.req.zone, InvalidReason::NatClash)
+    match then {
+        Then::Done => info,
+        _ => CtInfo::invalid(x.req.zone, InvalidReason::NatClash),
+    }
 }
 
 /// Commits a new connection with a translation: reserves a tuple for its replies, then puts it in.
 /// `None` if another packet has committed it meanwhile.
-fn bind<S: Shards>(shards: &S, x: Passage<'_>, home: usize, mut fresh: Fresh) -> Option<CtInfo> {
+fn bind<S: Shards>(
+    shards: &S,
+    x: Passage<'_>,
+    home: usize,
+    peers: [Peer; 2],
+    mut info: CtInfo,
+) -> Option<CtInfo> {
     visit(shards, home, |_| ());
     let (zone, orig) = (x.req.zone, x.p.key.tuple(x.p.swapped));
     let nat = x.req.nat.unwrap_or_default();
@@ -98,14 +120,14 @@ fn bind<S: Shards>(shards: &S, x: Passage<'_>, home: usize, mut fresh: Fresh) ->
             }
         };
         let nat = Nat { kind, reply: key, swapped, alias };
-        let done = visit(shards, home, |t| t.insert_translated(x, &mut fresh, nat));
+        let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info));
         if let Some(alias) = alias {
-            shards.with(usize::from(alias.shard), |t| match fresh.info.conn {
+            shards.with(usize::from(alias.shard), |t| match info.conn {
                 Some(conn) if done => t.settle_alias(alias, At { shard: home, conn }),
                 _ => t.remove_alias(alias),
             });
         }
-        return done.then_some(fresh.info);
+        return done.then_some(info);
     }
     Some(shards.with(home, |t| t.refuse_translation(zone)))
 }

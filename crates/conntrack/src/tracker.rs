@@ -86,20 +86,15 @@ pub(crate) struct Passage<'a> {
     pub req: &'a CtRequest,
 }
 
-/// What a visit to the shard of a packet's key leads to.
-pub(crate) enum Way {
-    /// To the verdict.
-    Done(CtInfo),
+/// Whether a verdict is the last word.
+pub(crate) enum Then {
+    Done,
+    /// The packet's connection had to go for it: it opens another.
+    Again,
     /// The packet is of a translated connection.
     Elsewhere(AliasId, At),
     /// A tuple has to be found for a new connection.
-    Translate(Fresh),
-}
-
-/// A connection to be.
-pub(crate) struct Fresh {
-    pub peers: [Peer; 2],
-    pub info: CtInfo,
+    Translate([Peer; 2]),
 }
 
 /// What the state machines make of a packet of a known connection.
@@ -172,55 +167,51 @@ impl Conntrack {
 
     /// The first visit of a packet, to the shard of its key.
     #[inline]
-    pub(crate) fn enter(&mut self, x: Passage<'_>) -> Way {
-        let found = self.lookup(x);
-        if let Some(slot) = found
-            && let Some(info) = self.known(x, slot, Via::Orig)
-        {
-            return Way::Done(info);
+    pub(crate) fn enter(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
+        match self.lookup(x) {
+            Some(slot) => self.known(x, slot, Via::Orig, then),
+            None => self.stranger(x, then),
         }
-        if found.is_none()
-            && self.aliases.len() > 0
+    }
+
+    /// A packet whose key no connection has.
+    fn stranger(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
+        if self.aliases.len() > 0
             && let Some(slot) = self.alias_index.find(&self.aliases, x.hash, &x.p.key)
+            && let Alias { shard, conn: Some(conn), .. } = *self.aliases.get(slot)
         {
-            let a = self.aliases.get(slot);
-            if let Some(conn) = a.conn {
-                let at = At { shard: usize::from(a.shard), conn };
-                return Way::Elsewhere(self.alias_id(slot), at);
-            }
+            *then = Then::Elsewhere(self.alias_id(slot), At { shard: usize::from(shard), conn });
+            return CtInfo::UNTRACKED;
         }
-        self.unknown(x)
+        self.unknown(x, then)
     }
 
-    /// The visit to a translated connection whose alias the packet's key is, if it is there.
-    pub(crate) fn enter_at(&mut self, x: Passage<'_>, id: ConnId) -> Option<CtInfo> {
-        self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
-        if self.reap(x.now, id.slot) {
-            return None;
+    /// The visit to a translated connection whose alias the packet's key is.
+    pub(crate) fn enter_at(&mut self, x: Passage<'_>, id: ConnId, then: &mut Then) -> CtInfo {
+        if self.is_gone(x.now, id) {
+            *then = Then::Again;
+            return CtInfo::UNTRACKED;
         }
-        self.known(x, id.slot, Via::Reply)
+        self.known(x, id.slot, Via::Reply, then)
     }
 
-    /// A packet of a known connection, unless the connection had to go for it.
-    #[inline(always)]
-    fn known(&mut self, x: Passage<'_>, slot: u32, via: Via) -> Option<CtInfo> {
+    /// A packet of a known connection.
+    fn known(&mut self, x: Passage<'_>, slot: u32, via: Via, then: &mut Then) -> CtInfo {
         let conn = self.slab.get(slot);
         let dir = conn.dir(x.p.swapped, via);
         if let Body::Error = x.p.body {
             let state = CtState::TRK | CtState::REL | reply_bit(dir);
-            return Some(self.labelled(x, slot, (dir, via), state));
+            return self.labelled(x, slot, (dir, via), state);
         }
         if x.req.commit && x.req.force && dir == Dir::Reply {
-            self.counters.delete += 1;
-            self.remove(x.now, slot);
-            return None;
+            return self.make_way(x, slot, then);
         }
         if let Some((id, state)) = x.req.prior
             && id == conn.id(slot)
         {
-            return Some(self.labelled(x, slot, (dir, via), state));
+            return self.labelled(x, slot, (dir, via), state);
         }
-        Some(match self.advance(x.now, slot, dir, x.p) {
+        match self.advance(x.now, slot, dir, x.p) {
             Fit::Part(still_new) => {
                 self.counters.found += 1;
                 let state = match (still_new, dir) {
@@ -230,18 +221,23 @@ impl Conntrack {
                 };
                 self.labelled(x, slot, (dir, via), state)
             }
-            Fit::Reopen => {
-                self.counters.delete += 1;
-                self.remove(x.now, slot);
-                return None;
-            }
+            Fit::Reopen => self.make_way(x, slot, then),
             Fit::Invalid(reason) => {
                 // Commits nothing, but shows what connection it pretends to be of.
                 let c = self.slab.get(slot);
                 let (mark, label) = (c.mark(), c.label());
                 CtInfo { mark, label, ..self.invalid(x.req.zone, reason) }
             }
-        })
+        }
+    }
+
+    /// Removes a connection for another that its packet opens.
+    #[cold]
+    fn make_way(&mut self, x: Passage<'_>, slot: u32, then: &mut Then) -> CtInfo {
+        self.counters.delete += 1;
+        self.remove(x.now, slot);
+        *then = Then::Again;
+        CtInfo::UNTRACKED
     }
 
     /// The live connection of a packet; one whose time ran out goes now.
@@ -324,7 +320,7 @@ impl Conntrack {
     }
 
     /// A packet of no known connection: new, and committed if asked; or invalid.
-    fn unknown(&mut self, x: Passage<'_>) -> Way {
+    fn unknown(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
         let Passage { p, req, .. } = x;
         let opened = match &p.body {
             Body::Tcp(s) => tcp::open(s, self.config.tcp_pick_up),
@@ -334,7 +330,7 @@ impl Conntrack {
         };
         let peers = match opened {
             Ok(peers) => peers,
-            Err(reason) => return Way::Done(self.invalid(req.zone, reason)),
+            Err(reason) => return self.invalid(req.zone, reason),
         };
         self.counters.new += 1;
         let mut info = CtInfo {
@@ -344,19 +340,20 @@ impl Conntrack {
             ..CtInfo::UNTRACKED
         };
         if !req.commit {
-            return Way::Done(info);
+            return info;
         }
         if self.slab.len() >= self.config.max_conns {
             self.counters.insert_failed += 1;
             self.counters.drop += 1;
             info.outcome = Outcome::TableFull;
-            return Way::Done(info);
+            return info;
         }
         if req.nat.is_some_and(|n| n.kind.is_some()) {
-            return Way::Translate(Fresh { peers, info });
+            *then = Then::Translate(peers);
+            return info;
         }
         self.insert(x, peers, None, &mut info);
-        Way::Done(info)
+        info
     }
 
     /// Puts a new connection in.
