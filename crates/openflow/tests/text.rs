@@ -155,3 +155,13 @@ fn late_registers_are_loaded_with_their_experimenters_header() {
         assert!(printed.contains("set_field:0x30/0xf0->reg17"), "{printed}");
     }
 }
+
+/// As deep as OVS reads, and no deeper.
+#[test]
+fn actions_in_actions_end_somewhere() {
+    let flow = |n: usize| format!("actions={}1{}", "clone(".repeat(n), ")".repeat(n));
+    let read =
+        |n| parse_flow(&flow(n), FlowModCommand::Add, &NoPorts, Mode::Ovs).map_err(|e| e.message);
+    assert!(read(99).is_ok());
+    assert_eq!(read(100).err().as_deref(), Some("Action nested too deeply"));
+}

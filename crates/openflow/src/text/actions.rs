@@ -78,7 +78,7 @@ impl<'p> Parser<'p> {
 
     /// Reads the actions inside another.
     pub(super) fn nested(&self, text: Tok<'_>, outer: Outer) -> Result<Vec<Action>> {
-        if self.depth >= MAX_DEPTH {
+        if self.depth + 1 >= MAX_DEPTH {
             return Err(TextError::new(text, "Action nested too deeply"));
         }
         Parser { depth: self.depth + 1, ..*self }.list(text, outer)
