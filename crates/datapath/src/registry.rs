@@ -194,7 +194,8 @@ impl Registry {
                     if !twin {
                         self.remove(&flow);
                     }
-                    self.install(&flow.key, spec, now);
+                    // Nobody used it now: one that is always replaced would never be idle.
+                    self.install(&flow.key, spec, flow.last_active());
                 }
                 Revalidation::Gone => {
                     n_wrong += 1;

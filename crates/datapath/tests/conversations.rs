@@ -329,6 +329,20 @@ fn the_revalidator_puts_flows_right_that_nobody_uses() {
 }
 
 #[test]
+fn a_flow_that_is_replaced_again_and_again_gets_idle_all_the_same() {
+    let mut net = Net::simulated(3, Policy::new(|_| (five_tuple_mask(), vec![out(2)])));
+    (0..2).for_each(|_| drop(net.send(1, &udp(A, B, 1, 0, b""))));
+    for i in 0..11 {
+        assert_eq!(net.dp.expire(net.now, Duration::from_secs(10)), 0, "{i} s");
+        let port = 2 + (i + 1) % 2;
+        net.policy.change(move |_| (five_tuple_mask(), vec![out(port)]));
+        assert_eq!(net.dp.revalidate(net.now), 1);
+        net.now += Duration::from_secs(1);
+    }
+    assert_eq!(net.dp.expire(net.now, Duration::from_secs(10)), 1);
+}
+
+#[test]
 fn idle_flows_leave_and_their_packets_are_credited() {
     let mut net = Net::simulated(2, Policy::new(|_| (five_tuple_mask(), vec![out(2)])));
     let idle = Duration::from_secs(10);

@@ -351,7 +351,7 @@ impl Bridge {
         if self.mac.next_timeout().is_some_and(|t| t <= now) && self.mac.expire(now) {
             self.changed();
         }
-        self.tables.next_timeout().is_some_and(|t| t <= now)
+        self.tables.next_timeout().is_some_and(|t| t < now)
     }
 
     /// When [`Bridge::expire`] is to be called.

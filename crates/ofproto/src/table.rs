@@ -715,7 +715,7 @@ impl FlowTables {
         let mut n = 0;
         for _ in 0..limit {
             let Some((&(at, _), rule)) = self.queue.first_key_value() else { break };
-            if at > now {
+            if at >= now {
                 break;
             }
             let rule = rule.clone();
@@ -724,12 +724,13 @@ impl FlowTables {
                     self.unqueue(&rule);
                     self.enqueue(&rule, now);
                 }
-                Some(d) if d > now => {
+                // At the very moment it is still there, as in Open vSwitch.
+                Some(d) if d >= now => {
                     self.unqueue(&rule);
                     self.enqueue(&rule, now);
                 }
                 _ => {
-                    let hard = rule.hard_deadline().is_some_and(|d| d <= now);
+                    let hard = rule.hard_deadline().is_some_and(|d| d < now);
                     let reason = if hard {
                         FlowRemovedReason::HardTimeout
                     } else {
@@ -744,7 +745,7 @@ impl FlowTables {
         n
     }
 
-    /// When [`FlowTables::expire`] has something to look at.
+    /// The moment after which [`FlowTables::expire`] has something to look at.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.queue.first_key_value().map(|(&(at, _), _)| at)
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use flow::tun_metadata::TlvError;
 use flow::{Match, TlvMap};
 use openflow::Subfield;
-use openflow::action::{Action, LearnDst, LearnSrc, OptionLens};
+use openflow::action::{Action, CtZone, LearnDst, LearnSrc, OptionLens};
 use openflow::message::{TlvCommand, TlvTable, TlvTableMod};
 
 use crate::rule::Rule;
@@ -122,6 +122,12 @@ fn each_option(a: &Action, f: &mut dyn FnMut(usize, u32)) {
                     part(s);
                 }
             }
+        }
+        Action::Ct(ct) => {
+            if let CtZone::Field(s) = &ct.zone {
+                part(s);
+            }
+            ct.exec.iter().for_each(|a| each_option(a, f));
         }
         Action::SetTunOption { index, .. } => f((*index).into(), 0),
         Action::DeleteField(field) => field.row().tun_option().into_iter().for_each(|i| f(i, 0)),

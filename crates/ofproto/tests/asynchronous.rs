@@ -51,7 +51,7 @@ fn a_controller_hears_what_a_tool_does_not() {
         let mut c = session(&mut w, SessionKind::Controller, v);
         let mut t = session(&mut w, SessionKind::Service, v);
         w.add("in_port=2,hard_timeout=3,send_flow_rem,cookie=6", &[]);
-        w.pass(3);
+        w.pass(4);
         let now = w.now;
         w.bridge().expire(now);
         w.port(7, 7, "new", Default::default());
@@ -65,7 +65,7 @@ fn a_controller_hears_what_a_tool_does_not() {
         else {
             panic!("{got:?}")
         };
-        assert_eq!((r.cookie, r.duration.as_secs(), p.port), (6, 3, OfPort(7)));
+        assert_eq!((r.cookie, r.duration.as_secs(), p.port), (6, 4, OfPort(7)));
         // 1.0 has no word for what follows.
         assert_eq!(enabled.len(), usize::from(v > Version::Of10), "{enabled:?}");
         for m in enabled {

@@ -90,6 +90,10 @@ fn learning_again_is_no_news_but_counts_the_hard_timeout_anew() {
     w.pass(2);
     let now = w.now;
     w.bridge().expire(now);
+    assert_eq!(flows(&mut w, 1).len(), 1, "at the very moment it is still there");
+    w.pass(1);
+    let now = w.now;
+    w.bridge().expire(now);
     assert!(flows(&mut w, 1).is_empty());
     assert!(x.credits.learned.len() == 1 && w.run(FROM_2).effects.len() == 1, "learned anew");
 }
@@ -142,7 +146,7 @@ fn the_end_of_a_connection_shortens_lives() {
     let fin = dpif::FlowStats { n_packets: 1, n_bytes: 60, used: Some(w.now), tcp_flags: 0x11 };
     x.credits.add(&fin);
     assert_eq!(timeouts(&mut w), (5, 20));
-    for _ in 0..5 {
+    for _ in 0..6 {
         w.pass(1);
         let now = w.now;
         w.bridge().expire(now);

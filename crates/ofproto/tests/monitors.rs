@@ -101,7 +101,7 @@ fn what_is_there_comes_goes_and_changes_is_told() {
             "what changes nothing is not told"
         );
         change(&mut w, Delete, "in_port=2");
-        w.now += base::Duration::from_secs(5);
+        w.now += base::Duration::from_secs(6);
         let now = w.now;
         w.bridge().expire(now);
         assert_eq!(

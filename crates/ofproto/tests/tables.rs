@@ -131,7 +131,7 @@ fn timeouts_follow_the_packets_and_tell_controllers() {
         w.pass(1);
     }
     use FlowRemovedReason::{HardTimeout, IdleTimeout};
-    assert_eq!(gone, [(15, HardTimeout, 0, 0), (18, IdleTimeout, 5, 1)]);
+    assert_eq!(gone, [(16, HardTimeout, 0, 0), (19, IdleTimeout, 5, 1)]);
     assert_eq!((count(&mut w), w.bridge().next_timeout()), (0, None));
 }
 
@@ -325,7 +325,7 @@ proptest! {
                     let now = w.now;
                     w.bridge().expire(now);
                     let t = now.as_secs();
-                    let over = |since: u64, secs: u16| secs > 0 && t >= since + u64::from(secs);
+                    let over = |since: u64, secs: u16| secs > 0 && t > since + u64::from(secs);
                     list.retain(|f| !over(f.used, f.idle) && !over(f.modified, f.hard));
                 }
             }

@@ -139,6 +139,8 @@ fn actions_name_options_that_are_there_and_no_more_of_them() {
         ] {
             assert_eq!(refused(&mut w, &mut s, add(v, "in_port=2", actions)), error, "{actions}");
         }
+        let ct = add(v, "ip,in_port=2", "ct(commit,zone=tun_metadata2[0..15])");
+        assert_eq!(refused(&mut w, &mut s, ct), OfError::NXFMFC_INVALID_TLV_FIELD);
         // A dump names the fields by headers as long as the options are, so that it can be sent again.
         for (n, actions) in
             [(1, "move:tun_metadata0[0..31]->reg0"), (2, "push:tun_metadata1[0..63]")]

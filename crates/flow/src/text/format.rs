@@ -479,7 +479,9 @@ fn l2(o: &mut Items<'_, '_>, x: &Match, type_named: bool) -> fmt::Result {
     o.eth("dl_src", k.dl_src, m.dl_src)?;
     o.eth("dl_dst", k.dl_dst, m.dl_dst)?;
     if !type_named && m.dl_type != 0 {
-        o.word(format_args!("dl_type={:#06x}", k.dl_type))?;
+        let of_packet = m.packet_type != 0 && k.packet_type >> 16 == 1;
+        let dl_type = if of_packet { k.packet_type as u16 } else { k.dl_type };
+        o.word(format_args!("dl_type={dl_type:#06x}"))?;
     }
     Ok(())
 }

@@ -184,7 +184,8 @@ impl Ctx<'_> {
             Action::UnrollXlate { table, cookie } => {
                 (self.table, self.rule_cookie) = (*table, *cookie);
                 self.report(NodeKind::Thaw, || {
-                    format!("restored state: table={}, cookie={cookie:#x}", table.0)
+                    let prefix = if *cookie == 0 { "" } else { "0x" };
+                    format!("restored state: table={}, cookie={prefix}{cookie:x}", table.0)
                 });
             }
             Action::SetMplsLabel(label) => self.set_mpls_label(*label),
