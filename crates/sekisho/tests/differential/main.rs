@@ -8,11 +8,14 @@
 //! Seeds are new in each run. `SEKISHO_DIFF_SEED` repeats one, `SEKISHO_DIFF_CASES` says how many
 //! packets.
 
+mod frames;
 mod generate;
 mod switches;
+mod wide;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
 use generate::{Rng, Table, packet};
 use switches::{Pair, frame};
 use testkit::netns::Netns;
@@ -71,20 +74,41 @@ fn random_tables_are_as_the_stock_switch_has_them() {
     if !have_stock().unwrap() {
         return;
     }
+    compare(Table::random, packet, false).unwrap();
+}
+
+#[test]
+#[ignore = "shows differences that are not settled; run it by name to find and mend them"]
+fn wider_tables_are_as_the_stock_switch_has_them() {
+    if !have_stock().unwrap() {
+        return;
+    }
+    compare(wide::table, wide::packet, true).unwrap();
+}
+
+/// Loads random tables into both switches and traces random packets through them.
+fn compare(
+    table: impl Fn(&mut Rng) -> Table,
+    packet: impl Fn(&mut Rng) -> (usize, String),
+    options_and_meter: bool,
+) -> Result<()> {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     let first = number("SEKISHO_DIFF_SEED").unwrap_or_else(clock);
     let cases = number("SEKISHO_DIFF_CASES").map_or(CASES, |n| n as usize);
     let most = number("SEKISHO_DIFF_MOST").unwrap_or(1);
-    let ns = Netns::new("diff").unwrap();
-    let mut pair = Pair::start(&ns).unwrap();
+    let ns = Netns::new("diff")?;
+    let mut pair = Pair::start(&ns)?;
+    if options_and_meter {
+        pair.add_options_and_meter()?;
+    }
     let (mut done, mut refused, mut differences) = (0, 0, Vec::new());
     for seed in (first..).step_by(1000) {
         if done >= cases {
             break;
         }
         let mut rng = Rng(seed);
-        let table = Table::random(&mut rng);
+        let table = table(&mut rng);
         let packets: Vec<_> = (0..PACKETS).map(|_| packet(&mut rng)).collect();
         match pair.run(&table, &packets) {
             Ok(true) => done += PACKETS,
@@ -100,6 +124,7 @@ fn random_tables_are_as_the_stock_switch_has_them() {
     }
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
     assert!(refused * 4 < done, "{refused} of {done} cases had a table that both refuse");
+    Ok(())
 }
 
 #[test]

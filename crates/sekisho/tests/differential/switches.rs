@@ -86,7 +86,8 @@ impl<'a> Switch<'a> {
 
     /// Traces a packet given as a flow, which leaves nothing behind.
     fn trace(&mut self, packet: &str) -> Result<String> {
-        self.call("ofproto/trace", &["br0", packet])
+        let args: Vec<&str> = std::iter::once("br0").chain(packet.split(' ')).collect();
+        self.call("ofproto/trace", &args)
     }
 
     fn receive(&mut self, port: usize, hex: &str) -> Result<()> {
@@ -121,9 +122,13 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// Ingress port and bytes, in hexadecimal, of a packet given as a flow.
+/// Ingress port and bytes, in hexadecimal, of a packet given as a flow, or as its bytes after a flow.
 pub fn frame(packet: &str) -> (usize, String) {
+    let (packet, bytes) = packet.split_once(' ').unwrap_or((packet, ""));
     let key = flow::text::parse_exact(packet, &flow::text::NoPorts).expect(packet);
+    if !bytes.is_empty() {
+        return (key.pkt.in_port as usize, bytes.to_owned());
+    }
     let bytes = flow::compose(&key.pkt, b"sekisho", 60);
     (key.pkt.in_port as usize, bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
@@ -174,6 +179,17 @@ pub struct Pair<'a> {
 impl<'a> Pair<'a> {
     pub fn start(ns: &'a Netns) -> Result<Pair<'a>> {
         Ok(Pair { ours: Switch::start(Whose::Ours, ns)?, stock: Switch::start(Whose::Stock, ns)? })
+    }
+
+    /// Options of tunnels that fields are of, and a meter that lets all pass.
+    pub fn add_options_and_meter(&mut self) -> Result<()> {
+        const OPTION: &str = "{class=0xffff,type=0,len=4}->tun_metadata0";
+        const METER: &str = "meter=1 pktps burst band=type=drop rate=1000000 burst_size=1000000";
+        for switch in self.both() {
+            switch.ofctl(&["add-tlv-map", "br0", OPTION])?.ok()?;
+            switch.ofctl(&["add-meter", "br0", METER])?.ok()?;
+        }
+        Ok(())
     }
 
     fn both(&mut self) -> [&mut Switch<'a>; 2] {
