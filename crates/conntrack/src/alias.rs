@@ -39,7 +39,7 @@ impl Conntrack {
 
     /// A connection as it is.
     pub(crate) fn live_copy(&self, now: Instant, id: ConnId) -> Option<Conn> {
-        let c = self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
+        let c = self.slab.same(id.slot, id.generation)?;
         (!c.expired(now)).then(|| c.clone())
     }
 
@@ -116,10 +116,7 @@ impl Conntrack {
 
     /// Whether a connection is gone, be it by now because its time has run out.
     pub(crate) fn is_gone(&mut self, now: Instant, id: ConnId) -> bool {
-        match self.slab.live(id.slot) {
-            Some(c) if c.generation == id.generation => self.reap(now, id.slot),
-            _ => true,
-        }
+        self.slab.same(id.slot, id.generation).is_none() || self.reap(now, id.slot)
     }
 
     pub(crate) fn alias_id(&self, slot: u32) -> AliasId {
@@ -127,7 +124,7 @@ impl Conntrack {
     }
 
     fn has_alias(&self, id: AliasId) -> bool {
-        self.aliases.live(id.slot).is_some_and(|a| a.generation() == id.generation)
+        self.aliases.same(id.slot, id.generation).is_some()
     }
 
     /// Says what connection an alias is of.

@@ -4,7 +4,7 @@
 //! counters, the third what is rarely written.
 
 use crate::nat::Nat;
-use crate::slab::{Entry, NIL};
+use crate::slab::NIL;
 use crate::tcp::{Peer, PeerState};
 use crate::tuple::{Dir, Key, Tuple};
 use crate::{ConnId, PolicyId};
@@ -77,41 +77,7 @@ const MARKED: u8 = 1;
 /// Addresses or ports are translated.
 const TRANSLATED: u8 = 2;
 
-impl Entry for Conn {
-    #[inline]
-    fn key(&self) -> &Key {
-        &self.key
-    }
-
-    fn hash(&self) -> u32 {
-        self.hash
-    }
-
-    #[inline]
-    fn next(&self) -> u32 {
-        self.next
-    }
-
-    fn set_next(&mut self, slot: u32) {
-        self.next = slot;
-    }
-
-    fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    fn set_generation(&mut self, n: u32) {
-        self.generation = n;
-    }
-
-    fn is_alive(&self) -> bool {
-        self.alive
-    }
-
-    fn set_alive(&mut self, alive: bool) {
-        self.alive = alive;
-    }
-}
+crate::slab::entry!(Conn);
 
 const _: () = assert!(size_of::<Conn>() == 192);
 

@@ -14,7 +14,7 @@ use base::{HashKey, Instant, Zone, hash_words};
 use core::net::IpAddr;
 use packet::header::ipproto;
 
-use crate::slab::{Entry, NIL};
+use crate::slab::NIL;
 use crate::tuple::{Dir, Key, Tuple};
 use crate::{ConnId, CtState};
 
@@ -145,41 +145,7 @@ impl Alias {
     }
 }
 
-impl Entry for Alias {
-    #[inline]
-    fn key(&self) -> &Key {
-        &self.key
-    }
-
-    fn hash(&self) -> u32 {
-        self.hash
-    }
-
-    #[inline]
-    fn next(&self) -> u32 {
-        self.next
-    }
-
-    fn set_next(&mut self, slot: u32) {
-        self.next = slot;
-    }
-
-    fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    fn set_generation(&mut self, n: u32) {
-        self.generation = n;
-    }
-
-    fn is_alive(&self) -> bool {
-        self.alive
-    }
-
-    fn set_alive(&mut self, alive: bool) {
-        self.alive = alive;
-    }
-}
+crate::slab::entry!(Alias);
 
 /// Addresses that are tried, from the chosen one on.
 const MAX_ADDRS: u128 = 8;

@@ -29,6 +29,48 @@ pub(crate) trait Entry {
     fn set_alive(&mut self, alive: bool);
 }
 
+/// Makes a type with fields of these names an [`Entry`].
+macro_rules! entry {
+    ($ty:ty) => {
+        impl $crate::slab::Entry for $ty {
+            #[inline]
+            fn key(&self) -> &Key {
+                &self.key
+            }
+
+            fn hash(&self) -> u32 {
+                self.hash
+            }
+
+            #[inline]
+            fn next(&self) -> u32 {
+                self.next
+            }
+
+            fn set_next(&mut self, slot: u32) {
+                self.next = slot;
+            }
+
+            fn generation(&self) -> u32 {
+                self.generation
+            }
+
+            fn set_generation(&mut self, n: u32) {
+                self.generation = n;
+            }
+
+            fn is_alive(&self) -> bool {
+                self.alive
+            }
+
+            fn set_alive(&mut self, alive: bool) {
+                self.alive = alive;
+            }
+        }
+    };
+}
+pub(crate) use entry;
+
 /// Connections (or what else is found by a key) by slot number.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
@@ -72,6 +114,12 @@ impl<T: Entry> Slab<T> {
             return None;
         }
         Some(self.get(slot)).filter(|c| c.is_alive())
+    }
+
+    /// The same, if it is still the one of this generation.
+    #[inline]
+    pub fn same(&self, slot: u32, generation: u32) -> Option<&T> {
+        self.live(slot).filter(|c| c.generation() == generation)
     }
 
     /// Stores a connection; its generation follows on that of the slot's last one.

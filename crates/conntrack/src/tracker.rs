@@ -558,7 +558,7 @@ impl Conntrack {
 
     /// Removes one connection; whether it was there.
     pub fn delete_id(&mut self, now: Instant, id: ConnId) -> bool {
-        let there = self.slab.live(id.slot).is_some_and(|c| c.generation == id.generation);
+        let there = self.slab.same(id.slot, id.generation).is_some();
         if there {
             self.counters.delete += 1;
             self.remove(now, id.slot);
@@ -568,7 +568,7 @@ impl Conntrack {
 
     /// One connection by id, unless its time has run out.
     pub fn get(&self, now: Instant, id: ConnId) -> Option<ConnSnapshot> {
-        let c = self.slab.live(id.slot).filter(|c| c.generation == id.generation)?;
+        let c = self.slab.same(id.slot, id.generation)?;
         (!c.expired(now)).then(|| ConnSnapshot::of(c, id.slot, now))
     }
 

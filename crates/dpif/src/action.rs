@@ -163,9 +163,7 @@ impl DpAction {
             None => self,
         }
     }
-}
 
-impl DpAction {
     /// Which kind of action this is.
     pub fn kind(&self) -> ActionKind {
         match self {
