@@ -8,7 +8,7 @@ use crate::front::{self, Only};
 use crate::nat::{Alias, AliasId, Nat};
 use crate::slab::Entry;
 use crate::tcp::Peer;
-use crate::tracker::{At, Passage};
+use crate::tracker::Passage;
 use crate::tuple::Tuple;
 use crate::{
     ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
@@ -27,19 +27,18 @@ impl Conntrack {
     }
 
     /// The connection of a packet whose key's shard this is, or where it is.
-    pub(crate) fn seat(&self, now: Instant, p: &Parsed) -> Option<Result<Conn, At>> {
+    pub(crate) fn seat(&self, now: Instant, p: &Parsed) -> Option<Result<Conn, ConnId>> {
         let hash = p.key.hash(self.secret);
         if let Some(slot) = self.index.find(&self.slab, hash, &p.key) {
-            return self.live_copy(now, self.slab.get(slot).id(slot)).map(Ok);
+            return self.live_copy(now, self.id(slot)).map(Ok);
         }
         let slot = self.alias_index.find(&self.aliases, hash, &p.key)?;
-        let a = self.aliases.get(slot);
-        Some(Err(At { shard: usize::from(a.shard), conn: a.conn? }))
+        Some(Err(self.aliases.get(slot).conn?))
     }
 
     /// A connection as it is.
     pub(crate) fn live_copy(&self, now: Instant, id: ConnId) -> Option<Conn> {
-        let c = self.slab.same(id.slot, id.generation)?;
+        let c = self.conn(id)?;
         (!c.expired(now)).then(|| c.clone())
     }
 
@@ -54,8 +53,8 @@ impl Conntrack {
     /// Takes a connection of another tracker over; its state as it is there.
     pub(crate) fn adopt(&mut self, now: Instant, conn: Conn) -> ConnSnapshot {
         let nat = conn.nat().cloned();
-        let snapshot = ConnSnapshot::of(&conn, 0, now);
         let slot = self.slab.insert(conn);
+        let snapshot = ConnSnapshot::of(self.slab.get(slot), self.id(slot), now);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
         if let Some(mut nat) = nat
@@ -63,9 +62,8 @@ impl Conntrack {
         {
             let alias = Alias::new(nat.reply, nat.reply.hash(self.secret));
             nat.alias = self.reserve(now, alias).ok();
-            let at = At { shard: 0, conn: self.slab.get(slot).id(slot) };
             if let Some(alias) = nat.alias {
-                self.settle_alias(alias, at);
+                self.settle_alias(alias, self.id(slot));
             }
             self.slab.get_mut(slot).set_nat(nat);
         }
@@ -98,7 +96,11 @@ impl Conntrack {
 
     /// Puts an alias in, unless somebody has its tuple: a connection of this shard, or the one whose
     /// place is told.
-    pub(crate) fn reserve(&mut self, now: Instant, alias: Alias) -> Result<AliasId, Option<At>> {
+    pub(crate) fn reserve(
+        &mut self,
+        now: Instant,
+        alias: Alias,
+    ) -> Result<AliasId, Option<ConnId>> {
         let (hash, key) = (alias.hash(), *alias.key());
         if let Some(slot) = self.index.find(&self.slab, hash, &key)
             && !self.reap(now, slot)
@@ -106,8 +108,7 @@ impl Conntrack {
             return Err(None);
         }
         if let Some(slot) = self.alias_index.find(&self.aliases, hash, &key) {
-            let a = self.aliases.get(slot);
-            return Err(a.conn.map(|conn| At { shard: usize::from(a.shard), conn }));
+            return Err(self.aliases.get(slot).conn);
         }
         let slot = self.aliases.insert(alias);
         self.alias_index.insert(&mut self.aliases, slot);
@@ -116,7 +117,7 @@ impl Conntrack {
 
     /// Whether a connection is gone, be it by now because its time has run out.
     pub(crate) fn is_gone(&mut self, now: Instant, id: ConnId) -> bool {
-        self.slab.same(id.slot, id.generation).is_none() || self.reap(now, id.slot)
+        self.conn(id).is_none() || self.reap(now, id.slot)
     }
 
     pub(crate) fn alias_id(&self, slot: u32) -> AliasId {
@@ -128,10 +129,9 @@ impl Conntrack {
     }
 
     /// Says what connection an alias is of.
-    pub(crate) fn settle_alias(&mut self, id: AliasId, at: At) {
+    pub(crate) fn settle_alias(&mut self, id: AliasId, conn: ConnId) {
         if self.has_alias(id) {
-            let alias = self.aliases.get_mut(id.slot);
-            (alias.shard, alias.conn) = (at.shard as u16, Some(at.conn));
+            self.aliases.get_mut(id.slot).conn = Some(conn);
         }
     }
 
@@ -154,11 +154,10 @@ impl Conntrack {
         let (key, _) = tuple.key(zone);
         let hash = key.hash(self.secret);
         let id = match self.index.find(&self.slab, hash, &key) {
-            Some(slot) => self.slab.get(slot).id(slot),
+            Some(slot) => self.id(slot),
             None => {
                 let slot = self.alias_index.find(&self.aliases, hash, &key)?;
-                let alias = self.aliases.get(slot);
-                alias.conn.filter(|_| alias.shard == self.number)?
+                self.aliases.get(slot).conn?
             }
         };
         self.get(now, id)

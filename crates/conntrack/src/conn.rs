@@ -116,8 +116,8 @@ impl Conn {
         }
     }
 
-    pub fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self.generation }
+    pub fn id(&self, shard: u16, slot: u32) -> ConnId {
+        ConnId { slot, generation: self.generation, shard }
     }
 
     pub fn is_tcp(&self) -> bool {

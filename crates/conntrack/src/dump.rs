@@ -69,14 +69,14 @@ pub struct ConnSnapshot {
 }
 
 impl ConnSnapshot {
-    pub(crate) fn of(c: &Conn, slot: u32, now: Instant) -> ConnSnapshot {
+    pub(crate) fn of(c: &Conn, id: ConnId, now: Instant) -> ConnSnapshot {
         let orig = c.orig();
         let shift = |s: Scale| match s {
             Scale::Shift(n) => Some(n),
             _ => None,
         };
         ConnSnapshot {
-            id: c.id(slot),
+            id,
             zone: c.key.zone(),
             orig,
             reply: c.reply(),

@@ -11,7 +11,7 @@ use base::{HashKey, Instant};
 
 use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::tcp::Peer;
-use crate::tracker::{At, Passage, Then};
+use crate::tracker::{Passage, Then};
 use crate::tuple::Key;
 use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Parsed};
 
@@ -73,8 +73,8 @@ fn go_on<S: Shards>(
         match core::mem::replace(&mut then, Then::Done) {
             Then::Done => return info,
             Then::Again => {}
-            Then::Elsewhere(alias, at) => {
-                info = visit(shards, at.shard, |t| t.enter_at(x, at.conn, &mut then));
+            Then::Elsewhere(alias, conn) => {
+                info = visit(shards, conn.shard.into(), |t| t.enter_at(x, conn, &mut then));
                 if let Then::Done = then {
                     return info;
                 }
@@ -123,7 +123,7 @@ fn bind<S: Shards>(
         let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info));
         if let Some(alias) = alias {
             shards.with(usize::from(alias.shard), |t| match info.conn {
-                Some(conn) if done => t.settle_alias(alias, At { shard: home, conn }),
+                Some(conn) if done => t.settle_alias(alias, conn),
                 _ => t.remove_alias(alias),
             });
         }
@@ -137,12 +137,12 @@ fn reserve<S: Shards>(shards: &S, now: Instant, key: Key) -> Option<AliasId> {
     let hash = key.hash(shards.secret());
     let shard = crate::shard_of(hash, shards.n());
     let reserve = || visit(shards, shard, |t| t.reserve(now, Alias::new(key, hash)));
-    let at = match reserve() {
+    let conn = match reserve() {
         Ok(id) => return Some(id),
-        Err(at) => at?,
+        Err(conn) => conn?,
     };
     // A connection that nobody has looked at since its time ran out takes its alias with it.
-    visit(shards, at.shard, |t| t.is_gone(now, at.conn)).then(|| reserve().ok()).flatten()
+    visit(shards, conn.shard.into(), |t| t.is_gone(now, conn)).then(|| reserve().ok()).flatten()
 }
 
 /// What [`process`] would say of a packet, and the connection that the packet belongs to. Nothing
@@ -158,7 +158,7 @@ pub fn peek<S: Shards>(
     let (mut copy, seat) = shards.with(home, |t| (t.sandbox(), t.seat(now, p)));
     let conn = seat.and_then(|seat| match seat {
         Ok(conn) => Some(conn),
-        Err(At { shard, conn }) => shards.with(shard, |t| t.live_copy(now, conn)),
+        Err(conn) => shards.with(conn.shard.into(), |t| t.live_copy(now, conn)),
     });
     let snapshot = conn.map(|conn| copy.adopt(now, conn));
     (copy.process_parsed(now, p, req), snapshot)
@@ -193,8 +193,8 @@ impl Shards for Only<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CtConfig, NatKind, NatRequest, Parse, parse};
-    use base::Duration;
+    use crate::{CtConfig, CtState, NatKind, NatRequest, Parse, parse};
+    use base::{Duration, Zone};
     use core::net::{IpAddr, Ipv4Addr};
     use packet::checksum::checksum;
     use std::vec::Vec;
@@ -269,5 +269,28 @@ mod tests {
             visit(&table, i, |t| t.expire(later, usize::MAX));
         }
         assert_eq!(table.n_aliases(), 0);
+    }
+
+    #[test]
+    fn a_verdict_of_another_zone_is_not_taken_for_this_ones() {
+        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), CtConfig::default(), i));
+        let table = Table((0..5).map(shard).collect());
+        let now = Instant::from_secs(100);
+        let frame = datagram(1, 2, 1000);
+        let view = crate::PacketView { frame: &frame, l3: 0, eth_type: 0x800, csum_trusted: true };
+        let pass = |zone, prior| {
+            let req = CtRequest { zone: Zone(zone), commit: true, prior, ..CtRequest::default() };
+            let Parse::Packet(p) = parse(&view, req.zone) else { panic!("not a packet") };
+            process(&table, now, &p, &req)
+        };
+        // More zones than shards, so that connections have the first slots of different shards.
+        let infos: Vec<_> = (0..20).map(|zone| pass(zone, None)).collect();
+        for (other, first) in infos.iter().enumerate() {
+            let prior = first.conn.map(|c| (c, CtState::INVALID));
+            for zone in 0..20 {
+                let same = other == usize::from(zone);
+                assert_eq!(pass(zone, prior).state == CtState::INVALID, same, "{other} {zone}");
+            }
+        }
     }
 }

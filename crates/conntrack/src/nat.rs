@@ -131,8 +131,6 @@ pub(crate) struct Alias {
     next: u32,
     generation: u32,
     alive: bool,
-    /// Shard of the connection.
-    pub shard: u16,
     /// The connection, once it is there.
     pub conn: Option<ConnId>,
 }
@@ -141,7 +139,7 @@ const _: () = assert!(size_of::<Alias>() <= 72);
 
 impl Alias {
     pub fn new(key: Key, hash: u32) -> Alias {
-        Alias { key, hash, next: NIL, generation: 1, alive: true, shard: 0, conn: None }
+        Alias { key, hash, next: NIL, generation: 1, alive: true, conn: None }
     }
 }
 

@@ -69,13 +69,6 @@ pub struct Conntrack {
     pub(crate) orphans: Vec<AliasId>,
 }
 
-/// Where a connection is.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct At {
-    pub shard: usize,
-    pub conn: ConnId,
-}
-
 /// A packet on its way.
 #[derive(Copy, Clone)]
 pub(crate) struct Passage<'a> {
@@ -92,7 +85,7 @@ pub(crate) enum Then {
     /// The packet's connection had to go for it: it opens another.
     Again,
     /// The packet is of a translated connection.
-    Elsewhere(AliasId, At),
+    Elsewhere(AliasId, ConnId),
     /// A tuple has to be found for a new connection.
     Translate([Peer; 2]),
 }
@@ -178,9 +171,9 @@ impl Conntrack {
     fn stranger(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
         if self.aliases.len() > 0
             && let Some(slot) = self.alias_index.find(&self.aliases, x.hash, &x.p.key)
-            && let Alias { shard, conn: Some(conn), .. } = *self.aliases.get(slot)
+            && let Some(conn) = self.aliases.get(slot).conn
         {
-            *then = Then::Elsewhere(self.alias_id(slot), At { shard: usize::from(shard), conn });
+            *then = Then::Elsewhere(self.alias_id(slot), conn);
             return CtInfo::UNTRACKED;
         }
         self.unknown(x, then)
@@ -207,7 +200,7 @@ impl Conntrack {
             return self.make_way(x, slot, then);
         }
         if let Some((id, state)) = x.req.prior
-            && id == conn.id(slot)
+            && id == conn.id(self.number, slot)
         {
             return self.labelled(x, slot, (dir, via), state);
         }
@@ -393,7 +386,7 @@ impl Conntrack {
         if self.events.enabled() {
             self.event(now, slot, EventKind::New);
         }
-        out.conn = Some(self.slab.get(slot).id(slot));
+        out.conn = Some(self.id(slot));
         out.outcome = Outcome::Inserted;
     }
 
@@ -435,7 +428,7 @@ impl Conntrack {
             label: c.label(),
             orig: Some(c.orig()),
             dir,
-            conn: Some(c.id(slot)),
+            conn: Some(c.id(self.number, slot)),
             invalid: None,
             outcome: if changed { Outcome::Updated } else { Outcome::None },
             nat,
@@ -456,7 +449,7 @@ impl Conntrack {
     }
 
     fn event(&mut self, now: Instant, slot: u32, kind: EventKind) {
-        let conn = ConnSnapshot::of(self.slab.get(slot), slot, now);
+        let conn = self.snapshot(now, slot);
         self.events.push(CtEvent { kind, conn });
     }
 
@@ -522,7 +515,7 @@ impl Conntrack {
                 && !c.expired(now)
                 && filter.matches(c)
             {
-                visit(&ConnSnapshot::of(c, slot, now));
+                visit(&self.snapshot(now, slot));
             }
         }
         cursor.slot = end;
@@ -549,6 +542,20 @@ impl Conntrack {
         n
     }
 
+    /// The id of the connection in a slot.
+    pub(crate) fn id(&self, slot: u32) -> ConnId {
+        self.slab.get(slot).id(self.number, slot)
+    }
+
+    /// The connection of an id, if it is here and lives.
+    pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn> {
+        self.slab.same(id.slot, id.generation).filter(|_| id.shard == self.number)
+    }
+
+    fn snapshot(&self, now: Instant, slot: u32) -> ConnSnapshot {
+        ConnSnapshot::of(self.slab.get(slot), self.id(slot), now)
+    }
+
     fn step(&self, cursor: &mut Cursor, budget: usize) -> u32 {
         let end = u64::from(cursor.slot) + budget as u64;
         let end = end.min(u64::from(self.slab.slots())) as u32;
@@ -558,7 +565,7 @@ impl Conntrack {
 
     /// Removes one connection; whether it was there.
     pub fn delete_id(&mut self, now: Instant, id: ConnId) -> bool {
-        let there = self.slab.same(id.slot, id.generation).is_some();
+        let there = self.conn(id).is_some();
         if there {
             self.counters.delete += 1;
             self.remove(now, id.slot);
@@ -568,8 +575,8 @@ impl Conntrack {
 
     /// One connection by id, unless its time has run out.
     pub fn get(&self, now: Instant, id: ConnId) -> Option<ConnSnapshot> {
-        let c = self.slab.same(id.slot, id.generation)?;
-        (!c.expired(now)).then(|| ConnSnapshot::of(c, id.slot, now))
+        let c = self.conn(id)?;
+        (!c.expired(now)).then(|| self.snapshot(now, id.slot))
     }
 
     /// Removes everything at once.

@@ -31,24 +31,20 @@ pub struct CtRequest {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PolicyId(pub u16);
 
-/// A connection for as long as it lives: slot and generation, never given twice within 2³²
+/// A connection for as long as it lives: shard, slot and generation, never given twice within 2³²
 /// re-uses of the slot.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
+    pub(crate) shard: u16,
 }
 
 impl ConnId {
-    /// As one number, e.g. for a cache. Generations begin at 1, so 0 may stand for "none" (until
-    /// one slot was used 2³² times).
+    /// As one number: slot, shard, and what is left for the generation, from the low bits on 32, 16
+    /// and 16. Connections that live at the same time differ.
     pub const fn to_u64(self) -> u64 {
-        (self.generation as u64) << 32 | self.slot as u64
-    }
-
-    /// From [`ConnId::to_u64`].
-    pub const fn from_u64(v: u64) -> ConnId {
-        ConnId { slot: v as u32, generation: (v >> 32) as u32 }
+        (self.generation as u64) << 48 | (self.shard as u64) << 32 | self.slot as u64
     }
 }
 

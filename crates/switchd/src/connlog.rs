@@ -47,9 +47,10 @@ pub fn record(c: &ConnSnapshot, accounting: bool) -> ConnRecord {
     }
 }
 
-/// Slot and generation in 32 bits: connections that live at the same time differ.
+/// Slot, shard and generation in 32 bits: connections that live at the same time differ.
 fn fold(id: u64) -> u32 {
-    (id as u32) ^ ((id >> 32) as u32).rotate_left(24)
+    let (slot, shard, generation) = (id as u32, (id >> 32) as u32 & 0xffff, (id >> 48) as u32);
+    slot ^ shard << 22 ^ generation << 26
 }
 
 fn tuple(t: &Tuple) -> ConnTuple {
