@@ -26,7 +26,7 @@ where DATABASE is a socket on which ovsdb-server is listening
 
 Simulation:
   --enable-dummy[=override|=system]  simulated devices and datapath, on a clock that can be stopped
-  --disable-system          no devices of the host
+  --disable-system          no datapath in the kernel (there never is one)
   --disable-system-route    no routes of the host
   --dummy-numa=NODE,...     simulated NUMA node of each core
 ";
@@ -60,7 +60,6 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         log_file: common.log_file.clone(),
         verbose: common.verbose.clone(),
         dummy: dummy.transpose()?,
-        disable_system: common.parsed.has("disable-system"),
         rundir: rundir(),
     };
     common.run(session, |ready| daemon::run(&options, ready).map_err(|e| e.to_string()))

@@ -93,8 +93,6 @@ pub struct Options {
     pub tls: Option<tls::Files>,
     /// Simulated devices, and what they take the place of.
     pub dummy: Option<Level>,
-    /// No devices of the host.
-    pub disable_system: bool,
 }
 
 /// Why a daemon could not start.
@@ -233,7 +231,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let dp = Arc::new(dp);
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
     let sim = options.dummy.map(|level| Sim::new(level, arrivals));
-    let host = Host::open(sim, options.disable_system)?;
+    let host = Host::open(sim)?;
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
     let quit = Rc::new(Notify::new());
     let daemon = Rc::new_cyclic(|me| {

@@ -16,8 +16,6 @@ pub struct Host {
     ethtool: Option<Ethtool>,
     /// The simulated devices, if there are any.
     pub sim: Option<Sim>,
-    /// No real devices.
-    disable_system: bool,
 }
 
 impl Host {
@@ -25,8 +23,8 @@ impl Host {
     ///
     /// # Errors
     /// The kernel's links cannot be asked for.
-    pub fn open(sim: Option<Sim>, disable_system: bool) -> Result<Host, netdev::Error> {
-        Ok(Host { links: Links::open()?, ethtool: Ethtool::open().ok(), sim, disable_system })
+    pub fn open(sim: Option<Sim>) -> Result<Host, netdev::Error> {
+        Ok(Host { links: Links::open()?, ethtool: Ethtool::open().ok(), sim })
     }
 
     /// What an Interface `type` means here.
@@ -39,7 +37,7 @@ impl Host {
             Kind::Internal if level.is_some() && name == "internal" => Some(Kind::DummyInternal),
             Kind::Internal if level == Some(Level::Override) => Some(Kind::Dummy),
             Kind::System if level.is_some_and(|l| l >= Level::System) => Some(Kind::Dummy),
-            Kind::System | Kind::Internal => (!self.disable_system).then_some(kind),
+            Kind::System | Kind::Internal => Some(kind),
         }
     }
 
@@ -86,7 +84,7 @@ impl Host {
         if let Some(device) = self.sim.as_ref().and_then(|s| s.get(name)) {
             return (Some(device.link.clone()), None);
         }
-        if self.disable_system {
+        if self.sim.as_ref().is_some_and(|s| s.level == Level::Override) {
             return (None, None);
         }
         (self.links.by_name(name).ok().flatten(), self.ethtool.as_ref())
@@ -94,7 +92,7 @@ impl Host {
 
     /// Whether the host's routes are those of the bridges' LOCAL ports: these are its devices.
     pub fn has_routes(&self) -> bool {
-        self.sim.is_none() && !self.disable_system
+        self.sim.is_none()
     }
 
     /// Sets a device's address.
