@@ -104,7 +104,7 @@ pub struct Bridge {
 }
 
 /// Names of its ports.
-impl flow::text::PortMap for Bridge {
+impl flow::text::NameMap for Bridge {
     fn number(&self, name: &str) -> Option<OfPort> {
         self.port_by_name(name).map(|p| p.ofport)
     }

@@ -15,7 +15,7 @@ use core::net::Ipv6Addr;
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use conntrack::CtRequest;
 use dpif::{DpAction, DropReason};
-use flow::text::{FlowText, MatchText, NoPorts, PortMap, value};
+use flow::text::{FlowText, MatchText, NameMap, NoNames, value};
 use flow::{CT_STATE_FLAGS, FlowKey, Match, PacketKey, ct_state};
 use openflow::Subfield;
 use openflow::action::{Action, NatAction, NatAddr, NatKind};
@@ -156,7 +156,7 @@ impl Trace {
 }
 
 /// The line of a table lookup.
-pub(crate) fn table_line(table: TableId, found: &Found, ports: &dyn PortMap) -> String {
+pub(crate) fn table_line(table: TableId, found: &Found, names: &dyn NameMap) -> String {
     let mut s = format!("{:2}. ", table.0);
     let _ = match found {
         Found::Miss => write!(s, "No match."),
@@ -166,7 +166,7 @@ pub(crate) fn table_line(table: TableId, found: &Found, ports: &dyn PortMap) -> 
         }
         Found::Rule(r) => {
             let m = r.match_.expand();
-            let text = MatchText { m: &m, priority: None, ports }.to_string();
+            let text = MatchText { m: &m, priority: None, names }.to_string();
             let comma = if text.is_empty() { "" } else { ", " };
             let _ = write!(s, "{text}{comma}priority {}", r.priority);
             if r.cookie.0 != 0 { write!(s, ", cookie {:#x}", r.cookie.0) } else { Ok(()) }
@@ -176,14 +176,14 @@ pub(crate) fn table_line(table: TableId, found: &Found, ports: &dyn PortMap) -> 
 }
 
 /// The line of a flow that is a part of the conjunction that a lookup found.
-pub(crate) fn conjunction_line(r: &Rule, ports: &dyn PortMap) -> String {
+pub(crate) fn conjunction_line(r: &Rule, names: &dyn NameMap) -> String {
     let m = r.match_.expand();
-    format!("conj. {}", MatchText { m: &m, priority: Some(r.priority), ports })
+    format!("conj. {}", MatchText { m: &m, priority: Some(r.priority), names })
 }
 
 /// An action as `ovs-ofctl` writes it.
-pub(crate) fn action_text(a: &Action, ports: &dyn PortMap, version: Version) -> String {
-    ActionsText { actions: core::slice::from_ref(a), ports, version }.to_string()
+pub(crate) fn action_text(a: &Action, names: &dyn NameMap, version: Version) -> String {
+    ActionsText { actions: core::slice::from_ref(a), names, version }.to_string()
 }
 
 /// The value that a part of a field got.
@@ -191,7 +191,7 @@ pub(crate) fn subfield_line(sf: Subfield, v: u128) -> String {
     let row = sf.row();
     let mut s = format!("{sf} is now ");
     if sf.is_whole() {
-        s.push_str(&value::to_text(row, v, row.all_ones(), &NoPorts));
+        s.push_str(&value::to_text(row, v, row.all_ones(), &NoNames));
     } else {
         let _ = value::hex(&mut s, v);
     }
@@ -344,22 +344,22 @@ impl Switch {
         x: &XlateOut,
         trace: &Trace,
     ) {
-        let ports: &dyn PortMap = match self.bridge(r.bridge).filter(|_| r.names) {
+        let names: &dyn NameMap = match self.bridge(r.bridge).filter(|_| r.names) {
             Some(bridge) => bridge,
-            None => &NoPorts,
+            None => &NoNames,
         };
         let mut initial = *key;
         initial.actset_output = u32::from(OfPort::UNSET.0);
-        let _ = writeln!(out, "Flow: {}", FlowText { key: &initial, ports });
+        let _ = writeln!(out, "Flow: {}", FlowText { key: &initial, names });
         out.push_str(&trace.text());
         let same = x.final_key == initial;
-        let end = FlowText { key: &x.final_key, ports };
+        let end = FlowText { key: &x.final_key, names };
         let _ = match same {
             true => writeln!(out, "\nFinal flow: unchanged"),
             false => writeln!(out, "\nFinal flow: {end}"),
         };
         let m = Match { key: key & &x.shown_mask, mask: x.shown_mask };
-        let m = MatchText { m: &m, priority: None, ports };
+        let m = MatchText { m: &m, priority: None, names };
         let failed = x.drop.filter(|r| !is_meant(*r));
         let actions = if failed.is_some() { &[][..] } else { &x.actions[..] };
         let names = |dp| self.port_name(dp).filter(|_| r.names);

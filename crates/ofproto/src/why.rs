@@ -52,7 +52,7 @@ impl Switch {
     ) -> String {
         let mut out = String::new();
         let Some(br) = self.bridge(bridge) else { return out };
-        let _ = writeln!(out, "Packet: {}", FlowText { key, ports: br });
+        let _ = writeln!(out, "Packet: {}", FlowText { key, names: br });
         let mut queue = VecDeque::from([*key]);
         let mut ends = Vec::new();
         let mut passes = 0;
@@ -97,7 +97,7 @@ impl Switch {
         let place = format!("Table {} of {}", l.table.0, br.name);
         let _ = match &l.rule {
             Some(r) => {
-                let actions = ActionsText { actions: &r.actions, ports: br, version: r.version };
+                let actions = ActionsText { actions: &r.actions, names: br, version: r.version };
                 writeln!(out, "\n{place}: {}\n    does {actions}", rule_text(r, br))
             }
             None if l.drop_frags => {
@@ -196,7 +196,7 @@ impl Switch {
 /// `"priority=100,ip"`.
 fn rule_text(r: &Rule, br: &Bridge) -> String {
     let m = r.match_.expand();
-    let text = MatchText { m: &m, priority: None, ports: br }.to_string();
+    let text = MatchText { m: &m, priority: None, names: br }.to_string();
     let comma = if text.is_empty() { "" } else { "," };
     format!("\"priority={}{comma}{text}\"", r.priority)
 }

@@ -39,7 +39,7 @@ fn world(flows: &str) -> World {
 
 fn list(text: &str) -> Vec<openflow::action::Action> {
     let tok = flow::text::Tok::line(text);
-    let (any, no) = (flow::Match::ANY, &flow::text::NoPorts);
+    let (any, no) = (flow::Match::ANY, &flow::text::NoNames);
     parse_actions(tok, &any, no, flow::text::Mode::Ovs).unwrap()
 }
 

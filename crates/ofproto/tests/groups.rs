@@ -7,7 +7,7 @@ mod common;
 use base::OfPort;
 use common::peer::{deliver, message, one, received, refused, send, session};
 use common::{World, output};
-use flow::text::{Mode, NoPorts};
+use flow::text::{Mode, NoNames};
 use ofproto::SessionKind::{Controller, Service};
 use openflow::action::Action;
 use openflow::error::OfError as E;
@@ -17,7 +17,7 @@ use openflow::text::{GroupText, parse_group};
 use openflow::version::Version;
 
 fn parse(text: &str, command: GroupCommand) -> Body {
-    let parsed = parse_group(text, Some(command), &NoPorts, Mode::Ovs);
+    let parsed = parse_group(text, Some(command), &NoNames, Mode::Ovs);
     Body::GroupMod(Box::new(parsed.unwrap_or_else(|e| panic!("{e}: {text}")).group))
 }
 
@@ -49,7 +49,7 @@ fn dump(w: &mut World, version: Version) -> Vec<String> {
             selection: &d.selection,
             buckets: &d.buckets,
             version,
-            ports: &NoPorts,
+            names: &NoNames,
         }
         .to_string()
     };

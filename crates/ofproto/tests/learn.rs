@@ -5,14 +5,14 @@ mod common;
 
 use base::TableId;
 use common::World;
-use flow::text::{Mode, NoPorts};
+use flow::text::{Mode, NoNames};
 use ofproto::Criteria;
 use openflow::flow_mod::FlowModCommand;
 use openflow::text::{ActionsText, parse_flow};
 use openflow::version::Version;
 
 fn add(w: &mut World, flow: &str) {
-    let fm = parse_flow(flow, FlowModCommand::Add, &NoPorts, Mode::Ovs).unwrap().flow;
+    let fm = parse_flow(flow, FlowModCommand::Add, &NoNames, Mode::Ovs).unwrap().flow;
     let now = w.now;
     w.bridge().flow_mod(&fm, now).unwrap();
 }
@@ -21,7 +21,7 @@ fn add(w: &mut World, flow: &str) {
 fn flows(w: &mut World, table: u8) -> Vec<String> {
     let c = Criteria { table: Some(TableId(table)), ..Criteria::default() };
     let text = |r: &std::sync::Arc<ofproto::Rule>| {
-        let actions = ActionsText { actions: &r.actions, ports: &NoPorts, version: Version::Of10 };
+        let actions = ActionsText { actions: &r.actions, names: &NoNames, version: Version::Of10 };
         format!("{} {} {actions}", r.stats.n_packets(), r.priority)
     };
     let mut all: Vec<String> = w.bridge().tables().select(&c).map(text).collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use base::{DpPort, OfPort};
 use common::{NORMAL, World, ct, output, resubmit};
 use dpif::FlowStats;
-use flow::text::{Mode, NoPorts, parse_match};
+use flow::text::{Mode, NoNames, parse_match};
 use ofproto::port::{Peer, VlanConfig, VlanMode};
 use ofproto::{BridgeSpec, FailMode, MirrorId, MirrorOutput, MirrorSpec, PortSpec};
 use openflow::action::Action;
@@ -89,7 +89,7 @@ fn vlans_and_filters_choose_packets_and_are_looked_at() {
     assert_eq!(w.actions("in_port=2,dl_vlan=11"), "5,3");
     let key = w.dp_key("in_port=2,dl_vlan=11");
     assert_eq!(w.run_key(&key).mask.vlans[0].tci, 0x1fff);
-    let filter = parse_match("tcp,tcp_dst=80", &NoPorts, Mode::Strict).unwrap();
+    let filter = parse_match("tcp,tcp_dst=80", &NoNames, Mode::Strict).unwrap();
     set(&mut w, &[MirrorSpec { filter: Some(filter), ..all_to(5) }]);
     assert_eq!(w.actions("in_port=2,tcp,tcp_dst=80"), "5,3");
     assert_eq!(w.actions("in_port=2,tcp,tcp_dst=81"), "3");

@@ -7,7 +7,7 @@ use base::{OfPort, TableId};
 use common::peer::*;
 use common::{World, flow_mod, output};
 use flow::Match;
-use flow::text::NoPorts;
+use flow::text::NoNames;
 use ofproto::{Session, SessionKind};
 use openflow::error::OfError;
 use openflow::flow_mod::{FlowMod, FlowModCommand, GROUP_ANY};
@@ -41,7 +41,7 @@ fn watch(w: &mut World, s: &mut Session, m: FlowMonitor) -> Vec<String> {
 
 /// The lines behind the headings.
 fn lines(got: &[Message]) -> Vec<String> {
-    let style = Style { ports: &NoPorts, verbosity: 0, session: Default::default() };
+    let style = Style { names: &NoNames, verbosity: 0, session: Default::default() };
     got.iter()
         .flat_map(|message| {
             let text = MessageText { message, style }.to_string();

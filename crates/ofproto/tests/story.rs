@@ -7,7 +7,7 @@ use base::{MacAddr, OfPort, RecircId};
 use common::World;
 use dpif::DpAction;
 use flow::ct_state::{EST, NEW, RPL, TRK};
-use flow::text::{Mode, NoPorts, parse_exact};
+use flow::text::{Mode, NoNames, parse_exact};
 use flow::{FlowKey, PacketKey};
 use ofproto::Verdict;
 use ofproto::port::{VlanConfig, VlanMode};
@@ -134,7 +134,7 @@ fn compare(golden: &str, version: Version) {
                 w.port(ofport.parse().unwrap(), dp.parse().unwrap(), name, vlan);
             }
             "flow" => {
-                let fm = parse_flow(rest, FlowModCommand::Add, &NoPorts, Mode::Ovs).unwrap().flow;
+                let fm = parse_flow(rest, FlowModCommand::Add, &NoNames, Mode::Ovs).unwrap().flow;
                 let now = w.now;
                 let done = w.bridge().flow_mod_in(&fm, version, now);
                 done.unwrap_or_else(|e| panic!("{line}: {e}"));
@@ -243,7 +243,7 @@ fn a_trace_names_the_flows_of_the_conjunction_it_met() {
         // Met as well, but of another conjunction.
         "priority=9,in_port=1 actions=conjunction(2,2/2)",
     ] {
-        let fm = parse_flow(line, FlowModCommand::Add, &NoPorts, Mode::Ovs).unwrap().flow;
+        let fm = parse_flow(line, FlowModCommand::Add, &NoNames, Mode::Ovs).unwrap().flow;
         let now = w.now;
         w.bridge().flow_mod(&fm, now).unwrap();
     }
@@ -275,7 +275,7 @@ fn why_tells_the_rule_and_what_came_close() {
             let key = PacketKey { ct_state: state, ..key.pkt };
             Verdict { key, why: "so it is".into() }
         };
-        let key = parse_exact(text, &NoPorts).unwrap();
+        let key = parse_exact(text, &NoNames).unwrap();
         w.sw.why(w.now, w.br, &key, &mut tracker)
     };
     let text = why(packet, TRK | NEW);

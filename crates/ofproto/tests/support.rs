@@ -6,12 +6,12 @@ mod common;
 use common::{World, output};
 use dpif::SlowReason;
 use flow::Match;
-use flow::text::{Mode, NoPorts, Tok};
+use flow::text::{Mode, NoNames, Tok};
 use ofproto::Support;
 use openflow::action::Action;
 
 fn list(text: &str) -> Vec<Action> {
-    openflow::text::parse_actions(Tok::line(text), &Match::ANY, &NoPorts, Mode::Ovs).unwrap()
+    openflow::text::parse_actions(Tok::line(text), &Match::ANY, &NoNames, Mode::Ovs).unwrap()
 }
 
 #[test]

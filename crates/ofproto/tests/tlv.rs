@@ -107,10 +107,10 @@ fn an_option_of_a_packet_out_is_seen() {
 }
 
 fn add(v: Version, text: &str, actions: &str) -> Body {
-    use flow::text::{Mode, NoPorts};
+    use flow::text::{Mode, NoNames};
     let line = format!("{text} actions={actions}");
     let parsed =
-        openflow::text::parse_flow(&line, openflow::FlowModCommand::Add, &NoPorts, Mode::Ovs);
+        openflow::text::parse_flow(&line, openflow::FlowModCommand::Add, &NoNames, Mode::Ovs);
     let fm = parsed.unwrap().flow;
     let table = fm.table.or((v > Version::Of10).then_some(base::TableId(0)));
     Body::FlowMod(Box::new(openflow::FlowMod { table, ..fm }))

@@ -4,7 +4,7 @@ mod common;
 
 use base::TableId;
 use common::{NORMAL, World, ct, flow_mod, output, resubmit};
-use flow::text::{Mode, NoPorts, parse_match};
+use flow::text::{Mode, NoNames, parse_match};
 use flow::{FieldId, PacketKey};
 use openflow::Subfield;
 use openflow::action::Action;
@@ -129,7 +129,7 @@ proptest! {
     ) {
         let mut w = World::new();
         for (table, priority, m, actions) in flows {
-            prop_assume!(parse_match(m, &NoPorts, Mode::Ovs).is_ok());
+            prop_assume!(parse_match(m, &NoNames, Mode::Ovs).is_ok());
             let mut fm = flow_mod(m, &actions);
             (fm.table, fm.priority) = (Some(TableId(table)), priority);
             let now = w.now;

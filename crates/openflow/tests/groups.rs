@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-use flow::text::{Mode, NoPorts};
+use flow::text::{Mode, NoNames};
 use openflow::Version;
 use openflow::error::OfError;
 use openflow::message::{Body, GroupCommand, GroupMod, Message, MeterCommand, Session};
 use openflow::text::{GroupModText, MeterText, parse_group, parse_meter};
 
 fn group(text: &str, command: GroupCommand) -> GroupMod {
-    let parsed = parse_group(text, Some(command), &NoPorts, Mode::Ovs);
+    let parsed = parse_group(text, Some(command), &NoNames, Mode::Ovs);
     parsed.unwrap_or_else(|e| panic!("{e}: {text}")).group
 }
 
@@ -47,7 +47,7 @@ fn groups_survive() {
         let again = Message::decode(&bytes, Session::default()).unwrap();
         assert_eq!(again.encode(Session::default()).unwrap(), bytes, "{text}");
         let Body::GroupMod(group) = &again.body else { panic!("{again:?}") };
-        let written = GroupModText { group, version, ports: &NoPorts }.to_string();
+        let written = GroupModText { group, version, names: &NoNames }.to_string();
         assert_eq!(written.split_once(' ').map(|w| w.1), Some(text));
     }
 }
@@ -96,7 +96,7 @@ fn errors_say_where() {
         (C::InsertBucket, "group_id=1,command_bucket_id=all,bucket=output:1", "all"),
         (C::RemoveBucket, "group_id=1,type=all", "type"),
     ] {
-        let e = parse_group(line, Some(command), &NoPorts, Mode::Strict).unwrap_err();
+        let e = parse_group(line, Some(command), &NoNames, Mode::Strict).unwrap_err();
         assert_eq!(&line[e.span.clone()], at, "{line}: {e}");
     }
     for (line, at) in [

@@ -1,6 +1,6 @@
 //! Messages printed as `ovs-ofctl ofp-print` of OVS 3.1 prints them.
 
-use flow::text::NoPorts;
+use flow::text::NoNames;
 use openflow::message::Session;
 use openflow::print::{BytesText, Style};
 
@@ -22,7 +22,7 @@ fn messages_read_as_in_ovs() {
     }
     assert!(cases.len() > 80, "{}", cases.len());
     let style =
-        Style { ports: &NoPorts, verbosity: 2, session: Session { flow_mod_table_id: true } };
+        Style { names: &NoNames, verbosity: 2, session: Session { flow_mod_table_id: true } };
     let mut wrong = String::new();
     for (hex, want) in cases {
         let bytes: Vec<u8> = (0..hex.len() / 2)

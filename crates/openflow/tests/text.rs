@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-use flow::text::{Mode, NoPorts};
+use base::TableId;
+use flow::text::{Mode, NameMap, NoNames};
 use openflow::message::{Body, Message, Session};
 use openflow::text::{FlowModText, parse_flow};
 use openflow::{FlowModCommand, Version};
@@ -21,7 +22,7 @@ fn text_becomes_the_bytes_that_ovs_sends() {
     for l in lines.chunks_exact(3) {
         let bytes = hex(l[1]);
         let version = Version::from_wire(bytes[0]).unwrap();
-        let parsed = parse_flow(l[0], FlowModCommand::Add, &NoPorts, Mode::Ovs);
+        let parsed = parse_flow(l[0], FlowModCommand::Add, &NoNames, Mode::Ovs);
         let mut flow = parsed.unwrap_or_else(|e| panic!("{e}: {}", l[0])).flow;
         if version > Version::Of10 {
             flow.table = flow.table.or(Some(base::TableId(0)));
@@ -50,7 +51,7 @@ fn bytes_become_the_text_that_ovs_prints() {
         let m = Message::decode(&hex(l[1]), SESSION).unwrap();
         let Body::FlowMod(f) = &m.body else { panic!("{m:?}") };
         let text =
-            FlowModText { f, version: m.version, ports: &NoPorts, raw_match: None }.to_string();
+            FlowModText { f, version: m.version, names: &NoNames, raw_match: None }.to_string();
         // The tool does not know that the table is in the command.
         let want = l[2].replace("table:255 ", "");
         assert_eq!(text, want, "{}", l[0]);
@@ -62,10 +63,10 @@ fn the_policy_of_the_story_is_taken_as_it_stands() {
     let policy = "priority=100,ip,actions=ct(table=1)\n# ARP\n\npriority=10,arp,actions=normal\n\
         priority=1,actions=drop\n\ntable=1,in_port=2,ct_state=+new,actions=ct(commit),normal\n\
         table=1,in_port=3,ct_state=+est,actions=normal";
-    let line = |l| openflow::text::parse_line(l, None, &NoPorts, Mode::Strict);
+    let line = |l| openflow::text::parse_line(l, None, &NoNames, Mode::Strict);
     let flows: Vec<_> = policy.lines().filter_map(line).map(|p| p.unwrap().flow).collect();
     assert_eq!(flows.len(), 5);
-    let f = FlowModText { f: &flows[3], version: Version::Of10, ports: &NoPorts, raw_match: None };
+    let f = FlowModText { f: &flows[3], version: Version::Of10, names: &NoNames, raw_match: None };
     assert_eq!(f.to_string(), "ADD table:1 ct_state=+new,in_port=2 actions=ct(commit),NORMAL");
 }
 
@@ -126,10 +127,10 @@ fn errors_say_what_and_where() {
         ("priority=1 actions=drop extra=1", "extra", "unknown action extra"),
         ("ip,actions=ct(table=1", "ct(table=1", "ct(table=1: missing ')'"),
     ] {
-        let e = parse_flow(line, FlowModCommand::Add, &NoPorts, Mode::Strict).unwrap_err();
+        let e = parse_flow(line, FlowModCommand::Add, &NoNames, Mode::Strict).unwrap_err();
         assert_eq!((&line[e.span.clone()], e.message.as_str()), (at, message), "{line}");
     }
-    let e = parse_flow("actions=drop", FlowModCommand::Delete, &NoPorts, Mode::Ovs).unwrap_err();
+    let e = parse_flow("actions=drop", FlowModCommand::Delete, &NoNames, Mode::Ovs).unwrap_err();
     assert_eq!(e.message, "unknown keyword actions");
 }
 
@@ -139,7 +140,7 @@ fn errors_say_what_and_where() {
 fn late_registers_are_loaded_with_their_experimenters_header() {
     let text = "actions=set_field:0x5->reg31,set_field:0x10/0xf0->reg16,load:0x3->reg17[4..7]";
     for version in [Version::Of10, Version::Of13] {
-        let mut f = parse_flow(text, FlowModCommand::Add, &NoPorts, Mode::Ovs).unwrap().flow;
+        let mut f = parse_flow(text, FlowModCommand::Add, &NoNames, Mode::Ovs).unwrap().flow;
         f.table = Some(base::TableId(0));
         let mut m = Message::new(version, 1, Body::FlowMod(Box::new(f)));
         m.nicira = version == Version::Of10;
@@ -149,7 +150,7 @@ fn late_registers_are_loaded_with_their_experimenters_header() {
         let again = Message::decode(&bytes, SESSION).unwrap();
         assert_eq!(again.encode(SESSION).unwrap(), bytes, "{version}");
         let Body::FlowMod(f) = &again.body else { panic!("{again:?}") };
-        let printed = FlowModText { f, version, ports: &NoPorts, raw_match: None }.to_string();
+        let printed = FlowModText { f, version, names: &NoNames, raw_match: None }.to_string();
         assert!(printed.contains("set_field:0x5->reg31"), "{printed}");
         assert!(printed.contains("set_field:0x10/0xf0->reg16"), "{printed}");
         assert!(printed.contains("set_field:0x30/0xf0->reg17"), "{printed}");
@@ -161,7 +162,46 @@ fn late_registers_are_loaded_with_their_experimenters_header() {
 fn actions_in_actions_end_somewhere() {
     let flow = |n: usize| format!("actions={}1{}", "clone(".repeat(n), ")".repeat(n));
     let read =
-        |n| parse_flow(&flow(n), FlowModCommand::Add, &NoPorts, Mode::Ovs).map_err(|e| e.message);
+        |n| parse_flow(&flow(n), FlowModCommand::Add, &NoNames, Mode::Ovs).map_err(|e| e.message);
     assert!(read(99).is_ok());
     assert_eq!(read(100).err().as_deref(), Some("Action nested too deeply"));
+}
+
+/// Tables 1 `ingress` and 2 `my-acl`.
+struct Tables;
+
+impl NameMap for Tables {
+    fn number(&self, _: &str) -> Option<base::OfPort> {
+        None
+    }
+    fn name(&self, _: base::OfPort) -> Option<&str> {
+        None
+    }
+    fn table_number(&self, name: &str) -> Option<TableId> {
+        ["ingress", "my-acl"].iter().position(|n| *n == name).map(|i| TableId(i as u8 + 1))
+    }
+    fn table_name(&self, table: TableId) -> Option<&str> {
+        [None, Some("ingress"), Some("my-acl")].get(usize::from(table.0)).copied().flatten()
+    }
+}
+
+/// A table's name means its number wherever a table is said, and takes the number's place in print.
+#[test]
+fn tables_have_names() {
+    let named = "table=ingress,actions=resubmit(,\"my-acl\"),ct(commit,table=my-acl),\
+                 learn(table=ingress,eth_type=0x800),goto_table:my-acl";
+    let numbers = "table=1,actions=resubmit(,2),ct(commit,table=2),learn(table=1,eth_type=0x800),\
+                   goto_table:2";
+    let parse = |line, names: &dyn NameMap| {
+        parse_flow(line, FlowModCommand::Add, names, Mode::Strict).map(|p| p.flow)
+    };
+    let f = &parse(named, &Tables).unwrap();
+    assert_eq!(f, &parse(numbers, &NoNames).unwrap());
+    assert_eq!(
+        FlowModText { f, version: Version::Of13, names: &Tables, raw_match: None }.to_string(),
+        "ADD table:ingress actions=resubmit(,\"my-acl\"),ct(commit,table=\"my-acl\"),\
+         learn(table=ingress,eth_type=0x800),goto_table:\"my-acl\""
+    );
+    let unknown = parse("table=egress,actions=drop", &Tables).unwrap_err();
+    assert_eq!((unknown.span, unknown.message.as_str()), (6..12, "unknown table \"egress\""));
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use base::OfPort;
 use flow::Match;
-use flow::text::{Mode, PortMap, parse_exact, parse_match};
+use flow::text::{Mode, NameMap, parse_exact, parse_match};
 use ofproto::{MAX_MIRRORS, MirrorId, MirrorOutput, MirrorSpec};
 use ovsdb::types::Uuid;
 
@@ -60,7 +60,7 @@ impl Complaint {
 }
 
 /// What a bridge has: its ports, and the numbers that they have.
-pub(crate) trait Ports: PortMap {
+pub(crate) trait Ports: NameMap {
     /// OpenFlow numbers of the interfaces of a port that run; `None` if the bridge has no such port.
     fn of(&self, port: &str) -> Option<Vec<OfPort>>;
 }
@@ -146,10 +146,10 @@ fn spec(
 }
 
 /// A flow without an input port, which `select_src_port` is for.
-fn read_filter(text: &str, ports: &dyn PortMap) -> Result<Match, String> {
-    let m = parse_match(text, ports, Mode::Strict).map_err(|e| {
+fn read_filter(text: &str, names: &dyn NameMap) -> Result<Match, String> {
+    let m = parse_match(text, names, Mode::Strict).map_err(|e| {
         // In the words of OVS's reader, which knows no masks, if it does not take it either.
-        let why = parse_exact(text, ports).map_or_else(|e| e.message, |_| e.message);
+        let why = parse_exact(text, names).map_or_else(|e| e.message, |_| e.message);
         format!("filter is invalid: {why}")
     })?;
     if m.mask.pkt.in_port != 0 {
@@ -164,7 +164,7 @@ mod tests {
 
     struct Br;
 
-    impl PortMap for Br {
+    impl NameMap for Br {
         fn number(&self, name: &str) -> Option<OfPort> {
             (name == "p1").then_some(OfPort(1))
         }

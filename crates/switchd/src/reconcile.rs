@@ -62,7 +62,7 @@ pub struct Bridge {
     mirror_complaints: Vec<mirrors::Complaint>,
 }
 
-impl flow::text::PortMap for Bridge {
+impl flow::text::NameMap for Bridge {
     fn number(&self, name: &str) -> Option<OfPort> {
         self.ifaces.get(name)?.ofport
     }

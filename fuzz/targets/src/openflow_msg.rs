@@ -2,7 +2,7 @@
 //!
 //! Input: the bytes of one message.
 
-use flow::text::NoPorts;
+use flow::text::NoNames;
 use openflow::message::{Message, Session, frame_len};
 use openflow::print::{BytesText, Style};
 
@@ -13,7 +13,7 @@ pub const SESSION: Session = Session { flow_mod_table_id: true };
 pub fn target(data: &[u8]) {
     let _ = frame_len(data);
     for verbosity in 0..4 {
-        let style = Style { ports: &NoPorts, verbosity, session: SESSION };
+        let style = Style { names: &NoNames, verbosity, session: SESSION };
         let text = BytesText { bytes: data, style }.to_string();
         assert!(text.ends_with('\n'), "{text:?}");
     }

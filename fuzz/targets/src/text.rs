@@ -4,7 +4,7 @@
 //! [`datapath_keys`]: a byte whose lowest bit asks for the long form, then the text.
 
 use base::DpPort;
-use flow::text::{FlowText, MatchText, Mode, NoPorts, Tok, parse_exact, parse_match};
+use flow::text::{FlowText, MatchText, Mode, NoNames, Tok, parse_exact, parse_match};
 use openflow::text::{ActionsText, parse_actions, parse_flow, parse_line};
 use openflow::{FlowModCommand, Version};
 
@@ -33,7 +33,7 @@ pub fn flows(data: &[u8]) {
         0 => flow(text, mode),
         1 => {
             for line in text.lines() {
-                if let Some(Err(e)) = parse_line(line, None, &NoPorts, mode) {
+                if let Some(Err(e)) = parse_line(line, None, &NoNames, mode) {
                     check_span(line, &e);
                 }
             }
@@ -44,34 +44,34 @@ pub fn flows(data: &[u8]) {
 }
 
 fn flow(text: &str, mode: Mode) {
-    let flow = match parse_flow(text, FlowModCommand::Add, &NoPorts, mode) {
+    let flow = match parse_flow(text, FlowModCommand::Add, &NoNames, mode) {
         Ok(parsed) => parsed.flow,
         Err(e) => return check_span(text, &e),
     };
-    let said = ActionsText { actions: &flow.actions, ports: &NoPorts, version: Version::Of10 };
+    let said = ActionsText { actions: &flow.actions, names: &NoNames, version: Version::Of10 };
     let said = said.to_string();
-    match parse_actions(Tok::line(&said), &flow.match_, &NoPorts, mode) {
+    match parse_actions(Tok::line(&said), &flow.match_, &NoNames, mode) {
         Ok(again) => assert_eq!(again, flow.actions, "{text:?} became {said:?}"),
         Err(e) => panic!("{text:?} became {said:?}: {e}"),
     }
 }
 
 fn one_match(text: &str, mode: Mode) {
-    let m = match parse_match(text, &NoPorts, mode) {
+    let m = match parse_match(text, &NoNames, mode) {
         Ok(m) => m,
         Err(e) => return check_span(text, &e),
     };
-    let said = MatchText { m: &m, priority: None, ports: &NoPorts }.to_string();
-    match parse_match(&said, &NoPorts, mode) {
+    let said = MatchText { m: &m, priority: None, names: &NoNames }.to_string();
+    match parse_match(&said, &NoNames, mode) {
         Ok(again) => assert_eq!(again, m, "{text:?} became {said:?}"),
         Err(e) => panic!("{text:?} became {said:?}: {e}"),
     }
 }
 
 fn packet(text: &str) {
-    match parse_exact(text, &NoPorts) {
+    match parse_exact(text, &NoNames) {
         Ok(key) => {
-            let _ = FlowText { key: &key, ports: &NoPorts }.to_string();
+            let _ = FlowText { key: &key, names: &NoNames }.to_string();
         }
         Err(e) => check_span(text, &e),
     }

@@ -9,7 +9,7 @@ use super::value::{
     PacketTypeText, TCP_FLAGS, TUN_FLAGS, Value, hex, hex_bytes, write_ct_state, write_eth,
     write_flags16, write_ipv4, write_ipv6,
 };
-use super::{PortMap, PortText};
+use super::{NameMap, PortText};
 use crate::field::FieldId;
 use crate::key::{FlowKey, Match, VLAN_PRESENT, nw_frag};
 use crate::tun_metadata::MAX_OPTION_LEN;
@@ -24,8 +24,8 @@ pub struct MatchText<'a> {
     pub m: &'a Match,
     /// Priority to write before it, unless it is the default 32768.
     pub priority: Option<u32>,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 /// A packet's key in text, as in the `Flow:` lines of `ofproto/trace`.
@@ -33,8 +33,8 @@ pub struct MatchText<'a> {
 pub struct FlowText<'a> {
     /// The key.
     pub key: &'a FlowKey,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 impl fmt::Debug for MatchText<'_> {
@@ -85,7 +85,7 @@ impl fmt::Display for FlowText<'_> {
         }
         mask.conj_id = if k.conj_id == 0 { 0 } else { mask.conj_id };
         let m = Match { key: k & &mask, mask };
-        MatchText { m: &m, priority: None, ports: self.ports }.fmt(f)
+        MatchText { m: &m, priority: None, names: self.names }.fmt(f)
     }
 }
 
@@ -224,7 +224,7 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
 /// Writes `name=value` items with commas between.
 struct Items<'a, 'f> {
     out: &'a mut fmt::Formatter<'f>,
-    ports: &'a dyn PortMap,
+    names: &'a dyn NameMap,
     any: bool,
 }
 
@@ -297,14 +297,14 @@ impl Items<'_, '_> {
         if mask == 0 {
             return Ok(());
         }
-        let v = Value::of_match(f, value, mask, self.ports);
+        let v = Value::of_match(f, value, mask, self.names);
         self.word(format_args!("{name}={v}"))
     }
 }
 
 impl fmt::Display for MatchText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut o = Items { out: f, ports: self.ports, any: false };
+        let mut o = Items { out: f, names: self.names, any: false };
         if let Some(p) = self.priority
             && p != DEFAULT_PRIORITY
         {
@@ -330,7 +330,7 @@ fn pipeline(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
     o.dec("conj_id", x.key.conj_id, x.mask.conj_id, u32::MAX)?;
     o.hex("skb_priority", k.skb_priority.into(), m.skb_priority.into(), all)?;
     if x.mask.actset_output != 0 {
-        let port = PortText(OfPort(x.key.actset_output as u16), o.ports);
+        let port = PortText(OfPort(x.key.actset_output as u16), o.names);
         o.word(format_args!("actset_output={port}"))?;
     }
     if m.ct_state != 0 {
@@ -445,7 +445,7 @@ fn context(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
     }
     o.hex("metadata", x.key.metadata, x.mask.metadata, u64::MAX)?;
     if x.mask.pkt.in_port != 0 {
-        let port = PortText(OfPort(x.key.pkt.in_port as u16), o.ports);
+        let port = PortText(OfPort(x.key.pkt.in_port as u16), o.names);
         o.word(format_args!("in_port={port}"))?;
     }
     Ok(())
@@ -594,7 +594,7 @@ fn l4(o: &mut Items<'_, '_>, x: &Match) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Mode, NoPorts, parse_exact, parse_match};
+    use super::super::{Mode, NoNames, parse_exact, parse_match};
     use super::*;
     use std::string::ToString;
 
@@ -602,15 +602,15 @@ mod tests {
     fn matches_are_written_as_ovs_writes_them() {
         for line in include_str!("testdata/matches.txt").lines().filter(|l| !l.is_empty()) {
             let (input, want) = line.split_once(" => ").unwrap();
-            let m = parse_match(input, &NoPorts, Mode::Ovs).unwrap();
-            let got = MatchText { m: &m, priority: None, ports: &NoPorts }.to_string();
+            let m = parse_match(input, &NoNames, Mode::Ovs).unwrap();
+            let got = MatchText { m: &m, priority: None, names: &NoNames }.to_string();
             assert_eq!(got, want, "{input}");
             // What is written reads back as the same; that packets are Ethernet is not written.
             let mut again = m;
             if m.key.pkt.packet_type == 0 {
                 again.mask.pkt.packet_type = 0;
             }
-            assert_eq!(parse_match(&got, &NoPorts, Mode::Ovs).unwrap(), again, "{input}");
+            assert_eq!(parse_match(&got, &NoNames, Mode::Ovs).unwrap(), again, "{input}");
         }
     }
 
@@ -618,15 +618,15 @@ mod tests {
     fn flows_are_written_as_trace_writes_them() {
         for line in include_str!("testdata/flows.txt").lines().filter(|l| !l.is_empty()) {
             let (input, want) = line.split_once(" => ").unwrap();
-            let key = parse_exact(input, &NoPorts).unwrap();
-            assert_eq!(FlowText { key: &key, ports: &NoPorts }.to_string(), want, "{input}");
+            let key = parse_exact(input, &NoNames).unwrap();
+            assert_eq!(FlowText { key: &key, names: &NoNames }.to_string(), want, "{input}");
         }
     }
 
     #[test]
     fn megaflows_show_how_wide_icmp_is() {
-        let mut m = parse_match("icmp,icmp_type=8", &NoPorts, Mode::Ovs).unwrap();
-        let text = |m: &Match| MatchText { m, priority: None, ports: &NoPorts }.to_string();
+        let mut m = parse_match("icmp,icmp_type=8", &NoNames, Mode::Ovs).unwrap();
+        let text = |m: &Match| MatchText { m, priority: None, names: &NoNames }.to_string();
         assert_eq!(text(&m), "icmp,icmp_type=8");
         m.mask.pkt.recirc_id = u32::MAX;
         m.mask.pkt.tp_src = 0xff;
@@ -637,17 +637,17 @@ mod tests {
     fn megaflows_say_eth() {
         let m = parse_match(
             "recirc_id=1,ct_state=+new,ip,in_port=2,nw_frag=no",
-            &NoPorts,
+            &NoNames,
             Mode::Strict,
         );
-        let text = MatchText { m: &m.unwrap(), priority: None, ports: &NoPorts }.to_string();
+        let text = MatchText { m: &m.unwrap(), priority: None, names: &NoNames }.to_string();
         assert_eq!(text, "recirc_id=0x1,ct_state=+new,eth,ip,in_port=2,nw_frag=no");
     }
 
     #[test]
     fn priority_comes_first_unless_default() {
-        let m = parse_match("ip", &NoPorts, Mode::Strict).unwrap();
-        let text = |p| MatchText { m: &m, priority: Some(p), ports: &NoPorts }.to_string();
+        let m = parse_match("ip", &NoNames, Mode::Strict).unwrap();
+        let text = |p| MatchText { m: &m, priority: Some(p), names: &NoNames }.to_string();
         assert_eq!((text(100), text(32768)), ("priority=100,ip".into(), "ip".into()));
     }
 }

@@ -12,7 +12,7 @@ use alloc::string::String;
 use core::fmt;
 use core::ops::Range;
 
-use base::OfPort;
+use base::{OfPort, TableId};
 
 pub mod format;
 pub mod number;
@@ -35,19 +35,27 @@ pub enum Mode {
     Ovs,
 }
 
-/// Names of ports.
-pub trait PortMap {
+/// Names of ports and tables.
+pub trait NameMap {
     /// The port with this name.
     fn number(&self, name: &str) -> Option<OfPort>;
     /// The name to print instead of the number, if names are wanted.
     fn name(&self, port: OfPort) -> Option<&str>;
+    /// The table with this name.
+    fn table_number(&self, _name: &str) -> Option<TableId> {
+        None
+    }
+    /// The name to print instead of the table's number, if names are wanted.
+    fn table_name(&self, _table: TableId) -> Option<&str> {
+        None
+    }
 }
 
 /// Knows no names.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct NoPorts;
+pub struct NoNames;
 
-impl PortMap for NoPorts {
+impl NameMap for NoNames {
     fn number(&self, _name: &str) -> Option<OfPort> {
         None
     }
@@ -92,7 +100,7 @@ impl core::error::Error for TextError {}
 
 /// A port in text: its name if `ports` has one, a reserved name, or its number.
 #[derive(Copy, Clone)]
-pub struct PortText<'a>(pub OfPort, pub &'a dyn PortMap);
+pub struct PortText<'a>(pub OfPort, pub &'a dyn NameMap);
 
 impl fmt::Debug for PortText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +119,7 @@ impl fmt::Display for PortText<'_> {
 
 /// The port that `text` names: a reserved name in any case, a number, or a name of `ports`.
 /// Numbers may be those of OpenFlow 1.0 or of 1.1+.
-pub fn parse_port(text: &str, ports: &dyn PortMap) -> Option<OfPort> {
+pub fn parse_port(text: &str, names: &dyn NameMap) -> Option<OfPort> {
     if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
         let n: u32 = text.parse().ok()?;
         return u16::try_from(n).map(OfPort).ok().or_else(|| match n {
@@ -122,9 +130,33 @@ pub fn parse_port(text: &str, ports: &dyn PortMap) -> Option<OfPort> {
     let reserved = OfPort::RESERVED.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     match reserved {
         Some(&(_, port)) => Some(port),
-        None => {
-            let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-            ports.number(inner)
+        None => names.number(&scan::read_name(text)),
+    }
+}
+
+/// A table in text: its name if `names` has one, or its number.
+#[derive(Copy, Clone)]
+pub struct TableText<'a>(pub TableId, pub &'a dyn NameMap);
+
+impl fmt::Debug for TableText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for TableText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1.table_name(self.0) {
+            Some(name) => scan::write_name(f, name),
+            None => write!(f, "{}", self.0.0),
         }
     }
+}
+
+/// The table that `text` names: a number from 0 to 255, or a name of `names`.
+pub fn parse_table(text: &str, names: &dyn NameMap) -> Option<TableId> {
+    if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
+        return text.parse().ok().map(TableId);
+    }
+    names.table_number(&scan::read_name(text))
 }

@@ -9,7 +9,7 @@ use packet::header::{ethertype, ipproto};
 
 use super::scan::{Delim, Pair, Pairs, Tok};
 use super::value;
-use super::{Mode, PortMap, TextError};
+use super::{Mode, NameMap, TextError};
 use crate::field::{FIELDS, Field, FieldId, Prereq};
 use crate::key::{FlowKey, Match, PacketKey};
 use crate::tun_metadata::{N_OPTIONS, OPTION_SPACE, OptionMatch};
@@ -81,7 +81,7 @@ fn alternatives(name: &str, f: &Field) -> Vec<Prereq> {
 pub struct MatchParser<'a, 'p> {
     m: Match,
     mode: Mode,
-    ports: &'p dyn PortMap,
+    names: &'p dyn NameMap,
     seen: Vec<(Tok<'a>, Option<&'static Field>)>,
     said: Vec<(&'static Field, u128)>,
 }
@@ -94,8 +94,8 @@ impl core::fmt::Debug for MatchParser<'_, '_> {
 
 impl<'a, 'p> MatchParser<'a, 'p> {
     /// Nothing yet.
-    pub fn new(ports: &'p dyn PortMap, mode: Mode) -> Self {
-        MatchParser { m: Match::ANY, mode, ports, seen: Vec::new(), said: Vec::new() }
+    pub fn new(names: &'p dyn NameMap, mode: Mode) -> Self {
+        MatchParser { m: Match::ANY, mode, names, seen: Vec::new(), said: Vec::new() }
     }
 
     /// Takes a pair. Gives false if its key is neither a field nor a protocol.
@@ -134,7 +134,7 @@ impl<'a, 'p> MatchParser<'a, 'p> {
             self.take_option(pair, i, &option)?;
             return Ok(true);
         }
-        let (v, m) = value::parse_raw(field, value, self.ports, self.mode)?;
+        let (v, m) = value::parse_raw(field, value, self.names, self.mode)?;
         self.said.push((field, m));
         // OVS's last word on a field is the one that counts. These are parts of others.
         let part = matches!(
@@ -271,8 +271,8 @@ impl<'a, 'p> MatchParser<'a, 'p> {
 }
 
 /// Reads a whole match.
-pub fn parse_match(text: &str, ports: &dyn PortMap, mode: Mode) -> Result<Match, TextError> {
-    let mut p = MatchParser::new(ports, mode);
+pub fn parse_match(text: &str, names: &dyn NameMap, mode: Mode) -> Result<Match, TextError> {
+    let mut p = MatchParser::new(names, mode);
     for pair in Pairs::new(Tok::line(text)) {
         if !p.take(&pair)? {
             return Err(unknown_key(pair.key, &[]));
@@ -321,7 +321,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Reads a flow as `ofproto/trace` does: exact values of fields, each once, prerequisites first. A
 /// packet that says no `in_port` came in by none.
-pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError> {
+pub fn parse_exact(text: &str, names: &dyn NameMap) -> Result<FlowKey, TextError> {
     let mut key = FlowKey { actset_output: u32::from(OfPort::UNSET.0), ..FlowKey::ZERO };
     // Which bits were said.
     let mut said = FlowKey::ZERO;
@@ -380,7 +380,7 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
             }
             continue;
         }
-        let (v, m) = match value::parse(field, pair.value, ports, Mode::Ovs) {
+        let (v, m) = match value::parse(field, pair.value, names, Mode::Ovs) {
             Ok(vm) => vm,
             Err(e) => return bad(&e.message),
         };
@@ -406,18 +406,18 @@ pub fn parse_exact(text: &str, ports: &dyn PortMap) -> Result<FlowKey, TextError
 
 #[cfg(test)]
 mod tests {
-    use super::super::NoPorts;
+    use super::super::NoNames;
     use super::*;
 
     fn strict(s: &str) -> Result<Match, TextError> {
-        parse_match(s, &NoPorts, Mode::Strict)
+        parse_match(s, &NoNames, Mode::Strict)
     }
 
     #[test]
     fn the_type_of_a_packet_without_ethernet_makes_prerequisites_hold() {
-        let k = parse_exact("packet_type=(1,0x894f),nsh_mdtype=1", &NoPorts).unwrap();
+        let k = parse_exact("packet_type=(1,0x894f),nsh_mdtype=1", &NoNames).unwrap();
         assert_eq!(k.pkt.nsh_mdtype, 1);
-        assert!(parse_exact("packet_type=(1,0x800),nsh_mdtype=1", &NoPorts).is_err());
+        assert!(parse_exact("packet_type=(1,0x800),nsh_mdtype=1", &NoNames).is_err());
     }
 
     /// Each line is refused with a caret under the second text and a message with the third.
@@ -442,7 +442,7 @@ mod tests {
             let e = strict(line).unwrap_err();
             assert_eq!(&line[e.span.clone()], at, "{line}: {e}");
             assert!(e.message.contains(what), "{line}: {e}");
-            assert!(parse_match(line, &NoPorts, Mode::Ovs).is_ok(), "OVS takes {line}");
+            assert!(parse_match(line, &NoNames, Mode::Ovs).is_ok(), "OVS takes {line}");
         }
     }
 
@@ -472,7 +472,7 @@ mod tests {
             ("packet_type=5", "5: bad syntax for packet type missing '('"),
         ] {
             for mode in [Mode::Strict, Mode::Ovs] {
-                assert_eq!(parse_match(line, &NoPorts, mode).unwrap_err().message, message);
+                assert_eq!(parse_match(line, &NoNames, mode).unwrap_err().message, message);
             }
         }
     }
@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn the_flow_of_trace() {
-        let k = parse_exact("in_port=1,tcp,nw_ttl=64,tcp_flags=syn,dl_vlan=5", &NoPorts).unwrap();
+        let k = parse_exact("in_port=1,tcp,nw_ttl=64,tcp_flags=syn,dl_vlan=5", &NoNames).unwrap();
         assert_eq!((k.pkt.in_port, k.pkt.nw_proto, k.pkt.nw_ttl, k.pkt.tcp_flags), (1, 6, 64, 2));
         assert_eq!((k.pkt.vlans[0].tpid, k.pkt.vlans[0].tci), (0x8100, 0x1005));
         for (s, e) in [
@@ -502,7 +502,7 @@ mod tests {
                 "bad value for nw_ttl (300: value too large for 1-byte field nw_ttl)",
             ),
         ] {
-            assert_eq!(parse_exact(s, &NoPorts).unwrap_err().message, format!("{s}: {e}"));
+            assert_eq!(parse_exact(s, &NoNames).unwrap_err().message, format!("{s}: {e}"));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Cutting lines into pieces that know where they stand.
 
+use alloc::borrow::Cow;
+use alloc::string::String;
 use core::fmt::{self, Write};
 use core::ops::Range;
 
@@ -189,10 +191,49 @@ pub fn write_name(f: &mut impl Write, name: &str) -> fmt::Result {
     f.write_char('"')
 }
 
+/// What [`write_name`] wrote: a name, in quotes or without.
+pub fn read_name(text: &str) -> Cow<'_, str> {
+    let quoted = |t: &'_ str| t.len() >= 2 && t.starts_with('"') && t.ends_with('"');
+    if !quoted(text) {
+        return Cow::Borrowed(text);
+    }
+    let inner = &text[1..text.len() - 1];
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    let mut name = String::new();
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        match (c, if c == '\\' { rest.next() } else { None }) {
+            ('\\', Some('n')) => name.push('\n'),
+            ('\\', Some('t')) => name.push('\t'),
+            ('\\', Some('r')) => name.push('\r'),
+            ('\\', Some('u')) => {
+                let code = rest.as_str().get(..4).and_then(|d| u32::from_str_radix(d, 16).ok());
+                name.extend(code.and_then(char::from_u32));
+                rest = rest.as_str().get(4..).unwrap_or_default().chars();
+            }
+            ('\\', Some(c)) => name.push(c),
+            (c, _) => name.push(c),
+        }
+    }
+    Cow::Owned(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+
+    #[test]
+    fn names_are_read_as_written() {
+        for name in ["p1", "a-b", "a\"b\\c", "line\nfeed\u{1}", "", "LOCAL", "ä"] {
+            let mut text = String::new();
+            write_name(&mut text, name).unwrap();
+            assert_eq!(read_name(&text), name, "{text}");
+        }
+        assert_eq!(read_name("\""), "\"");
+    }
 
     fn pairs(s: &str) -> Vec<(&str, &str)> {
         Pairs::new(Tok::line(s)).map(|p| (p.key.text, p.value.text)).collect()

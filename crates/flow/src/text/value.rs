@@ -9,7 +9,7 @@ use base::{MacAddr, OfPort};
 
 use super::number::{self, NumberError};
 use super::scan::Tok;
-use super::{Mode, PortMap, PortText, TextError, parse_port};
+use super::{Mode, NameMap, PortText, TextError, parse_port};
 use crate::field::{Field, FieldId, Format, MaskRule};
 use crate::key::CT_STATE_FLAGS;
 use crate::tun_metadata::{MAX_OPTION_LEN, OptionMatch, OptionValue};
@@ -315,10 +315,10 @@ pub fn ones(f: &Field) -> u128 {
 pub fn parse(
     f: &'static Field,
     tok: Tok<'_>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<(u128, u128), TextError> {
-    parse_raw(f, tok, ports, mode).map(|(v, m)| (v, m & ones(f)))
+    parse_raw(f, tok, names, mode).map(|(v, m)| (v, m & ones(f)))
 }
 
 /// As [`parse`], but the mask has all bits of the field's bytes on the wire: [`Field::wire_ones`] when
@@ -326,7 +326,7 @@ pub fn parse(
 pub fn parse_raw(
     f: &'static Field,
     tok: Tok<'_>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<(u128, u128), TextError> {
     if tok.text == "*" {
@@ -342,7 +342,7 @@ pub fn parse_raw(
         Format::Ipv4 => parse_ipv4(tok, mode)?,
         Format::Ipv6 => parse_ipv6(tok)?,
         Format::Port | Format::Port32 => {
-            let port = parse_port(tok.text, ports).ok_or_else(|| {
+            let port = parse_port(tok.text, names).ok_or_else(|| {
                 let why = match f.format {
                     Format::Port => "invalid or unknown port",
                     _ => "port value out of range",
@@ -373,7 +373,7 @@ pub fn parse_raw(
         return Err(bad_mask(f, tok));
     }
     if mode == Mode::Strict && value & !mask != 0 && mask != 0 && f.id != FieldId::DlVlan {
-        let right = Value { field: f, value: value & mask, mask, ports };
+        let right = Value { field: f, value: value & mask, mask, names };
         return Err(TextError::new(tok, format!("{}: value has bits outside its mask", tok.text))
             .hint(format!("write {}={right}", f.name)));
     }
@@ -411,8 +411,8 @@ pub struct Value<'a> {
     pub value: u128,
     /// Mask.
     pub mask: u128,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 impl fmt::Debug for Value<'_> {
@@ -444,7 +444,7 @@ impl fmt::Display for Value<'_> {
             Format::Ipv4 => write_ipv4(out, v as u32, m as u32),
             Format::Ipv6 => write_ipv6(out, v, m),
             Format::Port | Format::Port32 if full => {
-                write!(out, "{}", PortText(value_port(f, v), self.ports))
+                write!(out, "{}", PortText(value_port(f, v), self.names))
             }
             Format::Port | Format::Port32 => {
                 write!(out, "{v}/")?;
@@ -567,14 +567,14 @@ impl<'a> Value<'a> {
         field: &'static Field,
         value: u128,
         mask: u128,
-        ports: &'a dyn PortMap,
+        names: &'a dyn NameMap,
     ) -> Value<'a> {
         let mask = if mask == ones(field) { field.wire_ones() } else { mask };
-        Value { field, value, mask, ports }
+        Value { field, value, mask, names }
     }
 }
 
 /// The text of a value with the mask of a match.
-pub fn to_text(field: &'static Field, value: u128, mask: u128, ports: &dyn PortMap) -> String {
-    format!("{}", Value::of_match(field, value, mask, ports))
+pub fn to_text(field: &'static Field, value: u128, mask: u128, names: &dyn NameMap) -> String {
+    format!("{}", Value::of_match(field, value, mask, names))
 }

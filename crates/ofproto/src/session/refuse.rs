@@ -69,6 +69,9 @@ pub enum Refusal {
     /// `OFPMOFC_UNKNOWN_MONITOR`
     #[error("no such flow monitor")]
     MonitorUnknown,
+    /// `NXST_NOT_CONFIGURED`
+    #[error("nothing is configured to have these statistics")]
+    StatsNotConfigured,
     /// `OFPTFFC_EPERM`
     #[error("tables cannot be changed so")]
     TableFeatures,
@@ -131,6 +134,7 @@ impl Refusal {
             Refusal::BundleFailed => E::OFPBFC_MSG_FAILED,
             Refusal::MonitorExists => E::OFPMOFC_MONITOR_EXISTS,
             Refusal::MonitorUnknown => E::OFPMOFC_UNKNOWN_MONITOR,
+            Refusal::StatsNotConfigured => E::NXST_NOT_CONFIGURED,
             Refusal::TableFeatures => E::OFPTFFC_EPERM,
             Refusal::TableFeaturesDuplicate => E::NXTFFC_DUP_TABLE,
             Refusal::QueueBadPort => E::OFPQOFC_BAD_PORT,

@@ -77,6 +77,10 @@ impl Session {
                 let rows = super::features::all(br, m.version);
                 self.reply_parts(m, rows.into_iter(), Body::TableFeaturesReply);
             }
+            // Nothing exports yet.
+            Body::IpfixBridgeRequest | Body::IpfixFlowRequest => {
+                return Err(Refusal::StatsNotConfigured);
+            }
             Body::TableDescRequest => {
                 let rows = br.tables.visible().map(|(table, t)| t.config.desc(table, t.len()));
                 self.reply_parts(m, rows, Body::TableDescReply);

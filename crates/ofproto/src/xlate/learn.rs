@@ -15,7 +15,7 @@ use core::fmt::Write;
 
 use base::{OfPort, TableId};
 use flow::Match;
-use flow::text::{MatchText, NoPorts};
+use flow::text::{MatchText, NoNames};
 use openflow::action::{Action, LearnAction, LearnDst, LearnSrc};
 use openflow::flow_mod::{FlowMod, FlowModCommand, FlowModFlags};
 use openflow::text::ActionsText;
@@ -166,7 +166,7 @@ fn is_output(port: OfPort) -> bool {
 /// The line of a trace.
 fn flow_text(fm: &FlowMod, version: Version) -> String {
     let mut s = format!("table={} ", fm.table.unwrap_or(TableId(0)).0);
-    let m = MatchText { m: &fm.match_, priority: None, ports: &NoPorts };
+    let m = MatchText { m: &fm.match_, priority: None, names: &NoNames };
     let _ = write!(s, "{m} priority={}", fm.priority);
     if let Some(c) = fm.new_cookie.filter(|c| *c != 0) {
         let _ = write!(s, " cookie={c:#x}");
@@ -180,7 +180,7 @@ fn flow_text(fm: &FlowMod, version: Version) -> String {
     if fm.flags.contains(FlowModFlags::SEND_FLOW_REM) {
         s.push_str(" send_flow_rem");
     }
-    let actions = ActionsText { actions: &fm.actions, ports: &NoPorts, version };
+    let actions = ActionsText { actions: &fm.actions, names: &NoNames, version };
     let _ = write!(s, " actions={actions}");
     s
 }

@@ -40,7 +40,7 @@ use alloc::vec::Vec;
 
 use base::{DpPort, Instant, OfPort, RecircId, TableId};
 use dpif::{DpAction, DropReason, SlowReason};
-use flow::text::{FlowText, NoPorts, PortMap};
+use flow::text::{FlowText, NameMap, NoNames};
 use flow::{FlowKey, PacketKey, TunnelKey, VLAN_PRESENT, VlanTag, nw_frag};
 use openflow::action::{Action, PacketInReason};
 use openflow::message::meter_id;
@@ -419,10 +419,10 @@ impl<'a> Ctx<'a> {
     }
 
     /// Names of ports for what is reported, if they are wanted.
-    fn port_names(&self) -> &'a dyn PortMap {
+    fn port_names(&self) -> &'a dyn NameMap {
         match self.trace.as_ref().is_some_and(|t| t.names) {
             true => self.br,
-            false => &NoPorts,
+            false => &NoNames,
         }
     }
 
@@ -431,7 +431,7 @@ impl<'a> Ctx<'a> {
             t.add(kind, text());
         } else if kind == NodeKind::Error {
             let packet = FlowKey::from(self.base);
-            let packet = FlowText { key: &packet, ports: &NoPorts };
+            let packet = FlowText { key: &packet, names: &NoNames };
             let bridge = &self.br.name;
             self.errors.push(format!("{} on bridge {bridge} while processing {packet}", text()));
         }

@@ -6,7 +6,7 @@ pub mod peer;
 use std::sync::{Arc, Mutex};
 
 use base::{DpPort, Duration, HashKey, Instant, MacAddr, OfPort, RecircId, TableId};
-use flow::text::{Mode, NoPorts, parse_exact, parse_match};
+use flow::text::{Mode, NoNames, parse_exact, parse_match};
 use flow::{FlowKey, PacketKey};
 use ofproto::port::VlanConfig;
 use ofproto::{
@@ -67,7 +67,7 @@ pub fn flow_mod(text: &str, actions: &[Action]) -> FlowMod {
             _ => rest.push(word),
         }
     }
-    fm.match_ = parse_match(&rest.join(","), &NoPorts, Mode::Ovs).unwrap();
+    fm.match_ = parse_match(&rest.join(","), &NoNames, Mode::Ovs).unwrap();
     fm
 }
 
@@ -134,7 +134,7 @@ impl World {
 
     /// A packet's key: text as `ofproto/trace` reads it, with an OpenFlow `in_port`.
     pub fn key(&self, text: &str) -> FlowKey {
-        parse_exact(text, &NoPorts).unwrap()
+        parse_exact(text, &NoNames).unwrap()
     }
 
     /// The same for the datapath.

@@ -223,38 +223,39 @@ pub fn is_standard(raw: Raw, v: Version) -> bool {
     wire_of(raw, v).is_some_and(|w| w.0 == 0)
 }
 
-/// Actions that features replies name in a bitmap, in OVS's order: name and encodings.
-const IN_BITMAPS: [(&str, &[Raw]); 25] = [
-    ("output", &[Raw::Output10, Raw::Output]),
-    ("group", &[Raw::Group]),
-    ("enqueue", &[Raw::Enqueue10]),
-    ("set_field", &[Raw::SetField]),
-    ("set_vlan_vid", &[Raw::SetVlanVid]),
-    ("set_vlan_pcp", &[Raw::SetVlanPcp]),
-    ("strip_vlan", &[Raw::StripVlan]),
-    ("push_vlan", &[Raw::PushVlan]),
-    ("mod_dl_src", &[Raw::SetEthSrc]),
-    ("mod_dl_dst", &[Raw::SetEthDst]),
-    ("mod_nw_src", &[Raw::SetIpv4Src]),
-    ("mod_nw_dst", &[Raw::SetIpv4Dst]),
-    ("mod_nw_tos", &[Raw::SetNwTos]),
-    ("mod_nw_ecn", &[Raw::SetNwEcn]),
-    ("mod_nw_ttl", &[Raw::SetNwTtl]),
-    ("mod_tp_src", &[Raw::SetL4Src]),
-    ("mod_tp_dst", &[Raw::SetL4Dst]),
-    ("dec_ttl", &[Raw::DecTtl]),
-    ("set_mpls_label", &[Raw::SetMplsLabel]),
-    ("set_mpls_tc", &[Raw::SetMplsTc]),
-    ("set_mpls_ttl", &[Raw::SetMplsTtl]),
-    ("dec_mpls_ttl", &[Raw::DecMplsTtl]),
-    ("push_mpls", &[Raw::PushMpls]),
-    ("pop_mpls", &[Raw::PopMpls]),
-    ("set_queue", &[Raw::SetQueue]),
+/// Actions that features replies name in a bitmap, in OVS's order: name, encodings, and the
+/// last version that names it; from 1.2 on `set_field` is named for what it does.
+const IN_BITMAPS: [(&str, &[Raw], Version); 25] = [
+    ("output", &[Raw::Output10, Raw::Output], Version::Of15),
+    ("group", &[Raw::Group], Version::Of15),
+    ("enqueue", &[Raw::Enqueue10], Version::Of15),
+    ("set_field", &[Raw::SetField], Version::Of15),
+    ("set_vlan_vid", &[Raw::SetVlanVid], Version::Of11),
+    ("set_vlan_pcp", &[Raw::SetVlanPcp], Version::Of11),
+    ("strip_vlan", &[Raw::StripVlan], Version::Of15),
+    ("push_vlan", &[Raw::PushVlan], Version::Of15),
+    ("mod_dl_src", &[Raw::SetEthSrc], Version::Of11),
+    ("mod_dl_dst", &[Raw::SetEthDst], Version::Of11),
+    ("mod_nw_src", &[Raw::SetIpv4Src], Version::Of11),
+    ("mod_nw_dst", &[Raw::SetIpv4Dst], Version::Of11),
+    ("mod_nw_tos", &[Raw::SetNwTos], Version::Of11),
+    ("mod_nw_ecn", &[Raw::SetNwEcn], Version::Of11),
+    ("mod_nw_ttl", &[Raw::SetNwTtl], Version::Of15),
+    ("mod_tp_src", &[Raw::SetL4Src], Version::Of11),
+    ("mod_tp_dst", &[Raw::SetL4Dst], Version::Of11),
+    ("dec_ttl", &[Raw::DecTtl], Version::Of15),
+    ("set_mpls_label", &[Raw::SetMplsLabel], Version::Of11),
+    ("set_mpls_tc", &[Raw::SetMplsTc], Version::Of11),
+    ("set_mpls_ttl", &[Raw::SetMplsTtl], Version::Of15),
+    ("dec_mpls_ttl", &[Raw::DecMplsTtl], Version::Of15),
+    ("push_mpls", &[Raw::PushMpls], Version::Of15),
+    ("pop_mpls", &[Raw::PopMpls], Version::Of15),
+    ("set_queue", &[Raw::SetQueue], Version::Of15),
 ];
 
 /// The actions that a version's standard has, by name, and their bits in its bitmaps.
 pub fn bitmap(v: Version) -> impl Iterator<Item = (&'static str, u32)> {
-    IN_BITMAPS.iter().filter_map(move |(name, raws)| {
+    IN_BITMAPS.iter().filter(move |row| v <= row.2).filter_map(move |(name, raws, _)| {
         let (vendor, code) = raws.iter().find_map(|r| wire_of(*r, v))?;
         (vendor == 0 && code < 32).then_some((*name, 1 << code))
     })

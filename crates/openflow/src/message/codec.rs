@@ -240,6 +240,10 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::FlowStatsReply(_) => either(K::FlowReply, K::NxFlowReply),
         Body::AggregateRequest(_) => either(K::AggregateRequest, K::NxAggregateRequest),
         Body::AggregateReply(_) => either(K::AggregateReply, K::NxAggregateReply),
+        Body::IpfixBridgeRequest => K::NxIpfixBridgeRequest,
+        Body::IpfixBridgeReply(_) => K::NxIpfixBridgeReply,
+        Body::IpfixFlowRequest => K::NxIpfixFlowRequest,
+        Body::IpfixFlowReply(_) => K::NxIpfixFlowReply,
         Body::TableStatsRequest => K::TableRequest,
         Body::TableStatsReply(_) => K::TableReply,
         Body::TableFeaturesRequest(_) => K::TableFeaturesRequest,
@@ -447,6 +451,10 @@ fn read_body(
         K::AggregateReply | K::NxAggregateReply => {
             Body::AggregateReply(flows::read_aggregate(r, v)?)
         }
+        K::NxIpfixBridgeRequest => Body::IpfixBridgeRequest,
+        K::NxIpfixBridgeReply => Body::IpfixBridgeReply(ipfix::read(r)?),
+        K::NxIpfixFlowRequest => Body::IpfixFlowRequest,
+        K::NxIpfixFlowReply => Body::IpfixFlowReply(ipfix::read(r)?),
         K::TableRequest => Body::TableStatsRequest,
         K::TableReply => Body::TableStatsReply(features::read_stats(r, v)?),
         K::TableFeaturesRequest => Body::TableFeaturesRequest(features::read_features(r, v)?),
@@ -533,6 +541,8 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         | Body::FlowAge
         | Body::TlvTableRequest
         | Body::TableStatsRequest
+        | Body::IpfixBridgeRequest
+        | Body::IpfixFlowRequest
         | Body::TableDescRequest
         | Body::GroupFeaturesRequest
         | Body::MeterFeaturesRequest
@@ -643,6 +653,7 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
             }
         }
         Body::AggregateReply(a) => flows::write_aggregate(out, a, v),
+        Body::IpfixBridgeReply(list) | Body::IpfixFlowReply(list) => ipfix::write(out, list),
         Body::TableStatsReply(list) => list.iter().for_each(|t| features::write_stats(out, t, v)),
         Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
             list.iter().for_each(|t| features::write_features(out, t, v));

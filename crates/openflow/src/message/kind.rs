@@ -143,6 +143,10 @@ kinds! {
     NxFlowReply "NXST_FLOW reply" NxReply [(1, 1, 0)];
     NxAggregateRequest "NXST_AGGREGATE request" NxRequest [(1, 1, 1)];
     NxAggregateReply "NXST_AGGREGATE reply" NxReply [(1, 1, 1)];
+    NxIpfixBridgeRequest "NXST_IPFIX_BRIDGE request" NxRequest [(1, 6, 3)];
+    NxIpfixBridgeReply "NXST_IPFIX_BRIDGE reply" NxReply [(1, 6, 3)];
+    NxIpfixFlowRequest "NXST_IPFIX_FLOW request" NxRequest [(1, 6, 4)];
+    NxIpfixFlowReply "NXST_IPFIX_FLOW reply" NxReply [(1, 6, 4)];
     NxGroupRequest "NXST_GROUP request" NxRequest [(1, 1, 7)];
     NxGroupReply "NXST_GROUP reply" NxReply [(1, 1, 7)];
     NxFlowMonitorRequest "NXST_FLOW_MONITOR request" NxRequest [(1, 3, 2)];

@@ -194,7 +194,7 @@ pub fn write(out: &mut Vec<u8>, m: &Match) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::text::{Mode, NoPorts, parse_match};
+    use flow::text::{Mode, NoNames, parse_match};
 
     #[test]
     fn matches_survive() {
@@ -217,7 +217,7 @@ mod tests {
             "metadata=0x12/0xff",
             "dl_type=0x86dd",
         ] {
-            let m = parse_match(text, &NoPorts, Mode::Ovs).unwrap();
+            let m = parse_match(text, &NoNames, Mode::Ovs).unwrap();
             let mut out = Vec::new();
             write(&mut out, &m);
             assert_eq!(out.len(), LEN, "{text}");
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_are_refused() {
-        let m = parse_match("icmp,icmp_type=8", &NoPorts, Mode::Ovs).unwrap();
+        let m = parse_match("icmp,icmp_type=8", &NoNames, Mode::Ovs).unwrap();
         let mut good = Vec::new();
         write(&mut good, &m);
         let broken = |at: usize, value: u8, clear: u32| {

@@ -24,6 +24,7 @@ mod features;
 mod flows;
 mod groups;
 mod hello;
+mod ipfix;
 pub mod kind;
 pub mod match10;
 pub mod match11;
@@ -52,6 +53,7 @@ pub use groups::{
 };
 pub use hello::hello;
 pub(crate) use hello::hello_is_plain;
+pub use ipfix::IpfixStats;
 pub use kind::Kind;
 pub use meters::{
     Band, BandType, FLAG_NAMES as METER_FLAG_NAMES, MeterCommand, MeterConfig, MeterFeatures,
@@ -60,6 +62,7 @@ pub use meters::{
 pub use nicira::{CtFlush, CtTuple, TlvCommand, TlvTable, TlvTableMod};
 pub use packets::{PacketIn, PacketInFormat, PacketOut};
 pub use queues::{QueueConfig, QueueStats};
+pub use stats::{TableDesc, TableMod, TableReason, table_config};
 
 /// One message.
 #[derive(Clone, PartialEq, Debug)]
@@ -174,6 +177,14 @@ pub enum Body {
     AggregateRequest(FlowStatsRequest),
     /// So.
     AggregateReply(AggregateStats),
+    /// Counters of what exports a bridge in IPFIX (Nicira)?
+    IpfixBridgeRequest,
+    /// These.
+    IpfixBridgeReply(Vec<IpfixStats>),
+    /// Counters of what exports for `sample` actions (Nicira)?
+    IpfixFlowRequest,
+    /// These.
+    IpfixFlowReply(Vec<IpfixStats>),
     /// Counters of tables?
     TableStatsRequest,
     /// These.
@@ -478,19 +489,6 @@ pub struct PortMod {
     pub advertise: u32,
 }
 
-/// A change to a table.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct TableMod {
-    /// Which; [`TableId::ALL`] for all.
-    pub table: TableId,
-    /// Configuration bits of the wire.
-    pub config: u32,
-    /// 1.4+: eviction flags, if said.
-    pub eviction_flags: Option<u32>,
-    /// 1.4+: vacancy thresholds (down, up) in per cent, if said.
-    pub vacancy: Option<(u8, u8)>,
-}
-
 /// A controller's role.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Role {
@@ -718,39 +716,6 @@ pub struct AggregateStats {
     pub n_bytes: u64,
     /// Flows.
     pub n_flows: u32,
-}
-
-/// Configuration of a table (1.4+).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct TableDesc {
-    /// Which.
-    pub table: TableId,
-    /// Configuration bits.
-    pub config: u32,
-    /// Eviction flags, if said.
-    pub eviction_flags: Option<u32>,
-    /// Vacancy (down, up, now) in per cent, if said.
-    pub vacancy: Option<(u8, u8, u8)>,
-}
-
-/// Configuration bits of a table.
-pub mod table_config {
-    /// 1.1 and 1.2: what becomes of packets that match no flow: 0 controller, 1 next table, 2 drop.
-    pub const MISS_MASK: u32 = 3;
-    /// 1.4+: a flow too many takes the place of another.
-    pub const EVICTION: u32 = 1 << 2;
-    /// 1.4+: tell when the table fills and empties.
-    pub const VACANCY_EVENTS: u32 = 1 << 3;
-}
-
-/// What happened to a table (1.4+).
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub enum TableReason {
-    /// Less of it is free than the lower threshold.
-    VacancyDown = 3,
-    /// More of it is free than the upper threshold.
-    VacancyUp = 4,
 }
 
 /// Counters of a port; `u64::MAX` for unknown.

@@ -7,6 +7,52 @@ use super::*;
 use crate::error::OfError;
 use crate::wire::{Put, Reader};
 
+/// A change to a table.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct TableMod {
+    /// Which; [`TableId::ALL`] for all.
+    pub table: TableId,
+    /// Configuration bits of the wire.
+    pub config: u32,
+    /// 1.4+: eviction flags, if said.
+    pub eviction_flags: Option<u32>,
+    /// 1.4+: vacancy thresholds (down, up) in per cent, if said.
+    pub vacancy: Option<(u8, u8)>,
+}
+
+/// Configuration of a table (1.4+).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TableDesc {
+    /// Which.
+    pub table: TableId,
+    /// Configuration bits.
+    pub config: u32,
+    /// Eviction flags, if said.
+    pub eviction_flags: Option<u32>,
+    /// Vacancy (down, up, now) in per cent, if said.
+    pub vacancy: Option<(u8, u8, u8)>,
+}
+
+/// Configuration bits of a table.
+pub mod table_config {
+    /// 1.1 and 1.2: what becomes of packets that match no flow: 0 controller, 1 next table, 2 drop.
+    pub const MISS_MASK: u32 = 3;
+    /// 1.4+: a flow too many takes the place of another.
+    pub const EVICTION: u32 = 1 << 2;
+    /// 1.4+: tell when the table fills and empties.
+    pub const VACANCY_EVENTS: u32 = 1 << 3;
+}
+
+/// What happened to a table (1.4+).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum TableReason {
+    /// Less of it is free than the lower threshold.
+    VacancyDown = 3,
+    /// More of it is free than the upper threshold.
+    VacancyUp = 4,
+}
+
 const EVICTION: u16 = 2;
 const VACANCY: u16 = 3;
 

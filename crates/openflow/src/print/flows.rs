@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use base::{OfPort, TableId};
 use flow::Match;
-use flow::text::{MatchText, PortMap, PortText};
+use flow::text::{MatchText, NameMap, PortText, TableText};
 
 use super::{Seconds, Style};
 use crate::flow_mod::{FlowMod, GROUP_ANY};
@@ -22,7 +22,7 @@ pub(super) fn write_mod(
     style: Style<'_>,
     raw_match: Option<&dyn fmt::Display>,
 ) -> fmt::Result {
-    writeln!(out, " {}", FlowModText { f, version, ports: style.ports, raw_match })
+    writeln!(out, " {}", FlowModText { f, version, names: style.names, raw_match })
 }
 
 /// The name of a reason.
@@ -44,10 +44,10 @@ pub(super) fn write_removed(
     m: &Message,
     style: Style<'_>,
 ) -> fmt::Result {
-    let text = MatchText { m: &x.match_, priority: Some(x.priority.into()), ports: style.ports };
+    let text = MatchText { m: &x.match_, priority: Some(x.priority.into()), names: style.names };
     write!(out, " {text} reason={}", reason_name(x.reason))?;
     if x.table != TableId::ALL && (m.version > Version::Of10 || m.nicira) {
-        write!(out, " table_id={}", x.table.0)?;
+        write!(out, " table_id={}", TableText(x.table, style.names))?;
     }
     if x.cookie != 0 {
         write!(out, " cookie:{:#x}", x.cookie)?;
@@ -63,19 +63,19 @@ pub(super) fn write_removed(
 pub(super) fn write_request(
     out: &mut impl Write,
     x: &FlowStatsRequest,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> fmt::Result {
     if x.table != TableId::ALL {
-        write!(out, " table={}", x.table.0)?;
+        write!(out, " table={}", TableText(x.table, names))?;
     }
     if x.out_port != OfPort::NONE {
-        write!(out, " out_port={}", PortText(x.out_port, ports))?;
+        write!(out, " out_port={}", PortText(x.out_port, names))?;
     }
     if x.out_group != GROUP_ANY {
         write!(out, " out_group={}", x.out_group)?;
     }
     if x.match_ != Match::ANY {
-        write!(out, " {}", MatchText { m: &x.match_, priority: None, ports })?;
+        write!(out, " {}", MatchText { m: &x.match_, priority: None, names })?;
     }
     writeln!(out)
 }
@@ -85,10 +85,10 @@ pub(super) fn write_stats(
     out: &mut impl Write,
     list: &[FlowStats],
     version: Version,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> fmt::Result {
     for f in list {
-        write!(out, "\n {}", FlowStatsText { f, stats: true, version, ports })?;
+        write!(out, "\n {}", FlowStatsText { f, stats: true, version, names })?;
     }
     writeln!(out)
 }

@@ -17,11 +17,11 @@ pub(super) fn write_descs(
     version: Version,
     style: Style<'_>,
 ) -> fmt::Result {
-    let ports = style.ports;
+    let names = style.names;
     for d in list {
         let (selection, buckets) = (&d.selection, &d.buckets[..]);
         let type_ = Some(d.type_);
-        let text = GroupText { group: d.group, type_, selection, buckets, version, ports };
+        let text = GroupText { group: d.group, type_, selection, buckets, version, names };
         write!(out, "\n {text}")?;
     }
     writeln!(out)
@@ -100,7 +100,7 @@ pub(super) fn write_meter_features(out: &mut impl Write, f: &MeterFeatures) -> f
 pub(super) fn write_forwarded(out: &mut impl Write, m: &Message, style: Style<'_>) -> fmt::Result {
     match &m.body {
         Body::GroupMod(group) => {
-            let text = GroupModText { group, version: m.version, ports: style.ports };
+            let text = GroupModText { group, version: m.version, names: style.names };
             writeln!(out, " reason=group_mod\n {text}")
         }
         Body::MeterMod(meter) => write!(out, " reason=meter_mod {}", MeterModText(meter)),

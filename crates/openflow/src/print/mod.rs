@@ -9,7 +9,7 @@
 
 use core::fmt::{self, Write};
 
-use flow::text::PortMap;
+use flow::text::NameMap;
 
 use crate::error::DecodeError;
 use crate::message::{Body, Message, Session};
@@ -36,10 +36,10 @@ pub use tables::TableFeaturesText;
 
 /// How to write messages.
 #[derive(Copy, Clone)]
-#[allow(missing_debug_implementations)] // a map of ports need not be printable
+#[allow(missing_debug_implementations)] // a map of names need not be printable
 pub struct Style<'a> {
-    /// Names to write instead of the numbers of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names to write instead of the numbers of ports and tables.
+    pub names: &'a dyn NameMap,
     /// 0 for the shortest text; from 1 on packets are shown, from 2 on payloads, from 3 on the bytes of
     /// packets and matches as they were said, from 5 on all bytes.
     pub verbosity: u8,
@@ -93,6 +93,8 @@ impl fmt::Display for MessageText<'_> {
             | Body::FlowAge
             | Body::TlvTableRequest
             | Body::TableStatsRequest
+            | Body::IpfixBridgeRequest
+            | Body::IpfixFlowRequest
             | Body::TableDescRequest
             | Body::GroupFeaturesRequest
             | Body::MeterFeaturesRequest
@@ -101,7 +103,7 @@ impl fmt::Display for MessageText<'_> {
             Body::FlowMonitorCancel(id) => writeln!(out, " id={id}"),
             Body::FlowMonitorRequest(list) => monitor::write_requests(out, list, style),
             Body::FlowMonitorReply(list) => monitor::write_updates(out, list, m.version, style),
-            Body::TableStatus(reason, t) => tables::write_status(out, *reason, t),
+            Body::TableStatus(reason, t) => tables::write_status(out, *reason, t, style.names),
             Body::FeaturesReply(x) => switch::write_features(out, x, m.version),
             Body::GetConfigReply(x) | Body::SetConfig(x) => switch::write_config(out, x),
             Body::PacketIn(x) | Body::Resume(x) => packets::write_in(out, x, m.version, style),
@@ -109,8 +111,8 @@ impl fmt::Display for MessageText<'_> {
             Body::FlowMod(x) => flows::write_mod(out, x, m.version, style, None),
             Body::FlowRemoved(x) => flows::write_removed(out, x, m, style),
             Body::PortStatus(reason, x) => ports::write_status(out, *reason, x, m.version),
-            Body::PortMod(x) => ports::write_mod(out, x, style.ports),
-            Body::TableMod(x) => tables::write_mod(out, x, m.version),
+            Body::PortMod(x) => ports::write_mod(out, x, style.names),
+            Body::TableMod(x) => tables::write_mod(out, x, m.version, style.names),
             Body::RoleRequest(x) | Body::RoleReply(x) => control::write_role(out, x, m),
             Body::RoleStatus(x, reason) => control::write_role_status(out, x, *reason),
             Body::GetAsyncReply(x) => control::write_async(out, x),
@@ -129,24 +131,26 @@ impl fmt::Display for MessageText<'_> {
             Body::BundleAdd(x) => control::write_bundle_add(out, x, style),
             Body::DescReply(x) => switch::write_desc(out, x),
             Body::FlowStatsRequest(x) | Body::AggregateRequest(x) => {
-                flows::write_request(out, x, style.ports)
+                flows::write_request(out, x, style.names)
             }
-            Body::FlowStatsReply(list) => flows::write_stats(out, list, m.version, style.ports),
+            Body::FlowStatsReply(list) => flows::write_stats(out, list, m.version, style.names),
             Body::AggregateReply(x) => flows::write_aggregate(out, x),
+            Body::IpfixBridgeReply(list) => nicira::write_ipfix_bridge(out, list),
+            Body::IpfixFlowReply(list) => nicira::write_ipfix_flow(out, list),
             Body::TableStatsReply(list) => tables::write_stats(out, list, m.version),
             Body::TableFeaturesRequest(list) | Body::TableFeaturesReply(list) => {
                 write!(out, "{}", TableFeaturesText(list, m.version))
             }
-            Body::TableDescReply(list) => tables::write_descs(out, list),
+            Body::TableDescReply(list) => tables::write_descs(out, list, style.names),
             Body::PortStatsRequest(port) => {
                 write!(out, " port_no=")?;
-                ports::write_any_port(out, *port, style.ports)?;
+                ports::write_any_port(out, *port, style.names)?;
                 writeln!(out)
             }
-            Body::PortStatsReply(list) => ports::write_stats(out, list, style.ports),
+            Body::PortStatsReply(list) => ports::write_stats(out, list, style.names),
             Body::PortDescRequest(port) => {
                 write!(out, " port=")?;
-                ports::write_any_port(out, *port, style.ports)?;
+                ports::write_any_port(out, *port, style.names)?;
                 writeln!(out)
             }
             Body::PortDescReply(list) => {
@@ -155,18 +159,18 @@ impl fmt::Display for MessageText<'_> {
             }
             Body::QueueStatsRequest(port, queue) => {
                 write!(out, " port=")?;
-                ports::write_any_port(out, *port, style.ports)?;
+                ports::write_any_port(out, *port, style.names)?;
                 write!(out, " queue=")?;
                 ports::write_queue_id(out, *queue)?;
                 writeln!(out)
             }
-            Body::QueueStatsReply(list) => ports::write_queues(out, list, style.ports),
+            Body::QueueStatsReply(list) => ports::write_queues(out, list, style.names),
             Body::QueueConfigRequest(port, queue) => {
-                ports::write_queue_config_request(out, *port, *queue, style.ports)
+                ports::write_queue_config_request(out, *port, *queue, style.names)
             }
-            Body::QueueConfigReply(_, list) => ports::write_queue_configs(out, list, style.ports),
+            Body::QueueConfigReply(_, list) => ports::write_queue_configs(out, list, style.names),
             Body::GroupMod(group) => {
-                let text = GroupModText { group, version: m.version, ports: style.ports };
+                let text = GroupModText { group, version: m.version, names: style.names };
                 writeln!(out, "\n {text}")
             }
             Body::GroupStatsRequest(id) => writeln!(out, " group_id={}", GroupId(*id)),

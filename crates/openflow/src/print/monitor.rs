@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use base::{OfPort, TableId};
 use flow::Match;
-use flow::text::{MatchText, PortText};
+use flow::text::{MatchText, PortText, TableText};
 
 use super::{Bits, Hex, Style, flows::reason_name};
 use crate::flow_mod::GROUP_ANY;
@@ -29,16 +29,16 @@ pub(super) fn write_requests(
         }
         write!(out, " flags={}", Bits { bits: m.flags.into(), names: &FLAGS, separator: ',' })?;
         if m.out_port != OfPort::NONE {
-            write!(out, " out_port={}", PortText(m.out_port, style.ports))?;
+            write!(out, " out_port={}", PortText(m.out_port, style.names))?;
         }
         if !matches!(m.out_group, 0 | GROUP_ANY) {
             write!(out, " out_group={}", m.out_group)?;
         }
         if m.table != TableId::ALL {
-            write!(out, " table={}", m.table.0)?;
+            write!(out, " table={}", TableText(m.table, style.names))?;
         }
         if m.match_ != Match::ANY {
-            write!(out, " {}", MatchText { m: &m.match_, priority: None, ports: style.ports })?;
+            write!(out, " {}", MatchText { m: &m.match_, priority: None, names: style.names })?;
         }
     }
     writeln!(out)
@@ -76,7 +76,7 @@ pub(super) fn write_updates(
                 write!(out, "DELETED reason={}", reason.map_or("delete", reason_name))?;
             }
         }
-        write!(out, " table={}", f.table.0)?;
+        write!(out, " table={}", TableText(f.table, style.names))?;
         if f.idle_timeout != 0 {
             write!(out, " idle_timeout={}", f.idle_timeout)?;
         }
@@ -87,10 +87,10 @@ pub(super) fn write_updates(
         let priority =
             (f.priority != crate::flow_mod::DEFAULT_PRIORITY).then_some(f.priority.into());
         let bare = f.match_ == Match::ANY && priority.is_none();
-        write!(out, "{}", MatchText { m: &f.match_, priority, ports: style.ports })?;
+        write!(out, "{}", MatchText { m: &f.match_, priority, names: style.names })?;
         if !f.actions.is_empty() {
             let space = if bare { "" } else { " " };
-            let text = ActionsText { actions: &f.actions, ports: style.ports, version };
+            let text = ActionsText { actions: &f.actions, names: style.names, version };
             write!(out, "{space}actions={text}")?;
         }
     }

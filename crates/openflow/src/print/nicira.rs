@@ -5,7 +5,7 @@ use core::net::Ipv6Addr;
 
 use flow::TlvMap;
 
-use crate::message::{CtFlush, CtTuple, TlvCommand, TlvTable, TlvTableMod};
+use crate::message::{CtFlush, CtTuple, IpfixStats, TlvCommand, TlvTable, TlvTableMod};
 
 fn write_maps(out: &mut impl Write, maps: &[TlvMap]) -> fmt::Result {
     writeln!(out, " mapping table:")?;
@@ -88,4 +88,48 @@ fn write_tuple(out: &mut impl Write, t: &CtTuple, proto: u8, v4: bool) -> fmt::R
     }
     let (src, dst) = (t.src_port.unwrap_or(0), t.dst_port.unwrap_or(0));
     write!(out, ",ct_tp_src={src},ct_tp_dst={dst}")
+}
+
+/// Writes an exporter's counters: a line of what went well, and an indented one of what did not.
+fn write_ipfix(out: &mut impl Write, s: &IpfixStats, indent: usize) -> fmt::Result {
+    let number = |out: &mut dyn Write, name: &str, n: u64, end: &str| match n {
+        u64::MAX => write!(out, "{name}=?{end}"),
+        n => write!(out, "{name}={n}{end}"),
+    };
+    for (name, n) in [
+        ("flows", s.total_flows),
+        ("current flows", s.current_flows),
+        ("sampled pkts", s.n_packets),
+        ("ipv4 ok", s.ipv4),
+        ("ipv6 ok", s.ipv6),
+    ] {
+        number(out, name, n, ", ")?;
+    }
+    number(out, "tx pkts", s.tx, "\n")?;
+    write!(out, "{:indent$}", "")?;
+    for (name, n) in
+        [("pkts errs", s.errors), ("ipv4 errs", s.ipv4_errors), ("ipv6 errs", s.ipv6_errors)]
+    {
+        number(out, name, n, ", ")?;
+    }
+    number(out, "tx errs", s.tx_errors, "\n")
+}
+
+/// Writes counters of what exports a bridge in IPFIX, behind the heading's colon.
+pub(super) fn write_ipfix_bridge(out: &mut impl Write, list: &[IpfixStats]) -> fmt::Result {
+    for s in list {
+        write!(out, "\n  bridge ipfix: ")?;
+        write_ipfix(out, s, 16)?;
+    }
+    if list.is_empty() { writeln!(out) } else { Ok(()) }
+}
+
+/// Writes counters of what exports for `sample` actions, behind the heading's colon.
+pub(super) fn write_ipfix_flow(out: &mut impl Write, list: &[IpfixStats]) -> fmt::Result {
+    writeln!(out, " {} ids", list.len())?;
+    for s in list {
+        write!(out, "  id {:3}: ", s.collector_set_id)?;
+        write_ipfix(out, s, 10)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use flow::text::{FlowText, MatchText, NoPorts};
+use flow::text::{FlowText, MatchText, NoNames, TableText};
 use packet::PacketBuf;
 
 use super::{HexLines, Style};
@@ -35,7 +35,7 @@ pub fn write_frame(out: &mut impl Write, frame: &[u8]) -> fmt::Result {
     let mut key = flow::FlowKey::default();
     flow::extract(&mut buf, &mut key.pkt);
     // The frame alone says nothing of where it came in.
-    let text = alloc::format!("{}", FlowText { key: &key, ports: &NoPorts });
+    let text = alloc::format!("{}", FlowText { key: &key, names: &NoNames });
     out.write_str(&text.replacen("in_port=0,", "", 1))?;
     let transport = buf.l4().and_then(|at| buf.frame().get(at..)).unwrap_or_default();
     let checksum = match key.pkt.nw_proto {
@@ -70,13 +70,13 @@ pub(super) fn write_in(
     version: Version,
     style: Style<'_>,
 ) -> fmt::Result {
-    if x.table.0 != 0 {
-        write!(out, " table_id={}", x.table.0)?;
+    if x.table.0 != 0 || style.names.table_name(x.table).is_some() {
+        write!(out, " table_id={}", TableText(x.table, style.names))?;
     }
     if x.cookie != u64::MAX {
         write!(out, " cookie={:#x}", x.cookie)?;
     }
-    let metadata = MatchText { m: &x.metadata, priority: None, ports: style.ports };
+    let metadata = MatchText { m: &x.metadata, priority: None, names: style.names };
     write!(out, " total_len={} {metadata} (via {})", x.total_len, x.reason.name())?;
     let len = x.packet.len() as u64;
     write!(out, " data_len={len}")?;
@@ -151,7 +151,7 @@ fn write_continuation(
     }
     for (name, actions) in [("actions", &c.actions), ("action_set", &c.action_set)] {
         if !actions.is_empty() {
-            let text = ActionsText { actions, ports: style.ports, version };
+            let text = ActionsText { actions, names: style.names, version };
             writeln!(out, " continuation.{name}={text}")?;
         }
     }
@@ -168,8 +168,8 @@ pub(super) fn write_out(
     version: Version,
     style: Style<'_>,
 ) -> fmt::Result {
-    write!(out, " {}", MatchText { m: &x.metadata, priority: None, ports: style.ports })?;
-    let actions = ActionsText { actions: &x.actions, ports: style.ports, version };
+    write!(out, " {}", MatchText { m: &x.metadata, priority: None, names: style.names })?;
+    let actions = ActionsText { actions: &x.actions, names: style.names, version };
     write!(out, " actions={actions}")?;
     match x.buffer_id {
         Some(id) => writeln!(out, " buffer={id:#010x}"),

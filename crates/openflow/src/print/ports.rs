@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use base::OfPort;
-use flow::text::{PortMap, PortText};
+use flow::text::{NameMap, PortText};
 
 use super::{Bits, Seconds};
 use crate::message::{
@@ -52,9 +52,9 @@ pub(super) fn write_status(
 }
 
 /// Writes a change to a port.
-pub(super) fn write_mod(out: &mut impl Write, m: &PortMod, ports: &dyn PortMap) -> fmt::Result {
+pub(super) fn write_mod(out: &mut impl Write, m: &PortMod, names: &dyn NameMap) -> fmt::Result {
     let config = |bits| Bits { bits, names: &CONFIG_NAMES, separator: ' ' };
-    writeln!(out, " port: {}: addr:{}", PortText(m.port, ports), m.hw_addr)?;
+    writeln!(out, " port: {}: addr:{}", PortText(m.port, names), m.hw_addr)?;
     writeln!(out, "     config: {}", config(m.config))?;
     writeln!(out, "     mask:   {}", config(m.mask))?;
     match m.advertise {
@@ -128,14 +128,14 @@ const RFC2819: [(&str, bool); 21] = [
 ];
 
 /// Writes the counters of ports, behind the heading's colon.
-pub fn write_stats(out: &mut impl Write, list: &[PortStats], ports: &dyn PortMap) -> fmt::Result {
+pub fn write_stats(out: &mut impl Write, list: &[PortStats], names: &dyn NameMap) -> fmt::Result {
     writeln!(out, " {} ports", list.len())?;
     for p in list {
         let pad = if p.port.0 < 10 { " " } else { "" };
         writeln!(
             out,
             "  port {pad}{}: rx pkts={}, bytes={}, drop={}, errs={}, frame={}, over={}, crc={}",
-            PortText(p.port, ports),
+            PortText(p.port, names),
             Counter(p.rx_packets),
             Counter(p.rx_bytes),
             Counter(p.rx_dropped),
@@ -185,10 +185,10 @@ pub fn write_stats(out: &mut impl Write, list: &[PortStats], ports: &dyn PortMap
 }
 
 /// Writes the counters of queues, behind the heading's colon.
-pub fn write_queues(out: &mut impl Write, list: &[QueueStats], ports: &dyn PortMap) -> fmt::Result {
+pub fn write_queues(out: &mut impl Write, list: &[QueueStats], names: &dyn NameMap) -> fmt::Result {
     writeln!(out, " {} queues", list.len())?;
     for q in list {
-        write!(out, "  port {} queue ", PortText(q.port, ports))?;
+        write!(out, "  port {} queue ", PortText(q.port, names))?;
         write_queue_id(out, q.queue)?;
         write!(
             out,
@@ -218,10 +218,10 @@ pub(super) fn write_queue_config_request(
     out: &mut impl Write,
     port: OfPort,
     queue: u32,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> fmt::Result {
     write!(out, " port=")?;
-    write_any_port(out, port, ports)?;
+    write_any_port(out, port, names)?;
     if queue != u32::MAX {
         write!(out, " queue={queue}")?;
     }
@@ -232,7 +232,7 @@ pub(super) fn write_queue_config_request(
 pub(super) fn write_queue_configs(
     out: &mut impl Write,
     list: &[QueueConfig],
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> fmt::Result {
     let mut list: Vec<&QueueConfig> = list.iter().collect();
     list.sort_by_key(|q| (q.port.0, q.queue));
@@ -242,7 +242,7 @@ pub(super) fn write_queue_configs(
         if q.port != port {
             port = q.port;
             write!(out, "port=")?;
-            write_any_port(out, port, ports)?;
+            write_any_port(out, port, names)?;
             writeln!(out)?;
         }
         write!(out, "queue {}:", q.queue)?;
@@ -259,10 +259,10 @@ pub(super) fn write_queue_configs(
 }
 
 /// Writes a port in a request, where [`OfPort::NONE`] says `ANY`.
-pub fn write_any_port(out: &mut impl Write, port: OfPort, ports: &dyn PortMap) -> fmt::Result {
+pub fn write_any_port(out: &mut impl Write, port: OfPort, names: &dyn NameMap) -> fmt::Result {
     match port {
         OfPort::NONE => out.write_str("ANY"),
-        port => write!(out, "{}", PortText(port, ports)),
+        port => write!(out, "{}", PortText(port, names)),
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use base::MacAddr;
     use core::time::Duration;
-    use flow::text::NoPorts;
+    use flow::text::NoNames;
     use std::string::String;
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             ..PortStats::default()
         };
         let mut text = String::new();
-        write_stats(&mut text, &[known, unknown], &NoPorts).unwrap();
+        write_stats(&mut text, &[known, unknown], &NoNames).unwrap();
         let want = " 2 ports\n  port  2: rx pkts=39, bytes=0, drop=0, errs=0, frame=0, over=0, crc=0\n           \
                     tx pkts=0, bytes=0, drop=0, errs=0, coll=0\n  port LOCAL: rx pkts=0, bytes=0, drop=0, errs=0, \
                     frame=0, over=0, crc=0\n           tx pkts=0, bytes=0, drop=0, errs=0, coll=?\n           \

@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use base::{MacAddr, OfPort};
-use flow::text::{NoPorts, PortText};
+use flow::text::{NoNames, PortText};
 use packet::header::{ethertype, ipproto};
 
 use crate::message::{Kind, Message, match10};
@@ -79,7 +79,7 @@ impl fmt::Display for Match10Text<'_> {
             false if self.verbosity >= 2 => write!(text, "{name}=*,"),
             false => Ok(()),
         };
-        put("in_port", has(match10::IN_PORT), &PortText(OfPort(m.in_port), &NoPorts))?;
+        put("in_port", has(match10::IN_PORT), &PortText(OfPort(m.in_port), &NoNames))?;
         put("dl_vlan", has(match10::DL_VLAN), &m.dl_vlan)?;
         put("dl_vlan_pcp", has(match10::DL_VLAN_PCP), &m.dl_vlan_pcp)?;
         put("dl_src", has(match10::DL_SRC), &MacAddr(m.dl_src))?;

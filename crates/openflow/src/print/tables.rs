@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use base::TableId;
+use flow::text::{NameMap, TableText};
 
 use super::Bits;
 use crate::action::table::bitmap;
@@ -349,10 +350,15 @@ fn on(set: bool) -> &'static str {
 }
 
 /// Writes a change to a table.
-pub(super) fn write_mod(out: &mut impl Write, t: &TableMod, v: Version) -> fmt::Result {
+pub(super) fn write_mod(
+    out: &mut impl Write,
+    t: &TableMod,
+    v: Version,
+    names: &dyn NameMap,
+) -> fmt::Result {
     match t.table {
         TableId::ALL => write!(out, " table_id: ALL_TABLES")?,
-        TableId(n) => write!(out, " table_id={n}")?,
+        t => write!(out, " table_id={}", TableText(t, names))?,
     }
     if v < Version::Of13 {
         write!(out, ", flow_miss_config={}", miss_name(t.config))?;
@@ -372,8 +378,8 @@ pub(super) fn write_mod(out: &mut impl Write, t: &TableMod, v: Version) -> fmt::
 const EVICTION_FLAGS: [&str; 3] = ["OTHER", "IMPORTANCE", "LIFETIME"];
 
 /// Writes the configuration of a table.
-fn write_desc(out: &mut impl Write, t: &TableDesc) -> fmt::Result {
-    writeln!(out, "\n  table {}:", t.table.0)?;
+fn write_desc(out: &mut impl Write, t: &TableDesc, names: &dyn NameMap) -> fmt::Result {
+    writeln!(out, "\n  table {}:", TableText(t.table, names))?;
     let evicts = on(t.config & table_config::EVICTION != 0);
     write!(out, "   eviction={evicts} eviction_flags=")?;
     match t.eviction_flags {
@@ -389,10 +395,14 @@ fn write_desc(out: &mut impl Write, t: &TableDesc) -> fmt::Result {
 }
 
 /// Writes configurations of tables.
-pub(super) fn write_descs(out: &mut impl Write, list: &[TableDesc]) -> fmt::Result {
+pub(super) fn write_descs(
+    out: &mut impl Write,
+    list: &[TableDesc],
+    names: &dyn NameMap,
+) -> fmt::Result {
     match list {
         [] => writeln!(out),
-        list => list.iter().try_for_each(|t| write_desc(out, t)),
+        list => list.iter().try_for_each(|t| write_desc(out, t, names)),
     }
 }
 
@@ -401,11 +411,12 @@ pub(super) fn write_status(
     out: &mut impl Write,
     reason: TableReason,
     t: &TableDesc,
+    names: &dyn NameMap,
 ) -> fmt::Result {
     let reason = match reason {
         TableReason::VacancyDown => "VACANCY_DOWN",
         TableReason::VacancyUp => "VACANCY_UP",
     };
     write!(out, " reason={reason}\ntable_desc:-")?;
-    write_desc(out, t)
+    write_desc(out, t, names)
 }

@@ -8,7 +8,7 @@ use base::OfPort;
 use flow::text::parse::nearest;
 use flow::text::scan::{Delim, Pair};
 use flow::text::value;
-use flow::text::{Mode, Pairs, PortMap, TextError, Tok, parse_port};
+use flow::text::{Mode, NameMap, Pairs, TextError, Tok, parse_port};
 use flow::{Field, Match};
 use packet::header::ethertype;
 
@@ -27,7 +27,7 @@ const MAX_DEPTH: u8 = 100;
 pub(super) struct Parser<'p> {
     /// What is known of the packets; `None` for nothing, so that nothing is asked of them.
     m: Option<&'p Match>,
-    pub(super) ports: &'p dyn PortMap,
+    pub(super) names: &'p dyn NameMap,
     pub(super) mode: Mode,
     depth: u8,
 }
@@ -36,10 +36,10 @@ pub(super) struct Parser<'p> {
 pub fn parse_actions(
     text: Tok<'_>,
     m: &Match,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<Vec<Action>> {
-    Parser::new(Some(m), ports, mode).list(text, Outer::Flow)
+    Parser::new(Some(m), names, mode).list(text, Outer::Flow)
 }
 
 fn not_alone(drop: Tok<'_>) -> TextError {
@@ -60,8 +60,8 @@ pub(super) fn arrow(tok: Tok<'_>) -> Result<(Tok<'_>, Tok<'_>)> {
 }
 
 impl<'p> Parser<'p> {
-    pub(super) fn new(m: Option<&'p Match>, ports: &'p dyn PortMap, mode: Mode) -> Parser<'p> {
-        Parser { m, ports, mode, depth: 0 }
+    pub(super) fn new(m: Option<&'p Match>, names: &'p dyn NameMap, mode: Mode) -> Parser<'p> {
+        Parser { m, names, mode, depth: 0 }
     }
 
     /// Reads actions that stand in several pieces of a line. Instructions are none.
@@ -112,7 +112,7 @@ impl<'p> Parser<'p> {
     }
 
     pub(super) fn port(&self, tok: Tok<'_>, error: &str) -> Result<OfPort> {
-        port_arg(tok, format!("{}: {error}", tok.text), self.ports)
+        port_arg(tok, format!("{}: {error}", tok.text), self.names)
     }
 
     /// Strict: refuses to write a field that may not be written or that packets of the match do not have.
@@ -267,14 +267,14 @@ impl<'p> Parser<'p> {
             }
             "goto_table" => {
                 let text = format!("unknown table \"{}\"", v.text);
-                let t = table_or_any(v, text, self.mode)?;
+                let t = table_or_any(v, text, self.names, self.mode)?;
                 Action::GotoTable(t.unwrap_or(base::TableId::ALL))
             }
             "apply_actions" => {
                 let text = "apply_actions is the default instruction";
                 return Err(TextError::new(pair.key, text));
             }
-            _ => match parse_port(pair.key.text, self.ports) {
+            _ => match parse_port(pair.key.text, self.names) {
                 Some(port) if pair.delim == Delim::None || self.mode == Mode::Ovs => {
                     Action::Output { port, max_len: 0 }
                 }
@@ -295,7 +295,7 @@ impl<'p> Parser<'p> {
         if v.text.contains("port") && v.text.contains("max_len") {
             return self.output_trunc(v);
         }
-        if let Some(port) = parse_port(v.text, self.ports) {
+        if let Some(port) = parse_port(v.text, self.names) {
             let max_len = if port == OfPort::CONTROLLER { u16::MAX } else { 0 };
             return Ok(Action::Output { port, max_len });
         }
@@ -314,7 +314,7 @@ impl<'p> Parser<'p> {
             match p.key.text {
                 "port" => {
                     let text = format!("output to unknown truncate port: {}", p.value.text);
-                    port = port_arg(p.value, text, self.ports)?;
+                    port = port_arg(p.value, text, self.names)?;
                     let physical = port <= OfPort::MAX;
                     if !physical && port != OfPort::LOCAL && port != OfPort::IN_PORT {
                         let text = format!("output to unsupported truncate port: {}", p.value.text);
@@ -403,7 +403,7 @@ impl<'p> Parser<'p> {
             let option = Box::new(value::parse_option(f, val, self.mode)?);
             return Ok(Action::SetTunOption { index: i as u8, option });
         }
-        let (raw, mask) = value::parse_raw(f, val, self.ports, self.mode)?;
+        let (raw, mask) = value::parse_raw(f, val, self.names, self.mode)?;
         if !f.is_valid(raw) {
             let text = format!("{} is not a valid value for field {}", val.text, name.text);
             return Err(TextError::new(val, text));
@@ -482,9 +482,12 @@ impl<'p> Parser<'p> {
         let port = part().map(|t| self.port(t, "resubmit to unknown port")).transpose()?;
         let port = port.filter(|p| *p != OfPort::IN_PORT);
         let table = match part() {
-            Some(t) => {
-                table_or_any(t, format!("{}: resubmit to unknown table", t.text), self.mode)?
-            }
+            Some(t) => table_or_any(
+                t,
+                format!("{}: resubmit to unknown table", t.text),
+                self.names,
+                self.mode,
+            )?,
             None => None,
         };
         let with_ct = match part() {

@@ -13,7 +13,7 @@ use flow::Field;
 use flow::text::number::{self, NumberError};
 use flow::text::parse::nearest;
 use flow::text::value;
-use flow::text::{Mode, NoPorts, PortMap, TextError, Tok, parse_port};
+use flow::text::{Mode, NameMap, NoNames, TextError, Tok, parse_port, parse_table};
 
 use crate::subfield::Subfield;
 
@@ -71,20 +71,26 @@ pub(super) fn loose(tok: Tok<'_>, what: &str, max: u32, mode: Mode) -> Result<u3
 }
 
 /// A table that may be looked up.
-pub(super) fn table_arg(tok: Tok<'_>, error: String) -> Result<u8> {
-    let digits = !tok.text.is_empty() && tok.text.bytes().all(|c| c.is_ascii_digit());
-    let n = if digits { tok.text.parse::<u8>().ok() } else { None };
-    n.ok_or_else(|| TextError::new(tok, error).hint("tables are numbered 0 to 254"))
+pub(super) fn table_arg(tok: Tok<'_>, error: String, names: &dyn NameMap) -> Result<TableId> {
+    parse_table(tok.text, names).ok_or_else(|| no_table(tok, error))
+}
+
+fn no_table(tok: Tok<'_>, error: String) -> TextError {
+    TextError::new(tok, error)
+        .hint("a table is a number from 0 to 254, or the name of a table of the switch's")
 }
 
 /// A table, where 255 is none.
-pub(super) fn table_or_any(tok: Tok<'_>, error: String, mode: Mode) -> Result<Option<TableId>> {
-    match table_arg(tok, error.clone())? {
-        255 if mode == Mode::Strict => {
-            Err(TextError::new(tok, error).hint("tables are numbered 0 to 254"))
-        }
-        255 => Ok(None),
-        t => Ok(Some(TableId(t))),
+pub(super) fn table_or_any(
+    tok: Tok<'_>,
+    error: String,
+    names: &dyn NameMap,
+    mode: Mode,
+) -> Result<Option<TableId>> {
+    match table_arg(tok, error.clone(), names)? {
+        TableId::ALL if mode == Mode::Strict => Err(no_table(tok, error)),
+        TableId::ALL => Ok(None),
+        t => Ok(Some(t)),
     }
 }
 
@@ -99,7 +105,7 @@ pub(super) fn mac_arg(tok: Tok<'_>, mode: Mode) -> Result<MacAddr> {
     match end {
         Some(end) if mode == Mode::Ovs => {
             let t = tok.slice(0..end);
-            let (v, _) = value::parse(flow::FieldId::EthSrc.row(), t, &NoPorts, mode)
+            let (v, _) = value::parse(flow::FieldId::EthSrc.row(), t, &NoNames, mode)
                 .map_err(|_| error())?;
             Ok(MacAddr::from_u64(v as u64))
         }
@@ -116,8 +122,8 @@ pub(super) fn ip_arg(tok: Tok<'_>) -> Result<Ipv4Addr> {
 }
 
 /// A port.
-pub(super) fn port_arg(tok: Tok<'_>, error: String, ports: &dyn PortMap) -> Result<OfPort> {
-    parse_port(tok.text, ports).ok_or_else(|| {
+pub(super) fn port_arg(tok: Tok<'_>, error: String, names: &dyn NameMap) -> Result<OfPort> {
+    parse_port(tok.text, names).ok_or_else(|| {
         TextError::new(tok, error).hint(
             "a port's number or name, or one of in_port, normal, flood, all, local, controller",
         )
@@ -222,7 +228,7 @@ pub(super) fn value_for(sf: Subfield, tok: Tok<'_>, whole: Tok<'_>) -> Result<u1
         let _ = if high {
             value::hex_bytes(&mut shown, &v)
         } else {
-            let v = value::Value { field: f, value: n, mask: f.wire_ones(), ports: &NoPorts };
+            let v = value::Value { field: f, value: n, mask: f.wire_ones(), names: &NoNames };
             core::fmt::Write::write_fmt(&mut shown, format_args!("{v}"))
         };
         let text = format!("{}: value {shown} does not fit into {} bits", whole.text, sf.n_bits);

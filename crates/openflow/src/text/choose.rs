@@ -109,7 +109,7 @@ impl Parser<'_> {
             let t = list.slice(at..at + piece.len());
             at += piece.len() + 1;
             if !piece.is_empty() && members.len() < MAX_MEMBERS {
-                members.push(port_arg(t, format!("{piece}: bad port number"), self.ports)?);
+                members.push(port_arg(t, format!("{piece}: bad port number"), self.names)?);
             }
         }
         let mut b = BundleAction {

@@ -20,7 +20,7 @@ impl Parser<'_> {
                 "force" => c.force = true,
                 "table" => {
                     let text = format!("unknown table {}", p.value.text);
-                    c.recirc_table = table_or_any(p.value, text, self.mode)?;
+                    c.recirc_table = table_or_any(p.value, text, self.names, self.mode)?;
                     if c.recirc_table.is_none() {
                         return Err(TextError::new(p.value, "invalid table 0xff"));
                     }

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use flow::text::scan::{Delim, Pair};
-use flow::text::{MatchParser, Mode, Pairs, PortMap, TextError, Tok, parse, parse_port};
+use flow::text::{MatchParser, Mode, NameMap, Pairs, TextError, Tok, parse, parse_port};
 use packet::header::ethertype;
 
 use super::actions::parse_actions;
@@ -51,7 +51,7 @@ pub struct Parsed {
 pub fn parse_flow(
     line: &str,
     command: FlowModCommand,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<Parsed, TextError> {
     let whole = Tok::line(line);
@@ -71,9 +71,9 @@ pub fn parse_flow(
         return Err(TextError::new(end, "must specify an action")
             .hint("end the flow with actions=ACTION[,ACTION...], e.g. actions=drop"));
     }
-    let mut m = MatchParser::new(ports, mode);
+    let mut m = MatchParser::new(names, mode);
     for pair in Pairs::new(head) {
-        let taken = keyword(&mut f, &pair, ports, mode)? || m.take(&pair)?;
+        let taken = keyword(&mut f, &pair, names, mode)? || m.take(&pair)?;
         if !taken && pair.key.text.contains('[') {
             take_part(&mut m, &pair)?;
         } else if !taken {
@@ -98,7 +98,7 @@ pub fn parse_flow(
     // OVS leaves it to the switch to drop what means nothing.
     f.match_ = if mode == Mode::Ovs { said } else { match_ };
     if let Some(a) = actions {
-        f.actions = parse_actions(a, &said, ports, mode)?;
+        f.actions = parse_actions(a, &said, names, mode)?;
         let rules = if mode == Mode::Ovs { Rules::Ovs } else { Rules::Tracked };
         let why = check(&f.actions, &said, f.table, rules).map(|p| {
             usable = usable.and(of_actions(&f.actions)).and(p);
@@ -205,7 +205,7 @@ fn of_actions(list: &[Action]) -> Protocols {
 fn keyword(
     f: &mut FlowMod,
     pair: &Pair<'_>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     _mode: Mode,
 ) -> Result<bool, TextError> {
     let (name, value) = (pair.key.text, pair.value);
@@ -248,14 +248,14 @@ fn keyword(
     match name {
         "table" => {
             let text = format!("unknown table \"{}\"", value.text);
-            f.table = table_or_any(value, text, Mode::Ovs)?;
+            f.table = table_or_any(value, text, names, Mode::Ovs)?;
         }
         "priority" => f.priority = small()?,
         "idle_timeout" => f.idle_timeout = small()?,
         "hard_timeout" => f.hard_timeout = small()?,
         "importance" => f.importance = small()?,
         "out_port" => {
-            f.out_port = parse_port(value.text, ports).ok_or_else(|| {
+            f.out_port = parse_port(value.text, names).ok_or_else(|| {
                 let text = format!("{} is not a valid OpenFlow port", value.text);
                 TextError::new(value, text)
             })?;
@@ -314,7 +314,7 @@ pub struct LineError {
 pub fn parse_line(
     line: &str,
     command: Option<FlowModCommand>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Option<Result<Parsed, TextError>> {
     let bare = line.split('#').next().unwrap_or_default();
@@ -325,7 +325,7 @@ pub fn parse_line(
         Some(c) => (c, 0),
         None => line_command(bare),
     };
-    Some(parse_flow(&bare[at..], cmd, ports, mode).map_err(|mut error| {
+    Some(parse_flow(&bare[at..], cmd, names, mode).map_err(|mut error| {
         error.span = error.span.start + at..error.span.end + at;
         error
     }))

@@ -5,7 +5,7 @@ use core::net::Ipv6Addr;
 
 use base::{OfPort, TableId};
 use flow::text::value::{Value, hex, hex_bytes, write_ipv6_addr};
-use flow::text::{MatchText, PortMap, PortText};
+use flow::text::{MatchText, NameMap, PortText, TableText};
 
 use crate::action::*;
 use crate::flow_mod::{DEFAULT_PRIORITY, FlowMod, FlowModCommand, FlowModFlags, GROUP_ANY};
@@ -19,8 +19,8 @@ use crate::version::Version;
 pub struct ActionsText<'a> {
     /// The actions.
     pub actions: &'a [Action],
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
     /// The version they were said in: 1.1+ says `pop_vlan` for `strip_vlan`.
     pub version: Version,
 }
@@ -94,11 +94,15 @@ fn bytes(f: &mut fmt::Formatter<'_>, b: &[u8]) -> fmt::Result {
 
 impl ActionsText<'_> {
     fn nested<'b>(&'b self, actions: &'b [Action]) -> ActionsText<'b> {
-        ActionsText { actions, ports: self.ports, version: self.version }
+        ActionsText { actions, names: self.names, version: self.version }
     }
 
     fn port(&self, p: OfPort) -> PortText<'_> {
-        PortText(p, self.ports)
+        PortText(p, self.names)
+    }
+
+    fn table(&self, t: TableId) -> TableText<'_> {
+        TableText(t, self.names)
     }
 
     fn one(&self, f: &mut fmt::Formatter<'_>, a: &Action) -> fmt::Result {
@@ -152,7 +156,7 @@ impl ActionsText<'_> {
             Action::SetL4Dst(x) => write!(f, "mod_tp_dst:{x}"),
             Action::SetField { field, value, mask } => {
                 let field = field.row();
-                let v = Value { field, value: *value, mask: *mask, ports: self.ports };
+                let v = Value { field, value: *value, mask: *mask, names: self.names };
                 write!(f, "set_field:{v}->{}", field.name)
             }
             Action::SetTunOption { index, option: o } => {
@@ -259,7 +263,7 @@ impl ActionsText<'_> {
             Action::DebugRecirc => f.write_str("debug_recirc"),
             Action::DebugSlow => f.write_str("debug_slow"),
             Action::UnrollXlate { table, cookie } => {
-                write!(f, "unroll_xlate(table={}, cookie={cookie})", table.0)
+                write!(f, "unroll_xlate(table={}, cookie={cookie})", self.table(*table))
             }
             Action::Meter(id) => write!(f, "meter:{id}"),
             Action::ClearActions => f.write_str("clear_actions"),
@@ -273,7 +277,7 @@ impl ActionsText<'_> {
                 }
                 Ok(())
             }
-            Action::GotoTable(t) => write!(f, "goto_table:{}", t.0),
+            Action::GotoTable(t) => write!(f, "goto_table:{}", self.table(*t)),
         }
     }
 
@@ -317,7 +321,7 @@ impl ActionsText<'_> {
         }
         f.write_char(',')?;
         if let Some(t) = table {
-            write!(f, "{}", t.0)?;
+            write!(f, "{}", self.table(t))?;
         }
         f.write_str(if with_ct { ",ct)" } else { ")" })
     }
@@ -328,7 +332,7 @@ impl ActionsText<'_> {
         args.flag(c.commit, "commit")?;
         args.flag(c.force, "force")?;
         if let Some(t) = c.recirc_table {
-            args.item(format_args!("table={}", t.0))?;
+            args.item(format_args!("table={}", self.table(t)))?;
         }
         match c.zone {
             CtZone::Imm(z) => args.number("zone", z.into())?,
@@ -365,7 +369,7 @@ impl ActionsText<'_> {
     }
 
     fn learn(&self, f: &mut fmt::Formatter<'_>, l: &LearnAction) -> fmt::Result {
-        write!(f, "learn(table={}", l.table.0)?;
+        write!(f, "learn(table={}", self.table(l.table))?;
         let mut args = Args { f, any: true };
         args.number("idle_timeout", l.idle_timeout.into())?;
         args.number("hard_timeout", l.hard_timeout.into())?;
@@ -388,7 +392,7 @@ impl ActionsText<'_> {
             match (s.src, s.dst) {
                 (LearnSrc::Value(value), LearnDst::Match(d)) if d.is_whole() => {
                     let field = d.row();
-                    let v = Value { field, value, mask: field.wire_ones(), ports: self.ports };
+                    let v = Value { field, value, mask: field.wire_ones(), names: self.names };
                     write!(args.f, "{}={v}", field.name)?;
                 }
                 (LearnSrc::Value(v), LearnDst::Match(d)) => {
@@ -499,8 +503,8 @@ pub struct FlowModText<'a> {
     pub f: &'a FlowMod,
     /// The version it was said in.
     pub version: Version,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
     /// How the match was said, to be written in its place.
     pub raw_match: Option<&'a dyn fmt::Display>,
 }
@@ -523,12 +527,12 @@ impl fmt::Display for FlowModText<'_> {
         })?;
         // 1.0 has no number for "any table".
         let any = if self.version > Version::Of10 { TableId::ALL } else { TableId(0) };
-        match f.table.unwrap_or(any) {
-            TableId(0) => {}
-            t => write!(out, " table:{}", t.0)?,
+        let table = f.table.unwrap_or(any);
+        if table.0 != 0 || self.names.table_name(table).is_some() {
+            write!(out, " table:{}", TableText(table, self.names))?;
         }
         out.write_char(' ')?;
-        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), ports: self.ports };
+        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), names: self.names };
         let before = match self.raw_match {
             Some(raw) => alloc::format!("{raw}"),
             None => alloc::format!("{m}"),
@@ -561,7 +565,7 @@ impl fmt::Display for FlowModText<'_> {
             write!(out, "buf:{b:#x} ")?;
         }
         if f.out_port != OfPort::NONE {
-            write!(out, "out_port:{} ", PortText(f.out_port, self.ports))?;
+            write!(out, "out_port:{} ", PortText(f.out_port, self.names))?;
         }
         if f.out_group != GROUP_ANY && f.out_group != 0 {
             write!(out, "out_group:{} ", f.out_group)?;
@@ -572,7 +576,7 @@ impl fmt::Display for FlowModText<'_> {
             x.remove(FlowModFlags::RESET_COUNTS);
         }
         flags(out, x)?;
-        let a = ActionsText { actions: &f.actions, ports: self.ports, version: self.version };
+        let a = ActionsText { actions: &f.actions, names: self.names, version: self.version };
         write!(out, "actions={a}")
     }
 }
@@ -586,8 +590,8 @@ pub struct FlowStatsText<'a> {
     pub stats: bool,
     /// The version it was said in.
     pub version: Version,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 impl fmt::Debug for FlowStatsText<'_> {
@@ -605,8 +609,8 @@ impl fmt::Display for FlowStatsText<'_> {
         if self.stats {
             write!(out, "duration={}, ", Seconds(f.duration))?;
         }
-        if self.stats || f.table.0 != 0 {
-            write!(out, "table={}, ", f.table.0)?;
+        if self.stats || f.table.0 != 0 || self.names.table_name(f.table).is_some() {
+            write!(out, "table={}, ", TableText(f.table, self.names))?;
         }
         if self.stats {
             if f.n_packets != u64::MAX {
@@ -636,10 +640,10 @@ impl fmt::Display for FlowStatsText<'_> {
                 write!(out, "hard_age={a}, ")?;
             }
         }
-        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), ports: self.ports };
+        let m = MatchText { m: &f.match_, priority: Some(f.priority.into()), names: self.names };
         let text = alloc::format!("{m}");
         let space = if text.is_empty() { "" } else { " " };
-        let a = ActionsText { actions: &f.actions, ports: self.ports, version: self.version };
+        let a = ActionsText { actions: &f.actions, names: self.names, version: self.version };
         write!(out, "{text}{space}actions={a}")
     }
 }

@@ -13,7 +13,7 @@ use flow::field::MaskRule;
 use flow::text::number::parse_number;
 use flow::text::scan::Pair;
 use flow::text::value::{self, to_text};
-use flow::text::{Mode, NoPorts, Pairs, PortMap, PortText, TextError, Tok, parse_port};
+use flow::text::{Mode, NameMap, NoNames, Pairs, PortText, TextError, Tok, parse_port};
 use flow::{Field, FieldId};
 
 use super::actions::Parser;
@@ -64,7 +64,7 @@ pub(super) fn number32(tok: Tok<'_>) -> Result<u32> {
 pub fn parse_group(
     line: &str,
     command: Option<GroupCommand>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<ParsedGroup> {
     let mut line = Tok::line(line);
@@ -88,7 +88,7 @@ pub fn parse_group(
         needs_15: command.is_about_buckets(),
         had_type: false,
         had_bucket_id: false,
-        ports,
+        names,
         mode,
     };
     if command == GroupCommand::Delete && line.text.is_empty() {
@@ -106,7 +106,7 @@ pub fn parse_group(
 pub fn parse_group_file(
     text: &str,
     command: Option<GroupCommand>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> core::result::Result<Vec<(usize, ParsedGroup)>, LineError> {
     let mut groups = Vec::new();
@@ -115,7 +115,7 @@ pub fn parse_group_file(
         if bare.trim().is_empty() {
             continue;
         }
-        let parsed = parse_group(bare, command, ports, mode).map_err(|error| LineError {
+        let parsed = parse_group(bare, command, names, mode).map_err(|error| LineError {
             line: i + 1,
             text: line.into(),
             error,
@@ -130,7 +130,7 @@ struct GroupParser<'p> {
     needs_15: bool,
     had_type: bool,
     had_bucket_id: bool,
-    ports: &'p dyn PortMap,
+    names: &'p dyn NameMap,
     mode: Mode,
 }
 
@@ -269,7 +269,7 @@ impl GroupParser<'_> {
         let mask = match v.text {
             "" => row.all_ones(),
             text => {
-                let mask = value::parse(row, v, self.ports, self.mode)?.0;
+                let mask = value::parse(row, v, self.names, self.mode)?.0;
                 if mask == 0 {
                     let text = "values are wildcards here and must not be all-zeros";
                     return Err(TextError::new(v, format!("{}: {text}", v.text)));
@@ -327,7 +327,7 @@ impl GroupParser<'_> {
                     let watchable = |p: &OfPort| {
                         *p < OfPort::MAX || matches!(*p, OfPort::NONE | OfPort::CONTROLLER)
                     };
-                    let port = parse_port(v.text, self.ports).filter(watchable);
+                    let port = parse_port(v.text, self.names).filter(watchable);
                     b.watch_port = port.ok_or_else(|| {
                         TextError::new(v, format!("{}: invalid watch_port", v.text))
                     })?;
@@ -357,7 +357,7 @@ impl GroupParser<'_> {
             let why = "fast failover bucket requires watch_port or watch_group";
             return Err(TextError::new(text.trim(), why));
         }
-        b.actions = Parser::new(None, self.ports, self.mode).pieces(&actions)?;
+        b.actions = Parser::new(None, self.names, self.mode).pieces(&actions)?;
         if self.mode == Mode::Ovs {
             // OVS's tool forgets what it knew of versions as soon as it reads actions, and leaves
             // out what the version it speaks cannot say.
@@ -413,8 +413,8 @@ pub struct GroupText<'a> {
     pub buckets: &'a [Bucket],
     /// The version it was said in: some tell no ids of buckets.
     pub version: Version,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 impl fmt::Debug for GroupText<'_> {
@@ -455,7 +455,7 @@ pub fn fields_text(s: &Selection) -> Vec<String> {
         let row = id.row();
         match *mask == row.all_ones() {
             true => row.name.to_string(),
-            false => format!("{}={}", row.name, to_text(row, *mask, row.all_ones(), &NoPorts)),
+            false => format!("{}={}", row.name, to_text(row, *mask, row.all_ones(), &NoNames)),
         }
     };
     s.fields.iter().map(text).collect()
@@ -474,13 +474,13 @@ impl GroupText<'_> {
             write!(f, "weight:{},", b.weight)?;
         }
         if b.watch_port != OfPort::NONE {
-            write!(f, "watch_port:{},", PortText(b.watch_port, self.ports))?;
+            write!(f, "watch_port:{},", PortText(b.watch_port, self.names))?;
         }
         if b.watch_group != GROUP_ANY {
             write!(f, "watch_group:{},", b.watch_group)?;
         }
-        let (actions, ports, version) = (&b.actions, self.ports, self.version);
-        write!(f, "actions={}", ActionsText { actions, ports, version })
+        let (actions, names, version) = (&b.actions, self.names, self.version);
+        write!(f, "actions={}", ActionsText { actions, names, version })
     }
 }
 
@@ -491,8 +491,8 @@ pub struct GroupModText<'a> {
     pub group: &'a GroupMod,
     /// The version it was said in.
     pub version: Version,
-    /// Names of ports.
-    pub ports: &'a dyn PortMap,
+    /// Names of ports and tables.
+    pub names: &'a dyn NameMap,
 }
 
 impl fmt::Debug for GroupModText<'_> {
@@ -519,7 +519,7 @@ impl fmt::Display for GroupModText<'_> {
         }
         let type_ = (!g.command.is_about_buckets()).then_some(g.type_);
         let (selection, buckets) = (&g.selection, &g.buckets[..]);
-        let (version, ports) = (self.version, self.ports);
-        write!(f, "{}", GroupText { group: g.group, type_, selection, buckets, version, ports })
+        let (version, names) = (self.version, self.names);
+        write!(f, "{}", GroupText { group: g.group, type_, selection, buckets, version, names })
     }
 }

@@ -22,12 +22,12 @@ impl Parser<'_> {
             let small = || Ok(loose(x, p.key.text, 0xffff, self.mode)? as u16);
             match p.key.text {
                 "table" => {
-                    let t = table_arg(x, format!("unknown table \"{}\"", x.text))?;
-                    if t == 255 {
+                    let t = table_arg(x, format!("unknown table \"{}\"", x.text), self.names)?;
+                    if t == TableId::ALL {
                         let why = "table id 255 not valid for `learn' action";
                         return Err(TextError::new(x, format!("{}: {why}", v.text)));
                     }
-                    l.table = TableId(t);
+                    l.table = t;
                 }
                 "priority" => l.priority = small()?,
                 "idle_timeout" => l.idle_timeout = small()?,
@@ -119,7 +119,7 @@ impl Parser<'_> {
                 false => Err(TextError::new(x, "a constant has at most 128 bits")),
             };
         }
-        let (v, m) = value::parse_raw(f, x, self.ports, self.mode)?;
+        let (v, m) = value::parse_raw(f, x, self.names, self.mode)?;
         if m == f.wire_ones() { Ok(v) } else { Err(wild()) }
     }
 

@@ -125,7 +125,7 @@ fn inside(r: &mut Rng, f: &'static Field) -> String {
     for _ in 0..100 {
         let text = value(r, f);
         let tok = flow::text::Tok::line(&text);
-        match flow::text::value::parse_raw(f, tok, &flow::text::NoPorts, flow::text::Mode::Ovs) {
+        match flow::text::value::parse_raw(f, tok, &flow::text::NoNames, flow::text::Mode::Ovs) {
             Ok((v, m)) if v & !m != 0 => {}
             _ => return text,
         }

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use flow::Field;
 use flow::field::FIELDS;
-use flow::text::{Mode, NoPorts, TextError};
+use flow::text::{Mode, NoNames, TextError};
 use generate::Rng;
 use openflow::FlowModCommand;
 use openflow::message::{Body, Message, Session};
@@ -72,7 +72,7 @@ const DIFFERENT: [(&str, &str, &str); 31] = [
 ];
 
 fn ours(line: &str) -> Result<Parsed, TextError> {
-    parse_flow(line, FlowModCommand::Add, &NoPorts, Mode::Ovs)
+    parse_flow(line, FlowModCommand::Add, &NoNames, Mode::Ovs)
 }
 
 /// Our bytes for a flow, the transaction id zero.
@@ -88,7 +88,7 @@ fn bytes(parsed: &Parsed, p: &Protocol) -> Result<Vec<u8>, String> {
 
 /// Our text of a message, as `ofp-parse` prints it.
 fn printed(bytes: &[u8]) -> String {
-    let style = Style { ports: &NoPorts, verbosity: 2, session: SESSION };
+    let style = Style { names: &NoNames, verbosity: 2, session: SESSION };
     let text = BytesText { bytes, style }.to_string();
     match text.lines().next().unwrap_or_default().split_once("): ") {
         Some((_, body)) => body.to_owned(),

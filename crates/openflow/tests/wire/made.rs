@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use base::{OfPort, TableId};
-use flow::text::{Mode, NoPorts, parse_match};
+use flow::text::{Mode, NoNames, parse_match};
 use openflow::action::{Action, PacketInReason};
 use openflow::flow_mod::{FlowMod, GROUP_ANY};
 use openflow::message::*;
@@ -11,7 +11,7 @@ use openflow::version::Version;
 
 /// One of each, in some version.
 fn bodies(v: Version) -> Vec<Body> {
-    let m = |text| parse_match(text, &NoPorts, Mode::Ovs).unwrap();
+    let m = |text| parse_match(text, &NoNames, Mode::Ovs).unwrap();
     let output = Action::Output { port: OfPort(3), max_len: 0 };
     let flow_mod = Box::new(FlowMod { actions: vec![output.clone()], ..FlowMod::default() });
     let inner = |body| Message::new(v, 6, body);
@@ -86,6 +86,8 @@ fn bodies(v: Version) -> Vec<Body> {
         ..TableFeatures::default()
     };
     let port = PortDesc { port: OfPort(1), name: "p1".into(), ..PortDesc::default() };
+    let exporter =
+        IpfixStats { total_flows: 1, current_flows: u64::MAX, tx: 4, ..Default::default() };
     let config = AsyncConfig::default();
     vec![
         Body::FlowRemoved(Box::new(removed)),
@@ -122,6 +124,10 @@ fn bodies(v: Version) -> Vec<Body> {
             })),
             FlowUpdate::Abbrev(0x99),
         ]),
+        Body::IpfixBridgeRequest,
+        Body::IpfixBridgeReply(vec![exporter]),
+        Body::IpfixFlowRequest,
+        Body::IpfixFlowReply(vec![exporter, IpfixStats { collector_set_id: 7, ..exporter }]),
         Body::TableStatsReply(vec![TableStats {
             active: 1,
             lookup: 2,

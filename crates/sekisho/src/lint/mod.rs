@@ -14,7 +14,7 @@ mod kinds;
 mod policy;
 mod space;
 
-use flow::text::{Mode, NoPorts, PortMap, parse_port};
+use flow::text::{Mode, NameMap, NoNames, parse_port};
 use openflow::flow_mod::GROUP_ALL;
 use openflow::message::GroupCommand;
 use openflow::text::parse_group_file;
@@ -112,10 +112,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     for file in &parsed.rest {
         texts.push(read(file)?);
     }
-    let map: &dyn PortMap = match &names {
-        Some(names) => names,
-        None => &NoPorts,
-    };
+    let map = names.as_ref().map_or(&NoNames as &dyn NameMap, |n| n);
     let policy = Policy::read(&texts, map);
     let groups = match group_files.is_empty() {
         true => None,
@@ -139,10 +136,10 @@ fn read(file: &str) -> Result<String, Failure> {
 }
 
 /// The groups that stand when the lines of files have been done, as for `add-groups`.
-fn read_groups(files: &[&str], ports: &dyn PortMap) -> Result<Groups, Failure> {
+fn read_groups(files: &[&str], names: &dyn NameMap) -> Result<Groups, Failure> {
     let mut groups = Groups::new();
     for file in files {
-        let lines = parse_group_file(&read(file)?, None, ports, Mode::Strict)
+        let lines = parse_group_file(&read(file)?, None, names, Mode::Strict)
             .map_err(|e| unable(format!("{file}:{}: {}", e.line, e.error.message)))?;
         for (_, parsed) in lines {
             let g = parsed.group;
@@ -167,10 +164,10 @@ fn parse_ports(text: &str) -> Result<Names, Failure> {
     let mut names = Names::default();
     for word in text.split(',').filter(|w| !w.is_empty()) {
         let (name, number) = word.split_once('=').unwrap_or(("", word));
-        let port = parse_port(number, &NoPorts).ok_or_else(|| {
+        let port = parse_port(number, &NoNames).ok_or_else(|| {
             unable(format!("--ports: {word}: not a port number (or NAME=NUMBER)"))
         })?;
-        names.add(name, port);
+        names.add_port(name, port);
     }
     Ok(names)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use base::TableId;
-use flow::text::{Mode, Pairs, PortMap, TextError, Tok};
+use flow::text::{Mode, NameMap, Pairs, TextError, Tok};
 use openflow::text::{ActionsText, parse_line};
 use openflow::version::Version;
 use openflow::{Action, FlowMod, FlowModCommand, Match};
@@ -81,18 +81,18 @@ type Key = (TableId, u16, Match);
 
 impl Policy {
     /// Does the lines of files.
-    pub fn read(files: &[String], ports: &dyn PortMap) -> Policy {
+    pub fn read(files: &[String], names: &dyn NameMap) -> Policy {
         let mut policy = Policy::default();
         let mut standing: Vec<Option<Rule>> = Vec::new();
         let mut index: HashMap<Key, usize> = HashMap::new();
         for (file, text) in files.iter().enumerate() {
             for (i, text) in text.lines().enumerate() {
-                let Some(strict) = parse_line(text, None, ports, Mode::Strict) else { continue };
+                let Some(strict) = parse_line(text, None, names, Mode::Strict) else { continue };
                 let line = policy.lines.len();
                 policy.lines.push(Line { file, number: i + 1, text: text.to_owned() });
                 let flow = match strict {
                     Ok(parsed) => parsed.flow,
-                    Err(error) => match parse_line(text, None, ports, Mode::Ovs) {
+                    Err(error) => match parse_line(text, None, names, Mode::Ovs) {
                         Some(Ok(parsed)) => {
                             let instead = parsed.normalized.then(|| match_text(&parsed.flow));
                             policy.bad.push((line, Bad::Lenient { error, instead }));
@@ -184,9 +184,9 @@ impl Policy {
         let text = &self.lines[line].text;
         let at = actions_at(text);
         let tail = text[at..].split('#').next().unwrap_or_default().trim_end();
-        let ports = &flow::text::NoPorts;
+        let names = &flow::text::NoNames;
         let mut words = vec![
-            ActionsText { actions: std::slice::from_ref(action), ports, version: Version::Of15 }
+            ActionsText { actions: std::slice::from_ref(action), names, version: Version::Of15 }
                 .to_string(),
         ];
         let target = match action {
@@ -228,7 +228,7 @@ fn is_meant(r: &Rule, f: &FlowMod, strict: bool) -> bool {
 
 /// A match as text; `any packet` if it says nothing.
 fn match_text(f: &FlowMod) -> String {
-    let ports = &flow::text::NoPorts;
-    let text = flow::text::MatchText { m: &f.match_, priority: None, ports }.to_string();
+    let names = &flow::text::NoNames;
+    let text = flow::text::MatchText { m: &f.match_, priority: None, names }.to_string();
     if text.is_empty() { "any packet".into() } else { text }
 }

@@ -266,10 +266,10 @@ fn cover(r: &Region, by: &[&Region], steps: &mut u32) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::text::{Mode, NoPorts, parse_match};
+    use flow::text::{Mode, NoNames, parse_match};
 
     fn region(text: &str) -> Region {
-        Region::of(&parse_match(text, &NoPorts, Mode::Ovs).unwrap())
+        Region::of(&parse_match(text, &NoNames, Mode::Ovs).unwrap())
     }
 
     fn union(r: &str, by: &[&str]) -> Option<bool> {

@@ -1,7 +1,7 @@
 //! `bundle`: changes of several kinds from a file, all or none of them (`ovs-ofctl(8)`).
 
 use base::TableId;
-use flow::text::{PortMap, TextError};
+use flow::text::{NameMap, TextError};
 use openflow::FlowModCommand;
 use openflow::message::Body;
 use openflow::text::flow::parse_line;
@@ -9,7 +9,7 @@ use openflow::text::parse_group;
 
 use super::Tool;
 use super::change::{read_file, send_all};
-use super::ports::{Names, parse_packet_out};
+use super::ports::parse_packet_out;
 use super::protocols::{self, Protocols};
 use crate::applet::Outcome;
 
@@ -17,7 +17,7 @@ use crate::applet::Outcome;
 /// that can say it. `None` for blank lines and comments.
 fn parse(
     line: &str,
-    names: &Names,
+    names: &dyn NameMap,
     mode: flow::text::Mode,
 ) -> Option<Result<(Body, Protocols), TextError>> {
     let bare = line.split('#').next().unwrap_or_default();
@@ -25,11 +25,10 @@ fn parse(
     let word = bare[start..].split([' ', '\t', ',']).next().filter(|w| !w.is_empty())?;
     let at = start + word.len();
     let rest = &bare[at..];
-    let ports: &dyn PortMap = names;
     let parsed = match word {
         // A flow without a command is added.
-        "flow" => parse_line(rest, None, ports, mode)
-            .unwrap_or_else(|| openflow::text::parse_flow("", FlowModCommand::Add, ports, mode))
+        "flow" => parse_line(rest, None, names, mode)
+            .unwrap_or_else(|| openflow::text::parse_flow("", FlowModCommand::Add, names, mode))
             .map(|p| {
                 let usable = p.usable;
                 let mut flow = p.flow;
@@ -40,7 +39,7 @@ fn parse(
                 }
                 (Body::FlowMod(Box::new(flow)), usable)
             }),
-        "group" => parse_group(rest, None, ports, mode).map(|g| {
+        "group" => parse_group(rest, None, names, mode).map(|g| {
             let usable = protocols::usable_group(&g);
             (Body::GroupMod(Box::new(g.group)), usable)
         }),
@@ -62,7 +61,6 @@ fn parse(
 
 pub(super) fn bundle(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let names = tool.names_in(&args[0])?;
-    tool.xid += 2;
     let text = read_file(&args[1], "open failed")?;
     let mut usable = tool.settings.protocols;
     let mut bodies = Vec::new();
@@ -84,7 +82,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let names = Names::default();
+        let names = flow::text::NoNames;
         let kind = |line: &str| match parse(line, &names, Mode::Strict)? {
             Ok((Body::FlowMod(f), _)) => Some(format!("{:?}", f.command)),
             Ok((Body::GroupMod(_), _)) => Some("group".to_owned()),

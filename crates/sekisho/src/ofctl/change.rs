@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use flow::text::{Mode, NoPorts, PortMap};
+use flow::text::{Mode, NameMap, NoNames};
 use openflow::message::{Body, BundleAdd, BundleCtrl, Kind, Message, Session as Agreed};
 use openflow::text::flow::{Parsed, parse_line};
 use openflow::text::parse_flow;
@@ -39,10 +39,10 @@ pub(super) fn parse_file(
     tool: &Tool<'_, '_>,
     name: &str,
     command: Option<FlowModCommand>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     failed: &str,
 ) -> Result<Vec<Parsed>, Failure> {
-    parse_text(tool, name, &read_file(name, failed)?, command, ports)
+    parse_text(tool, name, &read_file(name, failed)?, command, names)
 }
 
 fn parse_text(
@@ -50,9 +50,9 @@ fn parse_text(
     name: &str,
     text: &str,
     command: Option<FlowModCommand>,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> Result<Vec<Parsed>, Failure> {
-    parse_lines(tool, name, text, command, ports).collect()
+    parse_lines(tool, name, text, command, names).collect()
 }
 
 /// The flows of a file that was read, line by line.
@@ -61,12 +61,12 @@ fn parse_lines<'a>(
     name: &'a str,
     text: &'a str,
     command: Option<FlowModCommand>,
-    ports: &'a dyn PortMap,
+    names: &'a dyn NameMap,
 ) -> impl Iterator<Item = Result<Parsed, Failure>> + 'a {
     let mode = tool.settings.mode;
     let place = if name == "-" && mode == Mode::Strict { "stdin" } else { name };
     (1..).zip(text.lines()).filter_map(move |(n, line)| {
-        let parsed = parse_line(line, command, ports, mode)?;
+        let parsed = parse_line(line, command, names, mode)?;
         Some(parsed.map_err(|e| tool.bad_text(Some((place, n)), line, &e)))
     })
 }
@@ -78,7 +78,7 @@ fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed)
     }
     let mut after = parsed.flow.match_;
     after.normalize();
-    let after = flow::text::MatchText { m: &after, priority: None, ports: &NoPorts };
+    let after = flow::text::MatchText { m: &after, priority: None, names: &NoNames };
     let before = line.unwrap_or_default();
     let now = std::time::SystemTime::now();
     let secs = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -198,11 +198,13 @@ fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> R
             let name = e.error.map_or("unknown", |e| e.name());
             // What is wrong is the message inside.
             let inner = match Message::peek_kind(&e.data) {
-                Some((Kind::BundleAdd | Kind::OnfBundleAdd, ..)) => e.data.get(16..),
+                Some((Kind::BundleAdd, ..)) => e.data.get(16..),
+                Some((Kind::OnfBundleAdd, ..)) => e.data.get(24..),
                 _ => None,
             };
             let inner = inner.unwrap_or(&e.data);
-            let text = conn.text(inner, None, tool.settings.verbosity + 1);
+            let names = tool.names_out(&conn.asked)?;
+            let text = conn.text(inner, names.as_ref(), tool.settings.verbosity + 1);
             tool.session.out.flush()?;
             write!(tool.session.err, "Error {name} for: {text}")?;
             Err(Failure::fatal(format!("talking to {} (Protocol error)", conn.name)))
@@ -223,8 +225,6 @@ fn one_flow(tool: &mut Tool<'_, '_>, args: &[String], command: FlowModCommand) -
         return file(tool, args, Some(command));
     }
     let names = tool.names_in(&args[0])?;
-    // Names of tables, which OVS's tool asks for on a connection of its own.
-    tool.xid += 2;
     let parsed = parse_flow(text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, text, &e))?;
     tell_normalized(tool, before_actions(text), &parsed);
@@ -239,7 +239,6 @@ fn before_actions(text: &str) -> Option<&str> {
 
 fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<FlowModCommand>) -> Outcome {
     let names = tool.names_in(&args[0])?;
-    tool.xid += 2;
     let text = read_file(&args[1], "open failed")?;
     let xid = tool.xid;
     if !tool.settings.bundle
@@ -265,7 +264,7 @@ fn send_file(
     args: &[String],
     text: &str,
     command: Option<FlowModCommand>,
-    names: &dyn PortMap,
+    names: &dyn NameMap,
 ) -> Result<Option<u8>, Failure> {
     let Ok(mut conn) = Conn::open(tool, &args[0], Socket::Management) else { return Ok(None) };
     let version = conn.version;
@@ -347,7 +346,7 @@ fn show_flows(tool: &mut Tool<'_, '_>, flows: Vec<Parsed>) -> Outcome {
         let session = openflow::message::Session { flow_mod_table_id: protocol.table_id };
         let bytes = message.encode(session).map_err(|e| Failure::fatal(e.to_string()))?;
         let style =
-            openflow::print::Style { ports: &NoPorts, verbosity: tool.settings.verbosity, session };
+            openflow::print::Style { names: &NoNames, verbosity: tool.settings.verbosity, session };
         let text = openflow::print::BytesText { bytes: &bytes, style };
         write!(tool.session.out, "{text}")?;
     }
@@ -355,13 +354,13 @@ fn show_flows(tool: &mut Tool<'_, '_>, flows: Vec<Parsed>) -> Outcome {
 }
 
 pub(super) fn parse_flow_command(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let parsed = parse_flow(&args[0], FlowModCommand::Add, &NoPorts, tool.settings.mode)
+    let parsed = parse_flow(&args[0], FlowModCommand::Add, &NoNames, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, &args[0], &e))?;
     tell_normalized(tool, before_actions(&args[0]), &parsed);
     show_flows(tool, vec![parsed])
 }
 
 pub(super) fn parse_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let flows = parse_file(tool, &args[0], None, &NoPorts, "open failed")?;
+    let flows = parse_file(tool, &args[0], None, &NoNames, "open failed")?;
     show_flows(tool, flows)
 }

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, Write};
 
 use flow::field::Oxm;
-use flow::text::{FlowText, MatchText, Mode, NoPorts, Pairs, Tok, parse_match};
+use flow::text::{FlowText, MatchText, Mode, NoNames, Pairs, Tok, parse_match};
 use flow::{Field, FieldId, FlowKey, Match};
 use openflow::Action;
 use openflow::action::check::{Rules, check};
@@ -250,7 +250,7 @@ fn sized(bytes: Vec<u8>, len: usize) -> Result<Vec<u8>, Failure> {
 }
 
 fn write_match(tool: &mut Tool<'_, '_>, m: &Match) -> Result<(), Failure> {
-    let text = MatchText { m, priority: None, ports: &NoPorts };
+    let text = MatchText { m, priority: None, names: &NoNames };
     Ok(writeln!(tool.session.out, "{text}")?)
 }
 
@@ -344,7 +344,7 @@ fn reparse_actions(tool: &mut Tool<'_, '_>, name: &str, instructions: bool) -> O
                 return Ok(writeln!(out, "bad {name} {what}: {e}\n")?);
             }
         };
-        let text = ActionsText { actions: &actions, ports: &NoPorts, version };
+        let text = ActionsText { actions: &actions, names: &NoNames, version };
         writeln!(out, "actions={text}")?;
         let mut again = Vec::new();
         let known = encode::Known::default();
@@ -378,8 +378,8 @@ pub(super) fn check_vlan(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let show = |m: &Match| format!("{:04x}/{:04x}", tci(m).0, tci(m).1);
     let out = &mut tool.session.out;
 
-    let text = MatchText { m: &m, priority: None, ports: &NoPorts }.to_string();
-    let read = parse_match(&text, &NoPorts, Mode::Ovs).map_err(|e| Failure::fatal(e.message))?;
+    let text = MatchText { m: &m, priority: None, names: &NoNames }.to_string();
+    let read = parse_match(&text, &NoNames, Mode::Ovs).map_err(|e| Failure::fatal(e.message))?;
     writeln!(out, "{text} -> {}", show(&read))?;
 
     for (name, form) in [("NXM", None), ("OXM", Some(Version::Of12))] {
@@ -480,7 +480,7 @@ pub(super) fn encode_hello(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome 
     let session = Agreed { flow_mod_table_id: true };
     let bytes = hello(tool.next_xid(), bitmap).encode(session);
     let bytes = bytes.map_err(|e| Failure::fatal(e.to_string()))?;
-    let style = Style { ports: &NoPorts, verbosity: tool.settings.verbosity, session };
+    let style = Style { names: &NoNames, verbosity: tool.settings.verbosity, session };
     let text = BytesText { bytes: &bytes, style };
     write!(tool.session.out, "{}{text}", HexLines(&bytes))?;
     Ok(0)
@@ -520,7 +520,7 @@ pub(super) fn parse_pcap(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
                     let mut key = FlowKey::ZERO;
                     flow::extract(&mut PacketBuf::from_frame(packet.frame), &mut key.pkt);
                     key.pkt.in_port = base::OfPort::NONE.0.into();
-                    writeln!(tool.session.out, "{}", FlowText { key: &key, ports: &NoPorts })?;
+                    writeln!(tool.session.out, "{}", FlowText { key: &key, names: &NoNames })?;
                 }
             }
             Err(why) => {

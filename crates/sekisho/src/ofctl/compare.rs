@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base::{OfPort, TableId};
-use flow::text::{MatchText, NoPorts, PortMap};
+use flow::text::{MatchText, NameMap, NoNames};
 use openflow::flow_mod::{DEFAULT_PRIORITY, GROUP_ANY};
 use openflow::message::FlowStatsRequest;
 use openflow::text::ActionsText;
@@ -41,7 +41,7 @@ const KEPT: FlowModFlags = FlowModFlags::SEND_FLOW_REM
     .union(FlowModFlags::NO_BYT_COUNTS);
 
 fn key(table: u8, e: &Entry) -> Key {
-    let text = MatchText { m: &e.match_, priority: None, ports: &NoPorts };
+    let text = MatchText { m: &e.match_, priority: None, names: &NoNames };
     (table, u16::MAX - e.priority, text.to_string())
 }
 
@@ -49,11 +49,11 @@ fn key(table: u8, e: &Entry) -> Key {
 fn of_file(
     tool: &Tool<'_, '_>,
     name: &str,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     usable: &mut Protocols,
 ) -> Result<Flows, Failure> {
     let mut flows = Flows::new();
-    for parsed in parse_file(tool, name, Some(FlowModCommand::Add), ports, "open")? {
+    for parsed in parse_file(tool, name, Some(FlowModCommand::Add), names, "open")? {
         *usable = usable.and(parsed.usable);
         let f = parsed.flow;
         let entry = Entry {
@@ -125,7 +125,7 @@ fn write_entry(tool: &mut Tool<'_, '_>, sign: char, table: u8, e: &Entry) -> Res
         write!(out, "table={table} ")?;
     }
     let priority = (e.priority != DEFAULT_PRIORITY).then_some(e.priority.into());
-    write!(out, "{}", MatchText { m: &e.match_, priority, ports: &NoPorts })?;
+    write!(out, "{}", MatchText { m: &e.match_, priority, names: &NoNames })?;
     if e.cookie != 0 {
         write!(out, " cookie={:#x}", e.cookie)?;
     }
@@ -138,7 +138,7 @@ fn write_entry(tool: &mut Tool<'_, '_>, sign: char, table: u8, e: &Entry) -> Res
     if e.importance != 0 {
         write!(out, " importance={}", e.importance)?;
     }
-    let text = ActionsText { actions: &e.actions, ports: &NoPorts, version: Version::Of13 };
+    let text = ActionsText { actions: &e.actions, names: &NoNames, version: Version::Of13 };
     Ok(writeln!(out, " actions={text}")?)
 }
 
@@ -149,7 +149,7 @@ fn source(tool: &mut Tool<'_, '_>, name: &str) -> Result<(Flows, Version), Failu
             .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
         if !is_socket {
             let mut usable = Protocols::ALL;
-            return Ok((of_file(tool, name, &NoPorts, &mut usable)?, Version::Of15));
+            return Ok((of_file(tool, name, &NoNames, &mut usable)?, Version::Of15));
         }
     }
     let (mut conn, nicira) = protocols::open_dump(tool, name, Protocols::ALL)?;
@@ -207,7 +207,6 @@ fn flow_mod(table: u8, e: &Entry, command: FlowModCommand) -> FlowMod {
 
 pub(super) fn replace_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let names = tool.names_in(&args[0])?;
-    tool.xid += 2;
     let mut usable = Protocols::ALL;
     let wanted = of_file(tool, &args[1], &names, &mut usable)?;
     // The table is said even where it is 0: a switch may choose another one for "any".

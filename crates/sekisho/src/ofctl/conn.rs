@@ -5,12 +5,12 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
-use flow::text::{NoPorts, PortMap};
 use openflow::message::{Body, Kind, Message, Session as Agreed, frame_len, hello};
 use openflow::print::{BytesText, Style};
 use openflow::version::Version;
 
 use super::Tool;
+use super::names::Names;
 use super::target::{Stream, Target};
 use crate::applet::Failure;
 use crate::control::{log_warn, strerror};
@@ -19,6 +19,8 @@ use crate::control::{log_warn, strerror};
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
+    /// What it was asked for as.
+    pub asked: String,
     /// What the connection is called in errors: `unix:PATH` or `tcp:HOST:PORT`.
     pub name: String,
     /// The negotiated version.
@@ -67,6 +69,7 @@ impl Conn {
         })?;
         let mut conn = Self {
             stream,
+            asked: text.to_owned(),
             name: target.to_string(),
             version: Version::Of10,
             agreed: Agreed::default(),
@@ -225,10 +228,36 @@ impl Conn {
     /// The connection broke.
     pub fn transact(&mut self, request: &Message) -> Result<Vec<u8>, Failure> {
         self.send(request)?;
+        self.reply(request.xid)
+    }
+
+    /// The next message with a transaction id; what else comes meanwhile is dropped.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn reply(&mut self, xid: u32) -> Result<Vec<u8>, Failure> {
         loop {
             let bytes = self.next(true)?;
-            if xid_of(&bytes) == request.xid {
+            if xid_of(&bytes) == xid {
                 return Ok(bytes);
+            }
+        }
+    }
+
+    /// All parts of the reply to a request.
+    ///
+    /// # Errors
+    /// The connection broke, or a part is none.
+    pub fn ask_all(&mut self, request: &Message) -> Result<Vec<Message>, Failure> {
+        self.send(request)?;
+        let mut parts = Vec::new();
+        loop {
+            let bytes = self.reply(request.xid)?;
+            let part = self.decode(&bytes)?;
+            let more = part.more;
+            parts.push(part);
+            if !more {
+                return Ok(parts);
             }
         }
     }
@@ -328,8 +357,8 @@ impl Conn {
     }
 
     /// Bytes of this connection as text.
-    pub fn text(&self, bytes: &[u8], ports: Option<&dyn PortMap>, verbosity: u8) -> String {
-        let style = Style { ports: ports.unwrap_or(&NoPorts), verbosity, session: self.agreed };
+    pub fn text(&self, bytes: &[u8], names: Option<&Names>, verbosity: u8) -> String {
+        let style = Style { names: Names::or_none(names), verbosity, session: self.agreed };
         BytesText { bytes, style }.to_string()
     }
 }

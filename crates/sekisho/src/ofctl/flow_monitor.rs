@@ -1,7 +1,7 @@
 //! What `monitor SWITCH watch:…` asks for (`ovs-ofctl(8)`).
 
 use base::{OfPort, TableId};
-use flow::text::{MatchParser, Mode, Pairs, PortMap, TextError, Tok};
+use flow::text::{MatchParser, Mode, NameMap, Pairs, TextError, Tok};
 use openflow::Match;
 use openflow::flow_mod::GROUP_ANY;
 use openflow::message::{FlowMonitor, MonitorCommand, monitor_flag};
@@ -21,7 +21,7 @@ const FLAGS: [(&str, u16); 7] = [
 pub fn parse(
     text: &str,
     id: u32,
-    ports: &dyn PortMap,
+    names: &dyn NameMap,
     mode: Mode,
 ) -> Result<FlowMonitor, TextError> {
     let mut monitor = FlowMonitor {
@@ -33,7 +33,7 @@ pub fn parse(
         table: TableId::ALL,
         match_: Match::ANY,
     };
-    let mut fields = MatchParser::new(ports, mode);
+    let mut fields = MatchParser::new(names, mode);
     for pair in Pairs::new(Tok::line(text)) {
         let (name, value) = (pair.key.text, pair.value);
         if let Some((_, flag)) = FLAGS.iter().find(|f| f.0 == name) {
@@ -45,13 +45,12 @@ pub fn parse(
         };
         match name {
             "table" => {
-                let n = value.text.parse();
                 let unknown = || TextError::new(value, format!("unknown table \"{}\"", value.text));
-                monitor.table = TableId(n.map_err(|_| unknown())?);
+                monitor.table = flow::text::parse_table(value.text, names).ok_or_else(unknown)?;
             }
             "out_port" => {
                 monitor.out_port =
-                    flow::text::parse_port(value.text, ports).ok_or_else(|| bad("port"))?;
+                    flow::text::parse_port(value.text, names).ok_or_else(|| bad("port"))?;
             }
             "out_group" => {
                 monitor.out_group = value.text.parse().map_err(|_| bad("group"))?;
@@ -71,11 +70,11 @@ pub fn parse(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flow::text::NoPorts;
+    use flow::text::NoNames;
 
     #[test]
     fn everything_is_watched_but_what_is_taken_away() {
-        let parse = |text| super::parse(text, 3, &NoPorts, Mode::Strict);
+        let parse = |text| super::parse(text, 3, &NoNames, Mode::Strict);
         let m = parse("").unwrap();
         assert_eq!((m.id, m.flags, m.table), (3, 0x5f, TableId::ALL));
         let m = parse("!initial,!own,table=4,out_port=2,tcp").unwrap();

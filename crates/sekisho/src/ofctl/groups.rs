@@ -1,6 +1,6 @@
 //! Commands for groups and meters.
 
-use flow::text::{Mode, NoPorts};
+use flow::text::{Mode, NoNames};
 use openflow::flow_mod::GROUP_ALL;
 use openflow::message::{
     Body, GroupCommand, Message, MeterCommand, MeterConfig, MeterMod, meter_id,
@@ -47,8 +47,6 @@ fn send(tool: &mut Tool<'_, '_>, target: &str, groups: Vec<ParsedGroup>) -> Outc
 /// Reads a file of groups and sends them.
 fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<GroupCommand>) -> Outcome {
     let names = tool.names_in(&args[0])?;
-    // Names of tables, which OVS's tool asks for on a connection of its own.
-    tool.xid += 2;
     let name = &args[1];
     let text = read_file(name, "open failed")?;
     let strict = tool.settings.mode == Mode::Strict;
@@ -66,7 +64,6 @@ fn read(
 ) -> Result<ParsedGroup, Failure> {
     let text = args.get(1).map_or("", String::as_str);
     let names = tool.names_in(&args[0])?;
-    tool.xid += 2;
     parse_group(text, Some(command), &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, text, &e))
 }
@@ -138,7 +135,7 @@ pub(super) fn dump_group_features(tool: &mut Tool<'_, '_>, args: &[String]) -> O
 
 /// Prints a group as it would be sent.
 pub(super) fn parse_group_command(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    let parsed = parse_group(&args[0], Some(GroupCommand::Add), &NoPorts, tool.settings.mode)
+    let parsed = parse_group(&args[0], Some(GroupCommand::Add), &NoNames, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, &args[0], &e))?;
     let usable = protocols::usable_group(&parsed);
     writeln!(tool.session.out, "usable protocols: {usable}")?;
@@ -150,7 +147,7 @@ pub(super) fn parse_group_command(tool: &mut Tool<'_, '_>, args: &[String]) -> O
     let message = Message::new(version, tool.next_xid(), Body::GroupMod(Box::new(parsed.group)));
     let session = openflow::message::Session::default();
     let bytes = message.encode(session).map_err(|e| Failure::fatal(e.to_string()))?;
-    let style = Style { ports: &NoPorts, verbosity: tool.settings.verbosity, session };
+    let style = Style { names: &NoNames, verbosity: tool.settings.verbosity, session };
     write!(tool.session.out, "{}", BytesText { bytes: &bytes, style })?;
     Ok(0)
 }
@@ -185,7 +182,7 @@ fn ask_meters(tool: &mut Tool<'_, '_>, args: &[String], body: fn(u32) -> Body) -
     };
     let (mut conn, _) = protocols::open(tool, &args[0], with_meters())?;
     let request = conn.message(tool.next_xid(), body(meter));
-    query::dump(tool, &mut conn, &request, None)
+    query::dump(tool, &mut conn, &request)
 }
 
 pub(super) fn dump_meters(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {

@@ -11,33 +11,36 @@
 mod bundle;
 mod change;
 mod codec;
+mod colors;
 mod compare;
 mod conn;
 mod flow_monitor;
 mod groups;
+mod names;
 mod nicira;
 mod offline;
 mod ports;
 mod protocols;
 mod query;
+mod settings;
 mod tables;
 mod target;
 mod watch;
 
-use std::io::{IsTerminal, Write};
-
 use flow::text::{Mode, TextError};
-use openflow::message::{Body, Message, PacketInFormat};
+use openflow::message::{Body, Message};
 use openflow::version::Version;
+use std::io::Write;
 
 use crate::applet::{Failure, Outcome, Session, version_of};
 use crate::control::{arm_timeout, parse_timeout, rundir};
-use crate::getopt::{Arg, Opt, Order, parse};
+use crate::getopt::{Order, parse};
 use crate::pki::{self, Pki};
 pub(crate) use change::read_file;
 use conn::Conn;
-pub use ports::Names;
+pub use names::Names;
 use protocols::Protocols;
+use settings::{Id, OPTIONS, Settings, parse_versions};
 
 /// One command.
 struct Command {
@@ -251,6 +254,20 @@ const COMMANDS: &[Command] = &[
         query::dump_tlv_map,
     ),
     command(
+        "dump-ipfix-bridge",
+        "SWITCH",
+        (1, 1),
+        "print counters of what exports a bridge in IPFIX",
+        query::dump_ipfix_bridge,
+    ),
+    command(
+        "dump-ipfix-flow",
+        "SWITCH",
+        (1, 1),
+        "print counters of what exports for sample actions",
+        query::dump_ipfix_flow,
+    ),
+    command(
         "monitor",
         "SWITCH [MISSLEN] [invalid_ttl] [resume] [watch:[...]]",
         (1, usize::MAX),
@@ -364,128 +381,20 @@ const COMMANDS: &[Command] = &[
     command("help", "[COMMAND]", (0, usize::MAX), "tell about a command", help_command),
 ];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Id {
-    Protocols,
-    FlowFormat,
-    PacketInFormat,
-    Strict,
-    Readd,
-    MayCreate,
-    Bundle,
-    ReadOnly,
-    Names,
-    NoNames,
-    Stats,
-    NoStats,
-    Sort,
-    Rsort,
-    More,
-    Timeout,
-    Timestamp,
-    Lenient,
-    Help,
-    Version,
-    Commands,
-    Detach,
-    Respawn,
-    NoChdir,
-    Pidfile,
-    OverwritePidfile,
-    Unixctl,
-    Pcap,
-    Bare,
-    BadCsum,
-    /// Accepted, and without effect here: logging, colours, TLS files.
-    Pki,
-    Ignored,
-}
-
-const fn opt(long: &'static str, short: Option<char>, arg: Arg, id: Id) -> Opt<Id> {
-    Opt { long, short, arg, id }
-}
-
-const OPTIONS: &[Opt<Id>] = &[
-    opt("protocols", Some('O'), Arg::Required, Id::Protocols),
-    opt("flow-format", Some('F'), Arg::Required, Id::FlowFormat),
-    opt("packet-in-format", Some('P'), Arg::Required, Id::PacketInFormat),
-    opt("strict", None, Arg::None, Id::Strict),
-    opt("readd", None, Arg::None, Id::Readd),
-    opt("may-create", None, Arg::None, Id::MayCreate),
-    opt("bundle", None, Arg::None, Id::Bundle),
-    opt("read-only", None, Arg::None, Id::ReadOnly),
-    opt("names", None, Arg::None, Id::Names),
-    opt("no-names", None, Arg::None, Id::NoNames),
-    opt("stats", None, Arg::None, Id::Stats),
-    opt("no-stats", None, Arg::None, Id::NoStats),
-    opt("sort", None, Arg::Optional, Id::Sort),
-    opt("rsort", None, Arg::Optional, Id::Rsort),
-    opt("more", Some('m'), Arg::None, Id::More),
-    opt("timeout", Some('t'), Arg::Required, Id::Timeout),
-    opt("timestamp", None, Arg::None, Id::Timestamp),
-    opt("lenient", None, Arg::None, Id::Lenient),
-    opt("help", Some('h'), Arg::None, Id::Help),
-    opt("version", Some('V'), Arg::None, Id::Version),
-    opt("commands", None, Arg::None, Id::Commands),
-    opt("detach", None, Arg::None, Id::Detach),
-    opt("monitor", None, Arg::None, Id::Respawn),
-    opt("no-chdir", None, Arg::None, Id::NoChdir),
-    opt("pidfile", None, Arg::Optional, Id::Pidfile),
-    opt("overwrite-pidfile", None, Arg::None, Id::OverwritePidfile),
-    opt("unixctl", None, Arg::Required, Id::Unixctl),
-    opt("pcap", None, Arg::None, Id::Pcap),
-    opt("raw", None, Arg::None, Id::Pcap),
-    opt("bare", None, Arg::None, Id::Bare),
-    opt("bad-csum", None, Arg::None, Id::BadCsum),
-    opt("color", None, Arg::Optional, Id::Ignored),
-    opt("verbose", Some('v'), Arg::Optional, Id::Ignored),
-    opt("log-file", None, Arg::Optional, Id::Ignored),
-    opt("syslog-method", None, Arg::Required, Id::Ignored),
-    opt("syslog-target", None, Arg::Required, Id::Ignored),
-];
-
-/// Environment variable that stands for `--lenient`, for scripts that cannot give options.
-const LENIENT: &str = "SEKISHO_LENIENT";
-
-/// What the options say.
-struct Settings {
-    /// Versions that may be agreed on.
-    versions: u32,
-    /// Formats that may be used for flows.
-    protocols: Protocols,
-    packet_in: Option<PacketInFormat>,
-    strict: bool,
-    readd: bool,
-    may_create: bool,
-    bundle: bool,
-    read_only: bool,
-    /// Whether names of ports are understood, and whether they are printed.
-    names: (bool, bool),
-    stats: bool,
-    /// Fields to sort by, and whether downward.
-    sort: Vec<(String, bool)>,
-    verbosity: u8,
-    timestamp: bool,
-    mode: Mode,
-    /// For TLS.
-    keys: Option<tls::Context>,
-    /// How a monitor runs.
-    background: watch::Background,
-    /// What `compose-packet` writes, and whether with wrong checksums.
-    pcap: bool,
-    bare: bool,
-    bad_csum: bool,
-}
-
 /// What a command works with.
 struct Tool<'a, 's> {
     session: &'a mut Session<'s>,
     settings: Settings,
     xid: u32,
     logged: u32,
+    known: names::Known,
 }
 
-impl Tool<'_, '_> {
+impl<'a, 's> Tool<'a, 's> {
+    fn new(session: &'a mut Session<'s>, settings: Settings) -> Self {
+        Self { session, settings, xid: 0, logged: 0, known: names::Known::default() }
+    }
+
     /// A transaction id that has not been used.
     fn next_xid(&mut self) -> u32 {
         self.xid += 1;
@@ -517,7 +426,8 @@ impl Tool<'_, '_> {
 
     /// Shows an error of the switch, which ends the tool.
     fn refused<T>(&mut self, conn: &Conn, error: &[u8]) -> Result<T, Failure> {
-        let text = conn.text(error, None, self.settings.verbosity + 2);
+        let names = self.names_out(&conn.asked)?;
+        let text = conn.text(error, names.as_ref(), self.settings.verbosity + 2);
         self.session.out.flush()?;
         write!(self.session.err, "{text}")?;
         Err(Failure::Silent(1))
@@ -525,17 +435,11 @@ impl Tool<'_, '_> {
 
     /// Prints a message on standard output.
     fn print(&mut self, conn: &Conn, bytes: &[u8], names: Option<&Names>) -> Result<(), Failure> {
-        let names = names.map(|n| n as &dyn flow::text::PortMap);
-        let text = conn.text(bytes, names, self.settings.verbosity + 1);
-        Ok(self.session.out.write_all(text.as_bytes())?)
-    }
-
-    /// Names of a switch's ports, if they are understood; the request is made on a connection of its own.
-    fn names_in(&mut self, target: &str) -> Result<Names, Failure> {
-        match self.settings.names.0 {
-            true => Names::of(self, target),
-            false => Ok(Names::default()),
+        let mut text = conn.text(bytes, names, self.settings.verbosity + 1);
+        if let Some(colors) = &self.settings.colors {
+            text = colors.paint_lines(&text);
         }
+        Ok(self.session.out.write_all(text.as_bytes())?)
     }
 
     /// A flow that could not be read: OVS's text, and in strict mode the place and a hint.
@@ -558,54 +462,13 @@ impl Tool<'_, '_> {
     }
 }
 
-/// The versions of `-O`.
-fn parse_versions(text: &str) -> Result<u32, Failure> {
-    let mut bitmap = 0;
-    for name in text.split([',', ' ', '\t']).filter(|n| !n.is_empty()) {
-        let version = Version::from_name(name)
-            .ok_or_else(|| Failure::fatal(format!("Unknown OpenFlow version: \"{name}\"")))?;
-        bitmap |= version.bit();
-    }
-    Ok(bitmap)
-}
-
-impl Settings {
-    /// What holds where no option says otherwise.
-    fn new() -> Self {
-        Self {
-            versions: Version::Of10.bit(),
-            protocols: Protocols::ALL,
-            packet_in: None,
-            strict: false,
-            readd: false,
-            may_create: false,
-            bundle: false,
-            read_only: false,
-            names: (true, std::io::stdout().is_terminal()),
-            stats: true,
-            sort: Vec::new(),
-            verbosity: 0,
-            timestamp: false,
-            mode: match std::env::var_os(LENIENT).is_some_and(|v| !v.is_empty()) {
-                true => Mode::Ovs,
-                false => Mode::Strict,
-            },
-            background: watch::Background::default(),
-            pcap: false,
-            bare: false,
-            bad_csum: false,
-            keys: None,
-        }
-    }
-}
-
-/// The ports of a switch, for other tools.
+/// The ports and tables of a switch, for other tools.
 ///
 /// # Errors
 /// No connection.
 pub fn names_of(session: &mut Session<'_>, target: &str) -> Result<Names, Failure> {
     let settings = Settings { versions: Version::Of13.bit(), ..Settings::new() };
-    Names::of(&mut Tool { session, settings, xid: 0, logged: 0 }, target)
+    Tool::new(session, settings).names_of(target)
 }
 
 /// Runs the tool.
@@ -657,6 +520,10 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
                     writeln!(session.out, ",{},{}", c.name, c.usage)?;
                 }
                 return Ok(0);
+            }
+            Id::Color => {
+                let when = option.value.as_deref().unwrap_or("auto");
+                settings.colors = colors::Palette::wanted(when).map_err(Failure::fatal)?;
             }
             Id::Pki => keys.set(&option.name, value)?,
             Id::Detach => settings.background.how.detach = true,
@@ -716,7 +583,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         return Err(Failure::fatal(text));
     }
     arm_timeout(timeout);
-    (command.run)(&mut Tool { session, settings, xid: 0, logged: 0 }, args)
+    (command.run)(&mut Tool::new(session, settings), args)
 }
 
 /// `help [COMMAND]`.
@@ -758,6 +625,7 @@ Options:
   --readd                        replace-flows: also flows that have not changed
   --read-only                    do not change anything
   --names, --no-names            print names of ports; take no names for numbers
+  --color[=always|never|auto]    colour flows (with OVS_COLORS' colours)
   --stats, --no-stats            dump-flows: print counters, or only what is not usual
   --sort[=FIELD], --rsort[=FIELD]  dump-flows: in order of a field (default: priority)
   -m, --more                     print more of messages

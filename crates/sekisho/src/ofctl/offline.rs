@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use base::OfPort;
-use flow::text::{FlowText, NoPorts, parse_exact};
+use flow::text::{FlowText, NoNames, parse_exact};
 use flow::{FlowKey, PacketKey};
 use openflow::message::{Session as Agreed, frame_len};
 use openflow::print::{BytesText, HexLines, Style};
@@ -29,7 +29,7 @@ pub(super) fn read_bytes(name: &str, failed: &str) -> Result<Vec<u8>, Failure> {
 /// Prints a message, with `more` verbosity than the options say.
 fn print(tool: &mut Tool<'_, '_>, bytes: &[u8], more: u8) -> Result<(), Failure> {
     let session = Agreed { flow_mod_table_id: true };
-    let style = Style { ports: &NoPorts, verbosity: tool.settings.verbosity + more, session };
+    let style = Style { names: &NoNames, verbosity: tool.settings.verbosity + more, session };
     Ok(write!(tool.session.out, "{}", BytesText { bytes, style })?)
 }
 
@@ -228,7 +228,7 @@ pub(super) fn compose_packet(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcom
             "not writing pcap data to stdout; redirect to a file or pipe to tcpdump instead",
         ));
     }
-    let key = parse_exact(&args[0], &NoPorts).map_err(|e| Failure::fatal(e.message))?;
+    let key = parse_exact(&args[0], &NoNames).map_err(|e| Failure::fatal(e.message))?;
     let payload = match args.get(1) {
         Some(hex) => hex_bytes(hex)
             .ok_or_else(|| Failure::fatal(format!("{hex}: trailing garbage in packet data")))?,
@@ -262,7 +262,7 @@ pub(super) fn compose_packet(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcom
     read.pkt.in_port = OfPort::NONE.0.into();
     if read != key {
         tool.session.out.flush()?;
-        let [said, read] = [key, read].map(|k| FlowText { key: &k, ports: &NoPorts }.to_string());
+        let [said, read] = [key, read].map(|k| FlowText { key: &k, names: &NoNames }.to_string());
         writeln!(
             tool.session.err,
             "specified and extracted flows differ:\nspecified: {said}\nextracted: {read}"

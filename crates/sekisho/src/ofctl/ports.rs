@@ -1,97 +1,17 @@
-//! Ports: their names, `mod-port`; and packets that are sent in through one.
-
-use std::collections::HashMap;
+//! Ports: `mod-port`; and packets that are sent in through one.
 
 use base::OfPort;
 use flow::FieldId;
 use flow::text::number::parse_number;
 use flow::text::scan::Delim;
-use flow::text::{MatchParser, NoPorts, Pairs, PortMap, TextError, Tok, parse_port};
+use flow::text::{MatchParser, NameMap, NoNames, Pairs, TextError, Tok, parse_port};
 use openflow::Match;
-use openflow::message::{Body, PacketOut, PortDesc, PortMod, port_config};
+use openflow::message::{Body, PacketOut, PortMod, port_config};
 use openflow::text::parse_actions;
-use openflow::version::Version;
 
 use super::Tool;
 use super::query::hex_bytes;
 use crate::applet::{Failure, Outcome};
-
-/// Names of a switch's ports. A name that two ports have is none.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    by_name: HashMap<String, Option<OfPort>>,
-    by_port: HashMap<OfPort, String>,
-}
-
-impl Names {
-    /// Asks a switch, on a connection of its own.
-    ///
-    /// # Errors
-    /// No connection.
-    pub(super) fn of(tool: &mut Tool<'_, '_>, target: &str) -> Result<Self, Failure> {
-        let mut names = Self::default();
-        for p in descriptions(tool, target)? {
-            names.add(&p.name, p.port);
-        }
-        Ok(names)
-    }
-
-    /// Adds a port; one without a name is there all the same.
-    pub fn add(&mut self, name: &str, port: OfPort) {
-        self.by_name
-            .entry(name.to_owned())
-            .and_modify(|other| *other = None)
-            .or_insert((!name.is_empty()).then_some(port));
-        self.by_port.insert(port, name.to_owned());
-    }
-
-    /// All ports.
-    pub fn ports(&self) -> impl Iterator<Item = OfPort> + '_ {
-        self.by_port.keys().copied()
-    }
-}
-
-impl PortMap for Names {
-    fn number(&self, name: &str) -> Option<OfPort> {
-        self.by_name.get(name).copied().flatten()
-    }
-
-    fn name(&self, port: OfPort) -> Option<&str> {
-        let name = self.by_port.get(&port)?;
-        self.by_name.get(name)?.map(|_| name.as_str())
-    }
-}
-
-/// All ports of a switch.
-fn descriptions(tool: &mut Tool<'_, '_>, target: &str) -> Result<Vec<PortDesc>, Failure> {
-    let mut conn = tool.open(target)?;
-    if conn.version < Version::Of13 {
-        return match conn.ask(tool.next_xid(), Body::FeaturesRequest)?.body {
-            Body::FeaturesReply(f) => Ok(f.ports),
-            _ => Err(Failure::fatal(format!("{target}: received bad features reply"))),
-        };
-    }
-    let xid = tool.next_xid();
-    let request = conn.message(xid, Body::PortDescRequest(OfPort::NONE));
-    let mut bytes = conn.transact(&request)?;
-    let mut list = Vec::new();
-    loop {
-        let reply = conn.decode(&bytes)?;
-        let Body::PortDescReply(part) = reply.body else {
-            return Err(Failure::fatal(format!("{target}: received bad port descriptions")));
-        };
-        list.extend(part);
-        if !reply.more {
-            return Ok(list);
-        }
-        bytes = loop {
-            let bytes = conn.next(true)?;
-            if super::conn::xid_of(&bytes) == xid {
-                break bytes;
-            }
-        };
-    }
-}
 
 /// What `mod-port` can do: word, bit, and whether the bit is set. `no-X` also reads `noX`.
 const ACTIONS: [(&str, u32, bool); 14] = [
@@ -113,8 +33,8 @@ const ACTIONS: [(&str, u32, bool); 14] = [
 
 pub(super) fn mod_port(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let (target, port, word) = (&args[0], &args[1], &args[2]);
-    let number = parse_port(port, &NoPorts);
-    let all = descriptions(tool, target)?;
+    let number = parse_port(port, &NoNames);
+    let all = tool.port_descriptions(target)?;
     let found = match number {
         Some(n) => all.iter().find(|p| p.port == n),
         None => all.iter().find(|p| p.name == *port),
@@ -152,7 +72,7 @@ fn frame(text: &str) -> Result<Vec<u8>, &'static str> {
 /// Reads `in_port=1,packet=…,actions=…`.
 pub(super) fn parse_packet_out(
     text: &str,
-    names: &Names,
+    names: &dyn NameMap,
     mode: flow::text::Mode,
 ) -> Result<PacketOut, TextError> {
     let whole = Tok::line(text);
@@ -187,6 +107,10 @@ pub(super) fn parse_packet_out(
                 packet_type = u32::from(u16::try_from(ns).map_err(|_| bad())?) << 16
                     | u32::from(u16::try_from(ty).map_err(|_| bad())?);
             }
+            "in_port" if parse_port(pair.value.text, names).is_none() => {
+                let text = format!("{} is not a valid OpenFlow port", pair.value.text);
+                return Err(TextError::new(pair.value, text));
+            }
             key => {
                 if !m.take(&pair)? {
                     let text = match pair.delim {
@@ -219,7 +143,6 @@ pub(super) fn packet_out(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     match args {
         [_, text] => {
             let names = tool.names_in(target)?;
-            tool.xid += 2;
             all.push(
                 parse_packet_out(text, &names, tool.settings.mode)
                     .map_err(|e| tool.bad_text(None, text, &e))?,
@@ -228,7 +151,6 @@ pub(super) fn packet_out(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         [_, _, _] => return Err(Failure::fatal("Too many arguments (4)")),
         [_, port, actions, packets @ ..] => {
             let names = tool.names_in(target)?;
-            tool.xid += 2;
             let list = parse_actions(Tok::line(actions), &Match::ANY, &names, tool.settings.mode)
                 .map_err(|e| tool.bad_text(None, actions, &e))?;
             let in_port = parse_port(port, &names)

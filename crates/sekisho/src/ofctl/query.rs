@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use base::OfPort;
 use flow::field::Field;
-use flow::text::{NoPorts, PortMap, parse_port};
+use flow::text::NoNames;
 use openflow::message::{
     Body, FlowStats, FlowStatsRequest, Message, Session as Agreed, SwitchConfig,
 };
@@ -16,21 +16,17 @@ use openflow::{FlowModCommand, Match};
 
 use super::Tool;
 use super::conn::Conn;
-use super::ports::Names;
+use super::names::Names;
 use super::protocols::{self, Protocols};
 use crate::applet::{Failure, Outcome};
 
 /// Asks one thing and prints all parts of the answer; an error of the switch is printed as well, and is
 /// the exit status.
-pub(super) fn dump(
-    tool: &mut Tool<'_, '_>,
-    conn: &mut Conn,
-    request: &Message,
-    names: Option<&Names>,
-) -> Outcome {
+pub(super) fn dump(tool: &mut Tool<'_, '_>, conn: &mut Conn, request: &Message) -> Outcome {
     let mut bytes = conn.transact(request)?;
+    let names = tool.names_out(&conn.asked)?;
     loop {
-        tool.print(conn, &bytes, names)?;
+        tool.print(conn, &bytes, names.as_ref())?;
         let Ok(reply) = Message::decode(&bytes, conn.agreed) else { return Ok(1) };
         if matches!(reply.body, Body::Error(_)) {
             // OVS's tool prints the error and calls it a success.
@@ -39,12 +35,7 @@ pub(super) fn dump(
         if !reply.more {
             return Ok(0);
         }
-        bytes = loop {
-            let bytes = conn.next(true)?;
-            if super::conn::xid_of(&bytes) == request.xid {
-                break bytes;
-            }
-        };
+        bytes = conn.reply(request.xid)?;
     }
 }
 
@@ -52,27 +43,17 @@ pub(super) fn dump(
 pub(super) fn dump_one(tool: &mut Tool<'_, '_>, target: &str, body: Body) -> Outcome {
     let mut conn = tool.open(target)?;
     let request = conn.message(tool.next_xid(), body);
-    let names = tool.names_out(target)?;
-    dump(tool, &mut conn, &request, names.as_ref())
-}
-
-impl Tool<'_, '_> {
-    /// Names to print instead of the numbers of ports.
-    pub(super) fn names_out(&mut self, target: &str) -> Result<Option<Names>, Failure> {
-        match self.settings.names.1 {
-            true => Names::of(self, target).map(Some),
-            false => Ok(None),
-        }
-    }
+    dump(tool, &mut conn, &request)
 }
 
 pub(super) fn show(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let mut conn = tool.open(&args[0])?;
     let request = conn.message(tool.next_xid(), Body::FeaturesRequest);
-    dump(tool, &mut conn, &request, None)?;
+    let bytes = conn.transact(&request)?;
+    tool.print(&conn, &bytes, None)?;
     if conn.version >= Version::Of13 {
         let request = conn.message(tool.next_xid(), Body::PortDescRequest(OfPort::NONE));
-        dump(tool, &mut conn, &request, None)?;
+        dump(tool, &mut conn, &request)?;
     }
     dump_one(tool, &args[0], Body::GetConfigRequest)
 }
@@ -86,7 +67,13 @@ pub(super) fn dump_tables(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
 }
 
 pub(super) fn dump_table_desc(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    dump_one(tool, &args[0], Body::TableDescRequest)
+    let mut conn = tool.open(&args[0])?;
+    if conn.version < Version::Of14 {
+        let text = "dump-table-desc needs OpenFlow 1.4 or later ('-O OpenFlow14')";
+        return Err(Failure::fatal(text));
+    }
+    let request = conn.message(tool.next_xid(), Body::TableDescRequest);
+    dump(tool, &mut conn, &request)
 }
 
 pub(super) fn dump_ports(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
@@ -148,28 +135,21 @@ pub(super) fn queue_get_config(tool: &mut Tool<'_, '_>, args: &[String]) -> Outc
     };
     for port in ports {
         let request = conn.message(tool.next_xid(), Body::QueueConfigRequest(port, queue));
-        dump(tool, &mut conn, &request, None)?;
+        dump(tool, &mut conn, &request)?;
     }
     Ok(0)
 }
 
-pub(super) fn dump_tlv_map(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
-    dump_one(tool, &args[0], Body::TlvTableRequest)
+pub(super) fn dump_ipfix_bridge(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::IpfixBridgeRequest)
 }
 
-impl Tool<'_, '_> {
-    /// The port that `text` names: a number, a reserved name, or a name of the switch's.
-    pub(super) fn port(&mut self, target: &str, text: &str) -> Result<OfPort, Failure> {
-        if text.eq_ignore_ascii_case("any") {
-            return Ok(OfPort::NONE);
-        }
-        if let Some(port) = parse_port(text, &NoPorts) {
-            return Ok(port);
-        }
-        let names = Names::of(self, target)?;
-        let unknown = || Failure::fatal(format!("{target}: unknown port `{text}'"));
-        names.number(text).ok_or_else(unknown)
-    }
+pub(super) fn dump_ipfix_flow(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::IpfixFlowRequest)
+}
+
+pub(super) fn dump_tlv_map(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
+    dump_one(tool, &args[0], Body::TlvTableRequest)
 }
 
 /// Reads which flows are meant, behind a connection that tells the names of ports; and the formats that
@@ -189,8 +169,6 @@ fn flow_request(
     };
     if let Some(text) = args.get(1) {
         let names = tool.names_in(&args[0])?;
-        // Names of tables, which OVS's tool asks for on a connection of its own.
-        tool.xid += 2;
         let parsed = parse_flow(text, FlowModCommand::Delete, &names, tool.settings.mode)
             .map_err(|e| tool.bad_text(None, text, &e))?;
         let f = parsed.flow;
@@ -214,25 +192,27 @@ pub(super) fn dump_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
         let mut message = conn.message(tool.next_xid(), Body::FlowStatsRequest(request));
         message.nicira = nicira;
-        return dump(tool, &mut conn, &message, None);
+        return dump(tool, &mut conn, &message);
     }
     let names = tool.names_out(&args[0])?;
+    let shown = Names::or_none(names.as_ref());
     let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
     let mut flows = fetch_flows(tool, &mut conn, nicira, request)?;
     if !tool.settings.sort.is_empty() {
         flows.sort_by(|a, b| compare(&tool.settings.sort, a, b));
     }
-    let ports: &dyn PortMap = match &names {
-        Some(names) => names,
-        None => &NoPorts,
-    };
     for f in &mut flows {
-        // Ages are told only where nothing is added to what the switch says.
-        f.idle_age = None;
-        f.hard_age = None;
+        // Nicira's ages are told only where nothing is added to what the switch says.
+        if conn.version < Version::Of15 {
+            f.idle_age = None;
+            f.hard_age = None;
+        }
         let stats = tool.settings.stats;
-        let text = FlowStatsText { f, stats, version: conn.version, ports };
-        writeln!(tool.session.out, " {text}")?;
+        let text = FlowStatsText { f, stats, version: conn.version, names: shown };
+        match &tool.settings.colors {
+            Some(colors) => writeln!(tool.session.out, " {}", colors.paint(&text.to_string()))?,
+            None => writeln!(tool.session.out, " {text}")?,
+        }
     }
     Ok(0)
 }
@@ -256,21 +236,13 @@ pub(super) fn fetch_flows(
         match reply.body {
             Body::FlowStatsReply(list) => flows.extend(list),
             _ => {
-                let text = conn.text(&bytes, None, tool.settings.verbosity + 2);
-                tool.session.out.flush()?;
-                write!(tool.session.err, "{text}")?;
-                return Err(Failure::Silent(1));
+                return tool.refused(conn, &bytes);
             }
         }
         if !reply.more {
             return Ok(flows);
         }
-        bytes = loop {
-            let bytes = conn.next(true)?;
-            if super::conn::xid_of(&bytes) == message.xid {
-                break bytes;
-            }
-        };
+        bytes = conn.reply(message.xid)?;
     }
 }
 
@@ -315,7 +287,7 @@ pub(super) fn dump_aggregate(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcom
     let (mut conn, nicira) = protocols::open_dump(tool, &args[0], usable)?;
     let mut message = conn.message(tool.next_xid(), Body::AggregateRequest(request));
     message.nicira = nicira;
-    dump(tool, &mut conn, &message, None)
+    dump(tool, &mut conn, &message)
 }
 
 /// The configuration of a switch.
@@ -449,7 +421,7 @@ pub(super) fn ofp_print(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         None => 2,
     };
     let style =
-        Style { ports: &NoPorts, verbosity: more, session: Agreed { flow_mod_table_id: true } };
+        Style { names: &NoNames, verbosity: more, session: Agreed { flow_mod_table_id: true } };
     write!(tool.session.out, "{}", BytesText { bytes: &bytes, style })?;
     Ok(0)
 }

@@ -10,7 +10,7 @@ use openflow::print::TableFeaturesText;
 use openflow::version::Version;
 
 use super::Tool;
-use super::conn::{Conn, xid_of};
+use super::conn::Conn;
 use crate::applet::{Failure, Outcome};
 
 /// All parts of the answer to a request, each with its bytes; an error of the switch is shown and ends
@@ -24,10 +24,7 @@ fn ask_all(
     conn.send_bytes(request)?;
     let mut parts = Vec::new();
     loop {
-        let bytes = conn.next(true)?;
-        if xid_of(&bytes) != xid {
-            continue;
-        }
+        let bytes = conn.reply(xid)?;
         let part = conn.decode(&bytes)?;
         if matches!(part.body, Body::Error(_)) {
             return tool.refused(conn, &bytes);
@@ -44,15 +41,26 @@ fn encode(message: &Message, conn: &Conn) -> Result<Vec<u8>, Failure> {
     message.encode(conn.agreed).map_err(|e| Failure::fatal(e.to_string()))
 }
 
-fn features(tool: &mut Tool<'_, '_>, conn: &mut Conn) -> Result<Vec<TableFeatures>, Failure> {
-    let request = conn.message(tool.next_xid(), Body::TableFeaturesRequest(Vec::new()));
+/// What the switch says of its tables; before 1.3 that is hardly more than their names.
+pub(super) fn features(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+) -> Result<Vec<TableFeatures>, Failure> {
+    let body = match conn.version < Version::Of13 {
+        true => Body::TableStatsRequest,
+        false => Body::TableFeaturesRequest(Vec::new()),
+    };
+    let request = conn.message(tool.next_xid(), body);
     let bytes = encode(&request, conn)?;
-    let parts = ask_all(tool, conn, &bytes, request.xid)?;
-    let lists = parts.into_iter().filter_map(|m| match m.body {
-        Body::TableFeaturesReply(list) => Some(list),
-        _ => None,
-    });
-    Ok(lists.flatten().collect())
+    let mut tables = Vec::new();
+    for part in ask_all(tool, conn, &bytes, request.xid)? {
+        match part.body {
+            Body::TableFeaturesReply(list) => tables.extend(list),
+            Body::TableStatsReply(list) => tables.extend(list.into_iter().map(|t| t.features)),
+            _ => {}
+        }
+    }
+    Ok(tables)
 }
 
 /// What is said of the tables is told once over all parts, so that what repeats is not told again.
@@ -163,10 +171,9 @@ fn rename(tool: &mut Tool<'_, '_>, conn: &mut Conn, table: TableId, name: &str) 
 
 pub(super) fn mod_table(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let all = args[1].eq_ignore_ascii_case("all");
-    let table = match args[1].parse::<u8>() {
-        _ if all => TableId::ALL,
-        Ok(n) if n < u8::MAX => TableId(n),
-        _ => return Err(Failure::fatal(format!("unknown table \"{}\"", args[1]))),
+    let table = match all {
+        true => TableId::ALL,
+        false => tool.table(&args[0], &args[1])?,
     };
     let setting = Setting::parse(&args[2], all).map_err(Failure::fatal)?;
     if table == TableId(254) && setting == Setting::Miss(1) {

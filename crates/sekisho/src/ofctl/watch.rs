@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flow::text::{Mode, PortMap};
+use flow::text::Mode;
 use openflow::message::{Body, Kind, Message, PacketInFormat, SwitchConfig};
 use openflow::version::Version;
 use switchd::control::{self, Answer, Command};
@@ -20,7 +20,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
 use super::conn::{Conn, Socket};
-use super::ports::{Names, parse_packet_out};
+use super::names::Names;
+use super::ports::parse_packet_out;
 use super::query::hex_bytes;
 use super::{Tool, flow_monitor, query};
 use crate::applet::{Failure, Outcome};
@@ -69,12 +70,9 @@ struct Printer {
 impl Printer {
     /// Prints a message on standard error, with `more` verbosity than the options say.
     fn print(&self, before: &str, bytes: &[u8], more: u8) {
-        let ports: &dyn PortMap = match &self.names {
-            Some(names) => names,
-            None => &flow::text::NoPorts,
-        };
+        let names = Names::or_none(self.names.as_ref());
         let verbosity = self.verbosity + more;
-        let style = openflow::print::Style { ports, verbosity, session: self.agreed };
+        let style = openflow::print::Style { names, verbosity, session: self.agreed };
         eprint!("{before}{}", openflow::print::BytesText { bytes, style });
     }
 }
@@ -376,7 +374,7 @@ pub(super) fn monitor(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
             n_watches += 1;
             let body = Body::FlowMonitorRequest(vec![monitor]);
             let request = conn.message(tool.next_xid(), body);
-            query::dump(tool, &mut conn, &request, None)?;
+            query::dump(tool, &mut conn, &request)?;
             tool.session.out.flush()?;
         } else {
             return Err(Failure::fatal(format!("{arg}: unsupported \"monitor\" argument")));

@@ -125,7 +125,7 @@ impl<'a> Switch<'a> {
 /// Ingress port and bytes, in hexadecimal, of a packet given as a flow, or as its bytes after a flow.
 pub fn frame(packet: &str) -> (usize, String) {
     let (packet, bytes) = packet.split_once(' ').unwrap_or((packet, ""));
-    let key = flow::text::parse_exact(packet, &flow::text::NoPorts).expect(packet);
+    let key = flow::text::parse_exact(packet, &flow::text::NoNames).expect(packet);
     if !bytes.is_empty() {
         return (key.pkt.in_port as usize, bytes.to_owned());
     }

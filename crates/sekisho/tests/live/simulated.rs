@@ -421,3 +421,30 @@ fn a_silent_client_is_asked_whether_it_lives() {
     assert!(!sut.output().contains("no response"), "{}", sut.output());
     drop(monitor);
 }
+
+/// Names of tables are a matter of the switch, which our tool and the stock one ask for them alike.
+#[test]
+fn tables_that_have_names() {
+    let ns = Netns::new("names").unwrap();
+    let sut = simulated(&ns, 1);
+    let ofctl = |line: &str| sut.ok(tools(), &format!("ovs-ofctl {line}")).unwrap();
+    ofctl("-O OpenFlow13 mod-table br0 3 name:acl");
+    ofctl("-O OpenFlow15 mod-table br0 acl evict");
+    ofctl("add-flow br0 table=acl,in_port=p1,actions=resubmit(,acl)");
+    let rule = "in_port=p1 actions=resubmit(,acl)";
+    let names = [("--names", format!(" table=acl, {rule}\n"))];
+    let numbers = [("--no-names", " table=3, in_port=1 actions=resubmit(,3)\n".to_owned())];
+    for (option, want) in names.into_iter().chain(numbers) {
+        for version in ["OpenFlow10", "OpenFlow13", "OpenFlow15"] {
+            let got = ofctl(&format!("-O {version} {option} --no-stats dump-flows br0"));
+            let got = got.replace(" reset_counts", "");
+            assert_eq!(got, want, "{version}");
+        }
+    }
+    let one = ofctl("--names --no-stats dump-flows br0 table=acl");
+    assert_eq!(one.lines().count(), 1, "{one}");
+    let coloured = ofctl("--color=always --no-stats dump-flows br0");
+    assert!(coloured.contains("\x1b[1;31m\x1b[Kactions=\x1b[m\x1b[K"), "{coloured:?}");
+    let exporter = sut.tool(tools(), &["ovs-ofctl", "dump-ipfix-bridge", "br0"]).unwrap();
+    assert!(exporter.stdout.contains("NXST_NOT_CONFIGURED"), "{exporter:?}");
+}

@@ -3,7 +3,7 @@
 use base::{Instant, OfPort, TableId};
 use conntrack::text::{DumpLine, DumpOptions};
 use conntrack::{CtRequest, CtState, Dir};
-use flow::text::{MatchText, Mode, NoPorts, Tok, parse_exact};
+use flow::text::{MatchText, Mode, NoNames, Tok, parse_exact};
 use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, extract};
 use ofproto::{Bridge, BridgeId, Rule, Switch, TraceRequest, Verdict};
 use openflow::Match;
@@ -79,8 +79,8 @@ fn own_words(r: &Rule, offload: bool, now: Instant) -> String {
         s += "n_offload_packets=0, n_offload_bytes=0, ";
     }
     let m = r.match_.expand();
-    let text = MatchText { m: &m, priority: Some(r.priority), ports: &NoPorts };
-    let actions = ActionsText { actions: &r.actions, ports: &NoPorts, version: r.version };
+    let text = MatchText { m: &m, priority: Some(r.priority), names: &NoNames };
+    let actions = ActionsText { actions: &r.actions, names: &NoNames, version: r.version };
     s + &format!("{text},actions={actions}\n")
 }
 
@@ -260,7 +260,7 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
     let switch = d.world.switch.read();
     let actions = match actions {
         Some(text) => Some(
-            parse_actions(Tok::line(text), &Match::ANY, &NoPorts, Mode::Ovs)
+            parse_actions(Tok::line(text), &Match::ANY, &NoNames, Mode::Ovs)
                 .map_err(|e| e.message)?,
         ),
         None => None,

@@ -1,6 +1,6 @@
 //! What is said on OpenFlow connections, in the log: module `vconn` at level DBG, as OVS writes it.
 
-use flow::text::NoPorts;
+use flow::text::NoNames;
 use ofproto::Session;
 use openflow::message::{Session as Agreed, frame_len};
 use openflow::print::{BytesText, Style};
@@ -65,7 +65,7 @@ fn write(peer: &str, what: &str, session: Agreed, messages: &[u8]) {
     while let Ok(Some(n)) = frame_len(rest) {
         let Some((bytes, tail)) = rest.split_at_checked(n) else { break };
         rest = tail;
-        let style = Style { ports: &NoPorts, verbosity: 1, session };
+        let style = Style { names: &NoNames, verbosity: 1, session };
         let text = BytesText { bytes, style }.to_string();
         log!(Dbg, Vconn, "{peer}: {what}: {}", text.trim_end_matches('\n'));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use flow::text::NoPorts;
+use flow::text::NoNames;
 
 /// Findings as `LINE KIND`.
 fn lint(text: &str) -> Vec<String> {
@@ -7,7 +7,7 @@ fn lint(text: &str) -> Vec<String> {
 }
 
 fn lint_with(text: &str, world: &World) -> Vec<String> {
-    let policy = Policy::read(&[text.to_owned()], &NoPorts);
+    let policy = Policy::read(&[text.to_owned()], &NoNames);
     check(&policy, world)
         .iter()
         .map(|f| format!("{} {}", policy.lines[f.line].number, f.kind.name()))
@@ -16,7 +16,7 @@ fn lint_with(text: &str, world: &World) -> Vec<String> {
 
 /// The text under the carets of the only finding.
 fn under(text: &str) -> String {
-    let policy = Policy::read(&[text.to_owned()], &NoPorts);
+    let policy = Policy::read(&[text.to_owned()], &NoNames);
     let found = check(&policy, &World::default());
     let [f] = &found[..] else { panic!("{found:#?}") };
     policy.lines[f.line].text[f.span.clone()].to_owned()
