@@ -35,6 +35,7 @@ mod conn;
 mod counters;
 mod dump;
 mod event;
+pub mod frag;
 mod front;
 mod nat;
 mod parse;

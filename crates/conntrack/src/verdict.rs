@@ -141,6 +141,11 @@ reasons! {
     Truncated "truncated" "The packet ends before its headers do.";
     BadHeader "bad_header" "A header contradicts itself: version, length or offset.";
     Fragment "fragment" "An IP fragment, which cannot be tracked without reassembly.";
+    FragmentSmall "fragment_small" "An IP fragment smaller than the minimum (dpctl/ipf-set-min-frag), and not the last of its datagram.";
+    FragmentOverlap "fragment_overlap" "An IP fragment that overlaps another one of its datagram, or comes twice.";
+    FragmentBounds "fragment_bounds" "An IP fragment that disagrees about the end of its datagram, or whose length is no multiple of eight.";
+    FragmentBig "fragment_big" "An IP fragment of a datagram that would make a frame of more than 65,535 bytes.";
+    FragmentsFull "fragments_full" "As many IP fragments wait for the rest of their datagrams as may (dpctl/ipf-set-max-nfrags).";
     L3Checksum "l3_checksum" "The IPv4 header checksum is wrong.";
     L4Checksum "l4_checksum" "The transport checksum is wrong.";
     IcmpType "icmp_type" "An ICMP type and code that neither asks, answers nor reports an error.";

@@ -8,7 +8,7 @@
 //! - `> …` is a packet from A (10.0.0.1, port 1000) to B (10.0.0.2, port 80), `< …` one back:
 //!   `tcp FLAGS seq= ack= len= win= ws= doff=`, `udp len= ulen=`, `icmp type= code= id= (quoted
 //!   packet) quote=bytes router`, `proto N`, `sctp`; for all `sport= dport= frag= zone= badsum
-//!   nosum badip`; `=> ` and the state bits but `trk`, and the mark if any;
+//!   shortsum nosum badip`; `=> ` and the state bits but `trk`, and the mark if any;
 //! - `commit=new` (default) commits what is new, `no` nothing, `mark` all with mark 5 and label
 //!   0x77, `force` all with force; the verdict is that of a `ct` without commit before;
 //! - `a=N` and `b=N` are other hosts than A and B; `nat` says `nat` in the first `ct`, and
@@ -67,7 +67,7 @@ impl Spec {
         for w in text.split_whitespace() {
             if let Some((k, v)) = w.split_once('=') {
                 spec.options.insert(k.into(), v.into());
-            } else if ["badsum", "nosum", "badip", "router", "nat"].contains(&w) {
+            } else if ["badsum", "shortsum", "nosum", "badip", "router", "nat"].contains(&w) {
                 spec.options.insert(w.into(), "1".into());
             } else {
                 spec.words.push(w.into());
@@ -136,14 +136,16 @@ impl Spec {
         };
         let (src, dst) = (addr(v6, src), addr(v6, dst));
         if let Some(at) = sum_at {
-            let n = seg.len() as u32;
+            let covered =
+                if self.has("shortsum") { self.num("ulen", 8) as usize } else { seg.len() };
+            let n = covered as u32;
             let pseudo = match (src, dst) {
                 (IpAddr::V4(_), _) if proto == 1 => 0,
                 (IpAddr::V4(s), IpAddr::V4(d)) => pseudo_v4(s.into(), d.into(), proto, n),
                 (IpAddr::V6(s), IpAddr::V6(d)) => pseudo_v6(&s.octets(), &d.octets(), proto, n),
                 _ => unreachable!(),
             };
-            let mut sum = finish(add(pseudo, &seg));
+            let mut sum = finish(add(pseudo, &seg[..covered]));
             if self.has("badsum") {
                 sum ^= 0x1234;
             }

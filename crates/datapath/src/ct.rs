@@ -5,10 +5,10 @@
 //! are read outside the lock; a lock is held for one look-up and state transition. Dumps and
 //! deletions go in steps, so they never hold a shard for long.
 
-use base::{HashKey, Instant};
+use base::{HashKey, Instant, Zone};
 use conntrack::{
     ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest, CtStats,
-    Cursor, PacketView, Parse, PolicyId, Shards, TimeoutPolicy,
+    Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy,
 };
 use flow::PacketKey;
 use packet::PacketBuf;
@@ -38,13 +38,22 @@ impl CtTable {
         CtTable { secret, shards: (0..n).map(shard).collect() }
     }
 
-    /// Runs a packet whose layers are set through the tracker.
+    /// Runs a packet whose layers are set through the tracker. A fragment is invalid for
+    /// [`InvalidReason::Fragment`] and not counted yet: it may be one of a datagram that can be tracked.
     pub fn process(&self, now: Instant, pkt: &PacketBuf, eth_type: u16, req: &CtRequest) -> CtInfo {
         match conntrack::parse(&PacketView::of(pkt, eth_type), req.zone) {
             Parse::Untracked => CtInfo::UNTRACKED,
-            Parse::Invalid(reason) => self.shards[0].0.lock().refuse(req.zone, reason),
+            Parse::Invalid(InvalidReason::Fragment) => {
+                CtInfo::invalid(req.zone, InvalidReason::Fragment)
+            }
+            Parse::Invalid(reason) => self.refuse(req.zone, reason),
             Parse::Packet(p) => conntrack::process(self, now, &p, req),
         }
+    }
+
+    /// Counts a packet that cannot be tracked, and gives its verdict.
+    pub(crate) fn refuse(&self, zone: Zone, reason: InvalidReason) -> CtInfo {
+        self.shards[0].0.lock().refuse(zone, reason)
     }
 
     /// What [`CtTable::process`] would say, the connection that the packet belongs to, and the key

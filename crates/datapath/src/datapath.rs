@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 
 use base::{DpPort, Duration, HashKey, Instant};
 use conntrack::CtConfig;
-use dpif::{DpAction, Megaflow, SlowPath};
+use conntrack::frag::FragConfig;
+use dpif::{DpAction, DropReason, Megaflow, SlowPath};
 use flow::PacketKey;
 use netdev::Port;
 use netdev::poll::Waker;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::ct::CtTable;
 use crate::engine::{Engine, Shared};
+use crate::fragments::FragTable;
 use crate::meter::Meters;
 use crate::registry::Registry;
 use crate::stats::{DpStats, WorkerStats};
@@ -129,6 +131,7 @@ impl Datapath {
             slow,
             registry: Registry::new(n_writers, config.flow_limit),
             ct: Arc::new(CtTable::new(config.secret, config.ct, config.ct_shards)),
+            fragments: FragTable::new(FragConfig::default()),
             meters: Arc::clone(&config.meters),
             stats: (0..n_writers).map(|_| WorkerStats::new()).collect(),
         });
@@ -296,6 +299,20 @@ impl Datapath {
     /// The connection table.
     pub fn conntrack(&self) -> &Arc<CtTable> {
         &self.shared.ct
+    }
+
+    /// The fragments that wait for the rest of their datagrams.
+    pub fn fragments(&self) -> &FragTable {
+        &self.shared.fragments
+    }
+
+    /// Drops fragments that have waited for long while no packet came to let them expire. To be called every few
+    /// seconds.
+    pub fn purge_fragments(&self, now: Instant) {
+        let n = self.shared.fragments.purge(now);
+        if n > 0 {
+            self.control.lock().drop_packets(DropReason::FragmentExpired, n);
+        }
     }
 
     /// Counters of all workers together.

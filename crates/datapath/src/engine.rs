@@ -26,6 +26,7 @@ use packet::PacketBuf;
 
 use crate::cache::{Caches, Hit, Local, connection_hash};
 use crate::ct::CtTable;
+use crate::fragments::{FragTable, Waiting};
 use crate::meter::Meters;
 use crate::registry::{Registry, confirm};
 use crate::stats::WorkerStats;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) slow: Arc<dyn SlowPath>,
     pub(crate) registry: Registry,
     pub(crate) ct: Arc<CtTable>,
+    pub(crate) fragments: FragTable,
     pub(crate) meters: Arc<Meters>,
     pub(crate) stats: Box<[WorkerStats]>,
 }
@@ -63,6 +65,11 @@ pub(crate) struct Meta {
 impl Meta {
     const NEW: Meta =
         Meta { key: PacketKey::ZERO, stale: false, queued: false, held: false, prior: None };
+
+    /// The same for a copy that is in no slot.
+    pub(crate) fn alone(&self) -> Meta {
+        Meta { queued: false, held: false, ..self.clone() }
+    }
 }
 
 /// Slots of packets that go the same way.
@@ -328,16 +335,29 @@ impl Engine {
         meta.key = key;
     }
 
-    /// A copy of a packet, held by the caller.
-    pub(crate) fn copy(&mut self, from: u16) -> u16 {
-        let slot = match self.free.pop() {
+    /// A slot for a copy.
+    fn vacant(&mut self) -> usize {
+        match self.free.pop() {
             Some(slot) => usize::from(slot),
             None => {
                 self.bufs.push(PacketBuf::with_capacity(2048));
                 self.meta.push(Meta::NEW);
                 self.bufs.len() - 1
             }
-        };
+        }
+    }
+
+    /// A slot, held by the caller, with a packet that waited in none.
+    pub(crate) fn admit(&mut self, packet: &Waiting) -> u16 {
+        let slot = self.vacant();
+        self.bufs[slot].copy_from(&packet.buf);
+        self.meta[slot] = Meta { held: true, ..packet.meta.clone() };
+        slot as u16
+    }
+
+    /// A copy of a packet, held by the caller.
+    pub(crate) fn copy(&mut self, from: u16) -> u16 {
+        let slot = self.vacant();
         let (low, high) = self.bufs.split_at_mut(slot.max(usize::from(from)));
         if slot > usize::from(from) {
             high[0].copy_from(&low[usize::from(from)]);

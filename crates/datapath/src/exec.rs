@@ -4,7 +4,7 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use base::RecircId;
-use conntrack::{CtRequest, Outcome};
+use conntrack::{CtRequest, InvalidReason, Outcome};
 use dpif::{DpAction, DropReason, HashAlg, SetGroup, SetMasked};
 use flow::{PacketKey, hash};
 use netdev::BATCH;
@@ -12,6 +12,7 @@ use packet::GsoType;
 use packet::header::ethertype;
 
 use crate::engine::{Engine, MAX_RECIRCULATIONS, Run};
+use crate::fragments::{Fate, Waiting};
 use crate::meter::{self, Frame, Verdict};
 use crate::{ct, nat, rewrite};
 
@@ -26,6 +27,13 @@ const MAX_NESTING: u32 = 16;
 struct Depth {
     recirculations: u32,
     nesting: u32,
+}
+
+/// Fragments that a `ct` action did not let go on alone.
+#[derive(Default)]
+struct Fragments {
+    /// The fragments of datagrams that became whole, each with how many packets of the run are before them.
+    whole: Vec<(usize, Vec<Waiting>)>,
 }
 
 impl Engine {
@@ -61,7 +69,12 @@ impl Engine {
                     done = true;
                 }
                 DpAction::Ct(request) => {
-                    self.track(run, request);
+                    let fragments = self.track(run, request);
+                    if let Some(fragments) = fragments {
+                        let rest = &actions[i + 1..];
+                        done |= self.go_on(run, fragments, rest, depth, done);
+                        return done;
+                    }
                     if run.is_empty() {
                         return true;
                     }
@@ -247,9 +260,13 @@ impl Engine {
         self.release(&[copy]);
     }
 
-    fn track(&mut self, run: &mut Run, request: &CtRequest) {
-        let mut refused = Run::new();
-        for slot in run.iter_mut() {
+    /// Sends packets through the tracker, and takes out of the run what the tracker refuses or holds. Says
+    /// what to do about fragments, if there were any that did not go on alone.
+    fn track(&mut self, run: &mut Run, request: &CtRequest) -> Option<Fragments> {
+        let mut gone = Run::new();
+        let mut fragments: Option<Fragments> = None;
+        for i in 0..run.len() {
+            let slot = &mut run[i];
             self.refresh(*slot);
             let s = usize::from(*slot);
             let meta = &mut self.meta[s];
@@ -263,14 +280,73 @@ impl Engine {
                 nat::translate(&mut self.bufs[s], &mut self.meta[s].key, translation);
                 self.meta[s].stale = true;
             } else if info.outcome == Outcome::NatExhausted {
-                refused.push(*slot);
+                self.drop_packets(DropReason::NatExhausted, 1);
+                gone.push(*slot);
+            } else if info.invalid == Some(InvalidReason::Fragment) {
+                let slot = *slot;
+                match self.fragment(slot, &request) {
+                    Fate::Refused(info) => ct::store(&mut self.meta[s].key, &info),
+                    Fate::Gone => {
+                        fragments.get_or_insert_default();
+                        gone.push(slot);
+                    }
+                    Fate::Whole(datagram) => {
+                        let at = i - gone.len();
+                        fragments.get_or_insert_default().whole.push((at, datagram));
+                        gone.push(slot);
+                    }
+                }
             }
         }
-        if !refused.is_empty() {
-            run.retain(|s| !refused.contains(s));
-            self.drop_packets(DropReason::NatExhausted, refused.len());
-            self.release(&refused);
+        if !gone.is_empty() {
+            run.retain(|s| !gone.contains(s));
+            self.release(&gone);
         }
+        if self.shared.fragments.is_due(self.now) {
+            self.expire_fragments();
+        }
+        fragments
+    }
+
+    /// Executes the actions behind a `ct` action, on its packets in their order and on the fragments that it gave back. Uses
+    /// the run up. `done` says whether anything became of the packets already.
+    #[cold]
+    fn go_on(
+        &mut self,
+        run: &mut Run,
+        fragments: Fragments,
+        rest: &[DpAction],
+        depth: Depth,
+        done: bool,
+    ) -> bool {
+        let mut all_done = true;
+        let mut part = |e: &mut Engine, mut run: Run| {
+            let n = run.len();
+            if n == 0 {
+                return;
+            }
+            if !e.execute(&mut run, rest, depth) {
+                all_done = false;
+                // Who executes the whole list cannot count them: they are not the packets that he knows of.
+                if depth.nesting == 0 && !done {
+                    e.drop_packets(DropReason::Pipeline, n);
+                }
+            }
+            e.release(&run);
+        };
+        let mut packets = mem::take(run).into_iter();
+        let mut n_before = 0;
+        for (at, datagram) in fragments.whole {
+            part(self, packets.by_ref().take(at - n_before).collect());
+            n_before = at;
+            for chunk in datagram.chunks(BATCH) {
+                let slots = chunk.iter().map(|f| self.admit(f)).collect();
+                part(self, slots);
+            }
+        }
+        part(self, packets.collect());
+        // At the top, all are accounted for.
+        all_done || depth.nesting == 0
     }
 
     /// Takes the packets that a meter drops out of the run, and re-marks those that it says so of.

@@ -6,9 +6,9 @@
 //! space search), asks the [`dpif::SlowPath`] on a miss, executes the actions over runs of packets
 //! and sends what came of it once per batch and port.
 //!
-//! Invariants: every packet that is received is sent, handed to the slow path, tracked on, or
-//! counted as dropped for one [`dpif::DropReason`]; packets of one port leave in the order in
-//! which they came; a cached answer is given only while its generation is the slow path's.
+//! Invariants: every packet that is received is sent, handed to the slow path, tracked on, held
+//! as a fragment, or counted as dropped for one [`dpif::DropReason`]; packets of one port leave in the order in
+//! which they came (fragments with the last of their datagram); a cached answer is given only while its generation is the slow path's.
 //!
 //! # Threads
 //! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, the
@@ -19,6 +19,7 @@ mod ct;
 mod datapath;
 mod engine;
 mod exec;
+mod fragments;
 mod meter;
 mod nat;
 mod registry;
@@ -28,6 +29,7 @@ mod worker;
 
 pub use ct::CtTable;
 pub use datapath::{Config, Datapath, Error, MAX_PORT};
+pub use fragments::FragTable;
 pub use meter::Meters;
 pub use stats::DpStats;
 pub use worker::{Clock, Event, EventSink};

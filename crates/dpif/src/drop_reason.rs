@@ -59,6 +59,10 @@ drop_reasons! {
         "The output port did not take the packet: queue full, link down, or too big.";
     NatExhausted, "datapath_drop_nat_exhausted",
         "No address and port was free to translate a new connection to.";
+    FragmentExpired, "datapath_drop_fragment_expired",
+        "An IP fragment whose datagram was not whole in time.";
+    FragmentEvicted, "datapath_drop_fragment_evicted",
+        "A waiting IP fragment that had to make room for those of a port that holds less.";
     Meter, "datapath_drop_meter",
         "The packet exceeds a meter's rate.";
     SampleError, "datapath_drop_sample_error",

@@ -174,6 +174,8 @@ struct Due {
     statistics: Instant,
     generation: u64,
     ct_events: bool,
+    /// Fragments of datagrams too large that were told of, by [IPv4, IPv6].
+    big_fragments: [u64; 2],
 }
 
 /// Runs a daemon until it is told to end. Calls `ready` once it serves and has obeyed its database
@@ -624,6 +626,7 @@ impl Daemon {
         if now >= self.due.housekeeping {
             self.due.housekeeping = now + HOUSEKEEPING;
             self.world.collect_recircs(now);
+            self.tell_of_big_fragments();
             self.write_controllers(now);
             self.write_managers(now);
         }
@@ -659,10 +662,27 @@ impl Daemon {
             self.due.ct_events = wanted;
         }
         ct.expire(now, CT_BUDGET);
+        self.dp.purge_fragments(now);
         if wanted {
             let accounting = self.ct_accounting();
             ct.drain_events(|e| self.connlog.push(&e, accounting));
             self.connlog.answer(now);
+        }
+    }
+
+    /// Says that datagrams were too large to be tracked, since the last time.
+    fn tell_of_big_fragments(&mut self) {
+        for (v6, told) in self.due.big_fragments.iter_mut().enumerate() {
+            let n = self.dp.fragments().counters(v6 == 1).too_big;
+            let new = n - std::mem::replace(told, n);
+            if new > 0 {
+                let version = ["v4", "v6"][v6];
+                log!(
+                    Warn,
+                    Ipf,
+                    "Unsupported big reassembled {version} packet: refused {new} fragments"
+                );
+            }
         }
     }
 
@@ -690,6 +710,14 @@ impl Daemon {
             all.push((format!("mac_learning_{name}"), n));
         }
         drop(switch);
+        let fragments = self.dp.fragments();
+        let (v4, v6) = (fragments.counters(false), fragments.counters(true));
+        // These by the names that OVS has for them.
+        all.push(("ipf_stuck_frag_list_expired".to_owned(), v4.expired + v6.expired));
+        all.push(("ipf_stuck_frag_list_purged".to_owned(), v4.purged + v6.purged));
+        for (version, counters) in [("v4", v4), ("v6", v6)] {
+            all.extend(counters.rows().map(|(name, n)| (format!("fragments_{version}_{name}"), n)));
+        }
         let ct = self.dp.conntrack().counters();
         all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
         for reason in conntrack::InvalidReason::ALL {

@@ -12,6 +12,7 @@ mod controllers;
 mod demo;
 mod devices;
 mod external_database;
+mod fragments;
 mod groups;
 mod kill_nine;
 mod mirrors;

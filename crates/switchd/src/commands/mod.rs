@@ -7,6 +7,7 @@ mod db;
 mod dpctl;
 mod dummy;
 mod fdb;
+mod fragments;
 mod general;
 mod ofproto;
 
@@ -24,6 +25,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
     ofproto::COMMANDS,
     dpctl::COMMANDS,
     conntrack::DPCTL_COMMANDS,
+    fragments::COMMANDS,
     conntrack::COMMANDS,
     dummy::COMMANDS,
 ];
