@@ -57,6 +57,7 @@ impl Conntrack {
         let snapshot = ConnSnapshot::of(self.slab.get(slot), self.id(slot), now);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
+        self.zones.insert(&mut self.slab, slot);
         if let Some(mut nat) = nat
             && nat.alias.is_some()
         {

@@ -61,6 +61,9 @@ pub(crate) struct Conn {
     mark: u32,
     label: [u64; 2],
     pub start: Instant,
+    /// Neighbours within the zone, by when they came.
+    pub zone_newer: u32,
+    pub zone_older: u32,
     pub timer_slot: u8,
     nat: Option<Box<Nat>>,
 }
@@ -111,6 +114,8 @@ impl Conn {
             mark: 0,
             label: [0; 2],
             start: now,
+            zone_newer: NIL,
+            zone_older: NIL,
             timer_slot: 0,
             nat: None,
         }

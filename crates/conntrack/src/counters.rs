@@ -46,6 +46,8 @@ counters! {
     insert_failed;
     /// Packets whose commit was refused because the table was full.
     drop;
+    /// Packets whose commit was refused because the zone was full.
+    zone_full;
     /// Connections that had to make room for others.
     early_drop;
     /// Packets too damaged to be looked up.

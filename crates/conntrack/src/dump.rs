@@ -160,6 +160,11 @@ impl ConnFilter {
         ConnFilter { zone: Some(zone), ..ConnFilter::default() }
     }
 
+    /// The zone, if all its connections are meant.
+    pub(crate) fn whole_zone(&self) -> Option<Zone> {
+        self.zone.filter(|zone| *self == ConnFilter::zone(*zone))
+    }
+
     pub(crate) fn matches(&self, c: &Conn) -> bool {
         if self.zone.is_some_and(|z| z != c.key.zone())
             || self.ipv6.is_some_and(|v| v != c.key.is_ipv6())
@@ -181,6 +186,8 @@ impl ConnFilter {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     pub(crate) slot: u32,
+    /// Of a zone that is emptied: how many are still to go.
+    pub(crate) left: Option<u32>,
     pub(crate) done: bool,
 }
 

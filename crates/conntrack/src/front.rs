@@ -13,7 +13,7 @@ use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
 use crate::tuple::Key;
-use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Parsed};
+use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Outcome, Parsed};
 
 /// The shards of one tracker. All have the same secret; shard `i` was made by
 /// [`Conntrack::shard`]`(.., i)`.
@@ -161,7 +161,14 @@ pub fn peek<S: Shards>(
         Err(conn) => shards.with(conn.shard.into(), |t| t.live_copy(now, conn)),
     });
     let snapshot = conn.map(|conn| copy.adopt(now, conn));
-    (copy.process_parsed(now, p, req), snapshot)
+    let mut info = copy.process_parsed(now, p, req);
+    // The copy has room.
+    if info.outcome == Outcome::Inserted
+        && let Some(outcome) = shards.with(home, |t| t.refusal(now, req.zone))
+    {
+        info = CtInfo { outcome, conn: None, nat: None, ..info };
+    }
+    (info, snapshot)
 }
 
 /// A tracker of one shard.
@@ -193,7 +200,8 @@ impl Shards for Only<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CtConfig, CtState, NatKind, NatRequest, Parse, parse};
+    use crate::{Ceiling, CtConfig, CtState, NatKind, NatRequest, Parse, parse};
+    use alloc::sync::Arc;
     use base::{Duration, Zone};
     use core::net::{IpAddr, Ipv4Addr};
     use packet::checksum::checksum;
@@ -235,7 +243,9 @@ mod tests {
 
     #[test]
     fn aliases_live_as_long_as_their_connections() {
-        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), CtConfig::default(), i));
+        let config = CtConfig::default();
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone()));
         let table = Table((0..5).map(shard).collect());
         let start = Instant::from_secs(100);
         let public = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 9));
@@ -273,7 +283,9 @@ mod tests {
 
     #[test]
     fn a_verdict_of_another_zone_is_not_taken_for_this_ones() {
-        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), CtConfig::default(), i));
+        let config = CtConfig::default();
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone()));
         let table = Table((0..5).map(shard).collect());
         let now = Instant::from_secs(100);
         let frame = datagram(1, 2, 1000);

@@ -31,6 +31,7 @@ extern crate alloc;
 extern crate std;
 
 mod alias;
+mod ceiling;
 mod conn;
 mod counters;
 mod dump;
@@ -48,7 +49,9 @@ mod tracker;
 mod tuple;
 mod verdict;
 mod wheel;
+mod zone;
 
+pub use ceiling::Ceiling;
 pub use conn::{KernelTcpState, Traffic};
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
@@ -61,6 +64,7 @@ pub use timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy, UNUSED_POLICY_KEYS};
 pub use tracker::{Conntrack, CtConfig, Expired};
 pub use tuple::{Dir, ICMP_QUERIES, ICMPV6_QUERIES, Key, Tuple};
 pub use verdict::{ConnId, CtInfo, CtRequest, InvalidReason, Outcome, PolicyId};
+pub use zone::ZoneLimits;
 
 /// Which of `n` shards (not zero) a symmetric hash belongs to; uses its high bits.
 #[inline]

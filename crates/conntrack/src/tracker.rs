@@ -3,6 +3,7 @@
 //! `process` = [`parse`](crate::parse()) (pure) + `process_parsed` (the table). The second is
 //! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
 
+use crate::ceiling::{Ceiling, Quota};
 use crate::conn::{Conn, Talk, Via};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
@@ -13,10 +14,12 @@ use crate::slab::{Index, Slab};
 use crate::tcp::{self, Peer, PeerState, Step};
 use crate::tuple::Dir;
 use crate::wheel::Wheel;
+use crate::zone::{ZoneLimits, Zones};
 use crate::{
     ConnId, Counters, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
     TimeoutPolicy,
 };
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use base::{Duration, HashKey, Instant, Zone};
 use packet::PacketBuf;
@@ -24,7 +27,7 @@ use packet::PacketBuf;
 /// Settings that may change while the tracker runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CtConfig {
-    /// Most connections at a time; of a sharded tracker, each shard's part.
+    /// Most connections at a time, of all shards together.
     pub max_conns: usize,
     /// Refuse TCP segments outside the window (`dpctl/ct-enable-tcp-seq-chk`).
     pub tcp_seq_chk: bool,
@@ -57,6 +60,12 @@ pub struct Conntrack {
     pub(crate) index: Index,
     pub(crate) wheel: Wheel,
     wheel_behind: bool,
+    pub(crate) zones: Zones,
+    limits: Option<Arc<ZoneLimits>>,
+    ceiling: Arc<Ceiling>,
+    quota: Quota,
+    /// Where to look for a connection that may make room.
+    hand: u32,
     pub(crate) policies: Vec<TimeoutPolicy>,
     pub(crate) counters: Counters,
     events: Events,
@@ -102,11 +111,17 @@ enum Fit {
 impl Conntrack {
     /// An empty table.
     pub fn new(secret: HashKey, config: CtConfig) -> Conntrack {
-        Conntrack::shard(secret, config, 0)
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        Conntrack::shard(secret, config, 0, ceiling)
     }
 
-    /// The empty shard `number` of a tracker. All its shards have the same secret.
-    pub fn shard(secret: HashKey, config: CtConfig, number: u16) -> Conntrack {
+    /// The empty shard `number` of a tracker. All its shards have the same secret and ceiling.
+    pub fn shard(
+        secret: HashKey,
+        config: CtConfig,
+        number: u16,
+        ceiling: Arc<Ceiling>,
+    ) -> Conntrack {
         Conntrack {
             secret,
             config,
@@ -114,6 +129,11 @@ impl Conntrack {
             index: Index::new(),
             wheel: Wheel::new(),
             wheel_behind: false,
+            zones: Zones::new(),
+            limits: None,
+            ceiling,
+            quota: Quota::default(),
+            hand: 0,
             policies: alloc::vec![TimeoutPolicy::DEFAULT],
             counters: Counters::default(),
             events: Events::default(),
@@ -335,10 +355,9 @@ impl Conntrack {
         if !req.commit {
             return info;
         }
-        if self.slab.len() >= self.config.max_conns {
-            self.counters.insert_failed += 1;
-            self.counters.drop += 1;
-            info.outcome = Outcome::TableFull;
+        // Before a tuple is looked for.
+        if self.limits.as_ref().is_some_and(|l| !l.has_room(req.zone)) {
+            self.refuse_commit(Outcome::ZoneFull, &mut info);
             return info;
         }
         if req.nat.is_some_and(|n| n.kind.is_some()) {
@@ -349,7 +368,59 @@ impl Conntrack {
         info
     }
 
-    /// Puts a new connection in.
+    /// Counts a commit that there is no room for.
+    #[cold]
+    fn refuse_commit(&mut self, outcome: Outcome, out: &mut CtInfo) {
+        self.counters.insert_failed += 1;
+        match outcome {
+            Outcome::ZoneFull => self.counters.zone_full += 1,
+            _ => self.counters.drop += 1,
+        }
+        out.outcome = outcome;
+    }
+
+    /// Takes a connection out that can be spared; whether there was one.
+    #[cold]
+    fn make_room(&mut self, now: Instant) -> bool {
+        let (spare, hand) = self.spare(now);
+        self.hand = hand;
+        if let Some(slot) = spare
+            && !self.reap(now, slot)
+        {
+            self.counters.early_drop += 1;
+            self.remove(now, slot);
+        }
+        spare.is_some()
+    }
+
+    /// A connection that can be spared, if there is one among the few after the hand, and where the
+    /// hand is then. Unanswered ones are taken first, those that are assured never.
+    fn spare(&self, now: Instant) -> (Option<u32>, u32) {
+        const LOOK: u32 = 64;
+        let (mut hand, mut answered) = (self.hand, None);
+        for _ in 0..LOOK.min(self.slab.slots()) {
+            hand = if hand + 1 < self.slab.slots() { hand + 1 } else { 0 };
+            match self.slab.live(hand) {
+                Some(c) if c.expired(now) || !(c.assured || c.seen_reply) => {
+                    return (Some(hand), hand);
+                }
+                Some(c) if !c.assured => answered = answered.or(Some(hand)),
+                _ => {}
+            }
+        }
+        (answered, hand)
+    }
+
+    /// Why a commit into a zone would be refused.
+    pub(crate) fn refusal(&self, now: Instant, zone: Zone) -> Option<Outcome> {
+        if self.limits.as_ref().is_some_and(|l| !l.has_room(zone)) {
+            return Some(Outcome::ZoneFull);
+        }
+        let full = !self.quota.could_have_room(&self.ceiling, self.slab.len());
+        (full && self.spare(now).0.is_none()).then_some(Outcome::TableFull)
+    }
+
+    /// Puts a new connection in, if there is room.
     pub(crate) fn insert(
         &mut self,
         x: Passage<'_>,
@@ -358,6 +429,12 @@ impl Conntrack {
         out: &mut CtInfo,
     ) {
         let Passage { now, p, req, .. } = x;
+        if !self.quota.has_room(&self.ceiling, self.slab.len()) && !self.make_room(now) {
+            return self.refuse_commit(Outcome::TableFull, out);
+        }
+        if self.limits.as_ref().is_some_and(|l| !l.admit(req.zone)) {
+            return self.refuse_commit(Outcome::ZoneFull, out);
+        }
         let class = match p.body {
             Body::Tcp(_) => TimeoutClass::TcpSynSent,
             Body::Icmp { .. } => TimeoutClass::IcmpFirst,
@@ -382,6 +459,7 @@ impl Conntrack {
         let slot = self.slab.insert(conn);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
+        self.zones.insert(&mut self.slab, slot);
         self.counters.insert += 1;
         if self.events.enabled() {
             self.event(now, slot, EventKind::New);
@@ -470,8 +548,13 @@ impl Conntrack {
         if self.events.enabled() {
             self.event(now, slot, EventKind::Destroy);
         }
+        if let Some(limits) = &self.limits {
+            limits.count_out(self.slab.get(slot).key.zone(), 1);
+        }
+        self.zones.remove(&mut self.slab, slot);
         self.index.remove(&mut self.slab, slot);
         self.slab.remove(slot);
+        self.quota.trim(&self.ceiling, self.slab.len());
     }
 
     /// Removes connections whose time ran out, looking at no more than `budget` connections.
@@ -529,6 +612,9 @@ impl Conntrack {
         filter: &ConnFilter,
         budget: usize,
     ) -> usize {
+        if let Some(zone) = filter.whole_zone() {
+            return self.empty_zone(now, cursor, zone, budget);
+        }
         let end = self.step(cursor, budget);
         let mut n = 0;
         for slot in cursor.slot..end {
@@ -554,6 +640,29 @@ impl Conntrack {
 
     fn snapshot(&self, now: Instant, slot: u32) -> ConnSnapshot {
         ConnSnapshot::of(self.slab.get(slot), self.id(slot), now)
+    }
+
+    /// Removes connections of a zone, no more than `budget`, the oldest first. What comes in
+    /// meanwhile stays.
+    fn empty_zone(
+        &mut self,
+        now: Instant,
+        cursor: &mut Cursor,
+        zone: Zone,
+        budget: usize,
+    ) -> usize {
+        let left = *cursor.left.get_or_insert(self.zones.len(zone)) as usize;
+        let mut n = 0;
+        while n < left.min(budget)
+            && let Some(slot) = self.zones.oldest(zone)
+        {
+            self.counters.delete += 1;
+            self.remove(now, slot);
+            n += 1;
+        }
+        let left = if n < budget { 0 } else { left - n };
+        (cursor.left, cursor.done) = (Some(left as u32), left == 0);
+        n
     }
 
     fn step(&self, cursor: &mut Cursor, budget: usize) -> u32 {
@@ -604,9 +713,35 @@ impl Conntrack {
         &self.config
     }
 
-    /// Changes the settings. A lower `max_conns` keeps what is there.
+    /// Changes the settings; of a sharded tracker, those of all shards must be. A lower `max_conns`
+    /// keeps what is there.
     pub fn set_config(&mut self, config: CtConfig) {
         self.config = config;
+        self.ceiling.set_max(config.max_conns);
+        self.quota.give_back(&self.ceiling, self.slab.len());
+    }
+
+    /// Sets the limits that zones have, or frees them of all. What is there stays, and counts.
+    pub fn set_limits(&mut self, limits: Option<Arc<ZoneLimits>>) {
+        let old = core::mem::replace(&mut self.limits, limits);
+        for (zone, n) in self.zones.iter() {
+            if let Some(old) = &old {
+                old.count_out(zone, n);
+            }
+            if let Some(new) = &self.limits {
+                new.count_in(zone, n);
+            }
+        }
+    }
+
+    /// Connections of a zone.
+    pub fn zone_len(&self, zone: Zone) -> usize {
+        self.zones.len(zone) as usize
+    }
+
+    /// Zones that have connections, and how many.
+    pub fn zones(&self) -> impl Iterator<Item = (Zone, usize)> {
+        self.zones.iter().map(|(zone, n)| (zone, n as usize))
     }
 
     /// Sets a timeout policy; connections that have it take it up with their next packet.

@@ -58,8 +58,10 @@ pub enum Outcome {
     Inserted,
     /// The connection's mark, label or protocol state changed.
     Updated,
-    /// A commit was refused because the table holds `max_conns`.
+    /// A commit was refused because the table holds `max_conns`, and none of those looked at may go.
     TableFull,
+    /// A commit was refused because the zone holds as many as it may.
+    ZoneFull,
     /// A commit was refused because no tuple was free to translate to. The packet must not go on
     /// as it is.
     NatExhausted,

@@ -21,13 +21,14 @@
 use base::{Duration, HashKey, Instant, Zone};
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{
-    ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtInfo, CtRequest, CtState, CtStats,
-    Cursor, NatKind, NatRequest, PacketView, Parse, Shards,
+    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtInfo, CtRequest, CtState,
+    CtStats, Cursor, NatKind, NatRequest, PacketView, Parse, Shards,
 };
 use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 fn addr(v6: bool, n: u8) -> IpAddr {
     match v6 {
@@ -188,7 +189,9 @@ const SECRET: HashKey = HashKey([11, 22]);
 
 impl Table {
     fn new(n: u16) -> Table {
-        let shard = |i| RefCell::new(Conntrack::shard(SECRET, CtConfig::default(), i));
+        let config = CtConfig::default();
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let shard = |i| RefCell::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
         Table((0..n).map(shard).collect())
     }
 

@@ -7,13 +7,14 @@
 
 use base::{HashKey, Instant, Zone};
 use conntrack::{
-    ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest, CtStats,
-    Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy,
+    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
+    CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy, ZoneLimits,
 };
 use flow::PacketKey;
 use packet::PacketBuf;
 use parking_lot::Mutex;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Slots looked at under one lock by a dump or a deletion.
 const STEP: usize = 256;
@@ -28,14 +29,18 @@ struct Shard(Mutex<Conntrack>);
 pub struct CtTable {
     secret: HashKey,
     shards: Box<[Shard]>,
+    /// Once there are any.
+    limits: Mutex<Option<Arc<ZoneLimits>>>,
 }
 
 impl CtTable {
     /// An empty table of `n` shards (at least one).
     pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
         let n = n.max(1);
-        let shard = |i| Shard(Mutex::new(Conntrack::shard(secret, share(config, n), i as u16)));
-        CtTable { secret, shards: (0..n).map(shard).collect() }
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let shard =
+            |i| Shard(Mutex::new(Conntrack::shard(secret, config, i as u16, ceiling.clone())));
+        CtTable { secret, shards: (0..n).map(shard).collect(), limits: Mutex::new(None) }
     }
 
     /// Runs a packet whose layers are set through the tracker. A fragment is invalid for
@@ -137,15 +142,34 @@ impl CtTable {
 
     /// The settings for the whole table.
     pub fn config(&self) -> CtConfig {
-        let mut config = *self.shards[0].0.lock().config();
-        config.max_conns = self.shards.iter().map(|s| s.0.lock().config().max_conns).sum();
-        config
+        *self.shards[0].0.lock().config()
     }
 
     /// Changes the settings.
     pub fn set_config(&self, config: CtConfig) {
-        let share = share(config, self.shards.len());
-        self.shards.iter().for_each(|s| s.0.lock().set_config(share));
+        self.shards.iter().for_each(|s| s.0.lock().set_config(config));
+    }
+
+    /// Changes the limits of zones, and what zones without one may have.
+    pub fn change_limits(&self, change: impl FnOnce(&ZoneLimits)) {
+        let mut limits = self.limits.lock();
+        if let Some(limits) = &*limits {
+            return change(limits);
+        }
+        let new = Arc::new(ZoneLimits::new());
+        change(&new);
+        self.shards.iter().for_each(|s| s.0.lock().set_limits(Some(new.clone())));
+        *limits = Some(new);
+    }
+
+    /// The limits of zones, if there are any.
+    pub fn limits(&self) -> Option<Arc<ZoneLimits>> {
+        self.limits.lock().clone()
+    }
+
+    /// Connections of a zone.
+    pub fn zone_len(&self, zone: Zone) -> usize {
+        self.shards.iter().map(|s| s.0.lock().zone_len(zone)).sum()
     }
 
     /// Sets a timeout policy.
@@ -188,11 +212,6 @@ impl Shards for CtTable {
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
         f(&mut self.shards[shard].0.lock())
     }
-}
-
-/// The settings of one of `n` shards.
-fn share(config: CtConfig, n: usize) -> CtConfig {
-    CtConfig { max_conns: config.max_conns.div_ceil(n as _), ..config }
 }
 
 /// Writes the verdict into the `ct_*` fields.

@@ -2,7 +2,7 @@
 
 use base::{Instant, OfPort, TableId};
 use conntrack::text::{DumpLine, DumpOptions};
-use conntrack::{CtRequest, CtState, Dir};
+use conntrack::{CtRequest, CtState, Dir, Outcome};
 use flow::text::{MatchText, Mode, NoNames, Tok, parse_exact};
 use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, extract};
 use ofproto::{Bridge, BridgeId, Rule, Switch, TraceRequest, Verdict};
@@ -373,7 +373,12 @@ fn ask(
             "only IPv4 and IPv6 are tracked".to_owned()
         }
         (None, None) => {
-            format!("no connection between these ends is known: it would begin one{note}")
+            let but = match info.outcome {
+                Outcome::TableFull => ", but the table of connections is full",
+                Outcome::ZoneFull => ", but the zone has as many connections as it may",
+                _ => "",
+            };
+            format!("no connection between these ends is known: it would begin one{note}{but}")
         }
     };
     Verdict { key: pkt, why }
