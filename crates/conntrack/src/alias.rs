@@ -9,7 +9,7 @@ use crate::nat::{Alias, AliasId, Nat};
 use crate::slab::Entry;
 use crate::tcp::Peer;
 use crate::tracker::Passage;
-use crate::tuple::Tuple;
+use crate::tuple::{Key, Tuple};
 use crate::{
     ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
 };
@@ -28,12 +28,11 @@ impl Conntrack {
 
     /// The connection of a packet whose key's shard this is, or where it is.
     pub(crate) fn seat(&self, now: Instant, p: &Parsed) -> Option<Result<Conn, ConnId>> {
-        let hash = p.key.hash(self.secret);
-        if let Some(slot) = self.index.find(&self.slab, hash, &p.key) {
-            return self.live_copy(now, self.id(slot)).map(Ok);
+        let id = self.id_of(&p.key)?;
+        match id.shard == self.number {
+            true => self.live_copy(now, id).map(Ok),
+            false => Some(Err(id)),
         }
-        let slot = self.alias_index.find(&self.aliases, hash, &p.key)?;
-        Some(Err(self.aliases.get(slot).conn?))
     }
 
     /// A connection as it is.
@@ -152,15 +151,19 @@ impl Conntrack {
 
     /// The connection that a tuple of either direction belongs to, if both are in this shard.
     pub fn find(&self, now: Instant, tuple: &Tuple, zone: Zone) -> Option<ConnSnapshot> {
-        let (key, _) = tuple.key(zone);
-        let hash = key.hash(self.secret);
-        let id = match self.index.find(&self.slab, hash, &key) {
-            Some(slot) => self.id(slot),
-            None => {
-                let slot = self.alias_index.find(&self.aliases, hash, &key)?;
-                self.aliases.get(slot).conn?
-            }
-        };
+        let id = self.id_of(&tuple.key(zone).0)?;
         self.get(now, id)
+    }
+
+    /// The id of the connection that packets with this key belong to. It may be in another shard.
+    pub(crate) fn id_of(&self, key: &Key) -> Option<ConnId> {
+        let hash = key.hash(self.secret);
+        match self.index.find(&self.slab, hash, key) {
+            Some(slot) => Some(self.id(slot)),
+            None => {
+                let slot = self.alias_index.find(&self.aliases, hash, key)?;
+                self.aliases.get(slot).conn
+            }
+        }
     }
 }

@@ -7,12 +7,12 @@
 
 use core::cell::RefCell;
 
-use base::{HashKey, Instant};
+use base::{HashKey, Instant, Zone};
 
 use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
-use crate::tuple::Key;
+use crate::tuple::{Key, Tuple};
 use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Outcome, Parsed};
 
 /// The shards of one tracker. All have the same secret; shard `i` was made by
@@ -143,6 +143,14 @@ fn reserve<S: Shards>(shards: &S, now: Instant, key: Key) -> Option<AliasId> {
     };
     // A connection that nobody has looked at since its time ran out takes its alias with it.
     visit(shards, conn.shard.into(), |t| t.is_gone(now, conn)).then(|| reserve().ok()).flatten()
+}
+
+/// Removes the connection that has this tuple in either direction; whether there was one.
+pub fn delete<S: Shards>(shards: &S, now: Instant, tuple: &Tuple, zone: Zone) -> bool {
+    let (key, _) = tuple.key(zone);
+    let home = crate::shard_of(key.hash(shards.secret()), shards.n());
+    let Some(id) = shards.with(home, |t| t.id_of(&key)) else { return false };
+    visit(shards, usize::from(id.shard), |t| t.delete_id(now, id))
 }
 
 /// What [`process`] would say of a packet, and the connection that the packet belongs to. Nothing

@@ -56,7 +56,7 @@ pub use conn::{KernelTcpState, Traffic};
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
 pub use event::{CtEvent, EventKind};
-pub use front::{Shards, peek, process, visit};
+pub use front::{Shards, delete, peek, process, visit};
 pub use nat::{NatKind, NatRequest, Translation};
 pub use parse::{PacketView, Parse, Parsed, parse};
 pub use state::CtState;

@@ -5,6 +5,7 @@
 //! CT_Timeout_Policy, gives the keys; the numbers are observed).
 
 use base::Duration;
+use packet::header::ipproto;
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $id:ident $key:literal $secs:literal;)*) => {
@@ -81,6 +82,11 @@ impl TimeoutPolicy {
         }
         TimeoutPolicy { secs }
     };
+
+    /// Whether policies say something of an IP protocol. Others keep to the defaults.
+    pub const fn covers(proto: u8) -> bool {
+        matches!(proto, ipproto::TCP | ipproto::UDP | ipproto::ICMP | ipproto::ICMPV6)
+    }
 
     /// The timeout of a class.
     #[inline]

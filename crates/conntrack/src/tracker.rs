@@ -440,7 +440,8 @@ impl Conntrack {
             Body::Icmp { .. } => TimeoutClass::IcmpFirst,
             Body::Other | Body::Error => TimeoutClass::UdpFirst,
         };
-        let policy = req.timeout_policy.unwrap_or_default();
+        let policy = req.timeout_policy.filter(|_| TimeoutPolicy::covers(p.key.proto()));
+        let policy = policy.unwrap_or_default();
         let mut conn = Conn::new(p.key, p.swapped, x.hash, peers, now, p.len);
         conn.policy = policy;
         conn.expires = now + self.timeout(policy, class);

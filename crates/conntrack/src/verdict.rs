@@ -17,7 +17,8 @@ pub struct CtRequest {
     pub mark: Option<(u32, u32)>,
     /// With `commit`: value and mask for the connection's label.
     pub label: Option<(u128, u128)>,
-    /// With `commit` of a new connection: its timeout policy; `None` takes the defaults.
+    /// With `commit` of a new connection: its timeout policy, if policies [cover](crate::TimeoutPolicy::covers)
+    /// its protocol; `None` takes the defaults.
     pub timeout_policy: Option<PolicyId>,
     /// Translate addresses and ports.
     pub nat: Option<NatRequest>,

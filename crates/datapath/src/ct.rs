@@ -8,7 +8,9 @@
 use base::{HashKey, Instant, Zone};
 use conntrack::{
     Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
-    CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy, ZoneLimits,
+    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
+    CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy, Tuple,
+    ZoneLimits,
 };
 use flow::PacketKey;
 use packet::PacketBuf;
@@ -104,6 +106,11 @@ impl CtTable {
         n
     }
 
+    /// Removes the connection that has this tuple in either direction; whether there was one.
+    pub fn delete_tuple(&self, now: Instant, tuple: &Tuple, zone: Zone) -> bool {
+        conntrack::delete(self, now, tuple, zone)
+    }
+
     /// Removes connections whose time ran out, looking at `budget` of each shard. Returns whether
     /// there is more to do at once.
     pub fn expire(&self, now: Instant, budget: usize) -> bool {
@@ -118,7 +125,12 @@ impl CtTable {
 
     /// Connections in the table.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.0.lock().len()).sum()
+        self.shard_lens().iter().sum()
+    }
+
+    /// Connections by shard.
+    pub fn shard_lens(&self) -> Vec<usize> {
+        self.shards.iter().map(|s| s.0.lock().len()).collect()
     }
 
     /// No connections.

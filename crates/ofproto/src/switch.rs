@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 
-use base::{DpPort, HashKey, Instant, OfPort};
+use base::{DpPort, HashKey, Instant, OfPort, Zone};
+use conntrack::PolicyId;
 use dpif::MeterStore;
 use hashbrown::HashMap;
 
@@ -49,6 +50,8 @@ pub struct Switch {
     meters: Option<Arc<dyn MeterStore>>,
     last_bridge: u32,
     support: Support,
+    /// Timeout policies by zone.
+    zone_policies: BTreeMap<Zone, PolicyId>,
 }
 
 impl Switch {
@@ -65,7 +68,20 @@ impl Switch {
             meters: None,
             last_bridge: 0,
             support: Support::default(),
+            zone_policies: BTreeMap::new(),
         }
+    }
+
+    /// Connections that are committed to these zones get these timeout policies.
+    pub fn set_zone_policies(&mut self, policies: BTreeMap<Zone, PolicyId>) {
+        if policies != self.zone_policies {
+            self.zone_policies = policies;
+            self.generation.fetch_add(1, Release);
+        }
+    }
+
+    pub(crate) fn zone_policy(&self, zone: Zone) -> Option<PolicyId> {
+        self.zone_policies.get(&zone).copied()
     }
 
     /// The datapath has meters. Bridges that were made before have none.

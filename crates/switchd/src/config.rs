@@ -21,6 +21,7 @@ use packet::header::ethertype;
 
 use crate::mirrors::MirrorConfig;
 use crate::remote::{self, Remote};
+use crate::zones::{self, ZonesConfig};
 
 /// Longest wait between attempts to connect when the row says nothing.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(8);
@@ -42,6 +43,8 @@ pub struct Config {
     pub managers: BTreeMap<String, ManagerConfig>,
     /// Keys for TLS.
     pub tls: Option<tls::Files>,
+    /// Zones of the connection tracker.
+    pub zones: ZonesConfig,
     /// What was asked for and cannot be.
     pub complaints: Vec<String>,
     /// What was asked for and is not allowed.
@@ -230,13 +233,14 @@ pub fn read(db: &Data) -> Config {
     for row in refs(db, root, "manager_options", "Manager") {
         config.managers.extend(read_manager(row, &mut config.complaints));
     }
+    config.zones = zones::read(db, root);
     let ssl = refs(db, root, "ssl", "SSL").next();
     config.tls = ssl.map(|row| read_ssl(row, &mut config.complaints));
     config
 }
 
 /// The rows of `table` that a column refers to.
-fn refs<'a>(
+pub(crate) fn refs<'a>(
     db: &'a Data,
     row: RowRef<'a>,
     column: &'static str,

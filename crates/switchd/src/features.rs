@@ -47,7 +47,7 @@ pub const FEATURES: &[Feature] = &[
     is("ct_clear", "Conntrack clear", true, "ct_clear action"),
     up_to("max_hash_alg", "Max dp_hash algorithm", 1, "Max dp_hash algorithm probed to be"),
     is("check_pkt_len", "Check pkt length action", true, "check_pkt_len action"),
-    is("ct_timeout", "Conntrack timeout policy", false, "timeout policy in conntrack action"),
+    is("ct_timeout", "Conntrack timeout policy", true, "timeout policy in conntrack action"),
     is("explicit_drop_action", "Explicit Drop action", true, "explicit drop action"),
     is("lb_output_action", "Optimized Balance TCP mode", false, "optimized balance-tcp mode"),
     is("ct_zero_snat", "Conntrack all-zero IP SNAT", false, "ct_zero_snat"),

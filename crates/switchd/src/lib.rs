@@ -6,6 +6,7 @@ pub mod config;
 pub mod connlog;
 pub mod control;
 pub mod coverage;
+pub mod ctflush;
 pub mod ctl;
 pub mod daemon;
 pub mod database;
@@ -32,6 +33,7 @@ pub mod unixctl;
 pub mod vlog;
 pub mod world;
 pub mod writeback;
+pub mod zones;
 
 /// The release of Open vSwitch whose behaviour, schema and texts this daemon has.
 pub const OVS_VERSION: &str = "3.1.0";

@@ -28,6 +28,7 @@ use crate::log;
 use crate::mirrors;
 use crate::status::PortCounters;
 use crate::world::World;
+use crate::zones::Zones;
 
 /// Number in the datapath of its own port, which has no device: `ovs-netdev`.
 pub const DP_LOCAL: DpPort = DpPort(0);
@@ -120,17 +121,21 @@ pub struct Reconciler {
     seed: HashKey,
     /// What runs, by name.
     pub bridges: BTreeMap<String, Bridge>,
+    /// What is asked of the connection tracker's zones.
+    pub zones: Zones,
 }
 
 impl Reconciler {
     /// Nothing runs yet.
     pub fn new(world: Arc<World>, dp: Arc<Datapath>, host: Host, seed: HashKey) -> Reconciler {
-        Reconciler { world, dp, host, seed, bridges: BTreeMap::new() }
+        let (bridges, zones) = (BTreeMap::new(), Zones::default());
+        Reconciler { world, dp, host, seed, bridges, zones }
     }
 
     /// Makes what runs what `config` asks for.
     pub fn apply(&mut self, config: &Config, now: Instant) -> Done {
         let mut done = Done::default();
+        self.zones.apply(&config.zones, self.dp.conntrack(), &self.world);
         let gone: Vec<String> =
             self.bridges.keys().filter(|n| !config.bridges.contains_key(*n)).cloned().collect();
         for name in gone {

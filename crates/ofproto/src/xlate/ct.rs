@@ -45,6 +45,7 @@ impl Ctx<'_> {
                 (u128::from_be_bytes(k.ct_label) & m, m)
             }),
             nat: a.nat.as_ref().map(nat_request),
+            timeout_policy: self.sw.zone_policy(Zone(zone)).filter(|_| a.commit),
             ..CtRequest::default()
         };
         // What is not IP cannot be tracked: it goes on in the table as it is.

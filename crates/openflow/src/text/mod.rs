@@ -4,6 +4,7 @@ pub mod actions;
 mod args;
 mod choose;
 mod ct;
+pub mod ct_flush;
 mod encap;
 pub mod flow;
 pub mod format;

@@ -19,6 +19,7 @@ mod replica;
 mod settings;
 mod show;
 mod symbols;
+mod zones;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ const COMMANDS: &[(&str, &[Command])] = &[
     ("Overview", show::COMMANDS),
     ("Bridges, ports and interfaces", bridge::COMMANDS),
     ("Controllers, managers, TLS and the switch", settings::COMMANDS),
+    ("Zones of the connection tracker", zones::COMMANDS),
     ("Database", database::COMMANDS),
 ];
 

@@ -1,12 +1,13 @@
-//! The commands on controllers, managers, TLS, fail mode, Auto-Attach, timeout policies, and the whole
-//! switch (`init`, `emer-reset`).
+//! The commands on controllers, managers, TLS, fail mode, Auto-Attach, and the whole switch
+//! (`init`, `emer-reset`).
 
-use ovsdb::{Atom, Datum};
+use ovsdb::Datum;
 
 use super::command::{ANY, Command, Ctx, Stop};
 use super::database::strings;
 use super::model::{Model, insert};
 use super::replica::RowId;
+use super::zones::datapath;
 
 const PROBE: &str = "--inactivity-probe=";
 
@@ -147,30 +148,6 @@ pub const COMMANDS: &[Command] = &[
         args: (1, 1),
         options: &[],
         run: get_aa_mapping,
-    },
-    Command {
-        name: "add-zone-tp",
-        usage: "!DATAPATH !zone=ZONE +KEY=SECS",
-        help: "add a timeout policy for a zone",
-        args: (3, ANY),
-        options: &["--may-exist"],
-        run: add_zone_tp,
-    },
-    Command {
-        name: "del-zone-tp",
-        usage: "!DATAPATH !zone=ZONE",
-        help: "delete the timeout policy of a zone",
-        args: (2, 2),
-        options: &["--if-exists"],
-        run: del_zone_tp,
-    },
-    Command {
-        name: "list-zone-tp",
-        usage: "!DATAPATH",
-        help: "print the timeout policies of all zones",
-        args: (1, 1),
-        options: &[],
-        run: list_zone_tp,
     },
     Command {
         name: "list-dp-cap",
@@ -419,100 +396,6 @@ fn get_aa_mapping(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
         for (isid, vlan) in ctx.txn.value(aa, "mappings")?.pairs() {
             ctx.line(format_args!("{isid} {vlan}"));
         }
-    }
-    Ok(())
-}
-
-/// The row of `Datapath` that the first argument names by its type; `missing` is the text if there is none.
-fn datapath(ctx: &Ctx<'_, '_>, missing: &str) -> Result<RowId, Stop> {
-    let name = ctx.arg(1);
-    let root = ctx.txn.root()?;
-    let table = ctx.txn.table("Datapath")?;
-    let rows = ctx.txn.value(root, "datapaths")?;
-    rows.get(&Atom::from(name))
-        .and_then(Atom::as_uuid)
-        .map(|uuid| RowId { table, uuid })
-        .ok_or_else(|| Stop::fatal(missing.replace("NAME", name)))
-}
-
-/// The zone of an argument `zone=N`; the server knows the range.
-fn zone_argument(ctx: &Ctx<'_, '_>) -> Result<i64, Stop> {
-    let text = ctx.arg(2);
-    let number = text.strip_prefix("zone=").unwrap_or("");
-    ctx.number(number, &format!("{text}: a zone is given as zone=NUMBER"))
-}
-
-/// The row of `CT_Zone` that a datapath has for a zone.
-fn ct_zone(ctx: &Ctx<'_, '_>, dp: RowId, zone: i64) -> Result<Option<RowId>, Stop> {
-    let table = ctx.txn.table("CT_Zone")?;
-    let zones = ctx.txn.value(dp, "ct_zones")?;
-    Ok(zones.get(&Atom::Integer(zone)).and_then(Atom::as_uuid).map(|uuid| RowId { table, uuid }))
-}
-
-fn add_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, "datapath NAME does not exist")?;
-    let zone = zone_argument(ctx)?;
-    let existing = ct_zone(ctx, dp, zone)?;
-    if existing.is_some() && !ctx.has("--may-exist") {
-        return Err(Stop::fatal(format!("zone id {zone} already exists")));
-    }
-    let settings = ctx.argv[3..].to_vec();
-    let timeouts = settings
-        .iter()
-        .map(|text| {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            let hint = format!("{text}: a timeout is given as NAME=SECONDS");
-            Ok((key.to_owned(), ctx.number(value, &hint)?))
-        })
-        .collect::<Result<Vec<_>, Stop>>()?;
-    let policy = insert(ctx, "CT_Timeout_Policy")?;
-    ctx.txn.set(policy, "timeouts", Datum::map(timeouts))?;
-    let row = match existing {
-        Some(row) => row,
-        None => {
-            let row = insert(ctx, "CT_Zone")?;
-            ctx.txn.depends_on(dp, "ct_zones")?;
-            let mut zones = ctx.txn.value(dp, "ct_zones")?;
-            zones.union(&Datum::map([(zone, row.uuid)]), true);
-            ctx.txn.set(dp, "ct_zones", zones)?;
-            row
-        }
-    };
-    ctx.txn.set(row, "timeout_policy", Datum::scalar(policy.uuid))
-}
-
-fn del_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, "datapath NAME does not exist")?;
-    let zone = zone_argument(ctx)?;
-    if ct_zone(ctx, dp, zone)?.is_none() {
-        if ctx.has("--if-exists") {
-            return Ok(());
-        }
-        return Err(Stop::fatal(format!("zone id {zone} does not exist")));
-    }
-    ctx.txn.depends_on(dp, "ct_zones")?;
-    let mut zones = ctx.txn.value(dp, "ct_zones")?;
-    zones.subtract(&Datum::set([zone]));
-    ctx.txn.set(dp, "ct_zones", zones)
-}
-
-fn list_zone_tp(ctx: &mut Ctx<'_, '_>) -> Result<(), Stop> {
-    let dp = datapath(ctx, "datapath: NAME record not found")?;
-    let zones = ctx.txn.value(dp, "ct_zones")?;
-    for (zone, row) in zones.pairs() {
-        let Some(uuid) = row.as_uuid() else { continue };
-        let row = RowId { table: ctx.txn.table("CT_Zone")?, uuid };
-        let mut text = format!("Zone:{zone}, Timeout Policies: ");
-        match ctx.txn.refs(row, "timeout_policy", "CT_Timeout_Policy")?.first() {
-            Some(policy) => {
-                let timeouts = ctx.txn.value(*policy, "timeouts")?;
-                let words: Vec<String> =
-                    timeouts.pairs().iter().map(|(k, v)| format!("{k}={v}")).collect();
-                text += &words.join(" ");
-            }
-            None => text += "system default",
-        }
-        ctx.line(text);
     }
     Ok(())
 }

@@ -6,9 +6,12 @@ use base::Zone;
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{ConnFilter as TableFilter, ConnSnapshot, CtConfig, Tuple, TupleFilter};
 
+use openflow::text::ct_flush;
+
 use super::{PROGRAM, options, take_datapath};
 use crate::connlog::record;
 use crate::control::{Answer, Command, Text};
+use crate::ctflush;
 use crate::ctl::conntrack::{ConnEvents, ConnFilter, ConnRecord, ConnStats};
 use crate::daemon::Daemon;
 
@@ -22,8 +25,8 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
     },
     Command {
         name: "dpctl/flush-conntrack",
-        usage: "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]",
-        arity: (0, 4),
+        usage: "[dp] [zone=N] [mark=X[/M]] [labels=Y[/N]] [ct-orig-tuple [ct-reply-tuple]]",
+        arity: (0, 6),
         run: |d, a| flush(d, a).into(),
     },
     Command {
@@ -32,15 +35,36 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
         arity: (0, 3),
         run: |d, a| stats_show(d, a).into(),
     },
-    Command { name: "dpctl/ct-get-nconns", usage: "[dp]", arity: (0, 1), run: get_nconns },
-    Command { name: "dpctl/ct-get-maxconns", usage: "[dp]", arity: (0, 1), run: get_maxconns },
+    Command {
+        name: "dpctl/ct-bkts",
+        usage: "[dp] [gt=N]",
+        arity: (0, 2),
+        run: |d, a| buckets(d, a).into(),
+    },
+    Command {
+        name: "dpctl/ct-get-nconns",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, a| number(a, d.dp.conntrack().len()).into(),
+    },
+    Command {
+        name: "dpctl/ct-get-maxconns",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, a| number(a, d.dp.conntrack().config().max_conns).into(),
+    },
     Command {
         name: "dpctl/ct-set-maxconns",
         usage: "[dp] maxconns",
         arity: (1, 2),
         run: |d, a| set_maxconns(d, a).into(),
     },
-    Command { name: "dpctl/ct-get-tcp-seq-chk", usage: "[dp]", arity: (0, 1), run: get_seq_chk },
+    Command {
+        name: "dpctl/ct-get-tcp-seq-chk",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, a| get_seq_chk(d, a).into(),
+    },
     Command {
         name: "dpctl/ct-enable-tcp-seq-chk",
         usage: "[dp]",
@@ -126,41 +150,10 @@ fn dump(d: &mut Daemon, args: &[String]) -> Text {
 
 fn flush(d: &mut Daemon, args: &[String]) -> Text {
     let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
-    take_datapath(&mut rest, |a| a.contains('='))?;
-    let mut filter = TableFilter::default();
-    let mut tuples = 0;
-    for arg in rest {
-        if let Some(zone) = arg.strip_prefix("zone=") {
-            filter.zone = Some(parse_zone(zone)?);
-            continue;
-        }
-        let tuple = if tuples == 0 { &mut filter.orig } else { &mut filter.reply };
-        parse_tuple(arg, tuple).map_err(|e| format!("{PROGRAM}: {e} (Invalid argument)"))?;
-        tuples += 1;
-    }
-    let now = d.clock.now();
-    d.dp.conntrack().delete(now, &filter);
+    take_datapath(&mut rest, |a| a.is_empty() || a.contains('='))?;
+    let which = ct_flush::parse(&rest).map_err(|e| format!("{PROGRAM}: {e} (Invalid argument)"))?;
+    ctflush::flush(d.dp.conntrack(), d.clock.now(), d.datapath_name(), &which);
     Ok(String::new())
-}
-
-/// `ct_nw_src=10.1.1.1,ct_nw_proto=17,ct_tp_dst=2`.
-fn parse_tuple(text: &str, t: &mut TupleFilter) -> Result<(), String> {
-    for pair in text.trim_matches(['\'', '"']).split(',').filter(|p| !p.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let bad = || format!("failed to parse field {key}");
-        match key {
-            "ct_nw_src" | "ct_ipv6_src" => t.src = Some(value.parse().map_err(|_| bad())?),
-            "ct_nw_dst" | "ct_ipv6_dst" => t.dst = Some(value.parse().map_err(|_| bad())?),
-            "ct_nw_proto" => t.proto = Some(value.parse().map_err(|_| bad())?),
-            "ct_tp_src" => t.sport = Some(value.parse().map_err(|_| bad())?),
-            "ct_tp_dst" => t.dport = Some(value.parse().map_err(|_| bad())?),
-            "icmp_type" => t.icmp_type = Some(value.parse().map_err(|_| bad())?),
-            "icmp_code" => t.icmp_code = Some(value.parse().map_err(|_| bad())?),
-            "icmp_id" => t.icmp_id = Some(value.parse().map_err(|_| bad())?),
-            _ => return Err(format!("invalid conntrack tuple field: {key}")),
-        }
-    }
-    Ok(())
 }
 
 fn stats_show(d: &mut Daemon, args: &[String]) -> Text {
@@ -180,12 +173,46 @@ fn stats_show(d: &mut Daemon, args: &[String]) -> Text {
     Ok(StatsText { stats: &stats, more }.to_string())
 }
 
-fn get_nconns(d: &mut Daemon, _: &[String]) -> Answer {
-    Ok(format!("{}\n", d.dp.conntrack().len())).into()
+/// How evenly connections are spread: over the shards, which are what this tracker has of buckets.
+fn buckets(d: &mut Daemon, args: &[String]) -> Text {
+    const PER_ROW: usize = 8;
+    let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
+    let over = rest.last().and_then(|a| a.strip_prefix("gt=")).and_then(|n| n.parse().ok());
+    if over.is_some() {
+        rest.pop();
+    }
+    take_datapath(&mut rest, |_| false)?;
+    let over: u16 = over.unwrap_or(0);
+    let shards = d.dp.conntrack().shard_lens();
+    let n: usize = shards.iter().sum();
+    let mut s = format!("Total Buckets: {}\nCurrent Connections: {n}\n\n", shards.len());
+    if n == 0 {
+        return Ok(s);
+    }
+    let rule = format!("+{:-<11}+{:-<41}+\n", "", "");
+    let _ = write!(s, "{rule}|  Buckets  |         Connections per Buckets         |\n{rule}");
+    for (row, shards) in shards.chunks(PER_ROW).enumerate() {
+        let first = row * PER_ROW;
+        let _ = write!(s, "{} {first:3}..{:3}   | ", if row > 0 { "\n" } else { "" }, first + 7);
+        for n in shards {
+            let _ = match *n > usize::from(over) {
+                true => write!(s, "{n:5}"),
+                false => write!(s, "{:>5}", "."),
+            };
+        }
+    }
+    Ok(s + "\n\n")
 }
 
-fn get_maxconns(d: &mut Daemon, _: &[String]) -> Answer {
-    Ok(format!("{}\n", d.dp.conntrack().config().max_conns)).into()
+/// A number of the datapath that the arguments may name.
+fn number(args: &[String], n: usize) -> Text {
+    only_datapath(args)?;
+    Ok(format!("{n}\n"))
+}
+
+/// Takes no arguments but, perhaps, the datapath.
+fn only_datapath(args: &[String]) -> Result<(), String> {
+    take_datapath(&mut args.iter().map(String::as_str).collect(), |_| false)
 }
 
 fn set_maxconns(d: &mut Daemon, args: &[String]) -> Text {
@@ -193,22 +220,23 @@ fn set_maxconns(d: &mut Daemon, args: &[String]) -> Text {
     if rest.len() > 1 {
         take_datapath(&mut rest, |_| false)?;
     }
-    let max_conns = rest[0].parse().map_err(|_| {
-        format!("{PROGRAM}: maxconns missing or malformed: {} (Invalid argument)", rest[0])
-    })?;
+    let max_conns: u32 = rest[0]
+        .parse()
+        .map_err(|_| format!("{PROGRAM}: maxconns missing or malformed (Invalid argument)"))?;
+    let max_conns = max_conns as usize;
     let ct = d.dp.conntrack();
     ct.set_config(CtConfig { max_conns, ..ct.config() });
     Ok("setting maxconns successful\n".to_owned())
 }
 
-fn get_seq_chk(d: &mut Daemon, _: &[String]) -> Answer {
+fn get_seq_chk(d: &mut Daemon, args: &[String]) -> Text {
+    only_datapath(args)?;
     let on = if d.dp.conntrack().config().tcp_seq_chk { "enabled" } else { "disabled" };
-    Ok(format!("TCP sequence checking: {on}\n")).into()
+    Ok(format!("TCP sequence checking: {on}\n"))
 }
 
 fn set_seq_chk(d: &mut Daemon, args: &[String], on: bool) -> Text {
-    let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
-    take_datapath(&mut rest, |_| false)?;
+    only_datapath(args)?;
     let ct = d.dp.conntrack();
     ct.set_config(CtConfig { tcp_seq_chk: on, ..ct.config() });
     Ok(format!("{} TCP sequence checking successful\n", if on { "enabling" } else { "disabling" }))

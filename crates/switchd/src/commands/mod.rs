@@ -10,6 +10,7 @@ mod fdb;
 mod fragments;
 mod general;
 mod ofproto;
+mod zones;
 
 pub(crate) use db::{DatabaseCommands, Databases};
 pub(crate) use general::{Process, ProcessCommands};
@@ -27,6 +28,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
     conntrack::DPCTL_COMMANDS,
     fragments::COMMANDS,
     conntrack::COMMANDS,
+    zones::COMMANDS,
     dummy::COMMANDS,
 ];
 

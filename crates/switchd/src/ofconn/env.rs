@@ -1,16 +1,14 @@
 //! What sessions ask of the daemon.
 
 use std::cell::RefCell;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use base::{Instant, Zone};
-use conntrack::{ConnFilter, TupleFilter};
+use base::Instant;
 use datapath::Datapath;
 use ofproto::{BridgeId, Environment};
-use openflow::message::{CtFlush, CtTuple, PortStats, QueueConfig, QueueStats};
+use openflow::message::{CtFlush, PortStats, QueueConfig, QueueStats};
 
-use crate::log;
+use crate::ctflush;
 use crate::reconcile::Reconciler;
 use crate::status::PortCounters;
 
@@ -21,25 +19,6 @@ pub(super) struct Env<'a> {
     /// Name of the datapath in the log.
     pub(super) dp_name: &'static str,
     pub(super) now: Instant,
-}
-
-/// What is said of one direction. Port 0 is any, as Open vSwitch has it, and so is a tuple of zeros,
-/// which its tools send for ICMP when nothing was said.
-fn tuple_filter(t: Option<CtTuple>, proto: u8) -> TupleFilter {
-    let zeros =
-        CtTuple { icmp_id: Some(0), icmp_type: Some(0), icmp_code: Some(0), ..CtTuple::default() };
-    let t = t.filter(|t| *t != zeros).unwrap_or_default();
-    let address = |a: Option<Ipv6Addr>| a.filter(|a| !a.is_unspecified()).map(|a| a.to_canonical());
-    TupleFilter {
-        src: address(t.src),
-        dst: address(t.dst),
-        proto: (proto != 0).then_some(proto),
-        sport: t.src_port.filter(|p| *p != 0),
-        dport: t.dst_port.filter(|p| *p != 0),
-        icmp_id: t.icmp_id,
-        icmp_type: t.icmp_type,
-        icmp_code: t.icmp_code,
-    }
 }
 
 impl Env<'_> {
@@ -116,21 +95,6 @@ impl Environment for Env<'_> {
     }
 
     fn ct_flush(&self, which: &CtFlush) {
-        let (mark, label) = (which.mark(), which.label());
-        let whole = which.orig.is_none() && which.reply.is_none() && mark.1 == 0 && label.1 == 0;
-        match which.zone.filter(|_| whole) {
-            _ if !whole => log!(Dbg, CtDpif, "{}: ct_flush: {which}", self.dp_name),
-            Some(zone) => log!(Dbg, CtDpif, "{}: ct_flush: zone {zone}", self.dp_name),
-            None => log!(Dbg, CtDpif, "{}: ct_flush: <all>", self.dp_name),
-        }
-        let filter = ConnFilter {
-            zone: which.zone.map(Zone),
-            orig: tuple_filter(which.orig, which.proto),
-            reply: tuple_filter(which.reply, which.proto),
-            mark: (mark.1 != 0).then_some(mark),
-            label: (label.1 != 0).then_some(label),
-            ipv6: None,
-        };
-        self.dp.conntrack().delete(self.now, &filter);
+        ctflush::flush(self.dp.conntrack(), self.now, self.dp_name, which);
     }
 }
