@@ -64,7 +64,8 @@ impl Quota {
     #[inline]
     pub fn trim(&mut self, ceiling: &Ceiling, n: usize) {
         let portion = ceiling.portion();
-        if self.0 > n + 2 * portion {
+        // A small ceiling is given back to the last one.
+        if self.0 > n + 2 * (portion - 1) {
             ceiling.taken.fetch_sub(portion, Relaxed);
             self.0 -= portion;
         }

@@ -379,6 +379,11 @@ impl Conntrack {
         out.outcome = outcome;
     }
 
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        self.quota.has_room(&self.ceiling, self.slab.len())
+    }
+
     /// Takes a connection out that can be spared; whether there was one.
     #[cold]
     fn make_room(&mut self, now: Instant) -> bool {
@@ -429,7 +434,7 @@ impl Conntrack {
         out: &mut CtInfo,
     ) {
         let Passage { now, p, req, .. } = x;
-        if !self.quota.has_room(&self.ceiling, self.slab.len()) && !self.make_room(now) {
+        if !(self.has_room() || self.make_room(now) && self.has_room()) {
             return self.refuse_commit(Outcome::TableFull, out);
         }
         if self.limits.as_ref().is_some_and(|l| !l.admit(req.zone)) {

@@ -140,6 +140,19 @@ fn a_lower_ceiling_keeps_what_is_there_and_lets_nothing_in() {
 }
 
 #[test]
+fn what_ends_in_one_shard_is_room_for_all() {
+    let t = Table::new(16, 10);
+    for round in 0..50 {
+        let n = (0..40).filter(|n| t.open(0, round * 100 + n) == Outcome::Inserted).count();
+        assert!(n >= 10 && t.len() == 10, "{round}: {n} {}", t.len());
+        for i in 0..16 {
+            let zone = ConnFilter::zone(Zone(0));
+            conntrack::visit(&t, i, |s| s.delete(T0, &mut Cursor::default(), &zone, usize::MAX));
+        }
+    }
+}
+
+#[test]
 fn unanswered_connections_make_room_and_assured_ones_never() {
     let t = Table::new(1, 200);
     for n in 0..100 {

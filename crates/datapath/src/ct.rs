@@ -8,7 +8,6 @@
 use base::{HashKey, Instant, Zone};
 use conntrack::{
     Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
-    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
     CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy, Tuple,
     ZoneLimits,
 };

@@ -27,6 +27,7 @@ mod traffic;
 mod transcript;
 mod wild;
 mod words;
+mod zones;
 
 use testkit::need;
 use testkit::netns::Netns;
