@@ -138,7 +138,8 @@ impl Engine {
         };
         let prior = pieces.first().and_then(|p| p.item.meta.prior);
         let Some(mut whole) = Whole::join(&pieces, |w| &w.buf) else { return Fate::Gone };
-        let mut key = PacketKey::ZERO;
+        // A packet without an Ethernet header is read as one.
+        let mut key = PacketKey { packet_type: meta.key.packet_type, ..PacketKey::ZERO };
         flow::extract(&mut whole.packet, &mut key);
         let request = CtRequest { prior, ..*request };
         let mut info = self.shared.ct.process(self.now, &whole.packet, eth_type, &request);

@@ -7,6 +7,7 @@
 //! Invariants: a target depends on its bytes only (no clock, no randomness), and keeps nothing between calls.
 
 pub mod conntrack_seq;
+pub mod fragments;
 pub mod input;
 pub mod mutate;
 pub mod netlink;
@@ -25,6 +26,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("packet", packets::target),
     ("conntrack", conntrack_seq::target),
+    ("fragments", fragments::target),
     ("openflow", openflow_msg::target),
     ("ofproto", ofproto_session::target),
     ("flow_text", text::flows),

@@ -80,6 +80,7 @@ macro_rules! targets {
 targets! {
     packet MUTATIONS;
     conntrack MUTATIONS;
+    fragments MUTATIONS;
     openflow MUTATIONS;
     ofproto MUTATIONS;
     flow_text MUTATIONS;

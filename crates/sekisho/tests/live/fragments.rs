@@ -1,9 +1,11 @@
 //! Packets larger than the wire's frames, in fragments through the connection tracker: plain and translated,
 //! IPv4 and IPv6.
 
+use testkit::netns::Netns;
 use testkit::story::{Story, Vm};
-use testkit::sut::Sut;
+use testkit::sut::{Sut, Whose};
 
+use crate::simulated::{UDP, simulated};
 use crate::traffic::{machines, under_policy};
 use crate::{can_run, switch, tools};
 
@@ -183,4 +185,32 @@ fn fragments_that_nothing_follows_on_wait_where_they_can_be_seen() {
     ] {
         assert_eq!(status(&sut, line), n, "{line}");
     }
+}
+
+#[test]
+fn why_says_what_a_fragment_waits_for() {
+    let ns = Netns::new("sim").unwrap();
+    let sut = simulated(&ns, 2);
+    for flow in
+        ["ip,actions=ct(table=1)", "table=1,ct_state=+est,actions=2", "table=1,actions=ct(commit)"]
+    {
+        sut.ok(tools(), &format!("ovs-ofctl add-flow br0 {flow}")).unwrap();
+    }
+    let why = |flow: &str| {
+        let flow = format!("in_port=1,udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,{flow}");
+        sut.ok(Whose::Ours, &format!("why br0 {flow}")).unwrap()
+    };
+    let waits = "a fragment waits until its datagram is whole, and gets its verdict";
+    let first = "ip_frag=first,udp_src=7,udp_dst=9";
+    assert!(why(first).contains(&format!("{waits}: no connection between")), "{}", why(first));
+    assert!(
+        why("ip_frag=later").contains(&format!("{waits}; this one")),
+        "{}",
+        why("ip_frag=later")
+    );
+    // Once its connection is known, the first fragment tells.
+    sut.ok(tools(), &format!("ovs-appctl netdev-dummy/receive p1 {UDP}")).unwrap();
+    assert!(why(first).contains(&format!("{waits}: it is of a connection")), "{}", why(first));
+    sut.ok(tools(), "ovs-appctl dpctl/ipf-set-disabled v4").unwrap();
+    assert!(why(first).contains("cannot be tracked without reassembly"), "{}", why(first));
 }

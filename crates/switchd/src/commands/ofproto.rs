@@ -4,12 +4,12 @@ use base::{Instant, OfPort, TableId};
 use conntrack::text::{DumpLine, DumpOptions};
 use conntrack::{CtRequest, CtState, Dir, Outcome};
 use flow::text::{MatchText, Mode, NoNames, Tok, parse_exact};
-use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, extract};
+use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, ct_state, extract, nw_frag};
 use ofproto::{Bridge, BridgeId, Rule, Switch, TraceRequest, Verdict};
 use openflow::Match;
 use openflow::text::{ActionsText, parse_actions};
 use packet::PacketBuf;
-use packet::header::{ETH_LEN, ipproto, tcp_flag};
+use packet::header::{ETH_LEN, ethertype, ipproto, tcp_flag};
 
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
@@ -313,7 +313,12 @@ fn why(d: &mut Daemon, args: &[String]) -> Text {
             let pkt = PacketKey { ct_state: state, ct_zone: request.zone.0, ..key.pkt };
             return Verdict { key: pkt, why: "as --ct-next says".to_owned() };
         }
-        ask(table, now, key, t.packet.as_ref(), request)
+        let reassembled =
+            d.dp.fragments().config().rules(key.pkt.dl_type == ethertype::IPV6).enabled;
+        match reassembled && key.pkt.nw_frag & nw_frag::ANY != 0 {
+            true => ask_fragment(table, now, key, request),
+            false => ask(table, now, key, t.packet.as_ref(), request),
+        }
     };
     Ok(switch.why(now, t.bridge, &t.key, &mut tracker))
 }
@@ -382,6 +387,29 @@ fn ask(
         }
     };
     Verdict { key: pkt, why }
+}
+
+/// The same of a fragment, which gets the verdict of its datagram.
+fn ask_fragment(
+    table: &datapath::CtTable,
+    now: base::Instant,
+    key: &FlowKey,
+    request: &CtRequest,
+) -> Verdict {
+    let wait = "a fragment waits until its datagram is whole, and gets its verdict";
+    if key.pkt.nw_frag & nw_frag::LATER != 0 {
+        let ct_state = ct_state::TRK | ct_state::NEW;
+        let pkt = PacketKey { ct_state, ct_zone: request.zone.0, ..key.pkt };
+        let why = format!(
+            "{wait}; this one does not say what the datagram is: taken for one that begins a connection \
+             (--ct-next=STATE assumes something else)"
+        );
+        return Verdict { key: pkt, why };
+    }
+    let pkt = PacketKey { nw_frag: 0, ..key.pkt };
+    let whole = ask(table, now, &FlowKey { pkt, ..*key }, None, request);
+    let pkt = PacketKey { nw_frag: key.pkt.nw_frag, ..whole.key };
+    Verdict { key: pkt, why: format!("{wait}: {}", whole.why) }
 }
 
 /// Reads a flow in the datapath's words.
