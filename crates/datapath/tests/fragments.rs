@@ -11,7 +11,7 @@ use base::{Duration, RecircId, Zone};
 use common::{Net, Policy, out, udp};
 use conntrack::frag::{PURGE_AFTER, TIMEOUT};
 use conntrack::{CtRequest, InvalidReason, NatKind, NatRequest};
-use datapath::DpStats;
+use datapath::{Config, DpStats};
 use dpif::{DpAction, DropReason};
 use flow::{PacketKey, ct_state, nw_frag};
 use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
@@ -405,4 +405,46 @@ fn turned_off_nothing_waits() {
         assert_eq!((counters.invalid_by(InvalidReason::Fragment), counters.invalid), (3, 3));
         assert!(net.dp.conntrack().is_empty());
     }
+}
+
+#[test]
+fn packets_without_an_ethernet_header_are_reassembled_too() {
+    for v6 in [false, true] {
+        let mac = base::MacAddr;
+        let nat = NatRequest {
+            kind: Some(NatKind::Src),
+            addrs: Some((address(v6), address(v6))),
+            ports: Some((4000, 4000)),
+            ..NatRequest::default()
+        };
+        let request = CtRequest { commit: true, nat: Some(nat), ..CtRequest::default() };
+        let push = DpAction::PushEth { dst: mac([2, 0, 0, 0, 0, 2]), src: mac([2, 0, 0, 0, 0, 1]) };
+        let net = always(2, vec![DpAction::PopEth, ct(request), push, out(2)]);
+        let sent = cut(&datagram(v6, 1, 2, 1000, 53, 4000), 1, 1400);
+        let want = cut(&datagram(v6, 9, 2, 4000, 53, 4000), 1, 1400);
+        assert!(pass(&net, &sent)[1] == frames(&want));
+    }
+}
+
+#[test]
+fn workers_share_what_waits() {
+    const N: u16 = 200;
+    let policy = Policy::new(|_| (PacketKey::ZERO, vec![commit(0), out(3)]));
+    let net = Net::new(3, Config { n_threads: 2, ..Config::default() }, policy);
+    for id in 0..N {
+        let parts = cut(&udp(A, B, 1000 + id, 53, &[7; 4000]), id, 1400);
+        // Each fragment by another port than the one before, of which each has its worker.
+        for (i, p) in parts.iter().enumerate() {
+            net.inject(1 + (u32::from(id) + i as u32) % 2, std::slice::from_ref(p));
+        }
+    }
+    // All arrive (the wait is for the threads, not for a time).
+    let mut arrived = 0;
+    while arrived < 3 * usize::from(N) {
+        arrived += net.outputs()[2].len();
+        std::thread::yield_now();
+    }
+    assert!(net.dp.fragments().is_empty());
+    assert_eq!(net.dp.conntrack().len(), usize::from(N));
+    assert_eq!(all_drops(&net.dp.stats()), 0);
 }
