@@ -10,7 +10,16 @@ use crate::{BINARY, tools};
 
 /// A simulated switch with `br0` and dummy ports `p1` to `pN`.
 pub(crate) fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
-    let sut = Sut::start_with(Whose::Ours, BINARY, ns, &["--simulate"]).unwrap();
+    simulation_of(Whose::Ours, ns, n_ports)
+}
+
+/// The same of one switch or the other.
+pub(crate) fn simulation_of(whose: Whose, ns: &Netns, n_ports: u32) -> Sut<'_> {
+    let options: &[&str] = match whose {
+        Whose::Ours => &["--simulate"],
+        Whose::Stock => &["--enable-dummy=override", "--disable-system"],
+    };
+    let sut = Sut::start_with(whose, BINARY, ns, options).unwrap();
     let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                     other-config:hwaddr=aa:55:aa:55:00:00"
         .to_owned();
