@@ -10,11 +10,13 @@ extern crate std;
 mod hash;
 mod ids;
 mod mac;
+mod prefetch;
 mod time;
 mod token_bucket;
 
 pub use hash::{HashKey, hash_words};
 pub use ids::{Cookie, DpPort, OfPort, RecircId, TableId, Zone};
 pub use mac::{MacAddr, ParseMacError};
+pub use prefetch::prefetch;
 pub use time::{Duration, Instant};
 pub use token_bucket::TokenBucket;

@@ -13,7 +13,10 @@ use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Key, Tuple};
-use crate::{ConnSnapshot, Conntrack, CtInfo, CtRequest, InvalidReason, Outcome, Parsed};
+use crate::{
+    ConnId, ConnSnapshot, Conntrack, CtInfo, CtRequest, CtState, InvalidReason, Outcome,
+    PacketView, Parsed, parse_into,
+};
 
 /// The shards of one tracker. All have the same secret; shard `i` was made by
 /// [`Conntrack::shard`]`(.., i)`.
@@ -46,8 +49,13 @@ pub fn visit<S: Shards, R>(shards: &S, shard: usize, f: impl FnOnce(&mut Conntra
 /// Runs a parsed packet through a tracker. It must have been parsed for `req.zone`.
 #[inline]
 pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
-    let x = Passage { now, hash: p.hash(shards.secret()), p, req };
-    let home = crate::shard_of(x.hash, shards.n());
+    let x = Passage { now, hash: p.hash(shards.secret()), p, req, prior: req.prior };
+    pass(shards, x, crate::shard_of(x.hash, shards.n()))
+}
+
+/// The way of one packet whose key's shard is `home`.
+#[inline]
+fn pass<S: Shards>(shards: &S, x: Passage<'_>, home: usize) -> CtInfo {
     let mut then = Then::Done;
     // Verdicts are large: this one is written where the caller wants it and nowhere else. Aliases
     // that it leaves behind go with the next visit that may need their tuples.
@@ -55,6 +63,111 @@ pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest)
     match then {
         Then::Done => info,
         then => go_on(shards, x, home, then, info),
+    }
+}
+
+/// A packet of a batch.
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    /// What was read.
+    pub parsed: Parsed,
+    /// Its hash.
+    pub hash: u32,
+    /// [`CtRequest::prior`] of this packet.
+    pub prior: Option<(ConnId, CtState)>,
+}
+
+impl Tracked {
+    /// No packet yet.
+    pub const NOTHING: Tracked = Tracked { parsed: Parsed::NOTHING, hash: 0, prior: None };
+
+    /// Reads a frame for `zone` of the tracker with this secret, as [`parse_into`] does.
+    #[inline]
+    pub fn read(
+        &mut self,
+        view: &PacketView<'_>,
+        zone: Zone,
+        secret: HashKey,
+    ) -> Result<(), Option<InvalidReason>> {
+        parse_into(view, zone, &mut self.parsed)?;
+        self.hash = self.parsed.hash(secret);
+        Ok(())
+    }
+}
+
+/// Most packets that are looked up together.
+const BATCH: usize = 32;
+
+/// Runs parsed packets through a tracker and gives `done` each one's number and verdict. All must
+/// have been parsed for `req.zone`; `req.prior` does not count.
+///
+/// The verdicts are those that [`process`] would give one after the other, but that packets of
+/// different connections may change places. What the searches read is asked for beforehand, so a
+/// large table costs one wait for memory instead of one for each packet.
+pub fn process_batch<S: Shards>(
+    shards: &S,
+    now: Instant,
+    batch: &[Tracked],
+    req: &CtRequest,
+    mut done: impl FnMut(usize, &CtInfo),
+) {
+    for (n, part) in batch.chunks(BATCH).enumerate() {
+        process_part(shards, now, part, req, |i, info| done(n * BATCH + i, info));
+    }
+}
+
+fn process_part<S: Shards>(
+    shards: &S,
+    now: Instant,
+    part: &[Tracked],
+    req: &CtRequest,
+    mut done: impl FnMut(usize, &CtInfo),
+) {
+    // The packets by their shards, each shard's in their order.
+    let mut order = [(0_u16, 0_u8); BATCH];
+    for (i, (at, t)) in order.iter_mut().zip(part).enumerate() {
+        *at = (crate::shard_of(t.hash, shards.n()) as u16, i as u8);
+    }
+    let order = &mut order[..part.len()];
+    if shards.n() > 1 {
+        order.sort_unstable();
+    }
+    let groups = || order.chunk_by(|a, b| a.0 == b.0).map(|g| (usize::from(g[0].0), g));
+    for (shard, group) in groups() {
+        shards.with(shard, |t| {
+            group.iter().for_each(|&(_, i)| t.prefetch_index(part[usize::from(i)].hash));
+        });
+    }
+    for (shard, group) in groups() {
+        shards.with(shard, |t| {
+            group.iter().for_each(|&(_, i)| t.prefetch_conn(part[usize::from(i)].hash));
+        });
+    }
+    let passage = |i: u8| {
+        let Tracked { parsed: p, hash, prior } = &part[usize::from(i)];
+        Passage { now, hash: *hash, p, req, prior: *prior }
+    };
+    for (shard, group) in groups() {
+        // The first packet that needs further visits goes on with them before the rest.
+        let mut stopped = None;
+        shards.with(shard, |t| {
+            for (n, &(_, i)) in group.iter().enumerate() {
+                let mut then = Then::Done;
+                let info = t.enter(passage(i), &mut then);
+                if let Then::Done = then {
+                    done(usize::from(i), &info);
+                } else {
+                    stopped = Some((n, then, info));
+                    break;
+                }
+            }
+        });
+        let Some((n, then, info)) = stopped else { continue };
+        let i = group[n].1;
+        done(usize::from(i), &go_on(shards, passage(i), shard, then, info));
+        for &(_, i) in &group[n + 1..] {
+            done(usize::from(i), &pass(shards, passage(i), shard));
+        }
     }
 }
 

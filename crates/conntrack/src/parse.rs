@@ -64,6 +64,10 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Of no packet; a place for [`parse_into`].
+    pub const NOTHING: Parsed =
+        Parsed { key: Key([0; 5]), swapped: false, body: Body::Other, len: 0 };
+
     /// The connection's key, equal for both directions (for ICMP errors: of the connection they
     /// are about).
     pub fn key(&self) -> &Key {
@@ -72,6 +76,7 @@ impl Parsed {
 
     /// Symmetric keyed hash: both directions of a connection, and ICMP errors about it, have the
     /// same. The tables use the low bits; shard by the high ones ([`Parsed::shard`]).
+    #[inline]
     pub fn hash(&self, secret: HashKey) -> u32 {
         self.key.hash(secret)
     }
@@ -95,15 +100,30 @@ pub enum Parse {
 
 /// Reads a frame for the connection table of `zone`.
 pub fn parse(view: &PacketView<'_>, zone: Zone) -> Parse {
-    let ip = match view.eth_type {
-        ethertype::IPV4 => view.frame.get(view.l3..).ok_or(R::Truncated).and_then(ipv4),
-        ethertype::IPV6 => view.frame.get(view.l3..).ok_or(R::Truncated).and_then(ipv6),
-        _ => return Parse::Untracked,
-    };
-    match ip.and_then(|ip| transport(&ip, zone, view.csum_trusted)) {
-        Ok(p) => Parse::Packet(p),
-        Err(reason) => Parse::Invalid(reason),
+    let mut p = Parsed::NOTHING;
+    match parse_into(view, zone, &mut p) {
+        Ok(()) => Parse::Packet(p),
+        Err(None) => Parse::Untracked,
+        Err(Some(reason)) => Parse::Invalid(reason),
     }
+}
+
+/// The same into a place that the caller has: moving what was just written costs as much as reading
+/// the packet. The error is why the packet is invalid, or nothing if it is not IP; `out` is
+/// worthless then.
+#[inline]
+pub fn parse_into(
+    view: &PacketView<'_>,
+    zone: Zone,
+    out: &mut Parsed,
+) -> Result<(), Option<InvalidReason>> {
+    let data = view.frame.get(view.l3..).ok_or(Some(R::Truncated));
+    let done = match view.eth_type {
+        ethertype::IPV4 => ipv4(data?).and_then(|ip| transport(&ip, zone, view.csum_trusted, out)),
+        ethertype::IPV6 => ipv6(data?).and_then(|ip| transport(&ip, zone, view.csum_trusted, out)),
+        _ => return Err(None),
+    };
+    done.map_err(Some)
 }
 
 /// An IP packet whose header was read. `payload` is cut to the IP length where the frame is
@@ -116,6 +136,7 @@ struct Ip<'a> {
     len: u32,
 }
 
+#[inline(always)]
 fn ipv4(data: &[u8]) -> Result<Ip<'_>, R> {
     let (header_len, total) = ipv4_lengths(data)?;
     if total > data.len() {
@@ -136,6 +157,7 @@ enum Whole {
 }
 
 /// The header and total length of an IPv4 packet; the header is within `data`.
+#[inline(always)]
 fn ipv4_lengths(data: &[u8]) -> Result<(usize, usize), R> {
     let first = *data.first().ok_or(R::Truncated)?;
     let header_len = usize::from(first & 0x0f) * 4;
@@ -150,6 +172,7 @@ fn ipv4_lengths(data: &[u8]) -> Result<(usize, usize), R> {
 }
 
 /// The rest of the IPv4 header; `data` may be cut anywhere behind it.
+#[inline(always)]
 fn ipv4_addresses(data: &[u8], header_len: usize, total: usize, whole: Whole) -> Result<Ip<'_>, R> {
     const OFFSET: u16 = 0x1fff;
     const MORE_OR_OFFSET: u16 = 0x3fff;
@@ -231,9 +254,11 @@ fn transport_sum_ok(ip: &Ip<'_>, proto: u8, bytes: &[u8]) -> bool {
     finish(add(pseudo, bytes)) == 0
 }
 
-fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
+#[inline(always)]
+fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> Result<(), R> {
+    out.len = ip.len;
     let data = ip.payload;
-    let ((key, swapped), body) = match (ip.proto, !ip.ends.ipv6) {
+    let (key, body) = match (ip.proto, !ip.ends.ipv6) {
         (ipproto::TCP, _) => {
             let segment = tcp(data)?;
             if !csum_trusted && !transport_sum_ok(ip, ipproto::TCP, data) {
@@ -265,18 +290,19 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool) -> Result<Parsed, R> {
             if !csum_trusted && checksum(data) != 0 {
                 return Err(R::L4Checksum);
             }
-            return icmp_message(ip, zone);
+            return icmp_message(ip, zone, out);
         }
         (ipproto::ICMPV6, false) => {
             if !csum_trusted && !transport_sum_ok(ip, ipproto::ICMPV6, data) {
                 return Err(R::L4Checksum);
             }
-            return icmp_message(ip, zone);
+            return icmp_message(ip, zone, out);
         }
         (ipproto::ICMP | ipproto::ICMPV6, _) => return Err(R::IcmpVersion),
         _ => (generic(ip, zone), Body::Other),
     };
-    Ok(Parsed { key, swapped, body, len: ip.len })
+    ((out.key, out.swapped), out.body) = (key, body);
+    Ok(())
 }
 
 /// A protocol without ports: addresses and protocol number are all.
@@ -284,6 +310,7 @@ fn generic(ip: &Ip<'_>, zone: Zone) -> (Key, bool) {
     ip.ends.ports_key(ip.proto, 0, 0, zone)
 }
 
+#[inline(always)]
 fn ports(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
     let sport = be16(ip.payload, 0).ok_or(R::Truncated)?;
     let dport = be16(ip.payload, 2).ok_or(R::Truncated)?;
@@ -293,6 +320,7 @@ fn ports(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
     Ok(ip.ends.ports_key(ip.proto, sport, dport, zone))
 }
 
+#[inline(always)]
 fn tcp(data: &[u8]) -> Result<Segment, R> {
     let word = be16(data, 12).ok_or(R::Truncated)?;
     let header_len = usize::from(word >> 12) * 4;
@@ -329,7 +357,7 @@ const ICMP_ERRORS: [u8; 5] =
 const ICMPV6_ERRORS: [u8; 4] =
     [icmpv6::DST_UNREACH, icmpv6::PACKET_TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAM_PROB];
 
-fn icmp_message(ip: &Ip<'_>, zone: Zone) -> Result<Parsed, R> {
+fn icmp_message(ip: &Ip<'_>, zone: Zone, out: &mut Parsed) -> Result<(), R> {
     let data = ip.payload;
     let rest = data.get(8..).ok_or(R::Truncated)?;
     let errors: &[u8] = if ip.ends.ipv6 { &ICMPV6_ERRORS } else { &ICMP_ERRORS };
@@ -339,10 +367,12 @@ fn icmp_message(ip: &Ip<'_>, zone: Zone) -> Result<Parsed, R> {
         if sender != ip.ends.dst {
             return Err(R::IcmpInner);
         }
-        return Ok(Parsed { key, swapped: !swapped, body: Body::Error, len: ip.len });
+        (out.key, out.swapped, out.body) = (key, !swapped, Body::Error);
+        return Ok(());
     }
     let (key, swapped) = icmp_query(ip, zone)?;
-    Ok(Parsed { key, swapped, body: Body::Icmp { answer: swapped }, len: ip.len })
+    (out.key, out.swapped, out.body) = (key, swapped, Body::Icmp { answer: swapped });
+    Ok(())
 }
 
 fn icmp_query(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {

@@ -7,6 +7,7 @@
 
 use crate::tuple::Key;
 use alloc::vec::Vec;
+use base::{HashKey, prefetch};
 
 const SEGMENT_BITS: u32 = 12;
 const SEGMENT: usize = 1 << SEGMENT_BITS;
@@ -132,6 +133,9 @@ impl<T: Entry> Slab<T> {
             entry.set_generation(place.generation());
             *place = entry;
             self.free = (next_free != NIL).then_some(next_free);
+            if let Some(next) = self.free {
+                prefetch(self.get(next));
+            }
             return slot;
         }
         let slot = self.used;
@@ -166,10 +170,12 @@ pub(crate) struct Index {
     /// Smallest `2^n - 1` that is at least `buckets - 1`.
     mask: u32,
     entries: u32,
+    secret: HashKey,
 }
 
 impl Index {
-    pub fn new() -> Index {
+    /// An empty index of entries that are hashed with this secret.
+    pub fn new(secret: HashKey) -> Index {
         let mut first = Vec::with_capacity(FIRST_BUCKETS as usize);
         first.resize(FIRST_BUCKETS as usize, NIL);
         Index {
@@ -177,6 +183,7 @@ impl Index {
             buckets: FIRST_BUCKETS,
             mask: FIRST_BUCKETS - 1,
             entries: 0,
+            secret,
         }
     }
 
@@ -193,6 +200,19 @@ impl Index {
 
     fn set_head(&mut self, bucket: u32, slot: u32) {
         self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)] = slot;
+    }
+
+    /// Asks for the place where a search for `hash` begins.
+    #[inline]
+    pub fn prefetch(&self, hash: u32) {
+        let bucket = self.bucket(hash);
+        prefetch(&self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)]);
+    }
+
+    /// The slot that a search for `hash` looks at first.
+    #[inline]
+    pub fn first(&self, hash: u32) -> Option<u32> {
+        Some(self.head(self.bucket(hash))).filter(|slot| *slot != NIL)
     }
 
     /// The slot of the connection with `key`.
@@ -216,9 +236,25 @@ impl Index {
         slab.get_mut(slot).set_next(head);
         self.set_head(bucket, slot);
         self.entries += 1;
-        if self.entries > self.buckets && self.buckets < 1 << 31 {
-            self.split(slab);
+        // Twice as many buckets as entries: most chains are one long.
+        for _ in 0..2 {
+            if self.entries > self.buckets / 2 && self.buckets < 1 << 31 {
+                self.split(slab);
+            }
         }
+        if let Some(slot) = self.first_to_move() {
+            prefetch(slab.get(slot));
+        }
+    }
+
+    /// The bucket that the next split divides.
+    fn next_to_split(&self) -> u32 {
+        let mask = if self.buckets > self.mask { self.mask } else { self.mask >> 1 };
+        self.buckets & mask
+    }
+
+    fn first_to_move(&self) -> Option<u32> {
+        Some(self.head(self.next_to_split())).filter(|slot| *slot != NIL)
     }
 
     /// Takes a connection out.
@@ -242,11 +278,10 @@ impl Index {
 
     /// One more bucket, filled from the one that held its hashes so far.
     fn split<T: Entry>(&mut self, slab: &mut Slab<T>) {
-        let new = self.buckets;
+        let (old, new) = (self.next_to_split(), self.buckets);
         if new > self.mask {
             self.mask = self.mask << 1 | 1;
         }
-        let old = new & (self.mask >> 1);
         if new as usize & (SEGMENT - 1) == 0 {
             self.heads.push(Vec::with_capacity(SEGMENT));
         }
@@ -258,7 +293,8 @@ impl Index {
         self.set_head(old, NIL);
         while at != NIL {
             let next = slab.get(at).next();
-            let to = self.bucket(slab.get(at).hash());
+            // The key is beside the link; the hash is not.
+            let to = self.bucket(slab.get(at).key().hash(self.secret));
             let head = self.head(to);
             slab.get_mut(at).set_next(head);
             self.set_head(to, at);

@@ -7,7 +7,7 @@ use crate::ceiling::{Ceiling, Quota};
 use crate::conn::{Conn, Talk, Via};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
-use crate::front::{self, Only};
+use crate::front::{self, Only, Tracked};
 use crate::nat::{Alias, AliasId, Nat};
 use crate::parse::{Body, PacketView, Parse, Parsed, parse};
 use crate::slab::{Index, Slab};
@@ -21,7 +21,7 @@ use crate::{
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use base::{Duration, HashKey, Instant, Zone};
+use base::{Duration, HashKey, Instant, Zone, prefetch};
 use packet::PacketBuf;
 
 /// Settings that may change while the tracker runs.
@@ -86,6 +86,8 @@ pub(crate) struct Passage<'a> {
     pub hash: u32,
     pub p: &'a Parsed,
     pub req: &'a CtRequest,
+    /// What an earlier pass of this packet found.
+    pub prior: Option<(ConnId, CtState)>,
 }
 
 /// Whether a verdict is the last word.
@@ -126,7 +128,7 @@ impl Conntrack {
             secret,
             config,
             slab: Slab::default(),
-            index: Index::new(),
+            index: Index::new(secret),
             wheel: Wheel::new(),
             wheel_behind: false,
             zones: Zones::new(),
@@ -139,7 +141,7 @@ impl Conntrack {
             events: Events::default(),
             number,
             aliases: Slab::default(),
-            alias_index: Index::new(),
+            alias_index: Index::new(secret),
             orphans: Vec::new(),
         }
     }
@@ -176,6 +178,33 @@ impl Conntrack {
     /// Runs a parsed packet through the table. It must have been parsed for `req.zone`.
     pub fn process_parsed(&mut self, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
         front::process(&Only::of(self), now, p, req)
+    }
+
+    /// Runs several parsed packets through the table in their order; see [`front::process_batch`].
+    pub fn process_batch(
+        &mut self,
+        now: Instant,
+        batch: &[Tracked],
+        req: &CtRequest,
+        done: impl FnMut(usize, &CtInfo),
+    ) {
+        front::process_batch(&Only::of(self), now, batch, req, done);
+    }
+
+    /// Asks for what the search for a packet's connection reads first.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the connection at which that search will begin.
+    #[inline]
+    pub(crate) fn prefetch_conn(&self, hash: u32) {
+        if let Some(slot) = self.index.first(hash) {
+            let conn = self.slab.get(slot);
+            prefetch(&conn.key);
+            prefetch(&conn.peers);
+        }
     }
 
     /// The first visit of a packet, to the shard of its key.
@@ -219,7 +248,7 @@ impl Conntrack {
         if x.req.commit && x.req.force && dir == Dir::Reply {
             return self.make_way(x, slot, then);
         }
-        if let Some((id, state)) = x.req.prior
+        if let Some((id, state)) = x.prior
             && id == conn.id(self.number, slot)
         {
             return self.labelled(x, slot, (dir, via), state);

@@ -5,13 +5,15 @@
 //! are read outside the lock; a lock is held for one look-up and state transition. Dumps and
 //! deletions go in steps, so they never hold a shard for long.
 
+use arrayvec::ArrayVec;
 use base::{HashKey, Instant, Zone};
 use conntrack::{
-    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo, CtRequest,
-    CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards, TimeoutPolicy, Tuple,
-    ZoneLimits,
+    Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
+    CtRequest, CtState, CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards,
+    TimeoutPolicy, Tracked, Tuple, ZoneLimits,
 };
 use flow::PacketKey;
+use netdev::BATCH;
 use packet::PacketBuf;
 use parking_lot::Mutex;
 use std::net::IpAddr;
@@ -24,6 +26,39 @@ const STEP: usize = 256;
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard(Mutex<Conntrack>);
+
+/// Packets that go through the tracker together, numbered as they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    packets: ArrayVec<Tracked, BATCH>,
+    /// The numbers of `packets`.
+    numbers: ArrayVec<usize, BATCH>,
+    /// Those that cannot be looked up, and why; no reason if they are not IP.
+    refused: ArrayVec<(usize, Option<InvalidReason>), BATCH>,
+}
+
+impl Batch {
+    /// Reads one more packet for a zone of `table`; `prior` is its [`CtRequest::prior`].
+    #[inline]
+    pub fn read(
+        &mut self,
+        table: &CtTable,
+        view: &PacketView<'_>,
+        zone: Zone,
+        prior: Option<(ConnId, CtState)>,
+    ) {
+        let n = self.numbers.len() + self.refused.len();
+        self.packets.push(Tracked { prior, ..Tracked::NOTHING });
+        let Some(place) = self.packets.last_mut() else { return };
+        match place.read(view, zone, table.secret) {
+            Ok(()) => self.numbers.push(n),
+            Err(reason) => {
+                self.packets.pop();
+                self.refused.push((n, reason));
+            }
+        }
+    }
+}
 
 /// The tracker.
 #[derive(Debug)]
@@ -55,6 +90,28 @@ impl CtTable {
             Parse::Invalid(reason) => self.refuse(req.zone, reason),
             Parse::Packet(p) => conntrack::process(self, now, &p, req),
         }
+    }
+
+    /// [`CtTable::process`] for several packets. Gives `done` the number and verdict of each,
+    /// perhaps in another order.
+    pub(crate) fn process_batch(
+        &self,
+        now: Instant,
+        batch: &Batch,
+        req: &CtRequest,
+        mut done: impl FnMut(usize, &CtInfo),
+    ) {
+        for &(n, reason) in &batch.refused {
+            let info = match reason {
+                None => CtInfo::UNTRACKED,
+                Some(InvalidReason::Fragment) => CtInfo::invalid(req.zone, InvalidReason::Fragment),
+                Some(reason) => self.refuse(req.zone, reason),
+            };
+            done(n, &info);
+        }
+        conntrack::process_batch(self, now, &batch.packets, req, |i, info| {
+            done(batch.numbers[i], info);
+        });
     }
 
     /// Counts a packet that cannot be tracked, and gives its verdict.

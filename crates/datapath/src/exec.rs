@@ -4,7 +4,7 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use base::RecircId;
-use conntrack::{CtRequest, InvalidReason, Outcome};
+use conntrack::{CtRequest, InvalidReason, Outcome, PacketView, Translation};
 use dpif::{DpAction, DropReason, HashAlg, SetGroup, SetMasked};
 use flow::{PacketKey, hash};
 use netdev::BATCH;
@@ -34,6 +34,14 @@ struct Depth {
 struct Fragments {
     /// The fragments of datagrams that became whole, each with how many packets of the run are before them.
     whole: Vec<(usize, Vec<Waiting>)>,
+}
+
+/// What the tracker's verdict leaves to do about a packet.
+enum Todo {
+    Translate(Translation),
+    /// There is no tuple to translate it to.
+    Exhausted,
+    Fragment,
 }
 
 impl Engine {
@@ -263,29 +271,47 @@ impl Engine {
     /// Sends packets through the tracker, and takes out of the run what the tracker refuses or holds. Says
     /// what to do about fragments, if there were any that did not go on alone.
     fn track(&mut self, run: &mut Run, request: &CtRequest) -> Option<Fragments> {
+        let mut batch = ct::Batch::default();
+        for &slot in run.iter() {
+            self.refresh(slot);
+            let (buf, meta) = (&self.bufs[usize::from(slot)], &self.meta[usize::from(slot)]);
+            let view = PacketView::of(buf, meta.key.dl_type);
+            batch.read(&self.shared.ct, &view, request.zone, meta.prior);
+        }
+        // What is left to do about packets, by their places in the run.
+        let mut todo: ArrayVec<(usize, Todo), BATCH> = ArrayVec::new();
+        self.shared.ct.process_batch(self.now, &batch, request, |i, info| {
+            let meta = &mut self.meta[usize::from(run[i])];
+            ct::store(&mut meta.key, info);
+            meta.prior = info.conn.map(|c| (c, info.state));
+            if let Some(translation) = info.nat {
+                todo.push((i, Todo::Translate(translation)));
+            } else if info.outcome == Outcome::NatExhausted {
+                todo.push((i, Todo::Exhausted));
+            } else if info.invalid == Some(InvalidReason::Fragment) {
+                todo.push((i, Todo::Fragment));
+            }
+        });
+        todo.sort_unstable_by_key(|(i, _)| *i);
         let mut gone = Run::new();
         let mut fragments: Option<Fragments> = None;
-        for i in 0..run.len() {
-            let slot = &mut run[i];
-            self.refresh(*slot);
-            let s = usize::from(*slot);
-            let meta = &mut self.meta[s];
-            let request = CtRequest { prior: meta.prior, ..*request };
-            let info = self.shared.ct.process(self.now, &self.bufs[s], meta.key.dl_type, &request);
-            ct::store(&mut meta.key, &info);
-            meta.prior = info.conn.map(|c| (c, info.state));
-            if let Some(translation) = &info.nat {
-                self.own(slot);
-                let s = usize::from(*slot);
-                nat::translate(&mut self.bufs[s], &mut self.meta[s].key, translation);
-                self.meta[s].stale = true;
-            } else if info.outcome == Outcome::NatExhausted {
-                self.drop_packets(DropReason::NatExhausted, 1);
-                gone.push(*slot);
-            } else if info.invalid == Some(InvalidReason::Fragment) {
-                let slot = *slot;
-                match self.fragment(slot, &request) {
-                    Fate::Refused(info) => ct::store(&mut self.meta[s].key, &info),
+        for (i, todo) in todo {
+            let slot = run[i];
+            match todo {
+                Todo::Translate(translation) => {
+                    self.own(&mut run[i]);
+                    let s = usize::from(run[i]);
+                    nat::translate(&mut self.bufs[s], &mut self.meta[s].key, &translation);
+                    self.meta[s].stale = true;
+                }
+                Todo::Exhausted => {
+                    self.drop_packets(DropReason::NatExhausted, 1);
+                    gone.push(slot);
+                }
+                Todo::Fragment => match self.fragment(slot, request) {
+                    Fate::Refused(info) => {
+                        ct::store(&mut self.meta[usize::from(slot)].key, &info);
+                    }
                     Fate::Gone => {
                         fragments.get_or_insert_default();
                         gone.push(slot);
@@ -295,7 +321,7 @@ impl Engine {
                         fragments.get_or_insert_default().whole.push((at, datagram));
                         gone.push(slot);
                     }
-                }
+                },
             }
         }
         if !gone.is_empty() {

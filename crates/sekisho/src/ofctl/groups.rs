@@ -21,12 +21,7 @@ fn with_meters() -> Protocols {
 }
 
 /// Sends group mods, one after the other until one fails, or as a bundle.
-fn send(
-    tool: &mut Tool<'_, '_>,
-    target: &str,
-    groups: Vec<ParsedGroup>,
-    source: Option<&change::Source<'_>>,
-) -> Outcome {
+fn send(tool: &mut Tool<'_, '_>, target: &str, groups: Vec<ParsedGroup>) -> Outcome {
     let mut usable =
         groups.iter().fold(Protocols::ALL, |set, g| set.and(protocols::usable_group(g)));
     if tool.settings.bundle {
@@ -45,7 +40,7 @@ fn send(
         }
     }
     let bodies = groups.into_iter().map(|g| Body::GroupMod(Box::new(g.group))).collect();
-    change::send_all(tool, &mut conn, protocol, bodies, source)?;
+    change::send_all(tool, &mut conn, protocol, bodies)?;
     Ok(0)
 }
 
@@ -54,12 +49,11 @@ fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<GroupCommand>)
     let names = tool.names_in(&args[0])?;
     let name = &args[1];
     let text = read_file(name, "open failed")?;
-    let shown = change::shown(tool, name);
+    let strict = tool.settings.mode == Mode::Strict;
+    let shown = if strict && name == "-" { "stdin" } else { name };
     let groups = parse_group_file(&text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(Some((shown, e.line)), &e.text, &e.error))?;
-    let mut source = change::Source::new(tool, name, &text);
-    groups.iter().for_each(|g| source.push(g.0));
-    send(tool, &args[0], groups.into_iter().map(|g| g.1).collect(), Some(&source))
+    send(tool, &args[0], groups.into_iter().map(|g| g.1).collect())
 }
 
 /// Reads the group of a command line.
@@ -80,7 +74,7 @@ fn one(tool: &mut Tool<'_, '_>, args: &[String], command: GroupCommand) -> Outco
         return file(tool, args, (command != GroupCommand::Add).then_some(command));
     }
     let group = read(tool, args, command)?;
-    send(tool, &args[0], vec![group], None)
+    send(tool, &args[0], vec![group])
 }
 
 pub(super) fn add_group(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {

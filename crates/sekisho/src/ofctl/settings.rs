@@ -45,9 +45,7 @@ pub(super) enum Id {
     BadCsum,
     Color,
     Pki,
-    Verbose,
-    LogFile,
-    /// Accepted, and without effect here: the system log.
+    /// Accepted, and without effect here: logging.
     Ignored,
 }
 
@@ -88,8 +86,8 @@ pub(super) const OPTIONS: &[Opt<Id>] = &[
     opt("bare", None, Arg::None, Id::Bare),
     opt("bad-csum", None, Arg::None, Id::BadCsum),
     opt("color", None, Arg::Optional, Id::Color),
-    opt("verbose", Some('v'), Arg::Optional, Id::Verbose),
-    opt("log-file", None, Arg::Optional, Id::LogFile),
+    opt("verbose", Some('v'), Arg::Optional, Id::Ignored),
+    opt("log-file", None, Arg::Optional, Id::Ignored),
     opt("syslog-method", None, Arg::Required, Id::Ignored),
     opt("syslog-target", None, Arg::Required, Id::Ignored),
 ];
