@@ -40,6 +40,7 @@ pub mod frag;
 mod front;
 mod nat;
 mod parse;
+mod room;
 mod slab;
 mod state;
 pub mod tcp;

@@ -61,11 +61,11 @@ pub struct Conntrack {
     pub(crate) wheel: Wheel,
     wheel_behind: bool,
     pub(crate) zones: Zones,
-    limits: Option<Arc<ZoneLimits>>,
-    ceiling: Arc<Ceiling>,
-    quota: Quota,
+    pub(crate) limits: Option<Arc<ZoneLimits>>,
+    pub(crate) ceiling: Arc<Ceiling>,
+    pub(crate) quota: Quota,
     /// Where to look for a connection that may make room.
-    hand: u32,
+    pub(crate) hand: u32,
     pub(crate) policies: Vec<TimeoutPolicy>,
     pub(crate) counters: Counters,
     events: Events,
@@ -397,63 +397,6 @@ impl Conntrack {
         info
     }
 
-    /// Counts a commit that there is no room for.
-    #[cold]
-    fn refuse_commit(&mut self, outcome: Outcome, out: &mut CtInfo) {
-        self.counters.insert_failed += 1;
-        match outcome {
-            Outcome::ZoneFull => self.counters.zone_full += 1,
-            _ => self.counters.drop += 1,
-        }
-        out.outcome = outcome;
-    }
-
-    #[inline]
-    fn has_room(&mut self) -> bool {
-        self.quota.has_room(&self.ceiling, self.slab.len())
-    }
-
-    /// Takes a connection out that can be spared; whether there was one.
-    #[cold]
-    fn make_room(&mut self, now: Instant) -> bool {
-        let (spare, hand) = self.spare(now);
-        self.hand = hand;
-        if let Some(slot) = spare
-            && !self.reap(now, slot)
-        {
-            self.counters.early_drop += 1;
-            self.remove(now, slot);
-        }
-        spare.is_some()
-    }
-
-    /// A connection that can be spared, if there is one among the few after the hand, and where the
-    /// hand is then. Unanswered ones are taken first, those that are assured never.
-    fn spare(&self, now: Instant) -> (Option<u32>, u32) {
-        const LOOK: u32 = 64;
-        let (mut hand, mut answered) = (self.hand, None);
-        for _ in 0..LOOK.min(self.slab.slots()) {
-            hand = if hand + 1 < self.slab.slots() { hand + 1 } else { 0 };
-            match self.slab.live(hand) {
-                Some(c) if c.expired(now) || !(c.assured || c.seen_reply) => {
-                    return (Some(hand), hand);
-                }
-                Some(c) if !c.assured => answered = answered.or(Some(hand)),
-                _ => {}
-            }
-        }
-        (answered, hand)
-    }
-
-    /// Why a commit into a zone would be refused.
-    pub(crate) fn refusal(&self, now: Instant, zone: Zone) -> Option<Outcome> {
-        if self.limits.as_ref().is_some_and(|l| !l.has_room(zone)) {
-            return Some(Outcome::ZoneFull);
-        }
-        let full = !self.quota.could_have_room(&self.ceiling, self.slab.len());
-        (full && self.spare(now).0.is_none()).then_some(Outcome::TableFull)
-    }
-
     /// Puts a new connection in, if there is room.
     pub(crate) fn insert(
         &mut self,
@@ -677,29 +620,6 @@ impl Conntrack {
         ConnSnapshot::of(self.slab.get(slot), self.id(slot), now)
     }
 
-    /// Removes connections of a zone, no more than `budget`, the oldest first. What comes in
-    /// meanwhile stays.
-    fn empty_zone(
-        &mut self,
-        now: Instant,
-        cursor: &mut Cursor,
-        zone: Zone,
-        budget: usize,
-    ) -> usize {
-        let left = *cursor.left.get_or_insert(self.zones.len(zone)) as usize;
-        let mut n = 0;
-        while n < left.min(budget)
-            && let Some(slot) = self.zones.oldest(zone)
-        {
-            self.counters.delete += 1;
-            self.remove(now, slot);
-            n += 1;
-        }
-        let left = if n < budget { 0 } else { left - n };
-        (cursor.left, cursor.done) = (Some(left as u32), left == 0);
-        n
-    }
-
     fn step(&self, cursor: &mut Cursor, budget: usize) -> u32 {
         let end = u64::from(cursor.slot) + budget as u64;
         let end = end.min(u64::from(self.slab.slots())) as u32;
@@ -754,29 +674,6 @@ impl Conntrack {
         self.config = config;
         self.ceiling.set_max(config.max_conns);
         self.quota.give_back(&self.ceiling, self.slab.len());
-    }
-
-    /// Sets the limits that zones have, or frees them of all. What is there stays, and counts.
-    pub fn set_limits(&mut self, limits: Option<Arc<ZoneLimits>>) {
-        let old = core::mem::replace(&mut self.limits, limits);
-        for (zone, n) in self.zones.iter() {
-            if let Some(old) = &old {
-                old.count_out(zone, n);
-            }
-            if let Some(new) = &self.limits {
-                new.count_in(zone, n);
-            }
-        }
-    }
-
-    /// Connections of a zone.
-    pub fn zone_len(&self, zone: Zone) -> usize {
-        self.zones.len(zone) as usize
-    }
-
-    /// Zones that have connections, and how many.
-    pub fn zones(&self) -> impl Iterator<Item = (Zone, usize)> {
-        self.zones.iter().map(|(zone, n)| (zone, n as usize))
     }
 
     /// Sets a timeout policy; connections that have it take it up with their next packet.
