@@ -214,12 +214,20 @@ fn address(v6: bool) -> IpAddr {
 fn translated_fragments_are_those_that_the_other_address_would_have_sent() {
     for v6 in [false, true] {
         let net = translating(NatKind::Src, address(v6), Some((4000, 4000)));
-        for size in [1400, 1232, 2400] {
-            let sent = cut(&datagram(v6, 1, 2, 1000, 53, 5000), 1, size);
+        for (size, tags) in [(1400, 0), (1232, 1), (2400, 1)] {
+            let tag = |p: &mut PacketBuf| {
+                p.insert(12, 4 * tags);
+                (0..tags).for_each(|i| {
+                    p.frame_mut()[12 + 4 * i..][..4].copy_from_slice(&[0x81, 0, 0, 9])
+                });
+            };
+            let mut sent = cut(&datagram(v6, 1, 2, 1000, 53, 5000), 1, size);
+            let mut want = cut(&datagram(v6, 9, 2, 4000, 53, 5000), 1, size);
+            sent.iter_mut().chain(&mut want).for_each(tag);
             let mut order = sent.clone();
             order.reverse();
-            let want = cut(&datagram(v6, 9, 2, 4000, 53, 5000), 1, size);
-            assert!(pass(&net, &order)[1] == frames(&want));
+            let got = pass(&net, &order);
+            assert!(got[1] == frames(&want), "{v6} {size} {} frames", got[1].len());
             // Answers in fragments of their own.
             net.inject(2, &cut(&datagram(v6, 2, 9, 53, 4000, 3000), 5, 1400));
             net.run();
