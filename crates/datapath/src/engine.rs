@@ -11,7 +11,7 @@
 //! slot changes a copy of it. A copy is free again when it is neither held by a run nor queued.
 //!
 //! # Rules
-//! No allocation per packet (copies reuse their buffers), no lock but a conntrack shard's and, on
+//! No allocation per packet (copies reuse their buffers; fragments that wait have their own), no lock but a conntrack shard's and, on
 //! a miss, the slow path's; no log; no clock.
 
 use std::sync::Arc;

@@ -29,14 +29,9 @@ struct Depth {
     nesting: u32,
 }
 
-/// Fragments that a `ct` action did not let go on alone.
-#[derive(Default)]
-struct Fragments {
-    /// The fragments of datagrams that became whole, each with how many packets of the run are before them.
-    whole: Vec<(usize, Vec<Waiting>)>,
-}
+/// The fragments of a datagram that became whole at a `ct` action, and how many packets of the run are before them.
+type Datagram = (usize, Vec<Waiting>);
 
-/// What the tracker's verdict leaves to do about a packet.
 enum Todo {
     Translate(Translation),
     /// There is no tuple to translate it to.
@@ -48,14 +43,13 @@ impl Engine {
     /// Executes a flow's actions; packets that went nowhere are counted as dropped by the
     /// pipeline.
     pub(crate) fn execute_counted(&mut self, run: &mut Run, actions: &[DpAction], depth: u32) {
-        let n = run.len();
         if !self.execute(run, actions, Depth { recirculations: depth, nesting: 0 }) {
-            self.drop_packets(DropReason::Pipeline, n);
+            self.drop_packets(DropReason::Pipeline, run.len());
         }
     }
 
-    /// Executes actions. Returns whether anything became of the packets, be it a counted drop. What
-    /// is in the run afterwards is the caller's to release.
+    /// Executes actions. Returns whether anything became of the packets that are in the run afterwards,
+    /// be it a counted drop. These are the caller's to release.
     fn execute(&mut self, run: &mut Run, actions: &[DpAction], depth: Depth) -> bool {
         let mut done = false;
         let mut trunc = None;
@@ -77,11 +71,9 @@ impl Engine {
                     done = true;
                 }
                 DpAction::Ct(request) => {
-                    let fragments = self.track(run, request);
-                    if let Some(fragments) = fragments {
-                        let rest = &actions[i + 1..];
-                        done |= self.go_on(run, fragments, rest, depth, done);
-                        return done;
+                    let whole = self.track(run, request);
+                    if !whole.is_empty() {
+                        self.go_on(run, whole, &actions[i + 1..], depth, done);
                     }
                     if run.is_empty() {
                         return true;
@@ -174,7 +166,7 @@ impl Engine {
                                 e.nested(r, &then, depth);
                             });
                         }
-                        run.extend(one);
+                        self.join(run, one, last);
                     }
                     done = true;
                 }
@@ -200,13 +192,12 @@ impl Engine {
                     let (long, short): (Run, Run) =
                         mem::take(run).into_iter().partition(|&s| is_long(self, s));
                     for (mut part, actions) in [(long, greater), (short, less_or_equal)] {
-                        let n = part.len();
                         self.on_branch(&mut part, last, |e, r| {
                             if !e.nested(r, actions, depth) && last {
-                                e.drop_packets(DropReason::Pipeline, n);
+                                e.drop_packets(DropReason::Pipeline, r.len());
                             }
                         });
-                        run.extend(part);
+                        self.join(run, part, last);
                     }
                     done = true;
                 }
@@ -241,6 +232,16 @@ impl Engine {
         }
     }
 
+    /// Takes packets back that were on a branch, unless nothing is left to do with them: then there may be more of
+    /// them, fragments, than fit.
+    fn join(&mut self, run: &mut Run, part: Run, last: bool) {
+        if last {
+            self.release(&part);
+        } else {
+            run.extend(part);
+        }
+    }
+
     /// Changes the bytes of all packets.
     fn rewrite(
         &mut self,
@@ -268,9 +269,9 @@ impl Engine {
         self.release(&[copy]);
     }
 
-    /// Sends packets through the tracker, and takes out of the run what the tracker refuses or holds. Says
-    /// what to do about fragments, if there were any that did not go on alone.
-    fn track(&mut self, run: &mut Run, request: &CtRequest) -> Option<Fragments> {
+    /// Sends packets through the tracker, and takes out of the run what the tracker refuses or holds. Gives
+    /// what it held that is whole now.
+    fn track(&mut self, run: &mut Run, request: &CtRequest) -> Vec<Datagram> {
         let mut batch = ct::Batch::default();
         for &slot in run.iter() {
             self.refresh(slot);
@@ -294,7 +295,7 @@ impl Engine {
         });
         todo.sort_unstable_by_key(|(i, _)| *i);
         let mut gone = Run::new();
-        let mut fragments: Option<Fragments> = None;
+        let mut whole = Vec::new();
         for (i, todo) in todo {
             let slot = run[i];
             match todo {
@@ -312,13 +313,9 @@ impl Engine {
                     Fate::Refused(info) => {
                         ct::store(&mut self.meta[usize::from(slot)].key, &info);
                     }
-                    Fate::Gone => {
-                        fragments.get_or_insert_default();
-                        gone.push(slot);
-                    }
+                    Fate::Gone => gone.push(slot),
                     Fate::Whole(datagram) => {
-                        let at = i - gone.len();
-                        fragments.get_or_insert_default().whole.push((at, datagram));
+                        whole.push((i - gone.len(), datagram));
                         gone.push(slot);
                     }
                 },
@@ -331,48 +328,48 @@ impl Engine {
         if self.shared.fragments.is_due(self.now) {
             self.expire_fragments();
         }
-        fragments
+        whole
     }
 
-    /// Executes the actions behind a `ct` action, on its packets in their order and on the fragments that it gave back. Uses
-    /// the run up. `done` says whether anything became of the packets already.
+    /// Puts the fragments of whole datagrams among the packets of a run and executes the actions behind their `ct` action,
+    /// part by part as it is too much for one run. The last part is left in the run: its caller goes on with it,
+    /// so that there may be any number of such actions. `done` says whether anything became of the packets already.
     #[cold]
     fn go_on(
         &mut self,
         run: &mut Run,
-        fragments: Fragments,
+        whole: Vec<Datagram>,
         rest: &[DpAction],
         depth: Depth,
         done: bool,
-    ) -> bool {
-        let mut all_done = true;
-        let mut part = |e: &mut Engine, mut run: Run| {
-            let n = run.len();
-            if n == 0 {
+    ) {
+        let mut last = Run::new();
+        let mut next = |e: &mut Engine, part: Run| {
+            if part.is_empty() {
                 return;
             }
-            if !e.execute(&mut run, rest, depth) {
-                all_done = false;
-                // Who executes the whole list cannot count them: they are not the packets that he knows of.
-                if depth.nesting == 0 && !done {
-                    e.drop_packets(DropReason::Pipeline, n);
-                }
+            let mut before = mem::replace(&mut last, part);
+            if !before.is_empty()
+                && !e.execute(&mut before, rest, depth)
+                && !done
+                && depth.nesting == 0
+            {
+                e.drop_packets(DropReason::Pipeline, before.len());
             }
-            e.release(&run);
+            e.release(&before);
         };
         let mut packets = mem::take(run).into_iter();
         let mut n_before = 0;
-        for (at, datagram) in fragments.whole {
-            part(self, packets.by_ref().take(at - n_before).collect());
+        for (at, datagram) in whole {
+            next(self, packets.by_ref().take(at - n_before).collect());
             n_before = at;
             for chunk in datagram.chunks(BATCH) {
                 let slots = chunk.iter().map(|f| self.admit(f)).collect();
-                part(self, slots);
+                next(self, slots);
             }
         }
-        part(self, packets.collect());
-        // At the top, all are accounted for.
-        all_done || depth.nesting == 0
+        next(self, packets.collect());
+        *run = last;
     }
 
     /// Takes the packets that a meter drops out of the run, and re-marks those that it says so of.

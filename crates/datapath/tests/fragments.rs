@@ -300,6 +300,43 @@ fn a_large_datagram_is_more_than_a_batch() {
 }
 
 #[test]
+fn any_number_of_ct_actions_may_follow_each_other() {
+    let many: Vec<_> = (0..1000).map(commit).chain([out(2)]).collect();
+    let net = always(2, many);
+    let parts = cut(&udp(A, B, 1000, 53, &[7; 60_000]), 1, 1400);
+    let mut order = parts.clone();
+    order.reverse();
+    assert!(pass(&net, &order)[1] == frames(&parts));
+    assert_eq!(net.dp.conntrack().len(), 1000);
+    assert_eq!(all_drops(&net.dp.stats()), 0);
+}
+
+#[test]
+fn fragments_fit_into_no_run_of_packets() {
+    // Long and short packets part before they are tracked, and meet again behind it.
+    let check = DpAction::CheckPktLen {
+        len: 500,
+        greater: Box::new([commit(0), out(2)]),
+        less_or_equal: Box::new([commit(0), out(3)]),
+    };
+    for then in [vec![], vec![out(4)]] {
+        let net = always(4, [vec![check.clone()], then.clone()].concat());
+        let parts = cut(&udp(A, B, 1000, 53, &[7; 60_000]), 1, 1400);
+        let (first, others) = parts.split_first().unwrap();
+        pass(&net, others);
+        // The first fragment has a megaflow of its own: a batch of them, all but one of datagrams
+        // that go on waiting or are short.
+        let mut batch: Vec<_> =
+            (2..30).map(|id| cut(&udp(C, B, id, 53, &[0; 900]), id, 400)[0].clone()).collect();
+        batch.push(first.clone());
+        let outputs = pass(&net, &batch);
+        assert!(outputs[1] == frames(&parts));
+        assert_eq!(outputs[2].len(), 28, "too small to wait, so they go on");
+        assert_eq!(outputs[3].len(), if then.is_empty() { 0 } else { batch.len() });
+    }
+}
+
+#[test]
 fn fragments_in_a_clone_are_copies() {
     let net = always(3, vec![DpAction::Clone([commit(1), out(2)].into()), out(3)]);
     let parts = cut(&udp(A, B, 1000, 53, &[7; 4000]), 1, 1400);
