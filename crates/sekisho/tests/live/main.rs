@@ -19,6 +19,7 @@ mod mirrors;
 mod monitor;
 mod nat;
 mod ports;
+mod security_groups;
 mod simulated;
 mod story;
 mod story_qemu;
