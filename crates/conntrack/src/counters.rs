@@ -38,8 +38,6 @@ counters! {
     new;
     /// Packets that were `inv`.
     invalid;
-    /// Packets that were not IP.
-    untracked;
     /// Connections committed.
     insert;
     /// Commits refused.

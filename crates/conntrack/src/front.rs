@@ -88,7 +88,7 @@ impl Tracked {
         view: &PacketView<'_>,
         zone: Zone,
         secret: HashKey,
-    ) -> Result<(), Option<InvalidReason>> {
+    ) -> Result<(), InvalidReason> {
         parse_into(view, zone, &mut self.parsed)?;
         self.hash = self.parsed.hash(secret);
         Ok(())

@@ -28,7 +28,7 @@ pub struct PacketView<'a> {
 }
 
 impl<'a> PacketView<'a> {
-    /// From a buffer whose layers are set. A buffer without a network layer is untracked.
+    /// From a buffer whose layers are set. A buffer without a network layer is invalid.
     pub fn of(pkt: &'a PacketBuf, eth_type: u16) -> PacketView<'a> {
         let (l3, eth_type) = match pkt.l3() {
             Some(l3) => (l3, eth_type),
@@ -90,9 +90,7 @@ impl Parsed {
 /// Result of [`parse`].
 #[derive(Copy, Clone, Debug)]
 pub enum Parse {
-    /// Not IP: there is nothing to track.
-    Untracked,
-    /// IP, but not fit for tracking.
+    /// Not fit for tracking.
     Invalid(InvalidReason),
     /// Can be looked up.
     Packet(Parsed),
@@ -103,27 +101,24 @@ pub fn parse(view: &PacketView<'_>, zone: Zone) -> Parse {
     let mut p = Parsed::NOTHING;
     match parse_into(view, zone, &mut p) {
         Ok(()) => Parse::Packet(p),
-        Err(None) => Parse::Untracked,
-        Err(Some(reason)) => Parse::Invalid(reason),
+        Err(reason) => Parse::Invalid(reason),
     }
 }
 
 /// The same into a place that the caller has: moving what was just written costs as much as reading
-/// the packet. The error is why the packet is invalid, or nothing if it is not IP; `out` is
-/// worthless then.
+/// the packet. The error is why the packet is invalid; `out` is worthless then.
 #[inline]
 pub fn parse_into(
     view: &PacketView<'_>,
     zone: Zone,
     out: &mut Parsed,
-) -> Result<(), Option<InvalidReason>> {
-    let data = view.frame.get(view.l3..).ok_or(Some(R::Truncated));
-    let done = match view.eth_type {
+) -> Result<(), InvalidReason> {
+    let data = view.frame.get(view.l3..).ok_or(R::Truncated);
+    match view.eth_type {
         ethertype::IPV4 => ipv4(data?).and_then(|ip| transport(&ip, zone, view.csum_trusted, out)),
         ethertype::IPV6 => ipv6(data?).and_then(|ip| transport(&ip, zone, view.csum_trusted, out)),
-        _ => return Err(None),
-    };
-    done.map_err(Some)
+        _ => Err(R::NotIp),
+    }
 }
 
 /// An IP packet whose header was read. `payload` is cut to the IP length where the frame is

@@ -150,10 +150,6 @@ impl Conntrack {
     pub fn process(&mut self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
         match parse(view, req.zone) {
             Parse::Packet(p) => self.process_parsed(now, &p, req),
-            Parse::Untracked => {
-                self.counters.untracked += 1;
-                CtInfo::UNTRACKED
-            }
             Parse::Invalid(reason) => self.refuse(req.zone, reason),
         }
     }

@@ -141,6 +141,7 @@ macro_rules! reasons {
 }
 
 reasons! {
+    NotIp "not_ip" "Neither IPv4 nor IPv6, as far as the headers can be read: only those are tracked.";
     Truncated "truncated" "The packet ends before its headers do.";
     BadHeader "bad_header" "A header contradicts itself: version, length or offset.";
     Fragment "fragment" "An IP fragment, which cannot be tracked without reassembly.";

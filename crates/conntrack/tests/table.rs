@@ -75,11 +75,12 @@ fn secs(n: u64) -> Duration {
 }
 
 #[test]
-fn what_is_not_ip_is_not_tracked() {
+fn what_is_not_ip_is_invalid() {
     let mut ct = new(CtConfig::default());
     let view = PacketView { frame: &[0; 60], l3: 14, eth_type: 0x0806, csum_trusted: false };
-    assert_eq!(ct.process(T0, &view, &COMMIT), CtInfo::UNTRACKED);
-    assert_eq!((ct.counters().untracked, ct.len()), (1, 0));
+    let info = ct.process(T0, &view, &COMMIT);
+    assert_eq!(info, CtInfo::invalid(COMMIT.zone, InvalidReason::NotIp));
+    assert_eq!((ct.counters().invalid_by(InvalidReason::NotIp), ct.len()), (1, 0));
 }
 
 #[test]

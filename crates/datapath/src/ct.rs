@@ -33,8 +33,8 @@ pub(crate) struct Batch {
     packets: ArrayVec<Tracked, BATCH>,
     /// The numbers of `packets`.
     numbers: ArrayVec<usize, BATCH>,
-    /// Those that cannot be looked up, and why; no reason if they are not IP.
-    refused: ArrayVec<(usize, Option<InvalidReason>), BATCH>,
+    /// Those that cannot be looked up, and why.
+    refused: ArrayVec<(usize, InvalidReason), BATCH>,
 }
 
 impl Batch {
@@ -83,7 +83,6 @@ impl CtTable {
     /// [`InvalidReason::Fragment`] and not counted yet: it may be one of a datagram that can be tracked.
     pub fn process(&self, now: Instant, pkt: &PacketBuf, eth_type: u16, req: &CtRequest) -> CtInfo {
         match conntrack::parse(&PacketView::of(pkt, eth_type), req.zone) {
-            Parse::Untracked => CtInfo::UNTRACKED,
             Parse::Invalid(InvalidReason::Fragment) => {
                 CtInfo::invalid(req.zone, InvalidReason::Fragment)
             }
@@ -103,9 +102,8 @@ impl CtTable {
     ) {
         for &(n, reason) in &batch.refused {
             let info = match reason {
-                None => CtInfo::UNTRACKED,
-                Some(InvalidReason::Fragment) => CtInfo::invalid(req.zone, InvalidReason::Fragment),
-                Some(reason) => self.refuse(req.zone, reason),
+                InvalidReason::Fragment => CtInfo::invalid(req.zone, InvalidReason::Fragment),
+                reason => self.refuse(req.zone, reason),
             };
             done(n, &info);
         }
@@ -129,7 +127,6 @@ impl CtTable {
         req: &CtRequest,
     ) -> (CtInfo, Option<ConnSnapshot>, PacketKey) {
         let (info, conn) = match conntrack::parse(&PacketView::of(pkt, key.dl_type), req.zone) {
-            Parse::Untracked => (CtInfo::UNTRACKED, None),
             Parse::Invalid(reason) => (CtInfo::invalid(req.zone, reason), None),
             Parse::Packet(p) => conntrack::peek(self, now, &p, req),
         };

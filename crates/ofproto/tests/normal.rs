@@ -243,15 +243,16 @@ fn a_clone_leaves_the_packet_as_it_was() {
 }
 
 #[test]
-fn what_is_not_ip_is_not_tracked() {
+fn what_is_not_ip_goes_to_the_tracker_too() {
     let mut w = World::new();
     w.add("table=0", &[common::ct(Some(1), false)]);
-    w.add("table=1,priority=1", &[output(3)]);
-    w.add("table=1,priority=2,ct_state=+trk", &[]);
+    w.add("table=1,priority=1", &[]);
+    w.add("table=1,priority=2,ct_state=+trk+inv", &[output(3)]);
     let mut key = w.dp_key("in_port=2,arp");
     let x = w.run_key(&key);
-    let [DpAction::Recirc(id)] = x.actions[..] else { panic!("{:?}", x.actions) };
+    let [DpAction::Ct(_), DpAction::Recirc(id)] = x.actions[..] else { panic!("{:?}", x.actions) };
     key.recirc_id = id.0;
+    key.ct_state = flow::ct_state::TRK | flow::ct_state::INV;
     let x = w.run_key(&key);
     assert_eq!(x.actions, [DpAction::Output(DpPort(3))]);
 }

@@ -12,7 +12,6 @@ use conntrack::{CtRequest, NatRequest};
 use dpif::DpAction;
 use flow::{FlowKey, PacketKey};
 use openflow::action::{CtAction, CtZone, NatAction, NatAddr, NatKind};
-use packet::header::ethertype;
 
 use super::Ctx;
 use crate::trace::{NodeKind, Recirculated};
@@ -27,7 +26,6 @@ impl Ctx<'_> {
             }
         };
         self.commit();
-        let ip = matches!(self.flow.pkt.dl_type, ethertype::IPV4 | ethertype::IPV6);
         self.ct_set = FlowKey::ZERO;
         // Bits of the mark and label that are set here are not looked at by that.
         let (mark, label) = (self.wc.pkt.ct_mark, self.wc.pkt.ct_label);
@@ -48,10 +46,8 @@ impl Ctx<'_> {
             timeout_policy: self.sw.zone_policy(Zone(zone)).filter(|_| a.commit),
             ..CtRequest::default()
         };
-        // What is not IP cannot be tracked: it goes on in the table as it is.
-        if ip {
-            self.out.push(DpAction::Ct(Box::new(request)));
-        }
+        // The tracker says of what is not IP that it is invalid.
+        self.out.push(DpAction::Ct(Box::new(request)));
         if let Some(table) = a.recirc_table {
             self.conntracked = true;
             let frozen = self.freeze(table);

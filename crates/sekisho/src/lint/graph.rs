@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::TableId;
-use flow::field::Prereq;
 use openflow::Action;
 
 use super::policy::Rule;
@@ -47,10 +46,7 @@ impl Walk<'_> {
                 Action::GotoTable(table) => self.v.lookup(a, *table, states),
                 Action::Ct(ct) => {
                     if let Some(table) = ct.recirc_table {
-                        // What is no IP stays untracked.
-                        let ip = self.rule.match_.has_prereq(Prereq::Ip);
-                        let others = if ip { States::NONE } else { States::UNTRACKED };
-                        self.v.lookup(a, table, States::TRACKED.or(others));
+                        self.v.lookup(a, table, States::TRACKED);
                     }
                     states = States::UNTRACKED;
                 }

@@ -374,9 +374,6 @@ fn ask(
             };
             format!("{what}, {way}{note}: {line}")
         }
-        (None, None) if info.state == CtState::UNTRACKED => {
-            "only IPv4 and IPv6 are tracked".to_owned()
-        }
         (None, None) => {
             let but = match info.outcome {
                 Outcome::TableFull => ", but the table of connections is full",
