@@ -113,12 +113,14 @@ impl Engine {
                 }),
                 DpAction::PushMpls { ethertype, lse } => {
                     self.rewrite(run, |buf, key| rewrite::push_mpls(buf, key, *ethertype, *lse));
-                    run.iter().for_each(|&s| self.refresh(s));
                 }
                 DpAction::PopMpls { ethertype } => {
-                    run.iter().for_each(|&s| self.refresh(s));
                     self.rewrite(run, |buf, key| rewrite::pop_mpls(buf, key, *ethertype));
-                    run.iter().for_each(|&s| self.refresh(s));
+                    // To read the packet anew is to see no deeper than as many tags as there is a limit
+                    // to: let it be before something else than a label comes.
+                    if !matches!(*ethertype, ethertype::MPLS | ethertype::MPLS_MCAST) {
+                        run.iter().for_each(|&s| self.refresh(s));
+                    }
                 }
                 DpAction::PushEth { dst, src } => {
                     self.rewrite(run, |buf, key| {

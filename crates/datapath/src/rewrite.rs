@@ -393,17 +393,25 @@ pub fn push_mpls(pkt: &mut PacketBuf, key: &mut PacketKey, ethertype: u16, lse: 
     set_ethertype(pkt, key, l3, ethertype);
     // The stack is the network header now, and offloads do not reach behind it.
     pkt.set_layers(Some(l3), None);
+    key.dl_type = ethertype;
 }
 
-/// Removes the outermost label stack entry; the EtherType becomes `ethertype`.
+/// Removes the outermost label stack entry, behind however many tags; the EtherType becomes
+/// `ethertype`.
 pub fn pop_mpls(pkt: &mut PacketBuf, key: &mut PacketKey, ethertype: u16) {
-    let is_mpls = matches!(key.dl_type, ethertype::MPLS | ethertype::MPLS_MCAST);
     let least = if key.packet_type == 0 { ETH_LEN } else { 0 };
-    let Some(l3) = pkt.l3().filter(|l3| is_mpls && *l3 >= least && pkt.len() >= l3 + 4) else {
-        return;
+    let Some(l3) = pkt.l3().filter(|l3| *l3 >= least && pkt.len() >= l3 + 4) else { return };
+    let before = match key.packet_type {
+        0 => be16(pkt.frame(), l3 - 2),
+        other => Some(other as u16),
     };
+    if !matches!(before, Some(ethertype::MPLS | ethertype::MPLS_MCAST)) {
+        return;
+    }
     set_ethertype(pkt, key, l3, ethertype);
     pkt.remove(l3, 4);
+    pkt.set_layers(Some(l3), None);
+    key.dl_type = ethertype;
 }
 
 /// Adds a label stack entry before everything: the packet has no Ethernet header of its own then.
