@@ -25,7 +25,7 @@ pub(crate) const fn word_of(offset: usize) -> usize {
 /// discovery, as in Open vSwitch.
 const STAGE_ENDS: [usize; 4] = [
     word_of(offset_of!(PacketKey, dl_dst)),
-    word_of(offset_of!(PacketKey, nw_src)),
+    word_of(offset_of!(PacketKey, nsh_flags)),
     word_of(offset_of!(PacketKey, arp_sha)),
     FLOW_WORDS,
 ];

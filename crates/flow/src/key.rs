@@ -161,8 +161,9 @@ pub struct PacketKey {
     pub dl_src: [u8; 6],
     /// EtherType behind all VLAN tags; 0x05ff for 802.2 without SNAP.
     pub dl_type: u16,
-    #[doc(hidden)]
-    pub _pad_l2: u16,
+    /// Of what is looked up in a flow table: not zero if there is no Ethernet header. Requirements of such
+    /// headers ask for zero ([`crate::Match::tie_to_ethernet`]). Nowhere else is it anything but zero.
+    pub not_ethernet: u16,
     /// VLAN tags, outermost first.
     pub vlans: [VlanTag; 2],
     /// MPLS label stack entries, outermost first.

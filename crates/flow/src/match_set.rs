@@ -94,6 +94,22 @@ impl Match {
         }
     }
 
+    /// Lets only Ethernet packets through if the match asks for what only they have, and for no kind of
+    /// packets. For matches that packets are looked up by; all of a table are to be tied.
+    pub fn tie_to_ethernet(&mut self) {
+        let m = &mut self.mask.pkt;
+        let addresses = m.dl_src != [0; 6] || m.dl_dst != [0; 6];
+        let tuple = m.ct_nw_proto != 0
+            || m.ct_nw_src | m.ct_nw_dst != 0
+            || m.ct_tp_src | m.ct_tp_dst != 0
+            || m.ct_ipv6_src != [0; 16]
+            || m.ct_ipv6_dst != [0; 16];
+        let ethernet = m.dl_type != 0 || m.vlans[0].tci != 0 || addresses || tuple;
+        if ethernet && m.packet_type == 0 {
+            m.not_ethernet = u16::MAX;
+        }
+    }
+
     /// Forgets that packets must be Ethernet when a field says so anyway.
     pub fn forget_default_packet_type(&mut self) {
         let m = &self.mask.pkt;

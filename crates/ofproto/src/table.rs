@@ -54,7 +54,7 @@ pub enum FlowModError {
     #[error("no table {}", .0.0)]
     BadTable(TableId),
     /// `OFPBRC_EPERM`
-    #[error("table 254 is the switch's own")]
+    #[error("table 254, dp_hash and recirc_id are the switch's own")]
     Permission,
     /// `OFPBAC_BAD_OUT_PORT`
     #[error("cannot output to port {0}")]
@@ -181,6 +181,12 @@ impl PreparedFlowMod {
                 return Err(FlowModError::Permission);
             }
         }
+        // What the datapath hashes and how it calls what is frozen is none of a controller's.
+        let (key, mask) = (&fm.match_.key.pkt, &fm.match_.mask.pkt);
+        let hidden = mask.dp_hash != 0 || key.recirc_id != 0;
+        if fm.command == FlowModCommand::Add && hidden && !internal {
+            return Err(FlowModError::Permission);
+        }
         if !deletes && fm.buffer_id.is_some() {
             return Err(FlowModError::BufferUnknown);
         }
@@ -192,6 +198,8 @@ impl PreparedFlowMod {
                 false => FlowModError::TableFull,
             });
         }
+        let mut match_ = fm.match_;
+        match_.tie_to_ethernet();
         Ok(PreparedFlowMod {
             command: fm.command,
             table: fm.table,
@@ -203,7 +211,7 @@ impl PreparedFlowMod {
             out_group: if deletes { fm.out_group } else { GROUP_ANY },
             internal,
             rule: Rule {
-                match_: MiniMatch::from(&fm.match_),
+                match_: MiniMatch::from(&match_),
                 priority: fm.priority.into(),
                 table: fm.table.unwrap_or(TableId(0)),
                 cookie: Cookie(fm.new_cookie.unwrap_or(0)),
@@ -373,7 +381,9 @@ impl FlowTables {
         m: &Match,
         now: Instant,
     ) -> Result<FlowModDone, FlowModError> {
-        let m = &self.placed(m)?;
+        let mut m = self.placed(m)?;
+        m.tie_to_ethernet();
+        let m = &m;
         if m.mask.tun_metadata.present != 0 {
             fm.rule.match_ = MiniMatch::from(m);
         }

@@ -179,7 +179,9 @@ fn op() -> impl Strategy<Value = Op> {
         (0u64..3, 0u64..2, 0u16..3, 0u16..2, any::<[bool; 3]>()),
     );
     let flow_mod = flow_mod.prop_map(|(a, b)| {
-        let (match_, command, priority, table, new_cookie) = a;
+        let (mut match_, command, priority, table, new_cookie) = a;
+        // As the tables keep them.
+        match_.tie_to_ethernet();
         let (cookie, cookie_mask, port, timeout, flags) = b;
         use FlowModCommand::{Add, Delete, DeleteStrict, Modify, ModifyStrict};
         let command = [Add, Modify, ModifyStrict, Delete, DeleteStrict][usize::from(command)];

@@ -131,6 +131,7 @@ impl Ctx<'_> {
                 }
             }
         }
+        match_.tie_to_ethernet();
         FlowMod {
             command: FlowModCommand::ModifyStrict,
             match_,

@@ -503,6 +503,7 @@ impl<'a> Ctx<'a> {
     fn lookup(&mut self, table: TableId, in_port: OfPort, may_miss: bool) -> (TableId, Found) {
         let mut key = self.flow;
         key.pkt.in_port = u32::from(in_port.0);
+        key.pkt.not_ethernet = if key.pkt.packet_type == 0 { 0 } else { u16::MAX };
         if key.pkt.nw_frag & nw_frag::ANY != 0 {
             match self.br.config.frag {
                 0 => (key.pkt.tp_src, key.pkt.tp_dst) = (0, 0),
@@ -523,6 +524,8 @@ impl<'a> Ctx<'a> {
                 t.lookup(&key, &mut self.wc)
             };
             let rule = rule.cloned();
+            // It follows from the packet type, on which megaflows always depend.
+            self.wc.pkt.not_ethernet = 0;
             self.note_lookup(table, &key, rule.as_ref(), false);
             self.credits.tables.push((t.stats.clone(), rule.is_some()));
             if let Some(r) = rule {
@@ -628,6 +631,10 @@ impl<'a> Ctx<'a> {
         // actions act on what is behind the tag.
         for tag in &mut mask.vlans {
             tag.tci |= VLAN_PRESENT;
+        }
+        // Of a stack without bottom, labels that are zero do not count.
+        if mpls::is_mpls(key.dl_type) && key.mpls_lse.iter().all(|l| l & mpls::BOS == 0) {
+            mask.mpls_lse = [u32::MAX; 3];
         }
         let mut final_key = self.flow;
         final_key.pkt.recirc_id = key.recirc_id;
