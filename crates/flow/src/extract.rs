@@ -183,11 +183,15 @@ fn parse_ipv6(body: &[u8], key: &mut PacketKey) -> Option<usize> {
     }
     key.ipv6_src.copy_from_slice(&ip[8..24]);
     key.ipv6_dst.copy_from_slice(&ip[24..40]);
+    let Some((proto, at)) = skip_ipv6_extensions(&body[..total], ip[6], key) else {
+        // Of a chain that is cut short, OVS knows the addresses only.
+        key.nw_frag = 0;
+        return None;
+    };
     let first = be32(ip, 0)?;
     key.ipv6_label = first & 0xf_ffff;
     key.nw_tos = (first >> 20) as u8;
     key.nw_ttl = ip[7];
-    let (proto, at) = skip_ipv6_extensions(&body[..total], ip[6], key)?;
     key.nw_proto = proto;
     if key.nw_frag & nw_frag::LATER == 0 {
         parse_transport(&body[at..total], key);

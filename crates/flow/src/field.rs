@@ -248,6 +248,12 @@ impl Field {
         if self.bits >= 128 { u128::MAX } else { (1 << self.bits) - 1 }
     }
 
+    /// The bits that are the field's own: `nw_tos` has only those of the DSCP, in the place that they
+    /// have in the header.
+    pub const fn own_bits(&self) -> u128 {
+        if matches!(self.id, FieldId::NwTos) { 0xfc } else { self.all_ones() }
+    }
+
     /// All bits of the field's bytes on the wire. Of a longer field than 16 bytes, those of the last 16.
     pub const fn wire_ones(&self) -> u128 {
         if self.n_bytes >= 16 { u128::MAX } else { (1 << (self.n_bytes * 8)) - 1 }

@@ -349,11 +349,19 @@ impl Switch {
             None => &NoNames,
         };
         let mut initial = *key;
+        if let Some(b) = self.bridge(r.bridge) {
+            initial.tun_metadata = b.tables.tlv.rearrange(&initial.tun_metadata);
+        }
         initial.actset_output = u32::from(OfPort::UNSET.0);
         let _ = writeln!(out, "Flow: {}", FlowText { key: &initial, names });
         out.push_str(&trace.text());
         let same = x.final_key == initial;
-        let end = FlowText { key: &x.final_key, names };
+        // Of a packet that came without options of a tunnel, OVS does not show those it gets.
+        let mut end = x.final_key;
+        if r.is_real && key.pkt.recirc_id == 0 && key.tun_metadata.is_empty() {
+            end.tun_metadata = Default::default();
+        }
+        let end = FlowText { key: &end, names };
         let _ = match same {
             true => writeln!(out, "\nFinal flow: unchanged"),
             false => writeln!(out, "\nFinal flow: {end}"),

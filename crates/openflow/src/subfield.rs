@@ -46,7 +46,7 @@ impl Subfield {
     pub fn get(self, key: &FlowKey) -> u128 {
         match self.row().tun_option() {
             Some(i) => key.tun_metadata.bits(i, self.ofs.into()) & self.max(),
-            None => (self.row().get(key) >> self.ofs) & self.max(),
+            None => ((self.row().get(key) & self.row().own_bits()) >> self.ofs) & self.max(),
         }
     }
 
@@ -55,7 +55,8 @@ impl Subfield {
         match self.row().tun_option() {
             Some(i) => key.tun_metadata.set_bits(i, self.ofs.into(), value, self.max()),
             None => {
-                self.row().set_masked(key, (value & self.max()) << self.ofs, self.mask());
+                let mask = self.mask() & self.row().own_bits();
+                self.row().set_masked(key, (value & self.max()) << self.ofs, mask);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Writing keys.
 
 use core::fmt::{self, Write};
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::Ipv4Addr;
 
 use base::{DpPort, MacAddr};
 use flow::{CT_STATE_FLAGS, PacketKey};
@@ -56,7 +56,8 @@ pub(super) fn write_group(
     let mut first = true;
     for item in group.items {
         let m = (item.get)(mask) & item.all_ones();
-        if m == 0 && !verbose {
+        // OVS writes the reserved bits of neighbour discovery in any case.
+        if m == 0 && !verbose && item.name != "nd_reserved" {
             continue;
         }
         if !core::mem::take(&mut first) {
@@ -102,7 +103,7 @@ fn write_address(f: &mut fmt::Formatter<'_>, style: Style, v: u128) -> fmt::Resu
     match style {
         Style::Mac => write!(f, "{}", MacAddr::from_u64(v as u64)),
         Style::Ip4 => write!(f, "{}", Ipv4Addr::from(v as u32)),
-        _ => write!(f, "{}", Ipv6Addr::from(v)),
+        _ => flow::text::value::write_ipv6_addr(f, v),
     }
 }
 

@@ -62,7 +62,7 @@ impl fmt::Display for FlowText<'_> {
                 })*
             };
         }
-        skip_zero!(skb_priority pkt_mark recirc_id dp_hash ct_state ct_zone ct_mark ct_label);
+        skip_zero!(in_port skb_priority pkt_mark recirc_id dp_hash ct_state ct_zone ct_mark ct_label);
         if k.pkt.ct_state == 0 {
             p.ct_nw_src = 0;
             p.ct_nw_dst = 0;
@@ -154,7 +154,9 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
         }
         p.dl_type = u16::MAX;
     }
-    match k.dl_type {
+    // What is no Ethernet says by its packet type what it is.
+    let dl_type = if k.packet_type == 0 { k.dl_type } else { k.packet_type as u16 };
+    match dl_type {
         ethertype::IPV4 => {
             p.nw_src = u32::MAX;
             p.nw_dst = u32::MAX;
@@ -181,7 +183,7 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
             }
             return w;
         }
-        ethertype::NSH => {
+        _ if k.dl_type == ethertype::NSH => {
             p.nsh_flags = u8::MAX;
             p.nsh_ttl = u8::MAX;
             p.nsh_mdtype = u8::MAX;
@@ -200,7 +202,7 @@ pub fn flow_mask(k: &FlowKey) -> FlowKey {
     p.nw_tos = u8::MAX;
     p.nw_ttl = u8::MAX;
     p.nw_proto = u8::MAX;
-    let v4 = k.dl_type == ethertype::IPV4;
+    let v4 = dl_type == ethertype::IPV4;
     use ipproto::{ICMP, ICMPV6, IGMP, SCTP, TCP, UDP};
     let l4 = [TCP, UDP, SCTP, ICMP, IGMP, ICMPV6].contains(&k.nw_proto);
     if k.nw_frag & nw_frag::LATER == 0 && l4 {
@@ -358,7 +360,7 @@ fn packet_kind(o: &mut Items<'_, '_>, x: &Match) -> Result<(bool, bool), fmt::Er
         if k.packet_type >> 16 == 1 {
             dl_type = k.packet_type as u16;
         }
-    } else if m.recirc_id != 0 && (m.packet_type != 0 || m.dl_type != 0) {
+    } else if m.recirc_id != 0 && (m.packet_type != 0 || m.not_ethernet != 0 || m.dl_type != 0) {
         o.word(format_args!("eth"))?;
     }
     if m.dl_type == 0 {

@@ -159,7 +159,6 @@ impl Ctx<'_> {
             Action::Ct(ct) => self.ct(ct),
             Action::CtClear => {
                 if self.conntracked {
-                    self.commit();
                     self.clear_ct_fields();
                     self.conntracked = false;
                     self.out.push(DpAction::CtClear);

@@ -63,6 +63,10 @@ impl Ctx<'_> {
             self.commit_mpls(false);
         }
         if self.flow.pkt.dl_type == ethertype::NSH {
+            if self.flow.pkt.nsh_mdtype != 1 {
+                // Other types of metadata have no contexts.
+                self.base.nsh_context = self.flow.pkt.nsh_context;
+            }
             self.commit_group(SetGroup::Nsh);
         }
         self.commit_l3();
@@ -79,7 +83,8 @@ impl Ctx<'_> {
         let l3 = match self.base.dl_type {
             ethertype::IPV4 => SetGroup::Ipv4,
             ethertype::IPV6 => SetGroup::Ipv6,
-            ethertype::ARP | ethertype::RARP => SetGroup::Arp,
+            // Of RARP, OVS changes nothing in the packet.
+            ethertype::ARP => SetGroup::Arp,
             _ => return,
         };
         let k = &self.flow.pkt;

@@ -16,7 +16,7 @@ use crate::trace::NodeKind;
 impl Ctx<'_> {
     /// Marks the bits of a field as looked at.
     pub(super) fn look_at(&mut self, sf: Subfield) {
-        mark(sf.row(), sf.mask(), &mut self.wc);
+        mark(sf.row(), sf.mask() & sf.row().own_bits(), &mut self.wc);
     }
 
     /// Whether the packet has what a field needs; marks what tells so.
@@ -64,6 +64,7 @@ impl Ctx<'_> {
     }
 
     fn store(&mut self, row: &Field, value: u128, mask: u128) {
+        let mask = mask & row.own_bits();
         // What goes into the tunnel header does not depend on the header that the packet came with.
         if !row.name.starts_with("tun_") {
             mark(row, mask, &mut self.wc);
@@ -77,16 +78,15 @@ impl Ctx<'_> {
         }
     }
 
-    /// A tag that gets a VID or priority gets a protocol too; one that loses its presence is gone.
+    /// A tag that gets a VID or priority gets a protocol too. Without the bit that says so there is none,
+    /// whatever else `vlan_tci` was set to.
     fn tidy_vlan(&mut self, field: FieldId) {
         let tag = &mut self.flow.pkt.vlans[0];
         if field != FieldId::VlanTci {
             tag.tci |= VLAN_PRESENT;
             self.wc.pkt.vlans[0].tci |= VLAN_PRESENT;
         }
-        if tag.tci & VLAN_PRESENT == 0 {
-            *tag = flow::VlanTag::default();
-        } else if tag.tpid == 0 {
+        if tag.tci != 0 && tag.tpid == 0 {
             tag.tpid = ethertype::VLAN;
         }
     }
@@ -107,9 +107,14 @@ impl Ctx<'_> {
     pub(super) fn load(&mut self, dst: Subfield, value: u128) {
         if dst.row().tun_option().is_some() {
             dst.set(&mut self.flow, value);
-        } else {
-            self.store(dst.row(), (value & dst.max()) << dst.ofs, dst.mask());
+            return;
         }
+        // A number alone makes no tag, other than one that is set.
+        let row = match dst.field {
+            FieldId::VlanVid => FieldId::VlanTci.row(),
+            _ => dst.row(),
+        };
+        self.store(row, (value & dst.max()) << dst.ofs, dst.mask());
     }
 
     /// The action `load`.
