@@ -1,9 +1,19 @@
-//! Random flow tables and packets, from small pools of values so that they meet.
+//! Random flow tables and packets.
 //!
 //! Everything follows from a seed. Tables are such that both switches take them: fields have their
 //! prerequisites, and packets move on to later tables only, so that every pipeline ends.
 
+use std::collections::HashSet;
 use std::fmt::Write;
+
+use flow::text::{Mode, NoNames};
+use openflow::FlowModCommand;
+use openflow::protocol::Protocols;
+use openflow::text::parse_flow;
+
+use crate::actions::{Place, actions, group};
+use crate::fields::{KINDS, Kind, L2, PIPELINE, kind_of, value, wanted, wanted_of_any};
+use crate::frames::frame;
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Clone, Debug)]
@@ -33,212 +43,135 @@ impl Rng {
 }
 
 /// Tables that rules stand in; a packet enters the first.
-const N_TABLES: usize = 6;
+pub const N_TABLES: usize = 6;
+pub const N_GROUPS: usize = 4;
 
-/// What a rule is about: the word that says so, and the fields that exist then.
-struct Kind {
-    word: &'static str,
-    fields: &'static [&'static str],
-    /// Fields that actions may change too.
-    writable: &'static [&'static str],
-}
-
-const L2: &[&str] = &["dl_src", "dl_dst", "vlan_tci", "dl_vlan"];
-const PIPELINE: &[&str] =
-    &["in_port", "metadata", "reg0", "reg1", "xreg1", "xxreg1", "ct_state", "ct_zone", "ct_mark"];
-const WRITABLE: &[&str] =
-    &["eth_src", "eth_dst", "metadata", "reg0", "reg1", "xreg1", "xxreg1", "pkt_mark", "tun_id"];
-
-const KINDS: &[Kind] = &[
-    Kind { word: "", fields: &["dl_type"], writable: &[] },
-    Kind {
-        word: "arp",
-        fields: &["arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"],
-        writable: &["arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"],
-    },
-    Kind {
-        word: "ip",
-        fields: &["nw_src", "nw_dst", "nw_proto", "nw_tos", "ip_ecn", "nw_ttl", "ip_frag"],
-        writable: &["ip_src", "ip_dst", "ip_dscp", "ip_ecn", "nw_ttl"],
-    },
-    Kind {
-        word: "tcp",
-        fields: &["nw_src", "nw_dst", "tp_src", "tp_dst", "tcp_flags", "nw_ttl"],
-        writable: &["ip_src", "ip_dst", "nw_ttl", "tcp_src", "tcp_dst"],
-    },
-    Kind {
-        word: "udp",
-        fields: &["nw_src", "nw_dst", "tp_src", "tp_dst"],
-        writable: &["ip_src", "ip_dst", "ip_dscp", "udp_src", "udp_dst"],
-    },
-    Kind {
-        word: "icmp",
-        fields: &["nw_src", "icmp_type", "icmp_code"],
-        writable: &["ip_src", "icmp_type", "icmp_code"],
-    },
-    Kind {
-        word: "sctp",
-        fields: &["nw_dst", "tp_src", "tp_dst"],
-        writable: &["ip_dst", "sctp_src", "sctp_dst"],
-    },
-    Kind {
-        word: "ipv6",
-        fields: &["ipv6_src", "ipv6_dst", "ipv6_label", "nw_proto", "nw_tos", "nw_ttl", "ip_frag"],
-        writable: &["ipv6_src", "ipv6_dst", "ipv6_label", "ip_dscp", "nw_ttl"],
-    },
-    Kind {
-        word: "tcp6",
-        fields: &["ipv6_src", "tp_src", "tp_dst", "tcp_flags"],
-        writable: &["ipv6_src", "tcp_src", "tcp_dst"],
-    },
-    Kind {
-        word: "udp6",
-        fields: &["ipv6_dst", "tp_src", "tp_dst"],
-        writable: &["ipv6_dst", "udp_src", "udp_dst"],
-    },
-    Kind {
-        word: "icmp6",
-        fields: &["ipv6_src", "icmp_type", "icmp_code"],
-        writable: &["ipv6_src", "icmpv6_type", "icmpv6_code"],
-    },
-    Kind {
-        word: "icmp6,icmpv6_type=135,icmpv6_code=0",
-        fields: &["nd_target", "nd_sll"],
-        writable: &["nd_target", "nd_sll"],
-    },
-    Kind {
-        word: "icmp6,icmpv6_type=136,icmpv6_code=0",
-        fields: &["nd_target", "nd_tll"],
-        writable: &["nd_target", "nd_tll"],
-    },
-    Kind {
-        word: "mpls",
-        fields: &["mpls_label", "mpls_tc", "mpls_bos", "mpls_ttl"],
-        writable: &["mpls_label", "mpls_tc", "mpls_ttl"],
-    },
-];
-
-const MACS: &[&str] = &[
-    "02:00:00:00:00:01",
-    "02:00:00:00:00:02",
-    "02:00:00:00:00:03",
-    "01:00:5e:00:00:05",
-    "ff:ff:ff:ff:ff:ff",
-    "01:80:c2:00:00:00",
-];
-const IPS: &[&str] = &["10.0.0.1", "10.0.0.2", "10.0.1.1", "192.168.0.1"];
-const IP6S: &[&str] = &["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fe80::1"];
-const PORTS: &[&str] = &["1", "80", "81", "1000", "65535"];
-
-/// A value for a field, as packets have it.
-fn value(rng: &mut Rng, field: &str) -> String {
-    let text = match field {
-        "in_port" => rng.pick(&["1", "2", "3", "4"]),
-        "dl_src" | "eth_src" | "arp_sha" | "nd_sll" => rng.pick(&MACS[..3]),
-        "dl_dst" | "eth_dst" | "arp_tha" | "nd_tll" => rng.pick(MACS),
-        "dl_vlan" => rng.pick(&["10", "20", "0"]),
-        "dl_type" => rng.pick(&["0x0800", "0x86dd", "0x0806", "0x1234"]),
-        "arp_op" => rng.pick(&["1", "2"]),
-        "arp_spa" | "arp_tpa" | "nw_src" | "nw_dst" | "ip_src" | "ip_dst" => rng.pick(IPS),
-        "ipv6_src" | "ipv6_dst" | "nd_target" => rng.pick(IP6S),
-        "ipv6_label" => rng.pick(&["0", "0x1", "0xfffff"]),
-        "nw_proto" => rng.pick(&["6", "17", "1", "47", "132"]),
-        "nw_tos" => rng.pick(&["0", "4", "252"]),
-        "ip_dscp" => rng.pick(&["0", "1", "63"]),
-        "ip_ecn" => rng.pick(&["0", "1", "3"]),
-        "nw_ttl" | "mpls_ttl" => rng.pick(&["1", "2", "64", "255"]),
-        "ip_frag" => rng.pick(&["no", "yes", "first", "later", "not_later"]),
-        "tcp_flags" => rng.pick(&["syn", "ack", "syn|ack", "fin|ack"]),
-        "icmp_type" | "icmpv6_type" => rng.pick(&["0", "8", "3", "128", "129"]),
-        "icmp_code" | "icmpv6_code" | "mpls_bos" => rng.pick(&["0", "1"]),
-        "mpls_label" => rng.pick(&["0", "16", "1048575"]),
-        "mpls_tc" => rng.pick(&["0", "5"]),
-        "ct_zone" => rng.pick(&["0", "7"]),
-        _ if field.contains("tp_") || field.ends_with("_src") || field.ends_with("_dst") => {
-            rng.pick(PORTS)
-        }
-        // Registers, marks, metadata.
-        _ => rng.pick(&["0", "0x1", "0x2", "0x80000001"]),
-    };
-    text.to_owned()
-}
-
-/// What a rule wants of a field, perhaps with a mask.
-fn wanted(rng: &mut Rng, field: &str) -> String {
-    let mask = match field {
-        "vlan_tci" => {
-            // Those that OpenFlow 1.5 can say.
-            let forms = &["vlan_tci=0x0000/0x1fff", "vlan_vid=0x1000/0x1000", "dl_vlan_pcp=5"];
-            return rng.pick(forms).to_owned();
-        }
-        "ct_state" => {
-            return format!(
-                "ct_state={}",
-                rng.pick(&[
-                    "+trk",
-                    "-trk",
-                    "+new+trk",
-                    "+est+trk",
-                    "-new+trk",
-                    "+inv",
-                    "0x20/0x21"
-                ])
-            );
-        }
-        "tcp_flags" if rng.once_in(2) => {
-            return format!("tcp_flags={}", rng.pick(&["+syn-ack", "+ack", "-rst", "0x010/0x012"]));
-        }
-        "nw_src" | "nw_dst" | "arp_spa" | "arp_tpa" => {
-            rng.pick(&["", "/8", "/24", "/31", "/255.0.0.255", "/0.0.255.1"])
-        }
-        "ipv6_src" | "ipv6_dst" | "nd_target" => {
-            rng.pick(&["", "/32", "/64", "/127", "/ffff::ffff"])
-        }
-        "dl_src" => rng.pick(&["", "/ff:ff:ff:00:00:00", "/00:00:00:00:00:03"]),
-        "dl_dst" => rng.pick(&["", "/01:00:00:00:00:00", "/00:00:00:00:00:ff"]),
-        "tp_src" | "tp_dst" => rng.pick(&["", "", "/0xfff0", "/0x1"]),
-        "metadata" | "reg0" | "reg1" | "xreg1" | "xxreg1" | "ct_mark" => {
-            rng.pick(&["", "/0x1", "/0xffff0000"])
-        }
-        _ => "",
-    };
-    let value = value(rng, field);
-    // A mask that leaves nothing of the value is refused by neither, but says nothing either.
-    format!("{field}={value}{mask}")
-}
-
-/// A flow table as `add-flows` reads it, and groups as `add-groups` does.
+/// A flow table and groups, line by line as `add-flows` and `add-groups` read them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub groups: Vec<String>,
     pub flows: Vec<String>,
 }
 
-impl Table {
-    pub fn random(rng: &mut Rng) -> Table {
-        let n = match rng.below(10) {
-            0 => 1 + rng.below(3),
-            1 => 150 + rng.below(50),
-            _ => 5 + rng.below(40),
-        };
-        let groups = (1..=N_GROUPS).map(|id| group(rng, id)).collect();
-        // OVS 3.1 ends with a failed assertion if a packet with an action set is tracked.
-        let tracks = rng.once_in(2);
-        let taken = |l: &String| !if tracks { l.contains("write_actions") } else { is_tracking(l) };
-        Table { groups, flows: (0..n).map(|_| flow(rng)).filter(taken).collect() }
+/// Where a packet enters, and its headers as a flow or, behind a space, its bytes.
+pub type Packet = (usize, String);
+
+/// A table of rules with groups.
+pub fn table(rng: &mut Rng) -> Table {
+    let n = match rng.below(10) {
+        0 => 1 + rng.below(3),
+        1 => 150 + rng.below(50),
+        _ => 5 + rng.below(40),
+    };
+    let mut groups: Vec<String> = (1..=N_GROUPS).map(|id| group(rng, id)).collect();
+    let mut priorities = Priorities::default();
+    let mut flows: Vec<String> = Vec::new();
+    while flows.len() < n {
+        let line = flow(rng, &mut priorities);
+        if is_sayable(&line) {
+            flows.push(line);
+        }
+    }
+    for id in 1..=rng.below(4) {
+        conjunction(rng, id, &mut priorities, &mut flows);
+    }
+    apart(rng, &mut flows, &mut groups);
+    Table { groups, flows }
+}
+
+/// Keeps apart what the stock switch cannot do together.
+fn apart(rng: &mut Rng, flows: &mut Vec<String>, groups: &mut [String]) {
+    let has = |line: &str, words: &[&str]| words.iter().any(|w| line.contains(w));
+    // OVS 3.1 ends with a failed assertion if a packet with an action set is tracked.
+    const TRACKING: &[&str] = &["=ct(", ",ct(", "(ct("];
+    // A packet that `check_pkt_larger` finds to be no longer has no action set and stack in OVS up to 3.7,
+    // and the headers that were to be put around a longer one, of which 3.1 dies too.
+    const LENGTH: &[&str] = &["check_pkt_larger"];
+    const SET: &[&str] = &["write_actions"];
+    const STACK_AND_HEADERS: &[&str] = &["push:", "pop:", "encap(", "decap("];
+    // In a trace it does not end to be frozen by what pauses in a list of its own.
+    const PAUSE: &[&str] = &["pause"];
+    const OWN_LIST: &[&str] = &["clone("];
+    let without = match rng.below(4) {
+        0 => [SET, STACK_AND_HEADERS, PAUSE],
+        1 => [SET, LENGTH, PAUSE],
+        2 => [TRACKING, LENGTH, PAUSE],
+        _ => [TRACKING, LENGTH, OWN_LIST],
+    };
+    flows.retain(|l| !without.iter().any(|w| has(l, w)));
+    for g in groups {
+        if without.contains(&LENGTH) {
+            *g = g.replace("check_pkt_larger(100)->NXM_NX_REG0[0],", "");
+        }
+        if without.contains(&PAUSE) {
+            *g = g.replace("pause", "id=1");
+        }
     }
 }
 
-/// Whether some action of a flow, nested ones included, sends the packet through the tracker.
-fn is_tracking(line: &str) -> bool {
-    ["=ct(", ",ct(", "(ct("].iter().any(|w| line.contains(w))
+/// Whether OpenFlow 1.5 can say a flow, and its fields and actions go together. That the reader of
+/// flows says so of the same as the stock one is another test's, of the vocabulary.
+fn is_sayable(line: &str) -> bool {
+    parse_flow(line, FlowModCommand::Add, &NoNames, Mode::Ovs)
+        .is_ok_and(|p| p.usable.contains(Protocols::OF15_UP))
 }
 
-fn flow(rng: &mut Rng) -> String {
+/// Priorities that rules have, by table. Each has its own, since of those of one priority either may
+/// be found.
+#[derive(Default)]
+struct Priorities(HashSet<(usize, usize)>);
+
+impl Priorities {
+    fn new_one(&mut self, rng: &mut Rng, table: usize) -> usize {
+        loop {
+            // Those that end in 5, and those above, are of learned rules.
+            let priority = 10 * rng.below(60) + rng.below(5);
+            if self.0.insert((table, priority)) {
+                return priority;
+            }
+        }
+    }
+}
+
+/// A conjunctive match: clauses that each has several ways to meet, and what then is done.
+fn conjunction(rng: &mut Rng, id: usize, priorities: &mut Priorities, flows: &mut Vec<String>) {
+    const CLAUSES: &[(&str, &[&str])] = &[
+        ("", &["in_port", "dl_src", "dl_dst", "reg0", "metadata", "vlan_vid", "pkt_mark"]),
+        ("ip", &["nw_src", "nw_dst", "nw_ttl", "nw_proto", "in_port", "dl_dst"]),
+        ("tcp", &["nw_src", "nw_dst", "tp_src", "tp_dst", "dl_src", "tcp_flags"]),
+        ("ipv6", &["ipv6_src", "ipv6_dst", "ipv6_label", "nw_proto", "in_port"]),
+        ("udp", &["nw_src", "nw_dst", "tp_src", "tp_dst", "reg0"]),
+        ("arp", &["arp_spa", "arp_tpa", "arp_op", "dl_src"]),
+        ("mpls", &["mpls_label", "mpls_ttl", "dl_src", "in_port"]),
+    ];
+    let (word, fields) = CLAUSES[rng.below(CLAUSES.len())];
+    let table = rng.below(N_TABLES).min(rng.below(N_TABLES));
+    let start = format!("table={table},priority={},{word}", priorities.new_one(rng, table));
+    let n = 2 + rng.below(2);
+    let first = rng.below(fields.len());
+    for clause in 0..n {
+        let field = fields[(first + clause) % fields.len()];
+        let mut ways: Vec<String> = (0..1 + rng.below(3)).map(|_| wanted(rng, field)).collect();
+        ways.sort();
+        ways.dedup();
+        for way in ways {
+            let clause = clause + 1;
+            flows.push(format!("{start},{way},actions=conjunction({id},{clause}/{n})"));
+        }
+    }
+    let mut kind = kind_of(word);
+    let place = Place { table, nested: 0, tracked: false };
+    let line = format!("{start},conj_id={id},actions={}", actions(rng, &mut kind, place));
+    if is_sayable(&line) {
+        flows.push(line);
+    }
+}
+
+fn flow(rng: &mut Rng, priorities: &mut Priorities) -> String {
     // Most rules where packets come first, and some that any packet meets.
     let table = rng.below(N_TABLES).min(rng.below(N_TABLES));
     let kind = if rng.once_in(3) { &KINDS[0] } else { &KINDS[rng.below(KINDS.len())] };
-    let mut line = format!("table={table},priority={}", rng.below(5) * 10);
+    let mut line = format!("table={table},priority={}", priorities.new_one(rng, table));
     if !kind.word.is_empty() {
         let _ = write!(line, ",{}", kind.word);
     }
@@ -250,6 +183,9 @@ fn flow(rng: &mut Rng) -> String {
             _ => kind.fields,
         };
         let field = rng.pick(pool);
+        if !kind.is_ethernet() && L2.contains(&field) {
+            continue;
+        }
         let clash = |u: &&str| *u == field || (field.contains("vlan") && u.contains("vlan"));
         // Registers overlap.
         let clash = used.iter().any(|u| clash(u) || (field.contains("reg") && u.contains("reg")));
@@ -258,10 +194,18 @@ fn flow(rng: &mut Rng) -> String {
             used.push(field);
         }
     }
-    let mut actions = actions(rng, kind, table, 0);
+    if let Some(said) = rng.once_in(2).then(|| wanted_of_any(rng, kind)).flatten() {
+        let name = said.split('=').next().unwrap_or_default();
+        // Said twice, the first is forgotten or the rule refused.
+        if !line.contains("ct_") && !line.contains(name) && !name.contains("reg") {
+            line += &format!(",{said}");
+        }
+    }
+    let place = Place { table, nested: 0, tracked: line.contains("ct_state=+") };
+    let mut actions = actions(rng, &mut { kind }, place);
     // Since OpenFlow 1.1 a tag is only taken off packets that are known to have one.
     if actions.contains("strip_vlan") || actions.contains("pop_vlan") {
-        if used.iter().any(|u| u.contains("vlan")) {
+        if line.contains("vlan") || !kind.is_ethernet() {
             actions = actions.replace("strip_vlan", "note:02").replace("pop_vlan", "output:3");
         } else {
             line += ",vlan_vid=0x1000/0x1000";
@@ -271,175 +215,59 @@ fn flow(rng: &mut Rng) -> String {
     line + &format!(",cookie={cookie},actions={actions}")
 }
 
-/// A list of actions for packets of a kind in a table; `nested` in another list.
-fn actions(rng: &mut Rng, kind: &Kind, table: usize, nested: usize) -> String {
-    if nested == 0 && rng.once_in(20) {
-        return "drop".to_owned();
-    }
-    let mut list = Vec::new();
-    for _ in 0..1 + rng.below(4) {
-        list.push(action(rng, kind, table, nested));
-    }
-    // Instructions have their order, and only the last of a list moves on.
-    if nested == 0 && rng.once_in(4) {
-        let mut set: Vec<String> = (0..1 + rng.below(3)).map(|_| in_set(rng, kind)).collect();
-        set.dedup();
-        list.push(format!("write_actions({})", set.join(",")));
-    }
-    if nested == 0 && rng.once_in(6) {
-        list.push(format!("write_metadata:{}", rng.pick(&["0x1", "0x2/0x3", "0x80000001"])));
-    }
-    if nested == 0 && table + 1 < N_TABLES && rng.once_in(3) {
-        list.push(format!("goto_table:{}", later(rng, table)));
-    }
-    list.join(",")
-}
-
-fn later(rng: &mut Rng, table: usize) -> usize {
-    table + 1 + rng.below(N_TABLES - table - 1)
-}
-
-/// An action that may stand in an action set.
-fn in_set(rng: &mut Rng, kind: &Kind) -> String {
-    match rng.below(5) {
-        0 => format!("group:{}", 1 + rng.below(N_GROUPS)),
-        1 => set_field(rng, kind),
-        2 => "pop_vlan".to_owned(),
-        _ => output(rng),
-    }
-}
-
-fn output(rng: &mut Rng) -> String {
-    match rng.below(12) {
-        0 => "in_port",
-        1 => "all",
-        2 => "flood",
-        3 | 4 => "normal",
-        5 => "controller",
-        6 => "local",
-        7 => "output:9",
-        n => return format!("output:{}", n - 7),
-    }
-    .to_owned()
-}
-
-fn set_field(rng: &mut Rng, kind: &Kind) -> String {
-    let pool = if rng.once_in(2) || kind.writable.is_empty() { WRITABLE } else { kind.writable };
-    let field = rng.pick(pool);
-    let value = value(rng, field);
-    let mask = match field {
-        "metadata" | "reg0" | "reg1" | "xreg1" | "xxreg1" | "pkt_mark" if rng.once_in(2) => "/0x1",
-        "ip_src" | "ip_dst" if rng.once_in(3) => "/0.0.0.255",
-        "eth_src" | "eth_dst" if rng.once_in(3) => "/00:00:00:00:00:ff",
-        "tcp_src" | "tcp_dst" | "udp_src" | "udp_dst" if rng.once_in(3) => "/0xff",
-        _ => "",
-    };
-    // The value may have no bit outside the mask.
-    let value = match mask {
-        "/0x1" => "0x1".to_owned(),
-        "/0.0.0.255" => "0.0.0.9".to_owned(),
-        "/00:00:00:00:00:ff" => "00:00:00:00:00:09".to_owned(),
-        "/0xff" => "9".to_owned(),
-        _ => value,
-    };
-    format!("set_field:{value}{mask}->{field}")
-}
-
-fn action(rng: &mut Rng, kind: &Kind, table: usize, nested: usize) -> String {
-    let is = |words: &[&str]| words.contains(&kind.word);
-    let ip = is(&["ip", "tcp", "udp", "icmp", "sctp", "ipv6", "tcp6", "udp6", "icmp6"]);
-    let moves_on = table + 1 < N_TABLES && nested < 2;
-    match rng.below(30) {
-        0..=5 => output(rng),
-        6..=9 => set_field(rng, kind),
-        10 => format!("mod_vlan_vid:{}", rng.pick(&["10", "20"])),
-        11 => format!("mod_vlan_pcp:{}", rng.pick(&["0", "5"])),
-        12 => "strip_vlan".to_owned(),
-        13 => format!("push_vlan:{}", rng.pick(&["0x8100", "0x88a8"])),
-        14 => "load:0x5->NXM_NX_REG0[4..11]".to_owned(),
-        15 => format!(
-            "move:{}",
-            rng.pick(&["NXM_NX_REG0[]->NXM_NX_REG1[]", "NXM_OF_ETH_SRC[0..15]->NXM_NX_REG1[16..31]", "NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", "NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15]", "NXM_NX_XXREG1[0..31]->NXM_NX_REG0[]"])
-        ),
-        16 => format!("push:{}", rng.pick(&["NXM_NX_REG0[]", "NXM_OF_ETH_SRC[]", "NXM_NX_REG1[0..7]"])),
-        17 => format!("pop:{}", rng.pick(&["NXM_NX_REG0[]", "NXM_OF_ETH_DST[]", "NXM_NX_REG1[0..7]"])),
-        18 if ip => "dec_ttl".to_owned(),
-        19 if is(&["mpls"]) => "dec_mpls_ttl".to_owned(),
-        20 | 21 if moves_on => format!("resubmit(,{})", later(rng, table)),
-        22 if moves_on => {
-            format!("resubmit({},{})", rng.pick(&["1", "2", "in_port"]), later(rng, table))
-        }
-        23 | 24 if ip && moves_on => ct(rng, table),
-        25 if nested < 2 => format!("clone({})", actions(rng, kind, table, nested + 1)),
-        26 => format!("group:{}", 1 + rng.below(N_GROUPS)),
-        27 if ip => "ct_clear".to_owned(),
-        28 => rng
-            .pick(&["note:01.02", "set_queue:3", "pop_queue", "output:NXM_NX_REG0[0..15]", "output(port=2,max_len=64)", "multipath(symmetric_l4,7,modulo_n,4,0,NXM_NX_REG1[0..7])", "multipath(eth_src,0,hrw,3,0,NXM_NX_REG1[0..7])", "bundle(nw_dst,0,hrw,ofport,members:1,2,3)", "bundle_load(symmetric_l3l4,3,active_backup,ofport,NXM_NX_REG0[0..15],members:2,3)",  "sample(probability=32768,collector_set_id=1,obs_domain_id=2,obs_point_id=3)", "learn(table=5,priority=40,idle_timeout=100,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15],output:NXM_OF_IN_PORT[])"])
-            .to_owned(),
-        29 => "exit".to_owned(),
-        _ => output(rng),
-    }
-}
-
-fn ct(rng: &mut Rng, table: usize) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let commit = rng.once_in(2);
-    if commit {
-        parts.push("commit".to_owned());
-        if rng.once_in(3) {
-            parts.push("force".to_owned());
-        }
-    }
-    if rng.once_in(2) {
-        parts.push(format!("zone={}", rng.pick(&["7", "NXM_NX_REG1[0..15]"])));
-    }
-    if !commit || rng.once_in(2) {
-        parts.push(format!("table={}", later(rng, table)));
-    }
-    if commit && rng.once_in(2) {
-        parts.push(format!(
-            "exec({})",
-            rng.pick(&[
-                "set_field:0x5->ct_mark",
-                "set_field:0x1/0x1->ct_mark",
-                "load:0x7->NXM_NX_CT_LABEL[0..31]",
-                "move:NXM_NX_REG0[]->NXM_NX_CT_MARK[]"
-            ])
-        ));
-    }
-    format!("ct({})", parts.join(","))
-}
-
-const N_GROUPS: usize = 4;
-
-fn group(rng: &mut Rng, id: usize) -> String {
-    let kind = rng.pick(&["all", "indirect", "ff", "select"]);
-    let n = if kind == "indirect" { 1 } else { 1 + rng.below(3) };
-    let mut line = format!("group_id={id},type={kind}");
-    if kind == "select" {
-        // Only this way of choosing does not depend on the datapath's own hash.
-        line += ",selection_method=hash,fields(eth_src,ip_dst)";
-    }
-    for _ in 0..n {
-        let watch =
-            if kind == "ff" { format!("watch_port:{},", 1 + rng.below(4)) } else { String::new() };
-        // No group of a higher number, so that none leads back to itself.
-        let action = match rng.below(4) {
-            0 => set_field(rng, &KINDS[0]) + ",output:2",
-            1 if id > 1 => format!("group:{}", 1 + rng.below(id - 1)),
-            2 => "push_vlan:0x8100,set_field:4106->vlan_vid,output:1".to_owned(),
-            _ => output(rng),
+/// Packets, some of which answer others or come again.
+pub fn packets(rng: &mut Rng, n: usize) -> Vec<Packet> {
+    let mut all: Vec<Packet> = Vec::new();
+    while all.len() < n {
+        let (port, said) = match rng.below(8) {
+            0 if !all.is_empty() => all[rng.below(all.len())].clone(),
+            1 | 2 if !all.is_empty() => {
+                let (_, asked) = &all[rng.below(all.len())];
+                answer(1 + rng.below(4), asked)
+            }
+            _ => packet(rng),
         };
-        let _ = write!(line, ",bucket={watch}actions={action}");
+        all.push((port, said));
     }
-    line
+    all
 }
 
-/// A packet: where it enters, and its headers as a flow.
-pub fn packet(rng: &mut Rng) -> (usize, String) {
+/// A packet of the same connection that goes the other way, if `asked` is given as a flow.
+fn answer(port: usize, asked: &str) -> Packet {
+    let turned = |word: &str| {
+        let (name, value) = word.split_once('=')?;
+        let name = match (name.strip_suffix("src"), name.strip_suffix("dst")) {
+            (Some(start), _) => format!("{start}dst"),
+            (_, Some(start)) => format!("{start}src"),
+            _ if name == "in_port" => return Some(format!("in_port={port}")),
+            _ => return None,
+        };
+        Some(format!("{name}={value}"))
+    };
+    if asked.contains(' ') {
+        let bytes = asked.split(' ').next_back().unwrap_or_default();
+        return (port, format!("in_port={port} {bytes}"));
+    }
+    let words = asked.split(',').map(|w| turned(w).unwrap_or_else(|| w.to_owned()));
+    (port, words.collect::<Vec<_>>().join(","))
+}
+
+fn packet(rng: &mut Rng) -> Packet {
     let port = 1 + rng.below(4);
+    if rng.once_in(2) {
+        let hex: String = frame(rng).iter().map(|b| format!("{b:02x}")).collect();
+        return (port, format!("in_port={port} {hex}"));
+    }
     // What is between a rule's kinds is a packet's too.
     let kind = &KINDS[1 + rng.below(KINDS.len() - 1)];
+    if !kind.is_ethernet() {
+        return packet(rng);
+    }
+    (port, headers(rng, port, kind))
+}
+
+/// The headers of a packet of a kind as a flow.
+fn headers(rng: &mut Rng, port: usize, kind: &Kind) -> String {
     let mut flow = format!("in_port={port},{}", kind.word);
     for field in ["dl_src", "dl_dst"] {
         let _ = write!(flow, ",{field}={}", value(rng, field));
@@ -454,7 +282,7 @@ pub fn packet(rng: &mut Rng) -> (usize, String) {
             "ip_frag" => {
                 if rng.once_in(4) { rng.pick(&["first", "later"]) } else { "no" }.to_owned()
             }
-            "mpls_bos" => "1".to_owned(),
+            "mpls_bos" => rng.pick(&["0", "1", "1"]).to_owned(),
             "tcp_flags" => rng.pick(&["0x002", "0x010", "0x012", "0x011"]).to_owned(),
             // Protocols with headers of their own are kinds of their own.
             "nw_proto" => rng.pick(&["47", "2", "0xfd"]).to_owned(),
@@ -467,8 +295,8 @@ pub fn packet(rng: &mut Rng) -> (usize, String) {
         };
         let _ = write!(flow, ",{field}={value}");
     }
-    if !kind.fields.contains(&"nw_ttl") && kind.word != "arp" && kind.word != "mpls" {
+    if !kind.fields.contains(&"nw_ttl") && kind.is_ip() {
         let _ = write!(flow, ",nw_ttl={}", rng.pick(&["1", "64"]));
     }
-    (port, flow)
+    flow
 }
