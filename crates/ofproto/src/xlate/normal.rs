@@ -93,7 +93,8 @@ impl<'a> Ctx<'a> {
             return;
         };
         let vlan = tags[0].vid;
-        if MacAddr(self.flow.pkt.dl_dst).is_reserved() && !br.spec.forward_bpdu {
+        let reserved = MacAddr(self.flow.pkt.dl_dst).is_reserved() && !br.spec.forward_bpdu;
+        if reserved && from.is_some() {
             self.report(NodeKind::Detail, || {
                 "packet has reserved destination MAC, dropping".into()
             });

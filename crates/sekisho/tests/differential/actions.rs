@@ -307,7 +307,8 @@ const SELDOM: &[&str] = &[
      load:0x2->NXM_NX_REG1[0..3],output:NXM_OF_IN_PORT[])",
     "learn(table=3,priority=45,limit=2,result_dst=NXM_NX_REG0[8],NXM_OF_VLAN_TCI[0..11],\
      NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],load:NXM_NX_REG1[]->NXM_NX_REG0[])",
-    "learn(table=2,priority=55,delete_learned,fin_idle_timeout=5,in_port=2,reg0[0..3]=1)",
+    "learn(table=2,priority=55,delete_learned,fin_idle_timeout=5,eth_type=0x800,nw_proto=6,in_port=2,\
+     reg0[0..3]=1)",
 ];
 
 /// A `learn` with parts of any kind.
@@ -320,9 +321,11 @@ fn learn(rng: &mut Rng, kind: &Kind) -> String {
         parts.push(rng.pick(&["idle_timeout=60", "hard_timeout=100", "cookie=0x7"]).to_owned());
     }
     if rng.once_in(4) {
-        parts.push(
-            rng.pick(&["limit=1", "limit=3", "send_flow_rem", "fin_hard_timeout=4"]).to_owned(),
-        );
+        parts.push(rng.pick(&["limit=1", "limit=3", "send_flow_rem"]).to_owned());
+    }
+    // Stock takes the kind of an option of neighbour discovery for TCP's flags.
+    if kind.has(Prereq::Ipv4) && rng.once_in(4) {
+        parts.push("fin_hard_timeout=4".to_owned());
     }
     let matches: &[&str] = match kind {
         k if k.is_ip() && k.has(Prereq::Ipv4) => &[

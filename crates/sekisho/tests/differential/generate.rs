@@ -92,11 +92,15 @@ fn apart(rng: &mut Rng, flows: &mut Vec<String>, groups: &mut [String]) {
     // In a trace it does not end to be frozen by what pauses in a list of its own.
     const PAUSE: &[&str] = &["pause"];
     const OWN_LIST: &[&str] = &["clone("];
+    // A label on what has no Ethernet header makes it show the tuple of a connection that there is not.
+    const DECAP: &[&str] = &["decap("];
+    const LABEL: &[&str] = &["push_mpls"];
+    let headers = if rng.once_in(2) { DECAP } else { LABEL };
     let without = match rng.below(4) {
-        0 => [SET, STACK_AND_HEADERS, PAUSE],
-        1 => [SET, LENGTH, PAUSE],
-        2 => [TRACKING, LENGTH, PAUSE],
-        _ => [TRACKING, LENGTH, OWN_LIST],
+        0 => [headers, SET, STACK_AND_HEADERS, PAUSE],
+        1 => [headers, SET, LENGTH, PAUSE],
+        2 => [headers, TRACKING, LENGTH, PAUSE],
+        _ => [headers, TRACKING, LENGTH, OWN_LIST],
     };
     flows.retain(|l| !without.iter().any(|w| has(l, w)));
     for g in groups {
@@ -105,6 +109,9 @@ fn apart(rng: &mut Rng, flows: &mut Vec<String>, groups: &mut [String]) {
         }
         if without.contains(&PAUSE) {
             *g = g.replace("pause", "id=1");
+        }
+        if without.contains(&LABEL) {
+            *g = g.replace("push_mpls:0x8847,set_field:16->mpls_label,", "");
         }
     }
 }

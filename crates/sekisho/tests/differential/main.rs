@@ -182,6 +182,11 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         "in_port=3,arp,dl_vlan=10,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:02",
     ),
     (
+        "NORMAL takes what comes from no port though its destination is reserved",
+        &["actions=load:0xffff->NXM_OF_IN_PORT[],normal"],
+        "in_port=2,arp,dl_src=02:00:00:00:00:03,dl_dst=01:80:c2:00:00:00,arp_op=2",
+    ),
+    (
         "masks are written as addresses are",
         &["icmp6,icmpv6_type=136,icmpv6_code=0,actions=load:0x5->NXM_NX_ND_TARGET[0..31],output:4"],
         "in_port=2,icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::1,nw_ttl=1",
