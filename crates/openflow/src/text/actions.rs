@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use base::OfPort;
+use flow::text::number;
 use flow::text::parse::nearest;
 use flow::text::scan::{Delim, Pair};
 use flow::text::value;
@@ -87,7 +88,7 @@ impl<'p> Parser<'p> {
     pub(super) fn list(&self, text: Tok<'_>, outer: Outer) -> Result<Vec<Action>> {
         let mut out: Vec<Action> = Vec::new();
         let mut keys: Vec<Tok<'_>> = Vec::new();
-        let mut drop_at = None;
+        let (mut drop_at, mut m) = (None, self.m);
         for pair in Pairs::new(text) {
             if pair.key.text.eq_ignore_ascii_case("drop") {
                 drop_at = Some(pair.key);
@@ -98,7 +99,16 @@ impl<'p> Parser<'p> {
                 return Err(TextError::new(whole, format!("{}: missing ')'", whole.text))
                     .hint("close the parenthesis"));
             }
-            out.push(self.one(&pair)?);
+            let action = Parser { m, ..*self }.one(&pair)?;
+            // Headers come and go: what the match knows of them holds no more.
+            use Action::{Decap, Encap, PopMpls, PushMpls, PushVlan, StripVlan};
+            if matches!(
+                action,
+                Decap(_) | Encap(_) | PopMpls(_) | PushMpls(_) | PushVlan(_) | StripVlan
+            ) {
+                m = None;
+            }
+            out.push(action);
             keys.push(pair.key);
         }
         if let Some(at) = drop_at
@@ -399,17 +409,34 @@ impl<'p> Parser<'p> {
         if !f.writable {
             return Err(TextError::new(name, format!("{} is read-only", name.text)));
         }
+        // What sets no bit at all is printed so.
+        let nothing = self.mode == Mode::Strict && val.text == "ANY";
         if let Some(i) = f.tun_option() {
+            let val = if nothing { Tok::line("0/0") } else { val };
             let option = Box::new(value::parse_option(f, val, self.mode)?);
             return Ok(Action::SetTunOption { index: i as u8, option });
         }
-        let (raw, mask) = value::parse_raw(f, val, self.names, self.mode)?;
+        let (raw, mask) = match value::parse_raw(f, val, self.names, self.mode) {
+            _ if nothing => (0, 0),
+            Ok(parsed) => parsed,
+            Err(e) => self.part_of(f, val).ok_or(e)?,
+        };
         if !f.is_valid(raw) {
             let text = format!("{} is not a valid value for field {}", val.text, name.text);
             return Err(TextError::new(val, text));
         }
         self.check_write(name, f)?;
         Ok(Action::SetField { field: f.id, value: raw & mask, mask })
+    }
+
+    /// `VALUE/MASK` of a field that no match has a mask for. 1.5 sets parts of these, too, and is printed so;
+    /// OVS does not read that again.
+    fn part_of(&self, f: &'static Field, val: Tok<'_>) -> Option<(u128, u128)> {
+        let (value, mask) = val.split_once("/").filter(|_| self.mode == Mode::Strict)?;
+        let (value, _) = value::parse_raw(f, value, self.names, self.mode).ok()?;
+        let mask = number::parse_number(mask.text)??;
+        let inside = mask & !f.all_ones() == 0 && value & !mask == 0;
+        inside.then_some((value, mask))
     }
 
     fn load(&self, v: Tok<'_>) -> Result<Action> {

@@ -126,7 +126,12 @@ impl Parser<'_> {
             return Err(TextError::new(kind, text));
         }
         if load {
-            b.dst = Some(nicira_subfield(parts[4], v)?);
+            let dst = nicira_subfield(parts[4], v)?;
+            if dst.n_bits < 16 && self.mode == Mode::Strict {
+                let text = format!("{}: the number of a port needs 16 bits", parts[4].text);
+                return Err(TextError::new(parts[4], text).hint("NXM_NX_REG0[0..15], for example"));
+            }
+            b.dst = Some(dst);
         }
         Ok(Action::Bundle(Box::new(b)))
     }

@@ -11,7 +11,7 @@ use super::actions::parse_actions;
 use super::args::{parse_subfield, table_or_any, u16_arg, u64_arg, value_for};
 use super::group::parse_group_id;
 use crate::action::check::{Rules, check};
-use crate::action::{Action, CtZone};
+use crate::action::{Action, CtZone, LearnAction, LearnDst, LearnSpec, LearnSrc};
 use crate::error::OfError;
 use crate::flow_mod::{FlowMod, FlowModCommand, FlowModFlags};
 use crate::protocol::Protocols;
@@ -170,6 +170,27 @@ fn named(sf: Subfield) -> Protocols {
     if sf.row().oxms.is_empty() { Protocols::NONE } else { Protocols::ALL }
 }
 
+/// The same where there are only 4 bytes for a field's id.
+fn named_shortly(sf: Subfield) -> Protocols {
+    if crate::oxm::nicira_type(sf.row()).is_some() { Protocols::ALL } else { Protocols::NONE }
+}
+
+/// The formats that can say what `learn` asks for and sets.
+fn of_learn(l: &LearnAction) -> Protocols {
+    let of_spec = |s: &LearnSpec| {
+        let src = match s.src {
+            LearnSrc::Field(sf) => named_shortly(sf),
+            LearnSrc::Value(_) => Protocols::ALL,
+        };
+        match s.dst {
+            LearnDst::Match(sf) | LearnDst::Load(sf) => src.and(named_shortly(sf)),
+            LearnDst::Output => src,
+        }
+    };
+    let dst = l.result_dst.map_or(Protocols::ALL, named_shortly);
+    l.specs.iter().fold(dst, |usable, s| usable.and(of_spec(s)))
+}
+
 /// The formats that can say actions, whatever the packets are.
 fn of_actions(list: &[Action]) -> Protocols {
     list.iter().fold(Protocols::ALL, |usable, a| {
@@ -192,8 +213,11 @@ fn of_actions(list: &[Action]) -> Protocols {
             Action::Move { src, dst } => named(*src).and(named(*dst)),
             Action::Clone(list) => of_actions(list),
             Action::WriteActions(list) => of_actions(list).and(Protocols::OF11_UP),
+            Action::Learn(l) => of_learn(l),
+            Action::Multipath(m) => named_shortly(m.dst),
+            Action::Bundle(b) => b.dst.map_or(Protocols::ALL, named_shortly),
             Action::Ct(c) => match c.zone {
-                CtZone::Field(sf) => of_actions(&c.exec).and(named(sf)),
+                CtZone::Field(sf) => of_actions(&c.exec).and(named_shortly(sf)),
                 CtZone::Imm(_) => of_actions(&c.exec),
             },
             _ => Protocols::ALL,
