@@ -280,8 +280,14 @@ fn kind_of(m: &Message) -> Option<Kind> {
 }
 
 /// What a bundle can hold.
-const BUNDLABLE: [Kind; 5] =
-    [Kind::FlowMod, Kind::GroupMod, Kind::NxGroupMod, Kind::PortMod, Kind::PacketOut];
+const BUNDLABLE: [Kind; 6] = [
+    Kind::FlowMod,
+    Kind::NxFlowMod,
+    Kind::GroupMod,
+    Kind::NxGroupMod,
+    Kind::PortMod,
+    Kind::PacketOut,
+];
 
 fn read_body(
     r: &mut Reader<'_>,
@@ -417,7 +423,7 @@ fn read_body(
             let mut body = Reader::new(&inner[8..], at + 8);
             match read_kind(&mut body, v, header[1]) {
                 Ok((kind, _)) if BUNDLABLE.contains(&kind) => {}
-                _ => return Err(r.error(OfError::OFPBFC_MSG_UNSUP)),
+                _ => return Err(DecodeError { error: OfError::OFPBFC_MSG_UNSUP, at }),
             }
             let message =
                 Message::decode(inner, session).map_err(|e| DecodeError { at: e.at + at, ..e })?;

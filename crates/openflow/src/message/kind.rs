@@ -1,7 +1,8 @@
 //! THE table of messages: names, and what each is called on the wire of each version.
 //!
 //! Source: OpenFlow 1.0 §5.1 to 1.5 §7.1 and §7.3.5; Nicira's and the ONF's extensions as OVS
-//! speaks them.
+//! speaks them. Bundles are in every version, in those before 1.3 as the ONF's extension of 1.3 has them,
+//! which OVS does not know there.
 
 use crate::version::Version;
 
@@ -76,8 +77,8 @@ kinds! {
     OnfRequestforward "ONFT_REQUESTFORWARD" Onf [(4, 4, 2350)];
     BundleCtrl "OFPT_BUNDLE_CONTROL" Type [(5, 6, 33)];
     BundleAdd "OFPT_BUNDLE_ADD_MESSAGE" Type [(5, 6, 34)];
-    OnfBundleCtrl "ONFT_BUNDLE_CONTROL" Onf [(4, 4, 2300)];
-    OnfBundleAdd "ONFT_BUNDLE_ADD_MESSAGE" Onf [(4, 4, 2301)];
+    OnfBundleCtrl "ONFT_BUNDLE_CONTROL" Onf [(1, 4, 2300)];
+    OnfBundleAdd "ONFT_BUNDLE_ADD_MESSAGE" Onf [(1, 4, 2301)];
     OnfRoleStatus "ONFT_ROLE_STATUS" Onf [(4, 4, 1911)];
     NxRoleRequest "NXT_ROLE_REQUEST" Nx [(1, 6, 10)];
     NxRoleReply "NXT_ROLE_REPLY" Nx [(1, 6, 11)];

@@ -18,6 +18,7 @@ use crate::flow_mod::{FlowMod, FlowModFlags};
 use crate::version::Version;
 
 mod asynch;
+mod bundle;
 mod codec;
 mod continuation;
 mod features;
@@ -40,6 +41,7 @@ mod removed;
 mod stats;
 
 pub use asynch::{AsyncClass, AsyncConfig, SetAsync};
+pub use bundle::add_to_bundle;
 pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len};
 pub use continuation::Continuation;

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::{MessageText, Style, flows, raw_match, switch, write_decode_error, write_heading};
 use crate::error::OfError;
-use crate::message::{Body, Message, hello_is_plain};
+use crate::message::{Body, Kind, Message, hello_is_plain};
 use crate::version::Version;
 use crate::wire::Reader;
 
@@ -112,7 +112,10 @@ impl fmt::Display for BytesText<'_> {
             }
             Err(e) => match name {
                 Some((kind, v, xid)) => {
-                    heading(out, kind.name(), v, xid)?;
+                    if cut_port(kind, v, have).is_none() {
+                        heading(out, kind.name(), v, xid)?;
+                        out.write_char(' ')?;
+                    }
                     write_decode_error(out, &e, self.bytes)
                 }
                 None => {
@@ -127,6 +130,14 @@ impl fmt::Display for BytesText<'_> {
             },
         }
     }
+}
+
+/// The length of a port, if a message ends inside one of those it consists of, so that it is none of
+/// its kind.
+pub(super) fn cut_port(kind: Kind, v: Version, len: usize) -> Option<usize> {
+    let port = if v == Version::Of10 { 48 } else { 64 };
+    let ports = len.checked_sub(32).filter(|_| kind == Kind::FeaturesReply && v < Version::Of13)?;
+    (!ports.is_multiple_of(port)).then_some(port)
 }
 
 impl BytesText<'_> {

@@ -18,6 +18,7 @@ use crate::text::{GroupId, GroupModText, MeterId, MeterModText};
 mod bits;
 mod bytes;
 mod control;
+mod diagnosis;
 mod flows;
 mod groups;
 mod monitor;
@@ -31,6 +32,7 @@ mod tables;
 pub use bits::{Bits, Hex, Seconds};
 pub use bytes::{BytesText, HexDump, HexLines};
 pub use control::role_name;
+pub use diagnosis::{Diagnosis, normalized};
 pub use switch::{frag_from_name, frag_name};
 pub use tables::TableFeaturesText;
 
@@ -192,6 +194,6 @@ impl fmt::Display for MessageText<'_> {
 
 /// Writes what a failed decode is printed as.
 fn write_decode_error(out: &mut impl Write, e: &DecodeError, bytes: &[u8]) -> fmt::Result {
-    writeln!(out, " ***decode error: {}***", e.error)?;
+    writeln!(out, "***decode error: {}***", e.error)?;
     write!(out, "{}", HexDump(bytes))
 }

@@ -8,7 +8,7 @@ use openflow::text::flow::parse_line;
 use openflow::text::parse_group;
 
 use super::Tool;
-use super::change::{read_file, send_all};
+use super::change::{Source, read_file, send_all};
 use super::ports::parse_packet_out;
 use super::protocols::{self, Protocols};
 use crate::applet::Outcome;
@@ -64,14 +64,16 @@ pub(super) fn bundle(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let text = read_file(&args[1], "open failed")?;
     let mut usable = tool.settings.protocols;
     let mut bodies = Vec::new();
+    let mut source = Source::new(tool, &args[1], &text);
     for (i, line) in text.lines().enumerate() {
         let Some(parsed) = parse(line, &names, tool.settings.mode) else { continue };
         let (body, can) = parsed.map_err(|e| tool.bad_text(Some((&args[1], i + 1)), line, &e))?;
         usable = usable.and(can);
         bodies.push(body);
+        source.push(i + 1);
     }
     let (mut conn, protocol) = protocols::open(tool, &args[0], usable)?;
-    send_all(tool, &mut conn, protocol, bodies)?;
+    send_all(tool, &mut conn, protocol, bodies, Some(&source))?;
     Ok(0)
 }
 

@@ -9,11 +9,10 @@ use openflow::text::parse_flow;
 use openflow::version::Version;
 use openflow::{FlowMod, FlowModCommand};
 
-use super::Tool;
 use super::conn::{Conn, Socket, fatal};
 use super::protocols::{self, Protocol, Protocols};
+use super::{Tool, log};
 use crate::applet::{Failure, Outcome};
-use crate::control::utc;
 
 /// Reads a file, or standard input for `-`.
 pub(crate) fn read_file(name: &str, failed: &str) -> Result<String, Failure> {
@@ -42,54 +41,78 @@ pub(super) fn parse_file(
     names: &dyn NameMap,
     failed: &str,
 ) -> Result<Vec<Parsed>, Failure> {
-    parse_text(tool, name, &read_file(name, failed)?, command, names)
+    let text = read_file(name, failed)?;
+    parse_lines(tool, name, &text, command, names).map(|line| Ok(line?.1)).collect()
 }
 
-fn parse_text(
-    tool: &Tool<'_, '_>,
-    name: &str,
-    text: &str,
-    command: Option<FlowModCommand>,
-    names: &dyn NameMap,
-) -> Result<Vec<Parsed>, Failure> {
-    parse_lines(tool, name, text, command, names).collect()
-}
-
-/// The flows of a file that was read, line by line.
+/// The flows of a file that was read, with the numbers of their lines.
 fn parse_lines<'a>(
     tool: &'a Tool<'_, '_>,
     name: &'a str,
     text: &'a str,
     command: Option<FlowModCommand>,
     names: &'a dyn NameMap,
-) -> impl Iterator<Item = Result<Parsed, Failure>> + 'a {
+) -> impl Iterator<Item = Result<(usize, Parsed), Failure>> + 'a {
     let mode = tool.settings.mode;
-    let place = if name == "-" && mode == Mode::Strict { "stdin" } else { name };
+    let place = shown(tool, name);
     (1..).zip(text.lines()).filter_map(move |(n, line)| {
         let parsed = parse_line(line, command, names, mode)?;
-        Some(parsed.map_err(|e| tool.bad_text(Some((place, n)), line, &e)))
+        Some(match parsed {
+            Ok(parsed) => Ok((n, parsed)),
+            Err(e) => Err(tool.bad_text(Some((place, n)), line, &e)),
+        })
     })
 }
 
-/// Says in OVS's log that parts of matches were dropped.
-fn tell_normalized(tool: &mut Tool<'_, '_>, line: Option<&str>, parsed: &Parsed) {
-    if !parsed.normalized {
-        return;
+/// What a file is called in errors.
+pub(super) fn shown<'a>(tool: &Tool<'_, '_>, name: &'a str) -> &'a str {
+    match (name, tool.settings.mode) {
+        ("-", Mode::Strict) => "stdin",
+        _ => name,
     }
-    let mut after = parsed.flow.match_;
-    after.normalize();
-    let after = flow::text::MatchText { m: &after, priority: None, names: &NoNames };
-    let before = line.unwrap_or_default();
-    let now = std::time::SystemTime::now();
-    let secs = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let lines = [
-        "normalization changed ofp_match, details:".to_owned(),
-        format!(" pre: {before}"),
-        format!("post: {after}"),
-    ];
-    for text in lines {
-        let n = tool.next_log();
-        let _ = writeln!(tool.session.err, "{}|{n:05}|ofp_match|INFO|{text}", utc(secs));
+}
+
+/// Where the changes that are sent come from.
+pub(super) struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// The number of each change's line.
+    lines: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// A file and its text.
+    pub(super) fn new(tool: &Tool<'_, '_>, file: &'a str, text: &'a str) -> Self {
+        Self { file: shown(tool, file), text, lines: Vec::new() }
+    }
+
+    /// The next change is of this line.
+    pub(super) fn push(&mut self, line: usize) {
+        self.lines.push(line);
+    }
+
+    /// Says that the switch refused the change with this number.
+    fn refused(&self, i: usize, why: &str) -> Option<Failure> {
+        let n = *self.lines.get(i)?;
+        let line = self.text.lines().nth(n - 1)?;
+        Some(Failure::fatal(format!("{}:{n}: refused by the switch{why}\n  {line}", self.file)))
+    }
+}
+
+/// The name of the error in a message, in parentheses.
+fn reason(conn: &Conn, error: &[u8]) -> String {
+    match conn.decode(error).map(|m| m.body) {
+        Ok(Body::Error(e)) => e.error.map_or(String::new(), |e| format!(" ({})", e.name())),
+        _ => String::new(),
+    }
+}
+
+/// Says in the log that parts of a match were dropped.
+fn tell_normalized(parsed: &Parsed) {
+    if parsed.normalized {
+        let mut after = parsed.flow.match_;
+        after.normalize();
+        log::normalized(&parsed.flow.match_, &after);
     }
 }
 
@@ -104,13 +127,14 @@ pub(super) fn send(
     conn: &mut Conn,
     protocol: &Protocol,
     flows: Vec<FlowMod>,
+    source: Option<&Source<'_>>,
 ) -> Result<(), Failure> {
     let version = conn.version;
     let bodies = flows.into_iter().map(|mut f| {
         name_table(&mut f, version);
         Body::FlowMod(Box::new(f))
     });
-    send_all(tool, conn, protocol, bodies.collect())
+    send_all(tool, conn, protocol, bodies.collect(), source)
 }
 
 /// From 1.1 on a switch does not choose the table.
@@ -127,34 +151,45 @@ pub(super) fn send_all(
     conn: &mut Conn,
     protocol: &Protocol,
     bodies: Vec<Body>,
+    source: Option<&Source<'_>>,
 ) -> Result<(), Failure> {
     if tool.settings.bundle {
-        return send_bundle(tool, conn, bodies);
+        return send_bundle(tool, conn, bodies, source);
     }
     let (version, agreed, nicira) = (conn.version, conn.agreed, protocol.nicira);
     let encode = |body| {
         let message = Message { nicira, ..Message::new(version, 0, body) };
         message.encode(agreed).map_err(fatal)
     };
-    send_encoded(tool, conn, bodies.into_iter().map(encode))
+    let messages: Result<_, Failure> = bodies.into_iter().map(encode).collect();
+    send_encoded(tool, conn, messages?, source)
 }
 
 /// Sends encoded changes until one fails.
 fn send_encoded(
     tool: &mut Tool<'_, '_>,
     conn: &mut Conn,
-    requests: impl Iterator<Item = Result<Vec<u8>, Failure>>,
+    requests: Vec<Vec<u8>>,
+    source: Option<&Source<'_>>,
 ) -> Result<(), Failure> {
-    match conn.change_many(requests, || tool.next_xid())? {
-        None => Ok(()),
-        Some(error) => tool.refused(conn, &error),
-    }
+    let Some((i, error)) = conn.change_many(requests, || tool.next_xid())? else { return Ok(()) };
+    let Err(shown) = tool.refused::<()>(conn, &error) else { return Ok(()) };
+    let strict = tool.settings.mode == Mode::Strict;
+    let place = source.filter(|_| strict).and_then(|s| {
+        s.refused(i, &format!("{}; what follows was not sent", reason(conn, &error)))
+    });
+    Err(place.unwrap_or(shown))
 }
 
 /// Bundle flags: atomic and ordered.
 const BUNDLE_FLAGS: u16 = 3;
 
-fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> Result<(), Failure> {
+fn send_bundle(
+    tool: &mut Tool<'_, '_>,
+    conn: &mut Conn,
+    bodies: Vec<Body>,
+    source: Option<&Source<'_>>,
+) -> Result<(), Failure> {
     const ID: u32 = 0;
     let control = |kind| Body::BundleCtrl(BundleCtrl { id: ID, kind, flags: BUNDLE_FLAGS });
     let mut failed = None;
@@ -181,6 +216,7 @@ fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> R
         }
     };
     let bodies: Vec<(u32, Body)> = bodies.into_iter().map(|b| (tool.next_xid(), b)).collect();
+    let first = bodies.first().map_or(0, |b| b.0);
     if request(tool, conn, control(0))? {
         for (xid, body) in bodies {
             let inner = Message::new(conn.version, xid, body);
@@ -207,15 +243,28 @@ fn send_bundle(tool: &mut Tool<'_, '_>, conn: &mut Conn, bodies: Vec<Body>) -> R
             let text = conn.text(inner, names.as_ref(), tool.settings.verbosity + 1);
             tool.session.out.flush()?;
             write!(tool.session.err, "Error {name} for: {text}")?;
+            let strict = tool.settings.mode == Mode::Strict;
+            let place = source.filter(|_| strict).and_then(|s| {
+                let i = super::conn::xid_of(inner).checked_sub(first)?;
+                s.refused(i as usize, &format!(" ({name}); nothing of the file was done"))
+            });
+            if let Some(place) = place {
+                return Err(place);
+            }
             Err(Failure::fatal(format!("talking to {} (Protocol error)", conn.name)))
         }
     }
 }
 
 /// Sends parsed flows to a switch.
-fn apply(tool: &mut Tool<'_, '_>, target: &str, flows: Vec<Parsed>) -> Outcome {
+fn apply(
+    tool: &mut Tool<'_, '_>,
+    target: &str,
+    flows: Vec<Parsed>,
+    source: Option<&Source<'_>>,
+) -> Outcome {
     let (mut conn, protocol) = protocols::open(tool, target, usable(&flows))?;
-    send(tool, &mut conn, protocol, flows.into_iter().map(|f| f.flow).collect())?;
+    send(tool, &mut conn, protocol, flows.into_iter().map(|f| f.flow).collect(), source)?;
     Ok(0)
 }
 
@@ -227,14 +276,8 @@ fn one_flow(tool: &mut Tool<'_, '_>, args: &[String], command: FlowModCommand) -
     let names = tool.names_in(&args[0])?;
     let parsed = parse_flow(text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, text, &e))?;
-    tell_normalized(tool, before_actions(text), &parsed);
-    apply(tool, &args[0], vec![parsed])
-}
-
-/// What a flow's text says before its actions, for the log.
-fn before_actions(text: &str) -> Option<&str> {
-    let head = text.split("actions").next()?;
-    Some(head.trim_end_matches([',', ' ']))
+    tell_normalized(&parsed);
+    apply(tool, &args[0], vec![parsed], None)
 }
 
 fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<FlowModCommand>) -> Outcome {
@@ -247,11 +290,17 @@ fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<FlowModCommand
         return Ok(sent);
     }
     tool.xid = xid;
-    let flows = parse_text(tool, &args[1], &text, command, &names)?;
-    for f in &flows {
-        tell_normalized(tool, None, f);
+    let mut source = Source::new(tool, &args[1], &text);
+    let mut flows = Vec::new();
+    for line in parse_lines(tool, &args[1], &text, command, &names) {
+        let (n, parsed) = line?;
+        source.push(n);
+        flows.push(parsed);
     }
-    apply(tool, &args[0], flows)
+    for f in &flows {
+        tell_normalized(f);
+    }
+    apply(tool, &args[0], flows, Some(&source))
 }
 
 /// Sends the flows of a file one after the other until one fails. Files are large: of each flow
@@ -271,8 +320,10 @@ fn send_file(
     let formats = tool.settings.protocols;
     'format: for protocol in formats.iter().filter(|p| p.version == version) {
         let (mut messages, mut normalized) = (Vec::new(), Vec::new());
-        for parsed in parse_lines(tool, &args[1], text, command, names) {
-            let mut parsed = parsed?;
+        let mut source = Source::new(tool, &args[1], text);
+        for line in parse_lines(tool, &args[1], text, command, names) {
+            let (n, mut parsed) = line?;
+            source.push(n);
             name_table(&mut parsed.flow, version);
             if parsed.normalized {
                 normalized.push(parsed.clone());
@@ -288,11 +339,11 @@ fn send_file(
             messages.push(bytes);
         }
         for parsed in &normalized {
-            tell_normalized(tool, None, parsed);
+            tell_normalized(parsed);
         }
         if !tool.settings.read_only {
             protocols::set(protocol, tool, &mut conn)?;
-            send_encoded(tool, &mut conn, messages.into_iter().map(Ok))?;
+            send_encoded(tool, &mut conn, messages, Some(&source))?;
         }
         return Ok(Some(0));
     }
@@ -356,7 +407,7 @@ fn show_flows(tool: &mut Tool<'_, '_>, flows: Vec<Parsed>) -> Outcome {
 pub(super) fn parse_flow_command(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
     let parsed = parse_flow(&args[0], FlowModCommand::Add, &NoNames, tool.settings.mode)
         .map_err(|e| tool.bad_text(None, &args[0], &e))?;
-    tell_normalized(tool, before_actions(&args[0]), &parsed);
+    tell_normalized(&parsed);
     show_flows(tool, vec![parsed])
 }
 

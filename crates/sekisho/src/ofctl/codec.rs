@@ -17,16 +17,16 @@ use openflow::error::{DecodeError, OfError};
 use openflow::message::{Body, ErrorMsg, Message, Session as Agreed, hello, match10, match11};
 use openflow::oxm::{self, NxMatch};
 use openflow::print::raw_match::NxmText;
-use openflow::print::{BytesText, HexLines, Style};
+use openflow::print::{BytesText, Diagnosis, HexLines, Style};
 use openflow::protocol::Protocols;
 use openflow::text::ActionsText;
 use openflow::version::Version;
 use openflow::wire::{Put, Reader};
 use packet::PacketBuf;
 
-use super::Tool;
 use super::offline::pcap_packets;
 use super::query::hex_bytes;
+use super::{Tool, log};
 use crate::applet::{Failure, Outcome};
 use crate::control::strerror;
 
@@ -267,6 +267,7 @@ pub(super) fn parse_ofp10_match(tool: &mut Tool<'_, '_>, _: &[String]) -> Outcom
         let bytes = sized(hex_of(&filled)?, match10::LEN)?;
         let mut m = match10::read_as_said(&mut Reader::new(&bytes, 0)).map_err(undecodable)?;
         write_match(tool, &m)?;
+        let before = m;
         let said = |m: &Match| {
             let mut out = Vec::new();
             match10::write(&mut out, m);
@@ -275,6 +276,9 @@ pub(super) fn parse_ofp10_match(tool: &mut Tool<'_, '_>, _: &[String]) -> Outcom
         let again = said(&m);
         write_differences(tool, "", &expected, &again)?;
         m.normalize();
+        if m != before {
+            log::normalized(&before, &m);
+        }
         write_differences(tool, "normal: ", &again, &said(&m))?;
         Ok(writeln!(tool.session.out)?)
     })
@@ -303,7 +307,19 @@ pub(super) fn parse_ofp11_match(tool: &mut Tool<'_, '_>, _: &[String]) -> Outcom
                 write_differences(tool, "", &bytes, &again)?;
                 Ok(writeln!(tool.session.out)?)
             }
-            Err(e) => Ok(writeln!(tool.session.out, "bad ofp11_match: {e}\n")?),
+            Err(e) => {
+                let port = bytes.get(4..8).and_then(|b| b.first_chunk::<4>());
+                let port = port.map(|b| u32::from_be_bytes(*b));
+                if let Some(n) = port.filter(|n| base::OfPort::from_wire32(*n).is_none()) {
+                    switchd::log!(
+                        Warn,
+                        OfpPort,
+                        "port {n} is outside the supported range 0 through 65279 or 0xffffff00 \
+                         through 0xffffffff"
+                    );
+                }
+                Ok(writeln!(tool.session.out, "bad ofp11_match: {e}\n")?)
+            }
         }
     })
 }
@@ -321,7 +337,14 @@ fn reparse_actions(tool: &mut Tool<'_, '_>, name: &str, instructions: bool) -> O
             true => decode::instructions(&mut r, version),
             false => decode::actions(&mut r, version),
         };
-        let read = read.map_err(|e| e.error).and_then(|actions| {
+        let instructions_of = instructions && version > Version::Of10;
+        let read = read.map_err(|e| {
+            if !instructions_of {
+                log::diagnosis(&Diagnosis::of_actions(&bytes, 0, e));
+            }
+            e.error
+        });
+        let read = read.and_then(|actions| {
             if !instructions
                 && actions.iter().any(|a| !matches!(a, Action::Meter(_)) && a.is_instruction())
             {
@@ -464,6 +487,10 @@ pub(super) fn encode_error_reply(tool: &mut Tool<'_, '_>, args: &[String]) -> Ou
     let xid = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     // What does not fit behind the longest header of an error is left out.
     let data = request[..request.len().min(usize::from(u16::MAX) - 20)].to_vec();
+    if error.numbers(version).is_none() {
+        let minor = version as u8 - 1;
+        switchd::log!(Err, OfpErrors, "cannot encode {} for OpenFlow 1.{minor}", error.name());
+    }
     let body = Body::Error(ErrorMsg { error: Some(error), raw: (0, 0), data });
     let reply = Message::new(version, xid, body).encode(Agreed::default());
     let reply = reply.map_err(|e| Failure::fatal(e.to_string()))?;

@@ -229,6 +229,6 @@ pub(super) fn replace_flows(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome
             (None, None) => {}
         }
     }
-    send(tool, &mut conn, protocol, mods)?;
+    send(tool, &mut conn, protocol, mods, None)?;
     Ok(0)
 }

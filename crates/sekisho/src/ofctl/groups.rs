@@ -21,7 +21,12 @@ fn with_meters() -> Protocols {
 }
 
 /// Sends group mods, one after the other until one fails, or as a bundle.
-fn send(tool: &mut Tool<'_, '_>, target: &str, groups: Vec<ParsedGroup>) -> Outcome {
+fn send(
+    tool: &mut Tool<'_, '_>,
+    target: &str,
+    groups: Vec<ParsedGroup>,
+    source: Option<&change::Source<'_>>,
+) -> Outcome {
     let mut usable =
         groups.iter().fold(Protocols::ALL, |set, g| set.and(protocols::usable_group(g)));
     if tool.settings.bundle {
@@ -40,7 +45,7 @@ fn send(tool: &mut Tool<'_, '_>, target: &str, groups: Vec<ParsedGroup>) -> Outc
         }
     }
     let bodies = groups.into_iter().map(|g| Body::GroupMod(Box::new(g.group))).collect();
-    change::send_all(tool, &mut conn, protocol, bodies)?;
+    change::send_all(tool, &mut conn, protocol, bodies, source)?;
     Ok(0)
 }
 
@@ -49,11 +54,12 @@ fn file(tool: &mut Tool<'_, '_>, args: &[String], command: Option<GroupCommand>)
     let names = tool.names_in(&args[0])?;
     let name = &args[1];
     let text = read_file(name, "open failed")?;
-    let strict = tool.settings.mode == Mode::Strict;
-    let shown = if strict && name == "-" { "stdin" } else { name };
+    let shown = change::shown(tool, name);
     let groups = parse_group_file(&text, command, &names, tool.settings.mode)
         .map_err(|e| tool.bad_text(Some((shown, e.line)), &e.text, &e.error))?;
-    send(tool, &args[0], groups.into_iter().map(|g| g.1).collect())
+    let mut source = change::Source::new(tool, name, &text);
+    groups.iter().for_each(|g| source.push(g.0));
+    send(tool, &args[0], groups.into_iter().map(|g| g.1).collect(), Some(&source))
 }
 
 /// Reads the group of a command line.
@@ -74,7 +80,7 @@ fn one(tool: &mut Tool<'_, '_>, args: &[String], command: GroupCommand) -> Outco
         return file(tool, args, (command != GroupCommand::Add).then_some(command));
     }
     let group = read(tool, args, command)?;
-    send(tool, &args[0], vec![group])
+    send(tool, &args[0], vec![group], None)
 }
 
 pub(super) fn add_group(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {

@@ -16,6 +16,7 @@ mod compare;
 mod conn;
 mod flow_monitor;
 mod groups;
+mod log;
 mod names;
 mod nicira;
 mod offline;
@@ -31,9 +32,11 @@ use flow::text::{Mode, TextError};
 use openflow::message::{Body, Message};
 use openflow::version::Version;
 use std::io::Write;
+use std::path::PathBuf;
+use switchd::vlog;
 
 use crate::applet::{Failure, Outcome, Session, version_of};
-use crate::control::{arm_timeout, parse_timeout, rundir};
+use crate::control::{arm_timeout, logdir, parse_timeout, rundir, strerror};
 use crate::getopt::{Order, parse};
 use crate::pki::{self, Pki};
 pub(crate) use change::read_file;
@@ -386,25 +389,18 @@ struct Tool<'a, 's> {
     session: &'a mut Session<'s>,
     settings: Settings,
     xid: u32,
-    logged: u32,
     known: names::Known,
 }
 
 impl<'a, 's> Tool<'a, 's> {
     fn new(session: &'a mut Session<'s>, settings: Settings) -> Self {
-        Self { session, settings, xid: 0, logged: 0, known: names::Known::default() }
+        Self { session, settings, xid: 0, known: names::Known::default() }
     }
 
     /// A transaction id that has not been used.
     fn next_xid(&mut self) -> u32 {
         self.xid += 1;
         self.xid
-    }
-
-    /// The number of the next log line.
-    fn next_log(&mut self) -> u32 {
-        self.logged += 1;
-        self.logged
     }
 
     /// Connects.
@@ -435,6 +431,7 @@ impl<'a, 's> Tool<'a, 's> {
 
     /// Prints a message on standard output.
     fn print(&mut self, conn: &Conn, bytes: &[u8], names: Option<&Names>) -> Result<(), Failure> {
+        log::message(bytes, conn.agreed);
         let mut text = conn.text(bytes, names, self.settings.verbosity + 1);
         if let Some(colors) = &self.settings.colors {
             text = colors.paint_lines(&text);
@@ -474,6 +471,7 @@ pub fn names_of(session: &mut Session<'_>, target: &str) -> Result<Names, Failur
 /// Runs the tool.
 pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
     let table = [OPTIONS, &pki::options(Id::Pki)].concat();
+    vlog::set_program(&session.program);
     let parsed = parse(session, &table, Order::Permute, args)?;
     let mut timeout = None;
     let mut keys = Pki::default();
@@ -539,6 +537,17 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
             Id::Pcap => settings.pcap = true,
             Id::Bare => settings.bare = true,
             Id::BadCsum => settings.bad_csum = true,
+            Id::Verbose => {
+                vlog::set(option.value.as_deref().unwrap_or("dbg")).map_err(Failure::fatal)?
+            }
+            Id::LogFile => {
+                let name = format!("{}.log", session.program);
+                let path = option.value.as_ref().map_or_else(|| logdir().join(name), PathBuf::from);
+                vlog::open_file(&path).map_err(|e| {
+                    let why = strerror(&e);
+                    Failure::fatal(format!("failed to open {} ({why})", path.display()))
+                })?;
+            }
             Id::Ignored => {}
         }
     }
@@ -629,6 +638,8 @@ Options:
   --stats, --no-stats            dump-flows: print counters, or only what is not usual
   --sort[=FIELD], --rsort[=FIELD]  dump-flows: in order of a field (default: priority)
   -m, --more                     print more of messages
+  -v, --verbose=SPEC             log levels, as ovs-appctl vlog/set has them
+  --log-file[=FILE]              log there as well
   -t, --timeout=SECS             give up after SECS seconds
   --timestamp                    monitor, snoop: print the time before each message
   --detach, --no-chdir           monitor, snoop: run in the background, in this directory

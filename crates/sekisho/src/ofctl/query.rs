@@ -420,8 +420,9 @@ pub(super) fn ofp_print(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         Some(text) => text.parse().map_err(|_| Failure::fatal(format!("{text}: not a number")))?,
         None => 2,
     };
-    let style =
-        Style { names: &NoNames, verbosity: more, session: Agreed { flow_mod_table_id: true } };
+    let session = Agreed { flow_mod_table_id: true };
+    super::log::message(&bytes, session);
+    let style = Style { names: &NoNames, verbosity: more, session };
     write!(tool.session.out, "{}", BytesText { bytes: &bytes, style })?;
     Ok(0)
 }

@@ -45,7 +45,9 @@ pub(super) enum Id {
     BadCsum,
     Color,
     Pki,
-    /// Accepted, and without effect here: logging.
+    Verbose,
+    LogFile,
+    /// Accepted, and without effect here: the system log.
     Ignored,
 }
 
@@ -86,8 +88,8 @@ pub(super) const OPTIONS: &[Opt<Id>] = &[
     opt("bare", None, Arg::None, Id::Bare),
     opt("bad-csum", None, Arg::None, Id::BadCsum),
     opt("color", None, Arg::Optional, Id::Color),
-    opt("verbose", Some('v'), Arg::Optional, Id::Ignored),
-    opt("log-file", None, Arg::Optional, Id::Ignored),
+    opt("verbose", Some('v'), Arg::Optional, Id::Verbose),
+    opt("log-file", None, Arg::Optional, Id::LogFile),
     opt("syslog-method", None, Arg::Required, Id::Ignored),
     opt("syslog-target", None, Arg::Required, Id::Ignored),
 ];

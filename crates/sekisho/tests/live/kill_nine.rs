@@ -22,10 +22,10 @@ const BRIDGES: u64 = 4;
 type Model = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Numbers that look random and are the same on each run (xorshift64).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -13,6 +13,7 @@ mod demo;
 mod devices;
 mod external_database;
 mod fragments;
+mod fragments_side_by_side;
 mod groups;
 mod kill_nine;
 mod mirrors;

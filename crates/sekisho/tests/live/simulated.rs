@@ -10,7 +10,16 @@ use crate::{BINARY, tools};
 
 /// A simulated switch with `br0` and dummy ports `p1` to `pN`.
 pub(crate) fn simulated(ns: &Netns, n_ports: u32) -> Sut<'_> {
-    let sut = Sut::start_with(Whose::Ours, BINARY, ns, &["--simulate"]).unwrap();
+    simulation_of(Whose::Ours, ns, n_ports)
+}
+
+/// The same of one switch or the other.
+pub(crate) fn simulation_of(whose: Whose, ns: &Netns, n_ports: u32) -> Sut<'_> {
+    let options: &[&str] = match whose {
+        Whose::Ours => &["--simulate"],
+        Whose::Stock => &["--enable-dummy=override", "--disable-system"],
+    };
+    let sut = Sut::start_with(whose, BINARY, ns, options).unwrap();
     let mut line = "ovs-vsctl add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                     other-config:hwaddr=aa:55:aa:55:00:00"
         .to_owned();
@@ -447,4 +456,33 @@ fn tables_that_have_names() {
     assert!(coloured.contains("\x1b[1;31m\x1b[Kactions=\x1b[m\x1b[K"), "{coloured:?}");
     let exporter = sut.tool(tools(), &["ovs-ofctl", "dump-ipfix-bridge", "br0"]).unwrap();
     assert!(exporter.stdout.contains("NXST_NOT_CONFIGURED"), "{exporter:?}");
+}
+
+/// A file whose flow the switch refuses: what stands before it is done, what stands behind it is not, in a
+/// long file as in a short one, and the line is named.
+#[test]
+fn nothing_behind_a_refused_flow() {
+    let ns = Netns::new("refused").unwrap();
+    let sut = simulated(&ns, 1);
+    for (n, bad) in [(5, 3), (1000, 700), (1000, 1), (300, 257)] {
+        for version in ["OpenFlow10", "OpenFlow11", "OpenFlow13", "OpenFlow14"] {
+            sut.ok(tools(), "ovs-ofctl del-flows br0").unwrap();
+            let flow = |i: u32| match i == bad {
+                true => format!("priority={i},actions=group:77\n"),
+                false => format!("priority={i},actions=drop\n"),
+            };
+            let file: String = (1..=n).map(flow).collect();
+            let argv = ["ovs-ofctl", "-O", version, "add-flows", "br0", "-"];
+            let got = sut.tool_with_input(tools(), &argv, file.as_bytes()).unwrap();
+            assert_eq!(got.status, Some(1), "{got:?}");
+            assert!(got.stderr.contains("OFPBAC_BAD_OUT_GROUP"), "{got:?}");
+            if tools() == Whose::Ours {
+                let place = format!("stdin:{bad}: refused by the switch");
+                assert!(got.stderr.contains(&place), "{got:?}");
+            }
+            let flows = sut.ok(tools(), "ovs-ofctl dump-aggregate br0").unwrap();
+            let want = format!("flow_count={}", bad - 1);
+            assert!(flows.trim_end().ends_with(&want), "{version} {n}: {flows}");
+        }
+    }
 }

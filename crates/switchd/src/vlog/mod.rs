@@ -356,7 +356,8 @@ pub fn set_unlimited(modules: &[String], unlimited: bool) -> Result<(), String> 
     Ok(())
 }
 
-fn find_module(word: &str) -> Option<Module> {
+/// The module with this name.
+pub fn find_module(word: &str) -> Option<Module> {
     let word = word.replace('-', "_");
     MODULES.iter().find(|(n, _)| n.eq_ignore_ascii_case(&word)).map(|(_, m)| *m)
 }
