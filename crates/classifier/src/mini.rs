@@ -40,6 +40,15 @@ impl MiniMatch {
         ones(self.map).enumerate().all(|(j, i)| words[i] & self.words[j] == self.words[n + j])
     }
 
+    /// Whether some packet agrees with both matches.
+    pub fn overlaps(&self, other: &Match) -> bool {
+        let n = self.words.len() / 2;
+        let (key, mask) = (other.key.words(), other.mask.words());
+        ones(self.map)
+            .enumerate()
+            .all(|(j, i)| (self.words[n + j] ^ key[i]) & self.words[j] & mask[i] == 0)
+    }
+
     /// Whether the mask has no bit: every packet matches.
     pub fn is_catch_all(&self) -> bool {
         self.map == 0

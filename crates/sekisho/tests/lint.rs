@@ -117,7 +117,16 @@ fn every_finding_of_the_page_is_found_and_cured() {
             _ => vec!["-"],
         };
         let mark = format!("[{name}]");
-        let (_, out, _) = lint(&args, bad);
+        // "and more than a thousand of these"
+        let more = match bad.contains("# ... ") {
+            true => (0..1100)
+                .map(|i| {
+                    format!("priority=5,ip,nw_src=10.1.{}.{},actions=normal\n", i / 256, i % 256)
+                })
+                .collect(),
+            false => String::new(),
+        };
+        let (_, out, _) = lint(&args, &format!("{bad}{more}"));
         assert!(out.contains(&mark), "{name} is not found:\n{out}");
         let (_, out, _) = lint(&args, cured);
         assert!(!out.contains(&mark), "{name} is not cured:\n{out}");

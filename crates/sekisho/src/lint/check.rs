@@ -11,7 +11,7 @@ use openflow::Action;
 use super::graph::{self, Groups, Outcomes, Reached, Visitor, walk};
 use super::kinds::Kind;
 use super::policy::{Bad, Policy, Rule};
-use super::space::{Regions, States, covered};
+use super::space::{Region, Regions, States, covered};
 
 /// Something about a line.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn check(policy: &Policy, world: &World) -> Vec<Finding> {
         reached: Reached::new(),
         outcomes: Outcomes::of(&policy.rules, groups),
         learned: Learned::of(&policy.rules, groups),
-        takes: policy.rules.iter().map(|r| r.region.states).collect(),
+        takes: policy.rules.iter().map(|r| r.states).collect(),
         found: Vec::new(),
     };
     c.reached = graph::reached(&policy.rules, groups, &c.takes);
@@ -122,7 +122,8 @@ fn flags(value: u8, mask: u8) -> String {
 
 /// The value and mask of a rule's `ct_state`.
 fn ct_bits(r: &Rule) -> (u8, u8) {
-    (r.match_.key.pkt.ct_state, r.match_.mask.pkt.ct_state)
+    let m = r.match_();
+    (m.key.pkt.ct_state, m.mask.pkt.ct_state)
 }
 
 impl Checker<'_> {
@@ -184,7 +185,7 @@ impl Checker<'_> {
         for (i, r) in self.p.rules.iter().enumerate() {
             let (value, mask) = ct_bits(r);
             let span = self.p.match_span(r.line, &["ct_state"]);
-            if r.region.states.is_empty() {
+            if r.states.is_empty() {
                 self.takes[i] = States::NONE;
                 self.add(
                     Kind::ImpossibleState,
@@ -197,9 +198,9 @@ impl Checker<'_> {
                 continue;
             }
             let Some(&here) = self.reached.get(&r.table) else { continue };
-            if r.region.states.and(here).is_empty() {
+            if r.states.and(here).is_empty() {
                 self.takes[i] = States::NONE;
-                let (message, hint) = if States::UNTRACKED.within(r.region.states) {
+                let (message, hint) = if States::UNTRACKED.within(r.states) {
                     (
                         format!(
                             "{} never matches: all packets come to table {} through ct",
@@ -221,7 +222,8 @@ impl Checker<'_> {
             }
             if here == States::UNTRACKED {
                 // `ct_mark` and the like are zero without the tracker.
-                let of_ct = |f: &&Field| f.name.starts_with("ct_") && f.get(&r.match_.key) != 0;
+                let key = r.match_().key;
+                let of_ct = |f: &&Field| f.name.starts_with("ct_") && f.get(&key) != 0;
                 let asked = flow::field::FIELDS.iter().find(of_ct);
                 if let Some(f) = asked {
                     self.takes[i] = States::NONE;
@@ -255,17 +257,36 @@ impl Checker<'_> {
             let here = self.reached.get(&table).copied().unwrap_or(States::ALL);
             let regions = members.iter().map(|&i| {
                 let r = &self.p.rules[i];
-                let mut region = r.region;
+                let mut region = Region::of(&r.match_());
                 region.states = region.states.and(here);
                 (region, r.priority)
             });
-            let mut regions = Regions::new(regions.collect());
+            let mut regions = Regions::new(regions);
+            // Rules that were not compared with all that overlap them.
+            let mut cut: Vec<usize> = Vec::new();
             for m in 0..members.len() {
                 let containing = regions.containing(m);
-                let over = regions.overlapping(m, MAX_OVERLAP).unwrap_or_default();
+                let over = regions.overlapping(m, MAX_OVERLAP);
+                let (all, over) = (over.is_some(), over.unwrap_or_default());
                 if !self.shadow(&members, m, &regions, &containing, &over) {
                     self.ambiguous(&members, m, &regions, &over);
+                    if !all {
+                        cut.push(members[m]);
+                    }
                 }
+            }
+            if let [first, ..] = cut[..] {
+                let line = self.p.rules[first].line;
+                let (n, table) = (cut.len(), table.0);
+                let rules = if n == 1 { "rule overlaps" } else { "rules overlap" };
+                let message = format!(
+                    "{n} {rules} more than {MAX_OVERLAP} others of table {table}: whether several \
+                     of these together shadow one, and whether one of the same priority takes some \
+                     of its packets, was not looked at"
+                );
+                let span = self.p.match_span(line, &[]);
+                let hint = "check a part of the policy by itself, or spread it over tables";
+                self.add(Kind::NotCompared, line, span, message, hint);
             }
         }
     }
@@ -286,12 +307,13 @@ impl Checker<'_> {
             let other = &rules[members[*o]];
             !other.is_clause() && other.priority > r.priority
         };
-        let mut left = regions.get(m).states;
+        let mine = regions.states(m);
+        let mut left = mine;
         let mut message = None;
         let mut hint = "give it a higher priority than theirs, or delete it".to_owned();
         for o in containing.iter().copied().filter(takes) {
             let by = &rules[members[o]];
-            if regions.get(m).states.within(regions.get(o).states) {
+            if mine.within(regions.states(o)) {
                 let (place, high) = (self.place(by.line, r.line), by.priority);
                 message = Some((
                     format!("never matches: {place} (priority {high}) takes all its packets"),
@@ -304,12 +326,12 @@ impl Checker<'_> {
                 break;
             }
             // States in which others take all packets do not come on from here.
-            left = left.but(regions.get(o).states);
+            left = left.but(regions.states(o));
         }
         if message.is_none() {
             let higher: Vec<usize> = over.iter().copied().filter(takes).collect();
             let by: Vec<_> = higher.iter().map(|&o| regions.get(o)).collect();
-            if covered(regions.get(m), &by) == Some(true) {
+            if covered(&regions.get(m), &by) == Some(true) {
                 let mut lines: Vec<usize> =
                     higher.iter().map(|&o| rules[members[o]].line).collect();
                 lines.sort_unstable();
@@ -351,10 +373,10 @@ impl Checker<'_> {
         // There is no quarrel where rules of higher priority take it all.
         let higher = over.filter(|&h| rules[members[h]].priority > r.priority);
         let higher: Vec<_> = higher.map(|h| regions.get(h)).collect();
-        if covered(&region.common(other), &higher) == Some(true) {
+        if covered(&region.common(&other), &higher) == Some(true) {
             return;
         }
-        let what = if region.is_within(other) { "all" } else { "some of" };
+        let what = if region.is_within(&other) { "all" } else { "some of" };
         let message = format!(
             "{what} its packets are also matched by {}, at the same priority {}: which of the two \
              acts is not defined",
@@ -460,12 +482,8 @@ impl Checker<'_> {
     fn tracking(&mut self) {
         let est = States::matching(ct_state::EST, ct_state::EST);
         let new = States::matching(ct_state::NEW, ct_state::NEW);
-        let asks_est = self
-            .p
-            .rules
-            .iter()
-            .enumerate()
-            .any(|(i, r)| !self.is_dead(i) && r.region.states.within(est));
+        let asks_est =
+            self.p.rules.iter().enumerate().any(|(i, r)| !self.is_dead(i) && r.states.within(est));
         let mut tables: BTreeMap<TableId, Vec<usize>> = BTreeMap::new();
         for (i, r) in self.p.rules.iter().enumerate() {
             let Some(&here) = self.reached.get(&r.table).filter(|_| !self.is_dead(i)) else {
@@ -473,7 +491,7 @@ impl Checker<'_> {
             };
             tables.entry(r.table).or_default().push(i);
             self.trk(r, here);
-            if !asks_est || !r.region.states.within(new) {
+            if !asks_est || !r.states.within(new) {
                 continue;
             }
             let outcome = self.outcomes.of_rule(r, self.groups);
@@ -490,7 +508,7 @@ impl Checker<'_> {
         }
         for (table, members) in tables {
             let line_of = |set: States| {
-                members.iter().map(|&i| &self.p.rules[i]).find(|r| r.region.states.within(set))
+                members.iter().map(|&i| &self.p.rules[i]).find(|r| r.states.within(set))
             };
             let Some(asks) = line_of(est).into_iter().chain(line_of(new)).min_by_key(|r| r.line)
             else {
@@ -539,10 +557,10 @@ impl Checker<'_> {
         let mut taker = None;
         for &i in members {
             let r = &self.p.rules[i];
-            if r.region.states.and(alone).is_empty() {
+            if r.states.and(alone).is_empty() {
                 continue;
             }
-            if r.region.states.within(rel) || !r.actions.is_empty() {
+            if r.states.within(rel) || !r.actions.is_empty() {
                 return;
             }
             taker = taker.or(Some(r.line));
@@ -566,9 +584,9 @@ impl Checker<'_> {
         let mut takers: Vec<&Rule> = members
             .iter()
             .map(|&i| &self.p.rules[i])
-            .filter(|r| !r.region.states.and(inv).is_empty())
+            .filter(|r| !r.states.and(inv).is_empty())
             .collect();
-        if takers.iter().any(|r| r.region.states.within(inv)) {
+        if takers.iter().any(|r| r.states.within(inv)) {
             return;
         }
         takers.sort_by_key(|r| std::cmp::Reverse(r.priority));
@@ -605,7 +623,7 @@ impl Checker<'_> {
     /// Ports that are not there, and outputs to where the packet came from.
     fn ports(&mut self) {
         for r in &self.p.rules {
-            let in_port = r.match_.exact(FieldId::InPort).map(|v| OfPort(v as u16));
+            let in_port = r.match_().exact(FieldId::InPort).map(|v| OfPort(v as u16));
             if let (Some(port), Some(ports)) = (in_port, &self.world.ports)
                 && is_missing(port, ports)
             {
@@ -666,7 +684,7 @@ impl Checker<'_> {
                     conj.clauses.push((r, *clause, *n_clauses));
                 }
             }
-            if let Some(id) = r.match_.exact(FieldId::ConjId) {
+            if let Some(id) = r.match_().exact(FieldId::ConjId) {
                 all.entry((r.table, id as u32)).or_default().asked.push(r);
             }
         }

@@ -49,6 +49,7 @@ kinds! {
     Replaced Warning "replaced" "A later line has the same table, priority and match, and replaces this one."
     Shadowed Warning "shadowed" "Rules of higher priority take every packet that this one matches."
     Ambiguous Warning "ambiguous" "Two rules of equal priority match the same packets and do different things: which acts is not defined."
+    NotCompared Note "not-compared" "So many rules overlap some that not all of them were compared: shadows and quarrels among these may be missing here."
     UnreachedTable Warning "unreached-table" "No rule that can match leads to the table, neither by resubmit nor goto_table nor ct(table=...)."
     EmptyTable Warning "empty-table" "A lookup in a table without rules finds nothing: the packet is dropped there."
     EndlessResubmit Error "endless-resubmit" "The unchanged packet comes back to the same rule until the limit drops it."

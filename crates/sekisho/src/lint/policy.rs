@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use base::TableId;
+use classifier::MiniMatch;
 use flow::text::{Mode, NameMap, Pairs, TextError, Tok};
 use openflow::text::{ActionsText, parse_line};
 use openflow::version::Version;
 use openflow::{Action, FlowMod, FlowModCommand, Match};
 
-use super::space::Region;
+use super::space::{Region, States};
 
 /// A line of a file.
 #[derive(Clone, Debug)]
@@ -33,9 +34,9 @@ pub struct Rule {
     /// Its priority.
     pub priority: u16,
     /// Its match.
-    pub match_: Match,
-    /// What it lets through.
-    pub region: Region,
+    match_: MiniMatch,
+    /// Connection states that it lets through.
+    pub states: States,
     /// What it does.
     pub actions: Vec<Action>,
     /// For `cookie` in lines that change or delete.
@@ -43,6 +44,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Its match.
+    pub fn match_(&self) -> Match {
+        self.match_.expand()
+    }
+
     /// Whether it is a part of a conjunctive match, which does nothing by itself.
     pub fn is_clause(&self) -> bool {
         self.actions.iter().any(|a| matches!(a, Action::Conjunction { .. }))
@@ -77,7 +83,7 @@ pub struct Policy {
 }
 
 /// What makes two rules the same.
-type Key = (TableId, u16, Match);
+type Key = (TableId, u16, MiniMatch);
 
 impl Policy {
     /// Does the lines of files.
@@ -131,7 +137,7 @@ impl Policy {
                 match slot {
                     Some(r) if !delete => (r.line, r.actions) = (line, f.actions.clone()),
                     Some(r) => {
-                        index.remove(&(r.table, r.priority, r.match_));
+                        index.remove(&(r.table, r.priority, r.match_.clone()));
                         *slot = None;
                     }
                     None => {}
@@ -143,13 +149,14 @@ impl Policy {
             }
         }
         let table = f.table.unwrap_or(TableId(0));
-        let key = (table, f.priority, f.match_);
+        let match_ = MiniMatch::from(&f.match_);
+        let key = (table, f.priority, match_.clone());
         let rule = Rule {
             line,
             table,
             priority: f.priority,
-            match_: f.match_,
-            region: Region::of(&f.match_),
+            match_,
+            states: Region::of(&f.match_).states,
             actions: f.actions,
             cookie: f.new_cookie.unwrap_or(0),
         };
@@ -213,8 +220,8 @@ fn actions_at(text: &str) -> usize {
 /// Whether a line that changes or deletes means a rule.
 fn is_meant(r: &Rule, f: &FlowMod, strict: bool) -> bool {
     let by_match = match strict {
-        true => r.match_ == f.match_ && r.priority == f.priority,
-        false => r.match_.is_within(&f.match_),
+        true => r.match_() == f.match_ && r.priority == f.priority,
+        false => r.match_().is_within(&f.match_),
     };
     let out = f.out_port == base::OfPort::NONE
         || r.actions

@@ -6,7 +6,9 @@
 //! as a classifier does; [`covered`] decides whether several together take all of one.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
+use classifier::MiniMatch;
 use flow::{FlowKey, Match, ct_state};
 
 /// The states that a tracker gives: untracked, invalid, and what `new`, `est`, `rel`, `rpl` and
@@ -131,54 +133,79 @@ impl Region {
     }
 }
 
-/// Members of a mask by their values in a part of it, those of high priority first.
-type ByValue = HashMap<FlowKey, Vec<usize>>;
+/// Members of a mask by (the hash of) their values in a part of it, those of high priority first.
+type ByValue = HashMap<u64, Vec<u32>>;
+
+/// A rule's region, small.
+#[derive(Debug)]
+struct Small {
+    cube: MiniMatch,
+    states: States,
+    priority: u16,
+    /// Index of its mask.
+    mask: u32,
+}
 
 /// The regions of a table's rules. For each, those that take packets from it are found by their
 /// masks.
 #[derive(Debug, Default)]
 pub struct Regions {
-    all: Vec<(Region, u16)>,
-    /// Index in `masks` of each.
-    mask_of: Vec<usize>,
-    masks: Vec<(FlowKey, Vec<usize>)>,
+    all: Vec<Small>,
+    masks: Vec<(FlowKey, Vec<u32>)>,
     /// For two masks: the members of the first by their values where both look.
-    common: HashMap<(usize, usize), ByValue>,
+    common: HashMap<(u32, u32), ByValue>,
+    hasher: RandomState,
+}
+
+/// The hash of what a key has in a mask.
+fn hash_of(hasher: &RandomState, key: &FlowKey, mask: &FlowKey) -> u64 {
+    let mut hash = hasher.build_hasher();
+    for (k, m) in key.words().iter().zip(mask.words()).filter(|(_, m)| **m != 0) {
+        hash.write_u64(k & m);
+    }
+    hash.finish()
 }
 
 impl Regions {
     /// Of these, with their priorities.
-    pub fn new(all: Vec<(Region, u16)>) -> Regions {
-        let mut regions = Regions { all, ..Regions::default() };
-        let mut index: HashMap<FlowKey, usize> = HashMap::new();
-        for (i, (r, _)) in regions.all.iter().enumerate() {
+    pub fn new(all: impl Iterator<Item = (Region, u16)>) -> Regions {
+        let mut regions = Regions::default();
+        let mut index: HashMap<FlowKey, u32> = HashMap::new();
+        for (i, (r, priority)) in (0..).zip(all) {
             let mask = *index.entry(r.cube.mask).or_insert_with(|| {
                 regions.masks.push((r.cube.mask, Vec::new()));
-                regions.masks.len() - 1
+                regions.masks.len() as u32 - 1
             });
-            regions.masks[mask].1.push(i);
-            regions.mask_of.push(mask);
+            regions.masks[mask as usize].1.push(i);
+            let cube = MiniMatch::from(&r.cube);
+            regions.all.push(Small { cube, states: r.states, priority, mask });
         }
         let all = &regions.all;
         for (_, members) in &mut regions.masks {
-            members.sort_by_key(|&i| std::cmp::Reverse(all[i].1));
+            members.sort_by_key(|&i| std::cmp::Reverse(all[i as usize].priority));
         }
         regions
     }
 
     /// The region with this index.
-    pub fn get(&self, i: usize) -> &Region {
-        &self.all[i].0
+    pub fn get(&self, i: usize) -> Region {
+        Region { cube: self.all[i].cube.expand(), states: self.all[i].states }
+    }
+
+    /// Its states.
+    pub fn states(&self, i: usize) -> States {
+        self.all[i].states
     }
 
     /// Indices of those other than `i`, not of lower priority, that contain all its packets
     /// whatever their states.
     pub fn containing(&mut self, i: usize) -> Vec<usize> {
+        let cube = self.get(i).cube;
         let mut found = Vec::new();
         for mask in 0..self.masks.len() {
-            let all_seen = &self.masks[mask].0 & &self.get(i).cube.mask == self.masks[mask].0;
+            let all_seen = &self.masks[mask].0 & &cube.mask == self.masks[mask].0;
             if all_seen {
-                found.extend(self.agreeing(mask, i));
+                found.extend(self.agreeing(mask, i, &cube));
             }
         }
         found.sort_unstable();
@@ -188,34 +215,43 @@ impl Regions {
     /// Indices of those other than `i`, not of lower priority, that have packets in common with
     /// it. `None` if more than `limit` have the same values where they look at the same.
     pub fn overlapping(&mut self, i: usize, limit: usize) -> Option<Vec<usize>> {
+        let cube = self.get(i).cube;
         let mut found: Vec<usize> = Vec::new();
         for mask in 0..self.masks.len() {
             let room = limit.checked_sub(found.len())?;
-            found.extend(self.agreeing(mask, i).take(room + 1));
+            found.extend(self.agreeing(mask, i, &cube).take(room + 1));
         }
         if found.len() > limit {
             return None;
         }
-        let states = self.get(i).states;
-        found.retain(|&o| !self.get(o).states.and(states).is_empty());
+        let states = self.states(i);
+        found.retain(|&o| !self.states(o).and(states).is_empty());
         found.sort_unstable();
         Some(found)
     }
 
-    /// Members of a mask that agree with `i` where both look.
-    fn agreeing(&mut self, mask: usize, i: usize) -> impl Iterator<Item = usize> + '_ {
-        let (cube, priority) = (self.all[i].0.cube, self.all[i].1);
-        let (all, members) = (&self.all, &self.masks[mask]);
+    /// Members of a mask that agree with `i`, whose cube is given, where both look.
+    fn agreeing<'a>(
+        &'a mut self,
+        mask: usize,
+        i: usize,
+        cube: &'a Match,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let (all, members, hasher) = (&self.all, &self.masks[mask], &self.hasher);
         let common = &members.0 & &cube.mask;
-        let by_value = self.common.entry((mask, self.mask_of[i])).or_insert_with(|| {
+        let by_value = self.common.entry((mask as u32, all[i].mask)).or_insert_with(|| {
             let mut by_value = ByValue::new();
             for &i in &members.1 {
-                by_value.entry(&all[i].0.cube.key & &common).or_default().push(i);
+                let key = all[i as usize].cube.expand().key;
+                by_value.entry(hash_of(hasher, &key, &common)).or_default().push(i);
             }
             by_value
         });
-        let agree = by_value.get(&(&cube.key & &common)).into_iter().flatten().copied();
-        agree.take_while(move |&o| all[o].1 >= priority).filter(move |&o| o != i)
+        let same = by_value.get(&hash_of(hasher, &cube.key, &common)).into_iter().flatten();
+        let priority = all[i].priority;
+        same.map(|&o| o as usize)
+            .take_while(move |&o| all[o].priority >= priority)
+            .filter(move |&o| o != i && all[o].cube.overlaps(cube))
     }
 }
 
@@ -223,8 +259,8 @@ impl Regions {
 const MAX_STEPS: u32 = 20_000;
 
 /// Whether regions together take every packet of `r`. `None` if that would take too long to say.
-pub fn covered(r: &Region, by: &[&Region]) -> Option<bool> {
-    let mut by = by.to_vec();
+pub fn covered(r: &Region, by: &[Region]) -> Option<bool> {
+    let mut by: Vec<&Region> = by.iter().collect();
     // Those that ask for least cut the most away.
     by.sort_by_key(|b| b.cube.mask.words().iter().map(|w| w.count_ones()).sum::<u32>());
     let mut steps = MAX_STEPS;
@@ -274,7 +310,7 @@ mod tests {
 
     fn union(r: &str, by: &[&str]) -> Option<bool> {
         let by: Vec<Region> = by.iter().map(|t| region(t)).collect();
-        covered(&region(r), &by.iter().collect::<Vec<_>>())
+        covered(&region(r), &by)
     }
 
     #[test]
@@ -321,7 +357,7 @@ mod tests {
             };
             let (r, by) = (random(), [random(), random(), random()]);
             let regions: Vec<Region> = by.iter().map(Region::of).collect();
-            let ours = covered(&Region::of(&r), &regions.iter().collect::<Vec<_>>());
+            let ours = covered(&Region::of(&r), &regions);
             let all_taken = (0..16u32).all(|reg| {
                 FEASIBLE.iter().all(|&state| {
                     let mut k = FlowKey::ZERO;
@@ -336,7 +372,7 @@ mod tests {
             let priorities = [2, 1, 0];
             let mut all: Vec<_> = regions.iter().copied().zip(priorities).collect();
             all.push((ours, 1));
-            let mut index = Regions::new(all);
+            let mut index = Regions::new(all.into_iter());
             let scan = |f: fn(&Region, &Region) -> bool| -> Vec<usize> {
                 (0..2).filter(|&i| f(&ours, &regions[i])).collect()
             };
