@@ -276,9 +276,17 @@ impl Engine {
     fn track(&mut self, run: &mut Run, request: &CtRequest) -> Vec<Datagram> {
         let mut batch = ct::Batch::default();
         for &slot in run.iter() {
+            let s = usize::from(slot);
+            let (was, l3, l4) = (self.meta[s].key.dl_type, self.bufs[s].l3(), self.bufs[s].l4());
             self.refresh(slot);
-            let (buf, meta) = (&self.bufs[usize::from(slot)], &self.meta[usize::from(slot)]);
-            let view = PacketView::of(buf, meta.key.dl_type);
+            let (buf, meta) = (&mut self.bufs[s], &self.meta[s]);
+            let mut dl_type = meta.key.dl_type;
+            if matches!(dl_type, ethertype::VLAN | ethertype::QINQ) && dl_type != was {
+                // What a pushed tag hides from a reader was there before.
+                dl_type = was;
+                buf.set_layers(l3, l4);
+            }
+            let view = PacketView::of(buf, dl_type);
             batch.read(&self.shared.ct, &view, request.zone, meta.prior);
         }
         // What is left to do about packets, by their places in the run.
