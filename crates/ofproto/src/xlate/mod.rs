@@ -633,7 +633,8 @@ impl<'a> Ctx<'a> {
             tag.tci |= VLAN_PRESENT;
         }
         // Of a stack without bottom, labels that are zero do not count.
-        if mpls::is_mpls(key.dl_type) && key.mpls_lse.iter().all(|l| l & mpls::BOS == 0) {
+        let bottomless = key.mpls_lse.iter().all(|l| l & mpls::BOS == 0);
+        if mpls::is_mpls(key.dl_type) && bottomless && key.mpls_lse.contains(&0) {
             mask.mpls_lse = [u32::MAX; 3];
         }
         let mut final_key = self.flow;

@@ -21,7 +21,12 @@ impl Ctx<'_> {
 
     /// Whether the packet has what a field needs; marks what tells so.
     pub(super) fn has_prereq(&mut self, p: Prereq) -> bool {
-        let (k, w) = (&self.flow.pkt, &mut self.wc.pkt);
+        let (mut k, w) = (self.flow.pkt, &mut self.wc.pkt);
+        if k.packet_type != 0 {
+            // What is no Ethernet is what its packet type says.
+            k.dl_type = k.packet_type as u16;
+        }
+        let k = &k;
         match p {
             Prereq::None | Prereq::Ethernet => {}
             // The EtherType and packet type are always looked at.
