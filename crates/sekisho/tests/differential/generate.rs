@@ -289,7 +289,7 @@ fn headers(rng: &mut Rng, port: usize, kind: &Kind) -> String {
             "ip_frag" => {
                 if rng.once_in(4) { rng.pick(&["first", "later"]) } else { "no" }.to_owned()
             }
-            "mpls_bos" => rng.pick(&["0", "1", "1"]).to_owned(),
+            "mpls_bos" => "1".to_owned(),
             "tcp_flags" => rng.pick(&["0x002", "0x010", "0x012", "0x011"]).to_owned(),
             // Protocols with headers of their own are kinds of their own.
             "nw_proto" => rng.pick(&["47", "2", "0xfd"]).to_owned(),

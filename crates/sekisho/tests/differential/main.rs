@@ -187,6 +187,24 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         "in_port=2,arp,dl_src=02:00:00:00:00:03,dl_dst=01:80:c2:00:00:00,arp_op=2",
     ),
     (
+        "what is behind two tags is tracked",
+        &[
+            "table=0,udp6,actions=mod_vlan_pcp:5,ct(commit,zone=7,table=5)",
+            "table=5,ct_state=+inv+trk,actions=output:1",
+            "table=5,priority=1,ct_state=+trk,actions=output:3",
+        ],
+        "in_port=2,udp6,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:02,dl_vlan=30,dl_vlan_pcp=7,\
+         ipv6_src=fe80::2,ipv6_dst=2001:db8::2,nw_ttl=2,udp_src=1000,udp_dst=81",
+    ),
+    (
+        "what begins with a network service header has no label to set",
+        &[
+            "table=0,actions=encap(nsh),goto_table:4",
+            "table=4,actions=push_mpls:0x8847,set_field:16->mpls_label,controller",
+        ],
+        "in_port=2,icmp,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:02,nw_ttl=2",
+    ),
+    (
         "masks are written as addresses are",
         &["icmp6,icmpv6_type=136,icmpv6_code=0,actions=load:0x5->NXM_NX_ND_TARGET[0..31],output:4"],
         "in_port=2,icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::1,nw_ttl=1",
