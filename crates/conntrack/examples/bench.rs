@@ -21,6 +21,7 @@ const LOOK: CtRequest = CtRequest {
     label: None,
     timeout_policy: None,
     nat: None,
+    helper: None,
     prior: None,
 };
 const COMMIT: CtRequest = CtRequest { commit: true, ..LOOK };
@@ -70,9 +71,9 @@ fn fresh() -> Conntrack {
 fn established(n: u32) -> Conntrack {
     let mut ct = fresh();
     for i in 0..n {
-        ct.process(T0, &view(&frame(i, true, 2, 100, 0)), &COMMIT);
-        ct.process(T0, &view(&frame(i, false, 18, 500, 101)), &COMMIT);
-        ct.process(T0, &view(&frame(i, true, 16, 101, 501)), &COMMIT);
+        ct.process(T0, &view(&frame(i, true, 2, 100, 0)), &COMMIT, &mut None);
+        ct.process(T0, &view(&frame(i, false, 18, 500, 101)), &COMMIT, &mut None);
+        ct.process(T0, &view(&frame(i, true, 16, 101, 501)), &COMMIT, &mut None);
     }
     assert_eq!(ct.len(), n as usize);
     ct
@@ -118,7 +119,7 @@ fn known(name: &str, ct: &mut Conntrack, n: u32, make: impl Fn(u32) -> [u8; 54])
         let start = cpu_ns();
         for _ in 0..rounds {
             for f in &packets {
-                black_box(ct.process(T0, &view(f), &LOOK));
+                black_box(ct.process(T0, &view(f), &LOOK, &mut None));
             }
         }
         (cpu_ns() - start, total)
@@ -188,9 +189,16 @@ impl Table {
                         t.read(&view(f), Zone(0), SECRET).unwrap();
                     }
                 }
-                conntrack::process_batch(self, T0, &batch, req, |_, info| {
-                    black_box(info);
-                });
+                conntrack::process_batch(
+                    self,
+                    T0,
+                    &batch,
+                    req,
+                    |_| &[],
+                    |_, info, _| {
+                        black_box(info);
+                    },
+                );
             }
         }
     }
@@ -235,7 +243,7 @@ fn main() {
     for n in [1, 10_000, 100_000, 1_000_000] {
         let mut ct = fresh();
         (0..n).for_each(|i| {
-            ct.process(T0, &view(&datagram(i)), &COMMIT);
+            ct.process(T0, &view(&datagram(i)), &COMMIT, &mut None);
         });
         known("UDP", &mut ct, n, datagram);
     }
@@ -254,7 +262,7 @@ fn main() {
         let mut ct = fresh();
         let start = cpu_ns();
         for f in &syns {
-            black_box(ct.process(T0, &view(f), &COMMIT));
+            black_box(ct.process(T0, &view(f), &COMMIT, &mut None));
         }
         (cpu_ns() - start, u64::from(N))
     });

@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 use base::{Instant, Zone};
 
 use crate::conn::Conn;
-use crate::front::{self, Only};
+use crate::front::{self, Only, Orphan};
 use crate::nat::{Alias, AliasId, Nat};
 use crate::slab::Entry;
 use crate::tcp::Peer;
-use crate::tracker::Passage;
+use crate::tracker::{Passage, Then};
 use crate::tuple::{Key, Tuple};
 use crate::{
     ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
@@ -77,11 +77,12 @@ impl Conntrack {
         peers: [Peer; 2],
         nat: Nat,
         info: &mut CtInfo,
+        then: &mut Then,
     ) -> bool {
         let taken = self.lookup(x).is_some()
             || self.alias_index.find(&self.aliases, x.hash, &x.p.key).is_some();
         if !taken {
-            self.insert(x, peers, Some(nat), info);
+            self.insert(x, peers, Some(nat), info, then);
         }
         !taken
     }
@@ -143,9 +144,33 @@ impl Conntrack {
         }
     }
 
-    /// Aliases elsewhere that are to go because their connections did.
+    /// Takes out what a connection has elsewhere that is about to go, or hands it on.
+    #[cold]
+    pub(crate) fn bereave(&mut self, slot: u32) {
+        let owner = self.id(slot);
+        let Some(extra) = self.slab.get_mut(slot).take_extra() else { return };
+        let alias = extra.nat.and_then(|n| n.alias).map(Orphan::Alias);
+        let expected = extra.alg.and_then(|alg| alg.watch).map(|w| w.expected).unwrap_or_default();
+        let expected = expected.into_iter().map(|id| Orphan::Expected(id, owner));
+        for orphan in alias.into_iter().chain(expected) {
+            match orphan.shard() == self.number {
+                true => self.bury(orphan),
+                false => self.orphans.push(orphan),
+            }
+        }
+    }
+
+    /// Takes out what is left of a connection that is gone.
+    pub(crate) fn bury(&mut self, orphan: Orphan) {
+        match orphan {
+            Orphan::Alias(id) => self.remove_alias(id),
+            Orphan::Expected(id, owner) => self.forget(id, owner),
+        }
+    }
+
+    /// What is to go in other shards because connections of this one did.
     #[inline]
-    pub(crate) fn take_orphans(&mut self) -> Option<Vec<AliasId>> {
+    pub(crate) fn take_orphans(&mut self) -> Option<Vec<Orphan>> {
         (!self.orphans.is_empty()).then(|| core::mem::take(&mut self.orphans))
     }
 

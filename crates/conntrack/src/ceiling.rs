@@ -4,6 +4,7 @@
 //! the whole never has more than the ceiling, reaches it to within a thousandth however unevenly
 //! the shards are filled, and commits seldom meet at one counter.
 
+use crate::helper::Filter;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The ceiling, and how much of it the shards have taken.
@@ -11,6 +12,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub struct Ceiling {
     max: AtomicUsize,
     taken: AtomicUsize,
+    /// The same of expected connections.
+    pub(crate) expected: Filter,
 }
 
 /// The part that a shard has.
@@ -19,8 +22,8 @@ pub(crate) struct Quota(usize);
 
 impl Ceiling {
     /// A ceiling of `max` connections, of which nothing is taken.
-    pub const fn new(max: usize) -> Ceiling {
-        Ceiling { max: AtomicUsize::new(max), taken: AtomicUsize::new(0) }
+    pub fn new(max: usize) -> Ceiling {
+        Ceiling { max: AtomicUsize::new(max), taken: AtomicUsize::new(0), expected: Filter::new() }
     }
 
     /// The most connections.

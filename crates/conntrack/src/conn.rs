@@ -3,11 +3,12 @@
 //! The first has all a lookup and an expiry test need, the second the protocol state and
 //! counters, the third what is rarely written.
 
+use crate::helper::{Helper, Watch};
 use crate::nat::Nat;
 use crate::slab::NIL;
-use crate::tcp::{Peer, PeerState};
+use crate::tcp::{Peer, PeerState, Segment};
 use crate::tuple::{Dir, Key, Tuple};
-use crate::{ConnId, PolicyId};
+use crate::{ConnId, CtState, PolicyId};
 use alloc::boxed::Box;
 use base::Instant;
 use packet::header::ipproto;
@@ -65,7 +66,23 @@ pub(crate) struct Conn {
     pub zone_newer: u32,
     pub zone_older: u32,
     pub timer_slot: u8,
-    nat: Option<Box<Nat>>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few connections have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    pub nat: Option<Nat>,
+    pub alg: Option<Box<Alg>>,
+}
+
+/// What connections of protocols have that announce others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Alg {
+    /// It announces connections.
+    pub watch: Option<Watch>,
+    /// It was announced by the connection of this tuple.
+    parent: Option<Tuple>,
 }
 
 /// By which of its tuples the connection of a packet was found.
@@ -79,6 +96,10 @@ pub(crate) enum Via {
 const MARKED: u8 = 1;
 /// Addresses or ports are translated.
 const TRANSLATED: u8 = 2;
+/// A helper reads its packets.
+const HELPED: u8 = 4;
+/// Another connection announced it.
+const RELATED: u8 = 8;
 
 crate::slab::entry!(Conn);
 
@@ -117,7 +138,7 @@ impl Conn {
             zone_newer: NIL,
             zone_older: NIL,
             timer_slot: 0,
-            nat: None,
+            extra: None,
         }
     }
 
@@ -142,12 +163,108 @@ impl Conn {
     /// Its translation, if it has one.
     #[inline]
     pub fn nat(&self) -> Option<&Nat> {
-        if self.rare & TRANSLATED == 0 { None } else { self.nat.as_deref() }
+        if self.rare & TRANSLATED == 0 { None } else { self.extra.as_deref()?.nat.as_ref() }
     }
 
     pub fn set_nat(&mut self, nat: Nat) {
-        self.nat = Some(Box::new(nat));
+        self.extra.get_or_insert_default().nat = Some(nat);
         self.rare |= TRANSLATED;
+    }
+
+    /// It announces connections, or was announced.
+    #[inline]
+    pub fn has_alg(&self) -> bool {
+        self.rare & (HELPED | RELATED) != 0
+    }
+
+    #[inline]
+    pub fn is_helped(&self) -> bool {
+        self.rare & HELPED != 0
+    }
+
+    #[inline]
+    pub fn is_related(&self) -> bool {
+        self.rare & RELATED != 0
+    }
+
+    fn alg(&self) -> Option<&Alg> {
+        if self.has_alg() { self.extra.as_deref()?.alg.as_deref() } else { None }
+    }
+
+    fn alg_mut(&mut self) -> &mut Alg {
+        self.extra.get_or_insert_default().alg.get_or_insert_default()
+    }
+
+    /// What it remembers as a control connection, if it is one.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.alg()?.watch.as_ref()
+    }
+
+    pub fn watch_mut(&mut self) -> Option<&mut Watch> {
+        if self.is_helped() { self.alg_mut().watch.as_mut() } else { None }
+    }
+
+    pub fn set_helper(&mut self, helper: Helper) {
+        self.alg_mut().watch = Some(Watch::new(helper));
+        self.rare |= HELPED;
+    }
+
+    /// Tuple of the connection that announced it.
+    pub fn parent(&self) -> Option<&Tuple> {
+        self.alg()?.parent.as_ref()
+    }
+
+    pub fn set_parent(&mut self, parent: Tuple) {
+        self.alg_mut().parent = Some(parent);
+        self.rare |= RELATED;
+    }
+
+    #[inline]
+    pub fn has_extra(&self) -> bool {
+        self.rare & !MARKED != 0
+    }
+
+    /// Gives away what few connections have. It is none of them any more.
+    pub fn take_extra(&mut self) -> Option<Box<Extra>> {
+        self.rare &= MARKED;
+        self.extra.take()
+    }
+
+    /// Whether a packet that was found by this tuple is as its sender made it, rather than translated
+    /// already.
+    pub fn is_raw(&self, dir: Dir, via: Via) -> bool {
+        match self.nat() {
+            Some(n) if n.alias.is_some() => (dir == Dir::Orig) == (via == Via::Orig),
+            _ => true,
+        }
+    }
+
+    /// Who reads a packet, unless it was translated before now, and what announced its connection.
+    #[cold]
+    pub fn relations(
+        &self,
+        (dir, via): (Dir, Via),
+        translated_now: bool,
+        state: &mut CtState,
+    ) -> (Option<Helper>, Option<&Tuple>) {
+        let parent = self.parent();
+        if parent.is_some() {
+            *state |= CtState::REL;
+        }
+        let translated = state.intersects(CtState::SNAT | CtState::DNAT) || !self.is_raw(dir, via);
+        let reads = translated_now || !translated;
+        (self.watch().map(|w| w.helper).filter(|_| reads), parent)
+    }
+
+    /// A segment in the numbers of the ends that count them: what was moved on the way is moved back.
+    #[cold]
+    pub fn unmoved(&self, dir: Dir, via: Via, s: &Segment) -> Segment {
+        let Some(w) = self.watch() else { return *s };
+        let (sent, acked) = (&w.shifts[dir as usize], &w.shifts[dir.flip() as usize]);
+        match self.is_raw(dir, via) {
+            true => Segment { ack: acked.sent(s.ack), ..*s },
+            false => Segment { seq: sent.sent(s.seq), ..*s },
+        }
     }
 
     /// Direction of a packet, given by which tuple it was found and whether it goes against the

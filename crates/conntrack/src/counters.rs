@@ -5,13 +5,23 @@ use crate::tcp::PeerState;
 use crate::{ConnSnapshot, InvalidReason};
 use packet::header::ipproto;
 
+/// A number for each reason.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct ByReason([u64; InvalidReason::ALL.len()]);
+
+impl Default for ByReason {
+    fn default() -> Self {
+        ByReason([0; InvalidReason::ALL.len()])
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident;)*) => {
         /// Totals since the tracker was made.
         #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$doc])* pub $field: u64,)*
-            invalid_by: [u64; InvalidReason::ALL.len()],
+            invalid_by: ByReason,
         }
 
         impl Counters {
@@ -23,7 +33,7 @@ macro_rules! counters {
             /// Adds another shard's counters.
             pub fn add(&mut self, o: &Counters) {
                 $(self.$field += o.$field;)*
-                for (a, b) in self.invalid_by.iter_mut().zip(o.invalid_by) {
+                for (a, b) in self.invalid_by.0.iter_mut().zip(o.invalid_by.0) {
                     *a += b;
                 }
             }
@@ -54,17 +64,19 @@ counters! {
     expired;
     /// Connections removed on request, by `force` or by a SYN that reopened them.
     delete;
+    /// Connections that control connections announced.
+    expect;
 }
 
 impl Counters {
     pub(crate) fn count_invalid(&mut self, r: InvalidReason) {
         self.invalid += 1;
-        self.invalid_by[r as usize] += 1;
+        self.invalid_by.0[r as usize] += 1;
     }
 
     /// Packets that were `inv` for this reason.
     pub fn invalid_by(&self, r: InvalidReason) -> u64 {
-        self.invalid_by[r as usize]
+        self.invalid_by.0[r as usize]
     }
 }
 

@@ -6,9 +6,10 @@
 use crate::conn::{Conn, KernelTcpState, Traffic};
 use crate::tcp::{PeerState, Scale};
 use crate::tuple::Tuple;
-use crate::{ConnId, PolicyId};
+use crate::{ConnId, Helper, PolicyId};
 use base::{Duration, Instant, Zone};
 use core::net::IpAddr;
+use core::ops::Range;
 
 /// TCP's part of a snapshot; `[orig, reply]`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,10 @@ pub struct ConnSnapshot {
     pub assured: bool,
     /// Its timeout policy.
     pub policy: PolicyId,
+    /// What reads its packets.
+    pub helper: Option<Helper>,
+    /// Tuple of the connection that announced it.
+    pub parent: Option<Tuple>,
 }
 
 impl ConnSnapshot {
@@ -93,6 +98,8 @@ impl ConnSnapshot {
             seen_reply: c.seen_reply,
             assured: c.assured,
             policy: c.policy,
+            helper: c.watch().map(|w| w.helper),
+            parent: c.parent().copied(),
         }
     }
 }
@@ -192,6 +199,15 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// The next slots of a table that has `slots`, no more than `budget`.
+    pub(crate) fn step(&mut self, slots: u32, budget: usize) -> Range<u32> {
+        let start = self.slot;
+        let end = (u64::from(start) + budget as u64).min(u64::from(slots)) as u32;
+        self.done = end == slots;
+        self.slot = end.max(start);
+        start..self.slot
+    }
+
     /// The whole table was seen.
     pub const fn is_done(&self) -> bool {
         self.done

@@ -5,17 +5,19 @@
 //! two shards held at once: what one visit found out may be outdated at the next, and each step
 //! looks again.
 
-use core::cell::RefCell;
+use core::cell::{OnceCell, RefCell};
 
 use base::{HashKey, Instant, Zone};
 
+use crate::helper::{ExpectId, Sought, assist};
 use crate::nat::{Alias, AliasId, Nat, candidates};
+use crate::parse::{PacketView, Parse, parse};
 use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Key, Tuple};
 use crate::{
-    ConnId, ConnSnapshot, Conntrack, CtInfo, CtRequest, CtState, InvalidReason, Outcome,
-    PacketView, Parsed, parse_into,
+    ConnId, ConnSnapshot, Conntrack, CtInfo, CtRequest, CtState, Edit, InvalidReason, Outcome,
+    Parsed, parse_into,
 };
 
 /// The shards of one tracker. All have the same secret; shard `i` was made by
@@ -31,7 +33,24 @@ pub trait Shards {
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R;
 }
 
-/// Visits a shard, and takes the aliases of connections that ended during that out of theirs.
+/// What a connection that is gone has left in a shard.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Orphan {
+    Alias(AliasId),
+    /// With the control connection that announced it.
+    Expected(ExpectId, ConnId),
+}
+
+impl Orphan {
+    pub fn shard(&self) -> u16 {
+        match self {
+            Orphan::Alias(id) => id.shard,
+            Orphan::Expected(id, _) => id.shard,
+        }
+    }
+}
+
+/// Visits a shard, and takes what connections that ended during that have in others out of those.
 #[inline]
 pub fn visit<S: Shards, R>(shards: &S, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
     let mut orphans = None;
@@ -40,29 +59,69 @@ pub fn visit<S: Shards, R>(shards: &S, shard: usize, f: impl FnOnce(&mut Conntra
         orphans = t.take_orphans();
         out
     });
-    for alias in orphans.into_iter().flatten() {
-        shards.with(usize::from(alias.shard), |t| t.remove_alias(alias));
+    for orphan in orphans.into_iter().flatten() {
+        shards.with(usize::from(orphan.shard()), |t| t.bury(orphan));
     }
     out
 }
 
-/// Runs a parsed packet through a tracker. It must have been parsed for `req.zone`.
+/// Runs a packet through a tracker. `edit` becomes what is to be changed in a packet of a control
+/// connection. A fragment is invalid and not counted: the caller may put its datagram together.
+#[inline]
+pub fn track<S: Shards>(
+    shards: &S,
+    now: Instant,
+    view: &PacketView<'_>,
+    req: &CtRequest,
+    edit: &mut Option<Edit>,
+) -> CtInfo {
+    // By reference: to move it costs more than to look at it.
+    match &parse(view, req.zone) {
+        Parse::Packet(p) => {
+            let x = passage(shards, now, p, req);
+            let ip = view.frame.get(view.l3..).unwrap_or_default();
+            pass(shards, x, crate::shard_of(x.hash, shards.n()), Some((ip, edit)))
+        }
+        // Of a datagram that may be tracked, once it is put together.
+        Parse::Invalid(InvalidReason::Fragment) => {
+            CtInfo::invalid(req.zone, InvalidReason::Fragment)
+        }
+        Parse::Invalid(reason) => shards.with(0, |t| t.refuse(req.zone, *reason)),
+    }
+}
+
+/// Runs a parsed packet through a tracker. It must have been parsed for `req.zone`. No helper reads
+/// it.
 #[inline]
 pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
-    let x = Passage { now, hash: p.hash(shards.secret()), p, req, prior: req.prior };
-    pass(shards, x, crate::shard_of(x.hash, shards.n()))
+    let x = passage(shards, now, p, req);
+    pass(shards, x, crate::shard_of(x.hash, shards.n()), None)
 }
+
+#[inline]
+fn passage<'a, S: Shards>(
+    shards: &S,
+    now: Instant,
+    p: &'a Parsed,
+    req: &'a CtRequest,
+) -> Passage<'a> {
+    let hash = p.hash(shards.secret());
+    Passage { now, hash, p, req, prior: req.prior, sought: Sought::NotYet }
+}
+
+/// Where a helper finds the IP packet, and where it puts what to change in it.
+pub(crate) type Bytes<'a> = (&'a [u8], &'a mut Option<Edit>);
 
 /// The way of one packet whose key's shard is `home`.
 #[inline]
-fn pass<S: Shards>(shards: &S, x: Passage<'_>, home: usize) -> CtInfo {
+fn pass<S: Shards>(shards: &S, x: Passage<'_>, home: usize, bytes: Option<Bytes<'_>>) -> CtInfo {
     let mut then = Then::Done;
-    // Verdicts are large: this one is written where the caller wants it and nowhere else. Aliases
-    // that it leaves behind go with the next visit that may need their tuples.
+    // Verdicts are large: this one is written where the caller wants it and nowhere else. What it
+    // leaves behind in other shards goes with the next visit that may need it.
     let info = shards.with(home, |t| t.enter(x, &mut then));
     match then {
         Then::Done => info,
-        then => go_on(shards, x, home, then, info),
+        then => go_on(shards, x, home, then, info, bytes),
     }
 }
 
@@ -104,24 +163,31 @@ const BATCH: usize = 32;
 /// The verdicts are those that [`process`] would give one after the other, but that packets of
 /// different connections may change places. What the searches read is asked for beforehand, so a
 /// large table costs one wait for memory instead of one for each packet.
-pub fn process_batch<S: Shards>(
+///
+/// `ip` gives the IP packet of a number, for helpers; `done` also gets what is to be changed in it besides
+/// its translation.
+pub fn process_batch<'a, S: Shards>(
     shards: &S,
     now: Instant,
     batch: &[Tracked],
     req: &CtRequest,
-    mut done: impl FnMut(usize, &CtInfo),
+    ip: impl Fn(usize) -> &'a [u8],
+    mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {
     for (n, part) in batch.chunks(BATCH).enumerate() {
-        process_part(shards, now, part, req, |i, info| done(n * BATCH + i, info));
+        let first = n * BATCH;
+        let done = |i, info: &CtInfo, edit: Option<&Edit>| done(first + i, info, edit);
+        process_part(shards, now, part, req, |i| ip(first + i), done);
     }
 }
 
-fn process_part<S: Shards>(
+fn process_part<'a, S: Shards>(
     shards: &S,
     now: Instant,
     part: &[Tracked],
     req: &CtRequest,
-    mut done: impl FnMut(usize, &CtInfo),
+    ip: impl Fn(usize) -> &'a [u8],
+    mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {
     // The packets by their shards, each shard's in their order.
     let mut order = [(0_u16, 0_u8); BATCH];
@@ -145,7 +211,7 @@ fn process_part<S: Shards>(
     }
     let passage = |i: u8| {
         let Tracked { parsed: p, hash, prior } = &part[usize::from(i)];
-        Passage { now, hash: *hash, p, req, prior: *prior }
+        Passage { now, hash: *hash, p, req, prior: *prior, sought: Sought::NotYet }
     };
     for (shard, group) in groups() {
         // The first packet that needs further visits goes on with them before the rest.
@@ -155,7 +221,7 @@ fn process_part<S: Shards>(
                 let mut then = Then::Done;
                 let info = t.enter(passage(i), &mut then);
                 if let Then::Done = then {
-                    done(usize::from(i), &info);
+                    done(usize::from(i), &info, None);
                 } else {
                     stopped = Some((n, then, info));
                     break;
@@ -164,9 +230,15 @@ fn process_part<S: Shards>(
         });
         let Some((n, then, info)) = stopped else { continue };
         let i = group[n].1;
-        done(usize::from(i), &go_on(shards, passage(i), shard, then, info));
+        let mut edit = None;
+        let bytes = Some((ip(usize::from(i)), &mut edit));
+        let info = go_on(shards, passage(i), shard, then, info, bytes);
+        done(usize::from(i), &info, edit.as_ref());
         for &(_, i) in &group[n + 1..] {
-            done(usize::from(i), &pass(shards, passage(i), shard));
+            let mut edit = None;
+            let bytes = Some((ip(usize::from(i)), &mut edit));
+            let info = pass(shards, passage(i), shard, bytes);
+            done(usize::from(i), &info, edit.as_ref());
         }
     }
 }
@@ -179,34 +251,62 @@ fn go_on<S: Shards>(
     home: usize,
     mut then: Then,
     mut info: CtInfo,
+    bytes: Option<Bytes<'_>>,
 ) -> CtInfo {
-    // Each further round means that a connection went or came between two visits.
-    const ROUNDS: usize = 4;
+    // But for those that settle what the packet is of, each further round means that a connection went
+    // or came between two visits.
+    const ROUNDS: usize = 6;
+    let related = OnceCell::new();
+    let mut x = x;
     for _ in 0..ROUNDS {
         match core::mem::replace(&mut then, Then::Done) {
-            Then::Done => return info,
+            Then::Done => return fulfilled(shards, x, info),
+            Then::Help(helper) => {
+                let info = fulfilled(shards, x, info);
+                return match bytes {
+                    Some((ip, edit)) => assist(shards, x, helper, ip, info, edit),
+                    None => info,
+                };
+            }
             Then::Again => {}
             Then::Elsewhere(alias, conn) => {
                 info = visit(shards, conn.shard.into(), |t| t.enter_at(x, conn, &mut then));
-                if let Then::Done = then {
-                    return info;
+                if let Then::Done | Then::Help(_) = then {
+                    continue;
                 }
                 // That connection is gone.
                 shards.with(home, |t| t.remove_alias(alias));
             }
             Then::Translate(peers) => {
-                if let Some(info) = bind(shards, x, home, peers, info) {
-                    return info;
+                if let Some(bound) = bind(shards, x, home, peers, info, &mut then) {
+                    info = bound;
+                    continue;
                 }
+            }
+            Then::Seek(key, hash) => {
+                let place = crate::shard_of(hash, shards.n());
+                let found = visit(shards, place, |t| t.seek(x.now, &key, hash));
+                x.sought = match found {
+                    Some(found) => Sought::Found(related.get_or_init(|| found)),
+                    None => Sought::Nothing,
+                };
             }
         }
         then = Then::Done;
         info = visit(shards, home, |t| t.enter(x, &mut then));
     }
     match then {
-        Then::Done => info,
+        Then::Done => fulfilled(shards, x, info),
         _ => CtInfo::invalid(x.req.zone, InvalidReason::NatClash),
     }
+}
+
+/// Notes that an expected connection was committed, if the packet did so.
+fn fulfilled<S: Shards>(shards: &S, x: Passage<'_>, info: CtInfo) -> CtInfo {
+    if let (Sought::Found(r), Outcome::Inserted) = (x.sought, info.outcome) {
+        shards.with(r.expected.shard.into(), |t| t.fulfil(r.expected));
+    }
+    info
 }
 
 /// Commits a new connection with a translation: reserves a tuple for its replies, then puts it in.
@@ -217,10 +317,11 @@ fn bind<S: Shards>(
     home: usize,
     peers: [Peer; 2],
     mut info: CtInfo,
+    then: &mut Then,
 ) -> Option<CtInfo> {
     visit(shards, home, |_| ());
     let (zone, orig) = (x.req.zone, x.p.key.tuple(x.p.swapped));
-    let nat = x.req.nat.unwrap_or_default();
+    let nat = x.nat()?;
     let kind = nat.kind?;
     for reply in candidates(orig, zone, kind, &nat, shards.secret(), x.now) {
         let (key, swapped) = reply.key(zone);
@@ -233,7 +334,7 @@ fn bind<S: Shards>(
             }
         };
         let nat = Nat { kind, reply: key, swapped, alias };
-        let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info));
+        let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info, then));
         if let Some(alias) = alias {
             shards.with(usize::from(alias.shard), |t| match info.conn {
                 Some(conn) if done => t.settle_alias(alias, conn),
@@ -282,7 +383,12 @@ pub fn peek<S: Shards>(
         Err(conn) => shards.with(conn.shard.into(), |t| t.live_copy(now, conn)),
     });
     let snapshot = conn.map(|conn| copy.adopt(now, conn));
-    let mut info = copy.process_parsed(now, p, req);
+    let mut x = passage(shards, now, p, req);
+    let key = p.key.towards(p.swapped);
+    let hash = key.hash(shards.secret());
+    let expected = shards.with(crate::shard_of(hash, shards.n()), |t| t.seek_copy(now, &key, hash));
+    x.sought = expected.as_ref().map_or(Sought::Nothing, Sought::Found);
+    let mut info = pass(&Only::of(&mut copy), x, 0, None);
     // The copy has room.
     if info.outcome == Outcome::Inserted
         && let Some(outcome) = shards.with(home, |t| t.refusal(now, req.zone))
@@ -345,6 +451,13 @@ mod tests {
     }
 
     impl Table {
+        fn new() -> Table {
+            let config = CtConfig::default();
+            let ceiling = Arc::new(Ceiling::new(config.max_conns));
+            let shard = |i| Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone());
+            Table((0..5).map(|i| RefCell::new(shard(i))).collect())
+        }
+
         fn n_aliases(&self) -> usize {
             self.0.iter().map(|s| s.borrow().aliases.len()).sum()
         }
@@ -364,10 +477,7 @@ mod tests {
 
     #[test]
     fn aliases_live_as_long_as_their_connections() {
-        let config = CtConfig::default();
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone()));
-        let table = Table((0..5).map(shard).collect());
+        let table = Table::new();
         let start = Instant::from_secs(100);
         let public = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 9));
         let nat = NatRequest {
@@ -404,10 +514,7 @@ mod tests {
 
     #[test]
     fn a_verdict_of_another_zone_is_not_taken_for_this_ones() {
-        let config = CtConfig::default();
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone()));
-        let table = Table((0..5).map(shard).collect());
+        let table = Table::new();
         let now = Instant::from_secs(100);
         let frame = datagram(1, 2, 1000);
         let view = crate::PacketView { frame: &frame, l3: 0, eth_type: 0x800, csum_trusted: true };

@@ -36,7 +36,7 @@ impl NatKind {
         }
     }
 
-    const fn in_dir(self, dir: Dir) -> NatKind {
+    pub(crate) const fn in_dir(self, dir: Dir) -> NatKind {
         match dir {
             Dir::Orig => self,
             Dir::Reply => self.flip(),

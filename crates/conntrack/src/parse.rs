@@ -12,7 +12,7 @@ use crate::{InvalidReason, InvalidReason as R};
 use base::{HashKey, Zone};
 use packet::PacketBuf;
 use packet::checksum::{add, checksum, finish, pseudo_v4, pseudo_v6};
-use packet::header::{be16, be32, ethertype, icmp, icmpv6, ipproto, tcp_flag};
+use packet::header::{UDP_LEN, be16, be32, ethertype, icmp, icmpv6, ipproto, tcp_flag};
 
 /// A frame and what the caller knows about it already.
 #[derive(Copy, Clone, Debug)]
@@ -67,6 +67,17 @@ impl Parsed {
     /// Of no packet; a place for [`parse_into`].
     pub const NOTHING: Parsed =
         Parsed { key: Key([0; 5]), swapped: false, body: Body::Other, len: 0 };
+
+    /// What TCP or UDP carries in the IP packet that this was read from.
+    pub(crate) fn payload<'a>(&self, ip: &'a [u8]) -> &'a [u8] {
+        let len = self.len as usize;
+        let found = match &self.body {
+            Body::Tcp(s) => ip.get(len.saturating_sub(s.payload as usize)..len),
+            _ if self.key.is_ipv6() => ipv6(ip).ok().and_then(|ip| ip.payload.get(UDP_LEN..)),
+            _ => ipv4(ip).ok().and_then(|ip| ip.payload.get(UDP_LEN..)),
+        };
+        found.unwrap_or_default()
+    }
 
     /// The connection's key, equal for both directions (for ICMP errors: of the connection they
     /// are about).

@@ -1,7 +1,7 @@
 //! The lines of `dpctl/dump-conntrack` and `dpctl/ct-stats-show`, as OVS prints them.
 
 use crate::tcp::PeerState;
-use crate::{ConnSnapshot, CtStats, Tuple};
+use crate::{ConnSnapshot, CtStats, ExpectSnapshot, TcpInfo, Tuple};
 use core::fmt::{self, Write};
 use packet::header::ipproto;
 
@@ -33,10 +33,7 @@ pub struct DumpLine<'a>(pub &'a ConnSnapshot, pub DumpOptions);
 impl fmt::Display for DumpLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DumpLine(c, options) = *self;
-        match PROTO_NAMES.iter().find(|(p, _)| *p == c.orig.proto) {
-            Some((_, name)) => f.write_str(name)?,
-            None => write!(f, "{}", c.orig.proto)?,
-        }
+        proto_name(f, c.orig.proto)?;
         f.write_str(",orig=(")?;
         tuple(f, &c.orig)?;
         f.write_str("),reply=(")?;
@@ -55,29 +52,76 @@ impl fmt::Display for DumpLine<'_> {
         if options.statistics {
             write!(f, ",timeout={}", c.timeout.as_secs())?;
         }
-        if c.mark != 0 {
-            write!(f, ",mark={}", c.mark)?;
+        marks(f, c.mark, c.label)?;
+        if let Some(tcp) = &c.tcp {
+            protoinfo(f, tcp, options.more)?;
         }
-        if c.label != 0 {
-            write!(f, ",labels={:#x}", c.label)?;
+        if let Some(helper) = c.helper {
+            write!(f, ",helper={}", helper.name())?;
         }
-        let Some(tcp) = &c.tcp else { return Ok(()) };
-        if !options.more {
-            return write!(f, ",protoinfo=(state={})", tcp.state().name());
+        if let Some(parent) = c.parent.filter(|_| options.more) {
+            f.write_str(",parent=(")?;
+            tuple(f, &parent)?;
+            f.write_char(')')?;
         }
-        let [orig, reply] = tcp.states;
-        write!(f, ",protoinfo=(state_orig={},state_reply={}", orig.name(), reply.name())?;
-        let shifts = tcp.wscale.map(|w| w.unwrap_or(0));
-        if shifts != [0, 0] {
-            write!(f, ",wscale_orig={},wscale_reply={}", shifts[0], shifts[1])?;
+        Ok(())
+    }
+}
+
+fn protoinfo(f: &mut fmt::Formatter<'_>, tcp: &TcpInfo, more: bool) -> fmt::Result {
+    if !more {
+        return write!(f, ",protoinfo=(state={})", tcp.state().name());
+    }
+    let [orig, reply] = tcp.states;
+    write!(f, ",protoinfo=(state_orig={},state_reply={}", orig.name(), reply.name())?;
+    let shifts = tcp.wscale.map(|w| w.unwrap_or(0));
+    if shifts != [0, 0] {
+        write!(f, ",wscale_orig={},wscale_reply={}", shifts[0], shifts[1])?;
+    }
+    let flags = |scale: Option<u8>| match scale {
+        Some(_) => "WINDOW_SCALE",
+        None if tcp.liberal => "BE_LIBERAL",
+        None => "0",
+    };
+    write!(f, ",flags_orig={},flags_reply={}", flags(tcp.wscale[0]), flags(tcp.wscale[1]))?;
+    f.write_char(')')
+}
+
+/// An expectation as a line of `dpctl/dump-conntrack-exp`, without the line's end.
+#[derive(Copy, Clone, Debug)]
+pub struct ExpectLine<'a>(pub &'a ExpectSnapshot);
+
+impl fmt::Display for ExpectLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = self.0;
+        proto_name(f, e.orig.proto)?;
+        f.write_str(",orig=(")?;
+        tuple(f, &e.orig)?;
+        f.write_char(')')?;
+        if e.zone.0 != 0 {
+            write!(f, ",zone={}", e.zone.0)?;
         }
-        let flags = |scale: Option<u8>| match scale {
-            Some(_) => "WINDOW_SCALE",
-            None if tcp.liberal => "BE_LIBERAL",
-            None => "0",
-        };
-        write!(f, ",flags_orig={},flags_reply={}", flags(tcp.wscale[0]), flags(tcp.wscale[1]))?;
+        marks(f, e.mark, e.label)?;
+        f.write_str(",parent=(")?;
+        tuple(f, &e.parent)?;
         f.write_char(')')
+    }
+}
+
+fn marks(f: &mut fmt::Formatter<'_>, mark: u32, label: u128) -> fmt::Result {
+    if mark != 0 {
+        write!(f, ",mark={mark}")?;
+    }
+    if label != 0 {
+        write!(f, ",labels={label:#x}")?;
+    }
+    Ok(())
+}
+
+fn proto_name(f: &mut fmt::Formatter<'_>, proto: u8) -> fmt::Result {
+    match PROTO_NAMES.iter().find(|(p, _)| *p == proto) {
+        Some((_, name)) => f.write_str(name),
+        None => write!(f, "{proto}"),
     }
 }
 

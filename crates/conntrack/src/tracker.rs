@@ -7,22 +7,22 @@ use crate::ceiling::{Ceiling, Quota};
 use crate::conn::{Conn, Talk, Via};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
-use crate::front::{self, Only, Tracked};
-use crate::nat::{Alias, AliasId, Nat};
-use crate::parse::{Body, PacketView, Parse, Parsed, parse};
+use crate::front::{self, Only, Orphan, Tracked};
+use crate::helper::{Expected, Related, Sought};
+use crate::nat::{Alias, AliasId, Nat, NatRequest};
+use crate::parse::{Body, PacketView, Parsed};
 use crate::slab::{Index, Slab};
 use crate::tcp::{self, Peer, PeerState, Step};
-use crate::tuple::Dir;
+use crate::tuple::{Dir, Key};
 use crate::wheel::Wheel;
 use crate::zone::{ZoneLimits, Zones};
 use crate::{
-    ConnId, Counters, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
-    TimeoutPolicy,
+    ConnId, Counters, CtInfo, CtRequest, CtState, Edit, Helper, InvalidReason, Outcome, PolicyId,
+    TimeoutClass, TimeoutPolicy,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use base::{Duration, HashKey, Instant, Zone, prefetch};
-use packet::PacketBuf;
 
 /// Settings that may change while the tracker runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -74,8 +74,10 @@ pub struct Conntrack {
     /// Tuples that translated connections get their replies by.
     pub(crate) aliases: Slab<Alias>,
     pub(crate) alias_index: Index,
-    /// Aliases elsewhere of connections that are gone from here.
-    pub(crate) orphans: Vec<AliasId>,
+    /// What connections that are gone from here have left in shards.
+    pub(crate) orphans: Vec<Orphan>,
+    /// What other connections announced.
+    pub(crate) expected: Expected,
 }
 
 /// A packet on its way.
@@ -88,6 +90,24 @@ pub(crate) struct Passage<'a> {
     pub req: &'a CtRequest,
     /// What an earlier pass of this packet found.
     pub prior: Option<(ConnId, CtState)>,
+    /// Whether it is expected.
+    pub sought: Sought<'a>,
+}
+
+impl Passage<'_> {
+    /// What made it expected.
+    fn related(&self) -> Option<&Related> {
+        match self.sought {
+            Sought::Found(r) => Some(r),
+            _ => None,
+        }
+    }
+
+    /// How a new connection is to be translated.
+    pub fn nat(&self) -> Option<NatRequest> {
+        let asked = self.req.nat?;
+        self.related().map_or(Some(asked), |r| Some(r.nat)).filter(|n| n.kind.is_some())
+    }
 }
 
 /// Whether a verdict is the last word.
@@ -99,6 +119,10 @@ pub(crate) enum Then {
     Elsewhere(AliasId, ConnId),
     /// A tuple has to be found for a new connection.
     Translate([Peer; 2]),
+    /// The packet may be of an expected connection, by this key and its hash.
+    Seek(Key, u32),
+    /// The packet is fit, and its bytes are to be read.
+    Help(Helper),
 }
 
 /// What the state machines make of a packet of a known connection.
@@ -133,6 +157,7 @@ impl Conntrack {
             wheel_behind: false,
             zones: Zones::new(),
             limits: None,
+            expected: Expected::new(secret, ceiling.clone()),
             ceiling,
             quota: Quota::default(),
             hand: 0,
@@ -146,32 +171,31 @@ impl Conntrack {
         }
     }
 
-    /// Runs a packet through the tracker.
-    pub fn process(&mut self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
-        match parse(view, req.zone) {
-            Parse::Packet(p) => self.process_parsed(now, &p, req),
-            Parse::Invalid(reason) => self.refuse(req.zone, reason),
+    /// Runs a packet through the tracker. `edit` becomes what is to be changed in a packet of a control
+    /// connection.
+    pub fn process(
+        &mut self,
+        now: Instant,
+        view: &PacketView<'_>,
+        req: &CtRequest,
+        edit: &mut Option<Edit>,
+    ) -> CtInfo {
+        match front::track(&Only::of(self), now, view, req, edit) {
+            CtInfo { invalid: Some(InvalidReason::Fragment), .. } => {
+                self.refuse(req.zone, InvalidReason::Fragment)
+            }
+            info => info,
         }
     }
 
-    /// Counts a packet that [`parse`](crate::parse()) refused, and gives its verdict.
+    /// Counts a packet that [`parse`](crate::parse()) did not want, and gives its verdict.
     pub fn refuse(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
         self.counters.error += 1;
         self.invalid(zone, reason)
     }
 
-    /// [`Conntrack::process`] for a buffer whose layers are set.
-    pub fn process_buf(
-        &mut self,
-        now: Instant,
-        pkt: &PacketBuf,
-        eth_type: u16,
-        req: &CtRequest,
-    ) -> CtInfo {
-        self.process(now, &PacketView::of(pkt, eth_type), req)
-    }
-
-    /// Runs a parsed packet through the table. It must have been parsed for `req.zone`.
+    /// Runs a parsed packet through the table. It must have been parsed for `req.zone`. No helper reads
+    /// it.
     pub fn process_parsed(&mut self, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
         front::process(&Only::of(self), now, p, req)
     }
@@ -182,9 +206,9 @@ impl Conntrack {
         now: Instant,
         batch: &[Tracked],
         req: &CtRequest,
-        done: impl FnMut(usize, &CtInfo),
+        mut done: impl FnMut(usize, &CtInfo),
     ) {
-        front::process_batch(&Only::of(self), now, batch, req, done);
+        front::process_batch(&Only::of(self), now, batch, req, |_| &[], |i, info, _| done(i, info));
     }
 
     /// Asks for what the search for a packet's connection reads first.
@@ -239,7 +263,7 @@ impl Conntrack {
         let dir = conn.dir(x.p.swapped, via);
         if let Body::Error = x.p.body {
             let state = CtState::TRK | CtState::REL | reply_bit(dir);
-            return self.labelled(x, slot, (dir, via), state);
+            return self.labelled(x, slot, (dir, via), state, then);
         }
         if x.req.commit && x.req.force && dir == Dir::Reply {
             return self.make_way(x, slot, then);
@@ -247,9 +271,9 @@ impl Conntrack {
         if let Some((id, state)) = x.prior
             && id == conn.id(self.number, slot)
         {
-            return self.labelled(x, slot, (dir, via), state);
+            return self.labelled(x, slot, (dir, via), state, then);
         }
-        match self.advance(x.now, slot, dir, x.p) {
+        match self.advance(x.now, slot, (dir, via), x.p) {
             Fit::Part(still_new) => {
                 self.counters.found += 1;
                 let state = match (still_new, dir) {
@@ -257,7 +281,7 @@ impl Conntrack {
                     (false, Dir::Orig) => CtState::TRK | CtState::EST,
                     (false, Dir::Reply) => CtState::TRK | CtState::EST | CtState::RPL,
                 };
-                self.labelled(x, slot, (dir, via), state)
+                self.labelled(x, slot, (dir, via), state, then)
             }
             Fit::Reopen => self.make_way(x, slot, then),
             Fit::Invalid(reason) => {
@@ -297,23 +321,33 @@ impl Conntrack {
     }
 
     /// Moves the state machine, the counters and the clock of a connection.
-    fn advance(&mut self, now: Instant, slot: u32, dir: Dir, p: &Parsed) -> Fit {
+    fn advance(&mut self, now: Instant, slot: u32, (dir, via): (Dir, Via), p: &Parsed) -> Fit {
         let check = self.config.tcp_seq_chk;
         let events = self.events.enabled();
         let c = self.slab.get_mut(slot);
         let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
         let mut still_new = false;
         let class = match &p.body {
-            Body::Tcp(segment) => match tcp::update(&mut c.peers, dir, segment, check) {
-                Ok(Step::Fits(class)) => Some(class),
-                Ok(Step::Tolerated) => None,
-                Ok(Step::Opening) => {
-                    still_new = true;
-                    Some(TimeoutClass::TcpSynSent)
+            Body::Tcp(segment) => {
+                let unmoved;
+                let segment = match c.is_helped() {
+                    false => segment,
+                    true => {
+                        unmoved = c.unmoved(dir, via, segment);
+                        &unmoved
+                    }
+                };
+                match tcp::update(&mut c.peers, dir, segment, check) {
+                    Ok(Step::Fits(class)) => Some(class),
+                    Ok(Step::Tolerated) => None,
+                    Ok(Step::Opening) => {
+                        still_new = true;
+                        Some(TimeoutClass::TcpSynSent)
+                    }
+                    Ok(Step::Reopen) => return Fit::Reopen,
+                    Err(reason) => return Fit::Invalid(reason),
                 }
-                Ok(Step::Reopen) => return Fit::Reopen,
-                Err(reason) => return Fit::Invalid(reason),
-            },
+            }
             Body::Icmp { .. } => {
                 if dir == Dir::Reply {
                     c.talk = Talk::BothWays;
@@ -370,6 +404,12 @@ impl Conntrack {
             Ok(peers) => peers,
             Err(reason) => return self.invalid(req.zone, reason),
         };
+        if let Sought::NotYet = x.sought
+            && let Some((key, hash)) = self.may_be_expected(&x)
+        {
+            *then = Then::Seek(key, hash);
+            return CtInfo::UNTRACKED;
+        }
         self.counters.new += 1;
         let mut info = CtInfo {
             state: CtState::TRK | CtState::NEW,
@@ -377,6 +417,10 @@ impl Conntrack {
             orig: Some(p.key.tuple(p.swapped)),
             ..CtInfo::UNTRACKED
         };
+        if let Some(r) = x.related() {
+            info.state |= CtState::REL;
+            (info.mark, info.label, info.orig) = (r.mark, r.label, Some(r.parent));
+        }
         if !req.commit {
             return info;
         }
@@ -385,11 +429,11 @@ impl Conntrack {
             self.refuse_commit(Outcome::ZoneFull, &mut info);
             return info;
         }
-        if req.nat.is_some_and(|n| n.kind.is_some()) {
+        if x.nat().is_some() {
             *then = Then::Translate(peers);
             return info;
         }
-        self.insert(x, peers, None, &mut info);
+        self.insert(x, peers, None, &mut info, then);
         info
     }
 
@@ -400,6 +444,7 @@ impl Conntrack {
         peers: [Peer; 2],
         nat: Option<Nat>,
         out: &mut CtInfo,
+        then: &mut Then,
     ) {
         let Passage { now, p, req, .. } = x;
         if !(self.has_room() || self.make_room(now) && self.has_room()) {
@@ -418,13 +463,23 @@ impl Conntrack {
         let mut conn = Conn::new(p.key, p.swapped, x.hash, peers, now, p.len);
         conn.policy = policy;
         conn.expires = now + self.timeout(policy, class);
-        if let Some(mark) = req.mark {
-            conn.set_mark(mark);
-        }
-        if let Some(label) = req.label {
-            conn.set_label(label);
+        match x.related() {
+            // Its mark and label are not its own (as in OVS).
+            Some(r) => {
+                conn.set_parent(r.parent);
+                conn.set_mark((r.mark, u32::MAX));
+                conn.set_label((r.label, u128::MAX));
+            }
+            None => {
+                conn.set_mark(req.mark.unwrap_or_default());
+                conn.set_label(req.label.unwrap_or_default());
+            }
         }
         (out.mark, out.label) = (conn.mark(), conn.label());
+        if let Some(helper) = req.helper.filter(|h| h.proto() == p.key.proto()) {
+            conn.set_helper(helper);
+            *then = Then::Help(helper);
+        }
         if let Some(nat) = nat {
             out.state |= nat.state(Dir::Orig);
             out.nat = Some(nat.translation(&conn.orig(), Dir::Orig, false));
@@ -450,14 +505,14 @@ impl Conntrack {
         slot: u32,
         (dir, via): (Dir, Via),
         mut state: CtState,
+        then: &mut Then,
     ) -> CtInfo {
         let req = x.req;
         let c = self.slab.get_mut(slot);
         let mut nat = None;
-        // A packet that comes by the other tuple of its direction was translated already.
         if req.nat.is_some()
             && let Some(n) = c.nat()
-            && (n.alias.is_none() || (dir == Dir::Orig) == (via == Via::Orig))
+            && c.is_raw(dir, via)
             && !state.intersects(CtState::SNAT | CtState::DNAT)
         {
             state |= n.state(dir);
@@ -465,7 +520,7 @@ impl Conntrack {
             nat = Some(n.translation(&c.orig(), dir, quoted));
         }
         let mut changed = false;
-        if req.commit {
+        if req.commit && !c.is_related() {
             if let Some(mark) = req.mark {
                 changed |= c.set_mark(mark);
             }
@@ -473,12 +528,19 @@ impl Conntrack {
                 changed |= c.set_label(label);
             }
         }
+        let c = self.slab.get(slot);
+        let mut parent = None;
+        if c.has_alg() {
+            let helper;
+            (helper, parent) = c.relations((dir, via), nat.is_some(), &mut state);
+            *then = helper.map_or(Then::Done, Then::Help);
+        }
         let info = CtInfo {
             state,
             zone: req.zone,
             mark: c.mark(),
             label: c.label(),
-            orig: Some(c.orig()),
+            orig: Some(parent.map_or_else(|| c.orig(), |p| *p)),
             dir,
             conn: Some(c.id(self.number, slot)),
             invalid: None,
@@ -513,17 +575,14 @@ impl Conntrack {
 
     /// Takes a live connection that is out of the wheel out of the rest.
     fn retire(&mut self, now: Instant, slot: u32) {
-        if let Some(alias) = self.slab.get(slot).nat().and_then(|n| n.alias) {
-            match alias.shard == self.number {
-                true => self.remove_alias(alias),
-                false => self.orphans.push(alias),
-            }
-        }
         if self.events.enabled() {
             self.event(now, slot, EventKind::Destroy);
         }
         if let Some(limits) = &self.limits {
             limits.count_out(self.slab.get(slot).key.zone(), 1);
+        }
+        if self.slab.get(slot).has_extra() {
+            self.bereave(slot);
         }
         self.zones.remove(&mut self.slab, slot);
         self.index.remove(&mut self.slab, slot);
@@ -534,7 +593,8 @@ impl Conntrack {
     /// Removes connections whose time ran out, looking at no more than `budget` connections.
     pub fn expire(&mut self, now: Instant, budget: usize) -> Expired {
         let mut done = Expired::default();
-        for _ in 0..budget {
+        let n_expected = self.expected.remove_expired(now, budget);
+        for _ in 0..budget - n_expected {
             let Some(slot) = self.wheel.pop_due(&mut self.slab, now) else {
                 self.wheel_behind = false;
                 return done;
@@ -554,7 +614,10 @@ impl Conntrack {
 
     /// When [`Conntrack::expire`] may have work next; `None` if the table is empty.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.wheel_behind { Some(Instant::ZERO) } else { self.wheel.next_time() }
+        if self.wheel_behind {
+            return Some(Instant::ZERO);
+        }
+        self.wheel.next_time().into_iter().chain(self.expected.next_timeout()).min()
     }
 
     /// Calls `visit` for connections that match, looking at no more than `budget` slots.
@@ -566,8 +629,7 @@ impl Conntrack {
         budget: usize,
         mut visit: impl FnMut(&ConnSnapshot),
     ) {
-        let end = self.step(cursor, budget);
-        for slot in cursor.slot..end {
+        for slot in cursor.step(self.slab.slots(), budget) {
             if let Some(c) = self.slab.live(slot)
                 && !c.expired(now)
                 && filter.matches(c)
@@ -575,7 +637,6 @@ impl Conntrack {
                 visit(&self.snapshot(now, slot));
             }
         }
-        cursor.slot = end;
     }
 
     /// Removes connections that match, looking at no more than `budget` slots; how many went.
@@ -589,16 +650,14 @@ impl Conntrack {
         if let Some(zone) = filter.whole_zone() {
             return self.empty_zone(now, cursor, zone, budget);
         }
-        let end = self.step(cursor, budget);
         let mut n = 0;
-        for slot in cursor.slot..end {
+        for slot in cursor.step(self.slab.slots(), budget) {
             if self.slab.live(slot).is_some_and(|c| filter.matches(c)) {
                 self.counters.delete += 1;
                 self.remove(now, slot);
                 n += 1;
             }
         }
-        cursor.slot = end;
         n
     }
 
@@ -614,13 +673,6 @@ impl Conntrack {
 
     fn snapshot(&self, now: Instant, slot: u32) -> ConnSnapshot {
         ConnSnapshot::of(self.slab.get(slot), self.id(slot), now)
-    }
-
-    fn step(&self, cursor: &mut Cursor, budget: usize) -> u32 {
-        let end = u64::from(cursor.slot) + budget as u64;
-        let end = end.min(u64::from(self.slab.slots())) as u32;
-        cursor.done = end == self.slab.slots();
-        end.max(cursor.slot)
     }
 
     /// Removes one connection; whether it was there.

@@ -247,6 +247,22 @@ impl Key {
         self.0[4] >> 56 != 0
     }
 
+    /// The key of what comes from `src`, whatever its port, to `port` of `dst`. It has a direction, so
+    /// it is not the key of a connection.
+    pub(crate) fn to_port(src: IpAddr, dst: IpAddr, proto: u8, port: u16, zone: Zone) -> Key {
+        Ends { src: words(src), dst: words(dst), ipv6: dst.is_ipv6() }.key(proto, 0, port, zone)
+    }
+
+    /// [`Key::to_port`] of the packets that go in the key's order, or against it.
+    pub(crate) fn towards(&self, swapped: bool) -> Key {
+        let [a, b, c, d, meta] = self.0;
+        let (first, rest) = (meta & 0xffff, meta & !0xffff_ffff);
+        match swapped {
+            true => Key([c, d, a, b, rest | first << 16]),
+            false => Key([a, b, c, d, meta & !0xffff]),
+        }
+    }
+
     /// Whether two keys are equal, without a call and without a branch.
     #[inline]
     pub(crate) fn is(&self, o: &Key) -> bool {

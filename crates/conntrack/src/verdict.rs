@@ -1,7 +1,7 @@
 //! What a `ct` action asks, and what the tracker answers.
 
 use crate::nat::{NatRequest, Translation};
-use crate::{CtState, Dir, Tuple};
+use crate::{CtState, Dir, Helper, Tuple};
 use base::Zone;
 
 /// What a `ct` action wants done with the packet.
@@ -22,6 +22,8 @@ pub struct CtRequest {
     pub timeout_policy: Option<PolicyId>,
     /// Translate addresses and ports.
     pub nat: Option<NatRequest>,
+    /// With `commit` of a new connection of its protocol: what reads its packets from now on.
+    pub helper: Option<Helper>,
     /// The connection and state ([`CtInfo::conn`], [`CtInfo::state`]) that an earlier `ct` action
     /// gave this same packet. If that is the connection the packet belongs to in this zone, the
     /// packet keeps the state and is not run through the state machine and counted again.
@@ -168,4 +170,10 @@ reasons! {
     TcpRstSeq "tcp_rst_seq" "A TCP RST whose sequence number is not the expected one.";
     NatExhausted "nat_exhausted" "No address and port is free to translate the connection to.";
     NatClash "nat_clash" "Packets of both directions commit the connection at once, again and again.";
+    AlgSyntax "alg_syntax" "An FTP message that names a data connection and cannot be read.";
+    AlgSplit "alg_split" "An FTP message that names a data connection and is cut in two.";
+    AlgForeign "alg_foreign" "An FTP message that invites to another host than its sender.";
+    AlgPort "alg_port" "An FTP message that invites to a port below 1024.";
+    AlgClash "alg_clash" "An FTP message that invites to a port to which another client expects a connection.";
+    AlgFull "alg_full" "No room for another expected connection.";
 }

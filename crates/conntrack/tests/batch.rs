@@ -129,7 +129,7 @@ proptest! {
                 t
             }).collect();
             let mut got = vec![String::new(); part.len()];
-            conntrack::process_batch(&together, T0, &tracked, &req, |i, info| {
+            conntrack::process_batch(&together, T0, &tracked, &req, |_| &[], |i, info, _| {
                 assert!(got[i].is_empty(), "{i} twice");
                 got[i] = said(info);
             });

@@ -196,10 +196,7 @@ impl Table {
     }
 
     fn process(&self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
-        match conntrack::parse(view, req.zone) {
-            Parse::Packet(p) => conntrack::process(self, now, &p, req),
-            _ => self.0[0].borrow_mut().process(now, view, req),
-        }
+        conntrack::track(self, now, view, req, &mut None)
     }
 
     fn counters(&self) -> Counters {

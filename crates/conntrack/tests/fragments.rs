@@ -189,7 +189,7 @@ impl Net {
         let request = self.request();
         let view = PacketView::of(p, eth_type);
         if !matches!(parse(&view, self.zone), Parse::Invalid(R::Fragment)) {
-            return Out::Alone(self.ct.process(self.now, &view, &request));
+            return Out::Alone(self.ct.process(self.now, &view, &request, &mut None));
         }
         match self.offer(p, eth_type) {
             Ok(Offer::Held) => Out::Held,
@@ -198,7 +198,12 @@ impl Net {
             }
             Ok(Offer::Complete(pieces)) => {
                 let whole = join(&pieces);
-                let info = self.ct.process_buf(self.now, &whole.packet, eth_type, &request);
+                let info = self.ct.process(
+                    self.now,
+                    &PacketView::of(&whole.packet, eth_type),
+                    &request,
+                    &mut None,
+                );
                 let frames = pieces.iter().map(|p| p.item.frame().to_vec()).collect();
                 Out::Together(frames, info)
             }

@@ -96,6 +96,7 @@ const COMMIT: CtRequest = CtRequest {
     label: None,
     timeout_policy: None,
     nat: None,
+    helper: None,
     prior: None,
 };
 

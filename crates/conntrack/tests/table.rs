@@ -48,7 +48,12 @@ fn new(config: CtConfig) -> Conntrack {
 }
 
 fn send(ct: &mut Conntrack, now: Instant, pkt: &[u8], req: &CtRequest) -> CtInfo {
-    ct.process(now, &PacketView { frame: pkt, l3: 0, eth_type: 0x0800, csum_trusted: true }, req)
+    ct.process(
+        now,
+        &PacketView { frame: pkt, l3: 0, eth_type: 0x0800, csum_trusted: true },
+        req,
+        &mut None,
+    )
 }
 
 const COMMIT: CtRequest = CtRequest {
@@ -59,6 +64,7 @@ const COMMIT: CtRequest = CtRequest {
     label: None,
     timeout_policy: None,
     nat: None,
+    helper: None,
     prior: None,
 };
 
@@ -78,7 +84,7 @@ fn secs(n: u64) -> Duration {
 fn what_is_not_ip_is_invalid() {
     let mut ct = new(CtConfig::default());
     let view = PacketView { frame: &[0; 60], l3: 14, eth_type: 0x0806, csum_trusted: false };
-    let info = ct.process(T0, &view, &COMMIT);
+    let info = ct.process(T0, &view, &COMMIT, &mut None);
     assert_eq!(info, CtInfo::invalid(COMMIT.zone, InvalidReason::NotIp));
     assert_eq!((ct.counters().invalid_by(InvalidReason::NotIp), ct.len()), (1, 0));
 }
@@ -460,7 +466,7 @@ proptest! {
         let mut ct = new(CtConfig::default());
         let view = PacketView { frame: &pkt, l3, eth_type, csum_trusted: trusted };
         for _ in 0..3 {
-            let info = ct.process(T0, &view, &COMMIT);
+            let info = ct.process(T0, &view, &COMMIT, &mut None);
             prop_assert!(info.state.contains(CtState::TRK));
             if let (Some(id), Some(orig)) = (info.conn, info.orig) {
                 let (k, _) = orig.key(Zone(0));

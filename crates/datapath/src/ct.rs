@@ -9,8 +9,8 @@ use arrayvec::ArrayVec;
 use base::{HashKey, Instant, Zone};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
-    CtRequest, CtState, CtStats, Cursor, InvalidReason, PacketView, Parse, PolicyId, Shards,
-    TimeoutPolicy, Tracked, Tuple, ZoneLimits,
+    CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, PacketView, Parse,
+    PolicyId, Shards, TimeoutPolicy, Tracked, Tuple, ZoneLimits,
 };
 use flow::PacketKey;
 use netdev::BATCH;
@@ -81,34 +81,39 @@ impl CtTable {
 
     /// Runs a packet whose layers are set through the tracker. A fragment is invalid for
     /// [`InvalidReason::Fragment`] and not counted yet: it may be one of a datagram that can be tracked.
-    pub fn process(&self, now: Instant, pkt: &PacketBuf, eth_type: u16, req: &CtRequest) -> CtInfo {
-        match conntrack::parse(&PacketView::of(pkt, eth_type), req.zone) {
-            Parse::Invalid(InvalidReason::Fragment) => {
-                CtInfo::invalid(req.zone, InvalidReason::Fragment)
-            }
-            Parse::Invalid(reason) => self.refuse(req.zone, reason),
-            Parse::Packet(p) => conntrack::process(self, now, &p, req),
-        }
+    /// `edit` becomes what is to be changed in a packet of a control connection.
+    #[inline]
+    pub fn process(
+        &self,
+        now: Instant,
+        pkt: &PacketBuf,
+        eth_type: u16,
+        req: &CtRequest,
+        edit: &mut Option<Edit>,
+    ) -> CtInfo {
+        conntrack::track(self, now, &PacketView::of(pkt, eth_type), req, edit)
     }
 
-    /// [`CtTable::process`] for several packets. Gives `done` the number and verdict of each,
-    /// perhaps in another order.
-    pub(crate) fn process_batch(
+    /// [`CtTable::process`] for several packets, whose bytes from the IP header on `ip` gives. Gives
+    /// `done` the number and verdict of each, perhaps in another order.
+    pub(crate) fn process_batch<'a>(
         &self,
         now: Instant,
         batch: &Batch,
         req: &CtRequest,
-        mut done: impl FnMut(usize, &CtInfo),
+        ip: impl Fn(usize) -> &'a [u8],
+        mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
     ) {
         for &(n, reason) in &batch.refused {
             let info = match reason {
                 InvalidReason::Fragment => CtInfo::invalid(req.zone, InvalidReason::Fragment),
                 reason => self.refuse(req.zone, reason),
             };
-            done(n, &info);
+            done(n, &info, None);
         }
-        conntrack::process_batch(self, now, &batch.packets, req, |i, info| {
-            done(batch.numbers[i], info);
+        let ip = |i: usize| ip(batch.numbers[i]);
+        conntrack::process_batch(self, now, &batch.packets, req, ip, |i, info, edit| {
+            done(batch.numbers[i], info, edit);
         });
     }
 
@@ -143,6 +148,24 @@ impl CtTable {
             while !cursor.is_done() {
                 shard.0.lock().dump(now, &mut cursor, filter, STEP, |c| found.push(*c));
                 found.drain(..).for_each(|c| visit(&c));
+            }
+        }
+    }
+
+    /// Calls `visit` for each connection that another announced, in one zone or all.
+    pub fn dump_expected(
+        &self,
+        now: Instant,
+        zone: Option<Zone>,
+        mut visit: impl FnMut(&ExpectSnapshot),
+    ) {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                let push = |e: &ExpectSnapshot| found.push(*e);
+                shard.0.lock().dump_expected(now, &mut cursor, zone, STEP, push);
+                found.drain(..).for_each(|e| visit(&e));
             }
         }
     }

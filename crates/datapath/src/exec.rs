@@ -4,7 +4,7 @@ use std::mem;
 
 use arrayvec::ArrayVec;
 use base::RecircId;
-use conntrack::{CtRequest, InvalidReason, Outcome, PacketView, Translation};
+use conntrack::{CtRequest, Edit, InvalidReason, Outcome, PacketView, Translation};
 use dpif::{DpAction, DropReason, HashAlg, SetGroup, SetMasked};
 use flow::{PacketKey, hash};
 use netdev::BATCH;
@@ -14,7 +14,7 @@ use packet::header::ethertype;
 use crate::engine::{Engine, MAX_RECIRCULATIONS, Run};
 use crate::fragments::{Fate, Waiting};
 use crate::meter::{self, Frame, Verdict};
-use crate::{ct, nat, rewrite};
+use crate::{alg, ct, nat, rewrite};
 
 /// The bits of the TOS that are the DSCP.
 const DSCP: u8 = 0xfc;
@@ -33,7 +33,8 @@ struct Depth {
 type Datagram = (usize, Vec<Waiting>);
 
 enum Todo {
-    Translate(Translation),
+    /// With what else is to be changed in a control connection's packet.
+    Translate(Translation, Option<Box<Edit>>),
     /// There is no tuple to translate it to.
     Exhausted,
     Fragment,
@@ -291,12 +292,17 @@ impl Engine {
         }
         // What is left to do about packets, by their places in the run.
         let mut todo: ArrayVec<(usize, Todo), BATCH> = ArrayVec::new();
-        self.shared.ct.process_batch(self.now, &batch, request, |i, info| {
+        let bufs = &self.bufs;
+        let ip = |i: usize| {
+            let buf = &bufs[usize::from(run[i])];
+            buf.l3().map_or(&[][..], |l3| &buf.frame()[l3..])
+        };
+        self.shared.ct.process_batch(self.now, &batch, request, ip, |i, info, edit| {
             let meta = &mut self.meta[usize::from(run[i])];
             ct::store(&mut meta.key, info);
             meta.prior = info.conn.map(|c| (c, info.state));
             if let Some(translation) = info.nat {
-                todo.push((i, Todo::Translate(translation)));
+                todo.push((i, Todo::Translate(translation, edit.copied().map(Box::new))));
             } else if info.outcome == Outcome::NatExhausted {
                 todo.push((i, Todo::Exhausted));
             } else if info.invalid == Some(InvalidReason::Fragment) {
@@ -309,9 +315,12 @@ impl Engine {
         for (i, todo) in todo {
             let slot = run[i];
             match todo {
-                Todo::Translate(translation) => {
+                Todo::Translate(translation, edit) => {
                     self.own(&mut run[i]);
                     let s = usize::from(run[i]);
+                    if let Some(edit) = edit {
+                        alg::edit(&mut self.bufs[s], &self.meta[s].key, &edit);
+                    }
                     nat::translate(&mut self.bufs[s], &mut self.meta[s].key, &translation);
                     self.meta[s].stale = true;
                 }

@@ -18,7 +18,7 @@ use packet::segment::finish_checksum;
 use parking_lot::Mutex;
 
 use crate::engine::{Engine, Meta};
-use crate::{ct, nat};
+use crate::{alg, ct, nat};
 
 /// A packet that waits.
 #[derive(Debug)]
@@ -142,7 +142,9 @@ impl Engine {
         let mut key = PacketKey { packet_type: meta.key.packet_type, ..PacketKey::ZERO };
         flow::extract(&mut whole.packet, &mut key);
         let request = CtRequest { prior, ..*request };
-        let mut info = self.shared.ct.process(self.now, &whole.packet, eth_type, &request);
+        let mut edit = None;
+        let mut info =
+            self.shared.ct.process(self.now, &whole.packet, eth_type, &request, &mut edit);
         if info.invalid == Some(InvalidReason::Fragment) {
             // A fragment within the fragments.
             info = self.shared.ct.refuse(request.zone, InvalidReason::Fragment);
@@ -152,6 +154,13 @@ impl Engine {
             return Fate::Gone;
         }
         let unfinished = whole.packet.offload.needs_csum;
+        if let Some(edit) = &edit {
+            // The fragments keep their sizes.
+            if edit.text.is_some_and(|t| usize::from(t.len) != t.text.len()) {
+                return refuse(InvalidReason::AlgSplit);
+            }
+            alg::edit(&mut whole.packet, &key, edit);
+        }
         if let Some(translation) = &info.nat {
             nat::translate(&mut whole.packet, &mut key, translation);
         }

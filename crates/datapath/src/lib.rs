@@ -14,6 +14,7 @@
 //! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, the
 //! meters' token buckets (atomics), and nothing else that is written. Counters have one writer each.
 
+mod alg;
 mod cache;
 mod ct;
 mod datapath;

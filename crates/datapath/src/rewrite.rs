@@ -310,7 +310,7 @@ fn set_sctp(pkt: &mut PacketBuf, key: &PacketKey, v: &PacketKey, m: &PacketKey) 
 }
 
 /// End of the IP packet in the frame; Ethernet padding follows it.
-fn ip_end(pkt: &PacketBuf, key: &PacketKey) -> usize {
+pub(crate) fn ip_end(pkt: &PacketBuf, key: &PacketKey) -> usize {
     let Some(l3) = pkt.l3() else { return pkt.len() };
     let len = match key.dl_type {
         ethertype::IPV4 => be16(pkt.frame(), l3 + 2).map(usize::from),

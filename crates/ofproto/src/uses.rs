@@ -143,9 +143,6 @@ impl FlowTables {
                 {
                     return Err(FlowModError::BadGoto(table.unwrap_or(TableId(0)), *to));
                 }
-                Action::Ct(ct) if ct.alg.is_some() => {
-                    return Err(FlowModError::BadAction);
-                }
                 Action::WriteActions(nested) | Action::Clone(nested) => {
                     self.check_actions(nested, table)?;
                 }

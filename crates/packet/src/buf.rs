@@ -162,6 +162,18 @@ impl PacketBuf {
         self.pull_front(n);
     }
 
+    /// Replaces `n` bytes at `offset`, which is behind all headers: layers and offload stay. `offset + n`
+    /// must be within the frame.
+    pub fn splice(&mut self, offset: usize, n: usize, bytes: &[u8]) {
+        let kept = (self.l3, self.l4, self.offload);
+        match bytes.len().checked_sub(n) {
+            Some(more) => self.insert(offset, more),
+            None => self.remove(offset, n - bytes.len()),
+        }
+        (self.l3, self.l4, self.offload) = kept;
+        self.frame_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Offset of the network header, if known.
     #[inline]
     pub fn l3(&self) -> Option<usize> {
@@ -227,6 +239,18 @@ mod tests {
         p.remove(12, 4);
         assert_eq!(p.frame(), &frame[..]);
         assert_eq!((p.l3(), p.l4()), (Some(14), Some(34)));
+    }
+
+    #[test]
+    fn splicing_the_payload_leaves_the_headers_where_they_are() {
+        for with in [&b""[..], b"12", b"1234", b"a longer text than before"] {
+            let mut p = PacketBuf::from_frame(b"headers PAYLOAD tail");
+            p.set_layers(Some(3), Some(7));
+            p.offload.csum_start = 7;
+            p.splice(8, 4, with);
+            assert_eq!(p.frame(), [b"headers ", with, b"OAD tail"].concat());
+            assert_eq!((p.l3(), p.l4(), p.offload.csum_start), (Some(3), Some(7), 7));
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn record(c: &ConnSnapshot, accounting: bool) -> ConnRecord {
         seen_reply: c.seen_reply,
         assured: c.assured,
         id: fold(c.id.to_u64()),
-        helper: None,
+        helper: c.helper.map(|h| h.name().to_owned()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! The connection table under a sequence of packets, time steps and deletions.
 //!
-//! Input: records. Kind 0 to 3 is a packet: a byte of request (commit, force, zone, trusted checksum, translation), a byte of
+//! Input: records. Kind 0 to 3 is a packet (3: of a helper's connection): a byte of request (commit, force, zone, trusted checksum, translation), a byte of
 //! time in units of 100 ms, the frame. Kind 4 lets seconds pass and expires, 5 deletes a connection, 6 flushes.
 
 use base::{Duration, HashKey, Instant, Zone};
 use conntrack::{
-    ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, NatKind, NatRequest, PacketView,
+    ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, Helper, NatKind, NatRequest, PacketView,
 };
 use flow::PacketKey;
 use packet::PacketBuf;
@@ -70,9 +70,17 @@ pub fn target(data: &[u8]) {
                     force: flags & 2 != 0,
                     mark: (flags & 4 != 0).then_some((5, 7)),
                     nat: (flags & 0x20 != 0).then(|| nat(flags, key.dl_type)),
+                    helper: (kind % 7 == 3).then_some(match key.nw_proto {
+                        17 => Helper::Tftp,
+                        _ => Helper::Ftp,
+                    }),
                     ..CtRequest::default()
                 };
-                let info = ct.process(now, &PacketView::of(&pkt, key.dl_type), &req);
+                let mut edit = None;
+                let info = ct.process(now, &PacketView::of(&pkt, key.dl_type), &req, &mut edit);
+                if let Some(text) = edit.and_then(|e| e.text) {
+                    assert!(usize::from(text.at) + usize::from(text.len) <= pkt.len());
+                }
                 if let Some(id) = info.conn {
                     assert!(ct.get(now, id).is_some(), "a verdict names a connection that lives");
                     last = Some(id);
@@ -100,5 +108,9 @@ pub fn target(data: &[u8]) {
         }
         assert!(ct.len() <= MAX_CONNS);
         assert!(count(&ct, now) <= ct.len());
+        let mut n_expected = 0;
+        let mut cursor = Cursor::default();
+        ct.dump_expected(now, &mut cursor, None, usize::MAX, |_| n_expected += 1);
+        assert!(n_expected <= 8 * ct.len(), "expectations go with their connections");
     }
 }

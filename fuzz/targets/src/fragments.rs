@@ -45,7 +45,7 @@ fn complete(ct: &mut Conntrack, now: Instant, pieces: Vec<Piece<PacketBuf>>, req
     let Some(mut whole) = Whole::join(&pieces, |p| p) else { panic!("there are pieces") };
     let mut key = PacketKey::ZERO;
     flow::extract(&mut whole.packet, &mut key);
-    ct.process_buf(now, &whole.packet, key.dl_type, req);
+    ct.process(now, &PacketView::of(&whole.packet, key.dl_type), req, &mut None);
     // Sharing what did not change changes nothing.
     for mut p in pieces {
         let before = p.item.frame().to_vec();

@@ -181,6 +181,9 @@ fn ct(f: &mut fmt::Formatter<'_>, r: &CtRequest) -> fmt::Result {
     if let Some(policy) = r.timeout_policy {
         item(f, format_args!("timeout={}", policy.0))?;
     }
+    if let Some(helper) = r.helper {
+        item(f, format_args!("helper={}", helper.name()))?;
+    }
     if let Some(n) = &r.nat {
         item(f, format_args!("{}", Nat(n)))?;
     }

@@ -8,10 +8,10 @@ use alloc::boxed::Box;
 use alloc::format;
 
 use base::Zone;
-use conntrack::{CtRequest, NatRequest};
+use conntrack::{CtRequest, Helper, NatRequest};
 use dpif::DpAction;
 use flow::{FlowKey, PacketKey};
-use openflow::action::{CtAction, CtZone, NatAction, NatAddr, NatKind};
+use openflow::action::{CtAction, CtAlg, CtZone, NatAction, NatAddr, NatKind};
 
 use super::Ctx;
 use crate::trace::{NodeKind, Recirculated};
@@ -44,6 +44,10 @@ impl Ctx<'_> {
             }),
             nat: a.nat.as_ref().map(nat_request),
             timeout_policy: self.sw.zone_policy(Zone(zone)).filter(|_| a.commit),
+            helper: a.alg.map(|alg| match alg {
+                CtAlg::Ftp => Helper::Ftp,
+                CtAlg::Tftp => Helper::Tftp,
+            }),
             ..CtRequest::default()
         };
         // The tracker says of what is not IP that it is invalid.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use base::Zone;
-use conntrack::text::{DumpLine, DumpOptions, StatsText};
+use conntrack::text::{DumpLine, DumpOptions, ExpectLine, StatsText};
 use conntrack::{ConnFilter as TableFilter, ConnSnapshot, CtConfig, Tuple, TupleFilter};
 
 use openflow::text::ct_flush;
@@ -22,6 +22,12 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
         usage: "[-m] [-s] [dp] [zone=N]",
         arity: (0, 4),
         run: |d, a| dump(d, a).into(),
+    },
+    Command {
+        name: "dpctl/dump-conntrack-exp",
+        usage: "[dp] [zone=N]",
+        arity: (0, 2),
+        run: |d, a| dump_expected(d, a).into(),
     },
     Command {
         name: "dpctl/flush-conntrack",
@@ -130,22 +136,37 @@ fn dump(d: &mut Daemon, args: &[String]) -> Text {
     let has = |names: [&str; 2]| opts.iter().any(|o| names.contains(o));
     let shown =
         DumpOptions { more: has(["-m", "--more"]), statistics: has(["-s", "--statistics"]) };
-    // As OVS reads it: what is no zone must be a datapath.
-    let is_zone = |a: &str| a.strip_prefix("zone=").is_some_and(|z| z.parse::<u16>().is_ok());
-    take_datapath(&mut rest, is_zone)?;
-    let mut filter = TableFilter::default();
-    for arg in rest {
-        let zone = arg.strip_prefix("zone=");
-        let zone =
-            zone.ok_or_else(|| format!("{PROGRAM}: invalid argument {arg} (Invalid argument)"))?;
-        filter.zone = Some(parse_zone(zone)?);
-    }
+    let filter = TableFilter { zone: zone_of_dump(&mut rest)?, ..TableFilter::default() };
     let now = d.clock.now();
     let mut s = String::new();
     d.dp.conntrack().dump(now, &filter, |c| {
         let _ = writeln!(s, "{}", DumpLine(c, shown));
     });
     Ok(s)
+}
+
+fn dump_expected(d: &mut Daemon, args: &[String]) -> Text {
+    let zone = zone_of_dump(&mut args.iter().map(String::as_str).collect())?;
+    let mut s = String::new();
+    d.dp.conntrack().dump_expected(d.clock.now(), zone, |e| {
+        let _ = writeln!(s, "{}", ExpectLine(e));
+    });
+    Ok(s)
+}
+
+/// `[dp] [zone=N]`.
+fn zone_of_dump(args: &mut Vec<&str>) -> Result<Option<Zone>, String> {
+    // As OVS reads it: what is no zone must be a datapath.
+    let is_zone = |a: &str| a.strip_prefix("zone=").is_some_and(|z| z.parse::<u16>().is_ok());
+    take_datapath(args, is_zone)?;
+    let mut zone = None;
+    for arg in args {
+        let text = arg.strip_prefix("zone=");
+        let text =
+            text.ok_or_else(|| format!("{PROGRAM}: invalid argument {arg} (Invalid argument)"))?;
+        zone = Some(parse_zone(text)?);
+    }
+    Ok(zone)
 }
 
 fn flush(d: &mut Daemon, args: &[String]) -> Text {
