@@ -9,6 +9,7 @@ use base::{DpPort, HashKey, Instant, OfPort, Zone};
 use conntrack::PolicyId;
 use dpif::MeterStore;
 use hashbrown::HashMap;
+use services::mac::Stats as MacStats;
 
 use crate::bridge::{Bridge, BridgeId, BridgeSpec};
 use crate::port::PortSpec;
@@ -49,6 +50,8 @@ pub struct Switch {
     /// `None`: the datapath has no meters.
     meters: Option<Arc<dyn MeterStore>>,
     last_bridge: u32,
+    /// What the MAC tables of bridges that are gone counted.
+    macs_of_gone: MacStats,
     support: Support,
     /// Timeout policies by zone.
     zone_policies: BTreeMap<Zone, PolicyId>,
@@ -67,6 +70,7 @@ impl Switch {
             hash,
             meters: None,
             last_bridge: 0,
+            macs_of_gone: MacStats::default(),
             support: Support::default(),
             zone_policies: BTreeMap::new(),
         }
@@ -149,8 +153,16 @@ impl Switch {
         self.names.remove(&b.name);
         self.by_dp.retain(|_, v| v.0 != id);
         self.by_interface.retain(|_, v| v.0 != id);
+        self.macs_of_gone += b.mac().totals();
         b.changed();
         Some(b)
+    }
+
+    /// What the MAC tables of all bridges counted, also of those that are gone.
+    pub fn mac_totals(&self) -> MacStats {
+        let mut totals = self.macs_of_gone;
+        self.bridges.values().for_each(|b| totals += b.mac().totals());
+        totals
     }
 
     /// Adds a port with this number, or changes it. A number or datapath port that was another's

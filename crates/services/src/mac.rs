@@ -125,6 +125,16 @@ pub struct Stats {
     pub n_static_elsewhere: u64,
 }
 
+impl core::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Stats) {
+        self.n_learned += other.n_learned;
+        self.n_expired += other.n_expired;
+        self.n_evicted += other.n_evicted;
+        self.n_moved += other.n_moved;
+        self.n_static_elsewhere += other.n_static_elsewhere;
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct MacTable {

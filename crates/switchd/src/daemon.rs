@@ -699,13 +699,13 @@ impl Daemon {
         all.push(("packet_in_overflow".to_owned(), self.world.n_overflows()));
         all.push(("revalidate_missing_dp_flow".to_owned(), self.n_flows_deleted));
         let switch = self.world.switch.read();
-        let macs = || switch.bridges().map(|b| b.mac().totals());
+        let macs = switch.mac_totals();
         for (name, n) in [
-            ("learned", macs().map(|s| s.n_learned).sum()),
-            ("expired", macs().map(|s| s.n_expired).sum()),
-            ("evicted", macs().map(|s| s.n_evicted).sum()),
-            ("moved", macs().map(|s| s.n_moved).sum()),
-            ("static_none_move", macs().map(|s| s.n_static_elsewhere).sum()),
+            ("learned", macs.n_learned),
+            ("expired", macs.n_expired),
+            ("evicted", macs.n_evicted),
+            ("moved", macs.n_moved),
+            ("static_none_move", macs.n_static_elsewhere),
         ] {
             all.push((format!("mac_learning_{name}"), n));
         }

@@ -50,7 +50,7 @@ pub const FEATURES: &[Feature] = &[
     is("ct_timeout", "Conntrack timeout policy", true, "timeout policy in conntrack action"),
     is("explicit_drop_action", "Explicit Drop action", true, "explicit drop action"),
     is("lb_output_action", "Optimized Balance TCP mode", false, "optimized balance-tcp mode"),
-    is("ct_zero_snat", "Conntrack all-zero IP SNAT", false, "ct_zero_snat"),
+    is("ct_zero_snat", "Conntrack all-zero IP SNAT", true, "ct_zero_snat"),
     is("add_mpls", "MPLS Label add", false, "add_mpls action"),
     is("psample", "psample action", false, "psample action"),
     up_to("max_vlan_headers", "Max VLAN headers", 2, "VLAN header stack length probed as"),

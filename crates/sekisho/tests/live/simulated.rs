@@ -486,3 +486,17 @@ fn nothing_behind_a_refused_flow() {
         }
     }
 }
+
+/// Counters of events only grow, also those of a bridge that goes.
+#[test]
+fn what_a_bridge_learned_stays_counted() {
+    let ns = Netns::new("coverage").unwrap();
+    let sut = simulated(&ns, 2);
+    let app = |line: &str| sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap();
+    sut.ok(tools(), "ovs-ofctl add-flow br0 actions=normal").unwrap();
+    app(&format!("netdev-dummy/receive p1 {UDP}"));
+    let learned = || app("coverage/read-counter mac_learning_learned");
+    assert_eq!(learned(), "1\n");
+    sut.ok(tools(), "ovs-vsctl del-br br0").unwrap();
+    assert_eq!(learned(), "1\n");
+}
