@@ -154,11 +154,11 @@ impl Engine {
             return Fate::Gone;
         }
         let unfinished = whole.packet.offload.needs_csum;
-        if let Some(edit) = &edit {
-            // The fragments keep their sizes.
-            if edit.text.is_some_and(|t| usize::from(t.len) != t.text.len()) {
-                return refuse(InvalidReason::AlgSplit);
-            }
+        let resizes = edit.and_then(|e| e.text).is_some_and(|t| usize::from(t.len) != t.text.len());
+        if resizes {
+            // The fragments keep their sizes, and none of them is dropped without a word.
+            info = self.shared.ct.refuse(request.zone, InvalidReason::AlgSplit);
+        } else if let Some(edit) = &edit {
             alg::edit(&mut whole.packet, &key, edit);
         }
         if let Some(translation) = &info.nat {
