@@ -192,7 +192,7 @@ fn send_bundle(
 ) -> Result<(), Failure> {
     const ID: u32 = 0;
     let control = |kind| Body::BundleCtrl(BundleCtrl { id: ID, kind, flags: BUNDLE_FLAGS });
-    let mut failed = None;
+    let mut failed = Vec::new();
     // Errors of single messages come before the reply.
     let mut request = |tool: &mut Tool<'_, '_>, conn: &mut Conn, body| -> Result<bool, Failure> {
         let message = conn.message(tool.next_xid(), body);
@@ -202,11 +202,11 @@ fn send_bundle(
             let reply = conn.decode(&bytes)?;
             match (reply.body, &message.body) {
                 (Body::BundleCtrl(b), Body::BundleCtrl(asked)) if b.kind == asked.kind + 1 => {
-                    return Ok(failed.is_none());
+                    return Ok(failed.is_empty());
                 }
-                (Body::BarrierReply, Body::BarrierRequest) => return Ok(failed.is_none()),
+                (Body::BarrierReply, Body::BarrierRequest) => return Ok(failed.is_empty()),
                 (Body::Error(e), _) => {
-                    failed.get_or_insert(e);
+                    failed.push(e);
                     if reply.xid == message.xid {
                         return Ok(false);
                     }
@@ -228,32 +228,33 @@ fn send_bundle(
         let end = if request(tool, conn, Body::BarrierRequest)? { 4 } else { 6 };
         request(tool, conn, control(end))?;
     }
-    match failed {
-        None => Ok(()),
-        Some(e) => {
-            let name = e.error.map_or("unknown", |e| e.name());
-            // What is wrong is the message inside.
-            let inner = match Message::peek_kind(&e.data) {
-                Some((Kind::BundleAdd, ..)) => e.data.get(16..),
-                Some((Kind::OnfBundleAdd, ..)) => e.data.get(24..),
-                _ => None,
-            };
-            let inner = inner.unwrap_or(&e.data);
-            let names = tool.names_out(&conn.asked)?;
-            let text = conn.text(inner, names.as_ref(), tool.settings.verbosity + 1);
-            tool.session.out.flush()?;
-            write!(tool.session.err, "Error {name} for: {text}")?;
-            let strict = tool.settings.mode == Mode::Strict;
-            let place = source.filter(|_| strict).and_then(|s| {
-                let i = super::conn::xid_of(inner).checked_sub(first)?;
-                s.refused(i as usize, &format!(" ({name}); nothing of the file was done"))
-            });
-            if let Some(place) = place {
-                return Err(place);
-            }
-            Err(Failure::fatal(format!("talking to {} (Protocol error)", conn.name)))
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let strict = tool.settings.mode == Mode::Strict;
+    let names = tool.names_out(&conn.asked)?;
+    tool.session.out.flush()?;
+    // What follows from the first error is told where OVS tells it.
+    let told = if strict { 1 } else { failed.len() };
+    let mut place = None;
+    for e in failed.iter().take(told) {
+        let name = e.error.map_or("unknown", |e| e.name());
+        // What is wrong is the message inside.
+        let inner = match Message::peek_kind(&e.data) {
+            Some((Kind::BundleAdd, ..)) => e.data.get(16..),
+            Some((Kind::OnfBundleAdd, ..)) => e.data.get(24..),
+            _ => None,
+        };
+        let inner = inner.unwrap_or(&e.data);
+        let text = conn.text(inner, names.as_ref(), tool.settings.verbosity + 1);
+        write!(tool.session.err, "Error {name} for: {text}")?;
+        if let Some(source) = source.filter(|_| strict) {
+            let i = super::conn::xid_of(inner).wrapping_sub(first) as usize;
+            place = source.refused(i, &format!(" ({name}); nothing of the file was done"));
         }
     }
+    let broken = || Failure::fatal(format!("talking to {} (Protocol error)", conn.name));
+    Err(place.unwrap_or_else(broken))
 }
 
 /// Sends parsed flows to a switch.
