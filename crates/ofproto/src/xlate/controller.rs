@@ -54,11 +54,10 @@ impl Ctx<'_> {
             userdata: (!c.userdata.is_empty()).then(|| Arc::from(&c.userdata[..])),
         };
         let up = DpAction::Userspace(Box::new(UserspaceCookie::Controller(cookie)));
-        // The meter that the action names, else the one that is for all. What pauses has none: to lose
-        // it is to lose the packet, not only what is told of it.
+        // The meter that the action names, else the one that is for all.
         let meters = &self.br.tables.meters;
         let meter = c.meter.and_then(|id| meters.get(id)).or(meters.get(meter_id::CONTROLLER));
-        self.out.push(up.metered(meter.filter(|_| !continuation).map(|m| m.number)));
+        self.out.push(up.metered(meter.map(|m| m.number)));
     }
 }
 
