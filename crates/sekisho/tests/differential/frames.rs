@@ -99,6 +99,8 @@ fn ipv4(rng: &mut Rng) -> Vec<u8> {
         3 => (0x4000, false),
         _ => (0, false),
     };
+    // Stock sets the type of ICMP where a later fragment has something else.
+    let proto = if later && proto == 1 { 17 } else { proto };
     let options = if rng.once_in(6) { vec![1, 1, 1, 0] } else { Vec::new() };
     let pseudo =
         |len| checksum::pseudo_v4(u32::from_be_bytes(src), u32::from_be_bytes(dst), proto, len);

@@ -103,7 +103,16 @@ fn apart(rng: &mut Rng, flows: &mut Vec<String>, groups: &mut [String]) {
         _ => [headers, TRACKING, LENGTH, OWN_LIST],
     };
     flows.retain(|l| !without.iter().any(|w| has(l, w)));
+    // Packets that begin with NSH all hash to 0, by which stock knows those that are not hashed yet.
+    let nsh = flows.iter().any(|l| l.contains("encap(nsh"));
     for g in groups {
+        if nsh {
+            *g = g.replace(
+                "selection_method=dp_hash,selection_method_param=3",
+                "selection_method=hash",
+            );
+            *g = g.replace("type=select,bucket", "type=select,selection_method=hash,bucket");
+        }
         if without.contains(&LENGTH) {
             *g = g.replace("check_pkt_larger(100)->NXM_NX_REG0[0],", "");
         }

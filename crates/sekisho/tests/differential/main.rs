@@ -80,11 +80,6 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         "in_port=3,icmp,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:01,nw_ttl=64",
     ),
     (
-        "what pauses passes no meter",
-        &["actions=controller(userdata=07,pause,meter_id=1)"],
-        "in_port=3,arp,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:01,arp_op=1",
-    ),
-    (
         "a flow that is traced has the options that the map gives a place",
         &["arp,actions=output:1"],
         "in_port=3,arp,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:01,arp_op=1",
