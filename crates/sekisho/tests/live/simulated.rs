@@ -72,6 +72,16 @@ fn a_conversation_on_a_clock_that_stands_still() {
     let flows = app("dpctl/dump-flows");
     assert!(flows.starts_with("flow-dump from the main thread:\n"), "{flows}");
     assert!(flows.contains("in_port(1)") && flows.contains("packets:1, bytes:200"), "{flows}");
+    // A filter leaves out what asks for something else.
+    for (filter, there) in
+        [("in_port=p1", true), ("in_port=1,ip", true), ("in_port=p2", false), ("arp", false)]
+    {
+        let some = app(&format!("dpctl/dump-flows filter={filter}"));
+        assert_eq!(some.contains("in_port(1)"), there, "{filter}: {some}");
+    }
+    let wrong =
+        sut.tool(tools(), &["ovs-appctl", "dpctl/dump-flows", "filter=nonsense=1"]).unwrap();
+    assert!(wrong.stderr.starts_with("ovs-vswitchd: Failed to parse filter ("), "{wrong}");
     let more = app("dpif/dump-flows -m br0");
     let parts: Vec<&str> = more.splitn(3, ' ').collect();
     assert!(parts[0].starts_with("ufid:") && parts[1].contains("in_port(p1)"), "{more}");

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
-use base::DpPort;
+use base::{DpPort, OfPort};
 use datapath::MAX_PORT;
 use dpif::text::{format_actions, format_key, format_stats};
+use flow::text::{Mode, NameMap, parse_match};
+use flow::{FlowKey, Match};
 use serde_json::json;
 
 use super::{options, take_datapath};
@@ -241,19 +243,46 @@ fn dump_flows(d: &mut Daemon, args: &[String]) -> Text {
             }
         }
     }
-    let filter = rest.iter().find_map(|a| a.strip_prefix("filter="));
+    let filter = match rest.iter().find_map(|a| a.strip_prefix("filter=")) {
+        Some(text) => {
+            let m = parse_match(text, &DpNames(d), Mode::Ovs)
+                .map_err(|e| format!("{}: Failed to parse filter ({e})", super::PROGRAM))?;
+            Some(m)
+        }
+        None => None,
+    };
     let mut s = String::new();
-    let lines = flow_lines(d, more, names, |_| true);
-    if !lines.is_empty() {
+    let lines = flow_lines(d, more, names, |f| filter.as_ref().is_none_or(|m| may_share(m, f)));
+    if !d.dp.flows().is_empty() {
         s += "flow-dump from the main thread:\n";
     }
     for line in lines {
-        if filter.is_none_or(|f| f.split(',').all(|part| line.contains(part.trim()))) {
-            s += &line;
-            s.push('\n');
-        }
+        s += &line;
+        s.push('\n');
     }
     Ok(s)
+}
+
+/// Ports of the datapath by their names.
+struct DpNames<'a>(&'a Daemon);
+
+impl NameMap for DpNames<'_> {
+    fn number(&self, name: &str) -> Option<OfPort> {
+        let port = self.0.rec.dp_port_by_name(name)?;
+        u16::try_from(port.0).ok().map(OfPort)
+    }
+
+    fn name(&self, _: OfPort) -> Option<&str> {
+        None
+    }
+}
+
+/// Whether a megaflow asks for nothing else than the filter where it asks for something.
+fn may_share(filter: &Match, flow: &dpif::Megaflow) -> bool {
+    let [key, mask] = [flow.key, flow.mask].map(|pkt| FlowKey { pkt, ..FlowKey::ZERO });
+    let words = key.words().iter().zip(mask.words());
+    let filters = filter.key.words().iter().zip(filter.mask.words());
+    words.zip(filters).all(|((k, m), (fk, fm))| (k ^ fk) & m & fm == 0)
 }
 
 fn get_flow(d: &mut Daemon, args: &[String]) -> Text {
