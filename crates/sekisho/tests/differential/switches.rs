@@ -204,9 +204,14 @@ fn verdict(trace: &str) -> Vec<String> {
     const WORDS: &[&str] = &["Flow:", "Final flow:", "Datapath actions:", "Translation failed"];
     let is_rule = |l: &&str| l.split_once(". ").is_some_and(|(n, _)| n.parse::<u8>().is_ok());
     let said = |l: &&str| is_rule(l) || WORDS.iter().any(|w| l.starts_with(w));
-    // Stock writes these of headers that have none, too.
-    let contexts = |l: String| l.replace(",c1=0x0,c2=0x0,c3=0x0,c4=0x0", "");
-    let line = |l: &str| contexts(ordered(&without_numbers(l)));
+    // Stock writes these of headers and of packets that have none, too.
+    const NOTHING: [&str; 3] = [
+        ",c1=0x0,c2=0x0,c3=0x0,c4=0x0",
+        "ct_nw_src=0.0.0.0,ct_nw_dst=0.0.0.0,",
+        "ct_ipv6_src=::,ct_ipv6_dst=::,",
+    ];
+    let something = |l: String| NOTHING.iter().fold(l, |l, n| l.replace(n, ""));
+    let line = |l: &str| something(ordered(&without_numbers(l)));
     trace.lines().map(str::trim).filter(said).map(line).collect()
 }
 
