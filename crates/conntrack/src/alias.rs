@@ -60,7 +60,7 @@ impl Conntrack {
         if let Some(mut nat) = nat
             && nat.alias.is_some()
         {
-            let alias = Alias::new(nat.reply, nat.reply.hash(self.secret));
+            let alias = Alias::new((nat.reply, nat.swapped), nat.reply.hash(self.secret));
             nat.alias = self.reserve(now, alias).ok();
             if let Some(alias) = nat.alias {
                 self.settle_alias(alias, self.id(slot));
@@ -79,12 +79,22 @@ impl Conntrack {
         info: &mut CtInfo,
         then: &mut Then,
     ) -> bool {
-        let taken = self.lookup(x).is_some()
-            || self.alias_index.find(&self.aliases, x.hash, &x.p.key).is_some();
+        // Replies of a connection that keeps its tuple must not be those of another.
+        let clash = |a: &Alias| nat.alias.is_none() || a.swapped == x.p.swapped;
+        let taken = self.alias_of(x).is_some_and(clash) || self.lookup(x).is_some();
         if !taken {
             self.insert(x, peers, Some(nat), info, then);
         }
         !taken
+    }
+
+    /// Whose replies have the packet's tuple, or its reverse.
+    pub(crate) fn alias_of(&self, x: Passage<'_>) -> Option<&Alias> {
+        if self.aliases.len() == 0 {
+            return None;
+        }
+        let slot = self.alias_index.find(&self.aliases, x.hash, &x.p.key)?;
+        Some(self.aliases.get(slot))
     }
 
     /// Counts a commit for which no tuple was free, and gives its verdict.

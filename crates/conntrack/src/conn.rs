@@ -224,6 +224,12 @@ impl Conn {
         self.rare & !MARKED != 0
     }
 
+    /// Whether its replies have another tuple than its packets have, turned round.
+    #[inline]
+    pub fn is_translated(&self) -> bool {
+        self.nat().is_some_and(|n| n.alias.is_some())
+    }
+
     /// Gives away what few connections have. It is none of them any more.
     pub fn take_extra(&mut self) -> Option<Box<Extra>> {
         self.rare &= MARKED;

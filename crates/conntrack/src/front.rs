@@ -325,13 +325,15 @@ fn bind<S: Shards>(
     let kind = nat.kind?;
     for reply in candidates(orig, zone, kind, &nat, shards.secret(), x.now) {
         let (key, swapped) = reply.key(zone);
-        let alias = if key == x.p.key {
-            None
-        } else {
-            match reserve(shards, x.now, key) {
+        let alias = if key != x.p.key {
+            match reserve(shards, x.now, (key, swapped)) {
                 Some(id) => Some(id),
                 None => continue,
             }
+        } else if shards.with(home, |t| t.alias_of(x).is_some()) {
+            continue;
+        } else {
+            None
         };
         let nat = Nat { kind, reply: key, swapped, alias };
         let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info, then));
@@ -346,11 +348,11 @@ fn bind<S: Shards>(
     Some(shards.with(home, |t| t.refuse_translation(zone)))
 }
 
-/// Reserves the tuple of a key, unless a connection has it.
-fn reserve<S: Shards>(shards: &S, now: Instant, key: Key) -> Option<AliasId> {
-    let hash = key.hash(shards.secret());
+/// Reserves a tuple for replies, unless a connection has it or its reverse.
+fn reserve<S: Shards>(shards: &S, now: Instant, reply: (Key, bool)) -> Option<AliasId> {
+    let hash = reply.0.hash(shards.secret());
     let shard = crate::shard_of(hash, shards.n());
-    let reserve = || visit(shards, shard, |t| t.reserve(now, Alias::new(key, hash)));
+    let reserve = || visit(shards, shard, |t| t.reserve(now, Alias::new(reply, hash)));
     let conn = match reserve() {
         Ok(id) => return Some(id),
         Err(conn) => conn?,
@@ -473,6 +475,53 @@ mod tests {
         ip.extend(sport.to_be_bytes());
         ip.extend([0, 53, 0, 8, 0, 0]);
         ip
+    }
+
+    /// What has the reverse of the tuple of a connection's replies begins another, which gets other
+    /// replies; only what was translated before is of the first.
+    #[test]
+    fn a_tuple_that_others_are_translated_to_may_be_used_as_well() {
+        let config = CtConfig::default();
+        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let shard = |i| RefCell::new(Conntrack::shard(HashKey([3, 4]), config, i, ceiling.clone()));
+        let table = Table((0..5).map(shard).collect());
+        let now = Instant::from_secs(100);
+        let send = |frame: &[u8], req: &CtRequest| {
+            let view = crate::PacketView { frame, l3: 0, eth_type: 0x800, csum_trusted: true };
+            let Parse::Packet(p) = parse(&view, req.zone) else { panic!("not a packet") };
+            process(&table, now, &p, req)
+        };
+        let nat = |kind, addr: u32| {
+            let addr = IpAddr::V4(Ipv4Addr::from(addr));
+            let addrs = Some((addr, addr));
+            let nat = NatRequest { kind: Some(kind), addrs, ..NatRequest::default() };
+            CtRequest { commit: true, nat: Some(nat), ..CtRequest::default() }
+        };
+        // Host 1 asks host 80, which is host 2.
+        let first = send(&datagram(1, 80, 1000), &nat(NatKind::Dst, 0x0a00_0002));
+        let again =
+            CtRequest { prior: first.conn.map(|c| (c, first.state)), ..CtRequest::default() };
+        assert_eq!(send(&datagram(1, 2, 1000), &again).conn, first.conn);
+        // It asks host 2 by its own name, from the same port.
+        let look = CtRequest::default();
+        assert!(send(&datagram(1, 2, 1000), &look).state.contains(CtState::NEW));
+        let plain = CtRequest { commit: true, ..CtRequest::default() };
+        assert_eq!(send(&datagram(1, 2, 1000), &plain).outcome, Outcome::NatExhausted);
+        let second = send(&datagram(1, 2, 1000), &nat(NatKind::Src, 0));
+        let port = second.nat.map(|n| n.tuple.src_id);
+        assert!(second.conn.is_some() && second.conn != first.conn, "{second:?}");
+        assert!(port.is_some_and(|p| p != 1000), "{second:?}");
+        // Each gets its own replies.
+        let mut reply = datagram(2, 1, 53);
+        reply[22..24].copy_from_slice(&1000_u16.to_be_bytes());
+        assert_eq!(send(&reply, &look).conn, first.conn);
+        reply[22..24].copy_from_slice(&port.unwrap_or(0).to_be_bytes());
+        let got = send(&reply, &look);
+        assert_eq!(got.conn, second.conn);
+        assert!(got.state.contains(CtState::EST | CtState::RPL), "{got:?}");
+        // And its packets go on with it.
+        assert_eq!(send(&datagram(1, 2, 1000), &look).conn, second.conn);
+        assert_eq!(send(&datagram(1, 80, 1000), &look).conn, first.conn);
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub(crate) struct Alias {
     next: u32,
     generation: u32,
     alive: bool,
+    /// The replies go against the key's order.
+    pub swapped: bool,
     /// The connection, once it is there.
     pub conn: Option<ConnId>,
 }
@@ -138,8 +140,8 @@ pub(crate) struct Alias {
 const _: () = assert!(size_of::<Alias>() <= 72);
 
 impl Alias {
-    pub fn new(key: Key, hash: u32) -> Alias {
-        Alias { key, hash, next: NIL, generation: 1, alive: true, conn: None }
+    pub fn new((key, swapped): (Key, bool), hash: u32) -> Alias {
+        Alias { key, hash, next: NIL, generation: 1, alive: true, swapped, conn: None }
     }
 }
 

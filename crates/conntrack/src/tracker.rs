@@ -231,19 +231,44 @@ impl Conntrack {
     #[inline]
     pub(crate) fn enter(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
         match self.lookup(x) {
-            Some(slot) => self.known(x, slot, Via::Orig, then),
+            Some(slot) if !self.slab.get(slot).is_translated() => {
+                self.known(x, slot, Via::Orig, then)
+            }
+            Some(slot) => self.known_translated(x, slot, then),
             None => self.stranger(x, then),
         }
     }
 
-    /// A packet whose key no connection has.
+    /// A packet with the tuple that a translated connection began with, or its reverse. The second may
+    /// be the tuple of another one's replies, which come as they are.
+    #[cold]
+    fn known_translated(&mut self, x: Passage<'_>, slot: u32, then: &mut Then) -> CtInfo {
+        let reversed = self.slab.get(slot).dir(x.p.swapped, Via::Orig) == Dir::Reply;
+        match self.alias_of(x) {
+            Some(alias) if reversed && alias.swapped == x.p.swapped && alias.conn.is_some() => {
+                self.stranger(x, then)
+            }
+            _ => self.known(x, slot, Via::Orig, then),
+        }
+    }
+
+    /// A packet whose key no connection has. What has the reverse of the tuple of a connection's replies is
+    /// of that connection only if it was translated before now, or is an error about it.
     fn stranger(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
-        if self.aliases.len() > 0
-            && let Some(slot) = self.alias_index.find(&self.aliases, x.hash, &x.p.key)
-            && let Some(conn) = self.aliases.get(slot).conn
+        let Some(alias) = self.alias_of(x) else { return self.unknown(x, then) };
+        let is_error = matches!(x.p.body, Body::Error);
+        if let Some(conn) = alias.conn
+            && (alias.swapped == x.p.swapped || is_error || x.prior.is_some_and(|p| p.0 == conn))
         {
-            *then = Then::Elsewhere(self.alias_id(slot), conn);
+            let slot = self.alias_index.find(&self.aliases, x.hash, &x.p.key);
+            if let Some(slot) = slot {
+                *then = Then::Elsewhere(self.alias_id(slot), conn);
+            }
             return CtInfo::UNTRACKED;
+        }
+        // It may only be committed under another tuple.
+        if x.req.commit && x.nat().is_none() {
+            return self.refuse_translation(x.req.zone);
         }
         self.unknown(x, then)
     }
