@@ -212,6 +212,7 @@ pub(super) fn acts_without_l3(a: &Action) -> bool {
         | Action::SetEthSrc(_)
         | Action::SetEthDst(_)
         | Action::SetTunnel { .. }
+        | Action::SetTunOption { .. }
         | Action::SetQueue(_)
         | Action::Group(_) => true,
         Action::SetField { field, .. } => !is_l3_or_higher(*field),

@@ -96,11 +96,14 @@ fn apart(rng: &mut Rng, flows: &mut Vec<String>, groups: &mut [String]) {
     const DECAP: &[&str] = &["decap("];
     const LABEL: &[&str] = &["push_mpls"];
     let headers = if rng.once_in(2) { DECAP } else { LABEL };
+    // What a packet that is traced, or one of two lengths, learns is there for its own later passes in
+    // stock, and for the next packet only here.
+    const LEARN: &[&str] = &["learn("];
     let without = match rng.below(4) {
-        0 => [headers, SET, STACK_AND_HEADERS, PAUSE],
-        1 => [headers, SET, LENGTH, PAUSE],
-        2 => [headers, TRACKING, LENGTH, PAUSE],
-        _ => [headers, TRACKING, LENGTH, OWN_LIST],
+        0 => [headers, SET, STACK_AND_HEADERS, PAUSE, LEARN],
+        1 => [headers, SET, LENGTH, PAUSE, LEARN],
+        2 => [headers, TRACKING, LENGTH, PAUSE, &[]],
+        _ => [headers, TRACKING, LENGTH, OWN_LIST, &[]],
     };
     flows.retain(|l| !without.iter().any(|w| has(l, w)));
     // Packets that begin with NSH all hash to 0, by which stock knows those that are not hashed yet.

@@ -200,6 +200,12 @@ const KEPT: &[(&str, &[&str], &str)] = &[
         "in_port=2,icmp,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:02,nw_ttl=2",
     ),
     (
+        "an option of a tunnel is set without looking behind the last label",
+        &["mplsm,actions=pop_mpls:0x0800,set_field:0x1->tun_metadata0,output:2"],
+        "in_port=4,mplsm,dl_src=02:00:00:00:00:03,dl_dst=02:00:00:00:00:01,mpls_label=16,mpls_bos=1,\
+         mpls_ttl=2",
+    ),
+    (
         "masks are written as addresses are",
         &["icmp6,icmpv6_type=136,icmpv6_code=0,actions=load:0x5->NXM_NX_ND_TARGET[0..31],output:4"],
         "in_port=2,icmp6,icmpv6_type=136,icmpv6_code=0,nd_target=fe80::1,nw_ttl=1",
