@@ -88,13 +88,17 @@ impl Conntrack {
         !taken
     }
 
-    /// Whose replies have the packet's tuple, or its reverse.
-    pub(crate) fn alias_of(&self, x: Passage<'_>) -> Option<&Alias> {
+    /// Where the alias is whose replies have the packet's tuple, or its reverse.
+    pub(crate) fn alias_slot(&self, x: Passage<'_>) -> Option<u32> {
         if self.aliases.len() == 0 {
             return None;
         }
-        let slot = self.alias_index.find(&self.aliases, x.hash, &x.p.key)?;
-        Some(self.aliases.get(slot))
+        self.alias_index.find(&self.aliases, x.hash, &x.p.key)
+    }
+
+    /// The alias itself.
+    pub(crate) fn alias_of(&self, x: Passage<'_>) -> Option<&Alias> {
+        self.alias_slot(x).map(|slot| self.aliases.get(slot))
     }
 
     /// Counts a commit for which no tuple was free, and gives its verdict.

@@ -255,15 +255,13 @@ impl Conntrack {
     /// A packet whose key no connection has. What has the reverse of the tuple of a connection's replies is
     /// of that connection only if it was translated before now, or is an error about it.
     fn stranger(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
-        let Some(alias) = self.alias_of(x) else { return self.unknown(x, then) };
+        let Some(slot) = self.alias_slot(x) else { return self.unknown(x, then) };
+        let alias = self.aliases.get(slot);
         let is_error = matches!(x.p.body, Body::Error);
         if let Some(conn) = alias.conn
             && (alias.swapped == x.p.swapped || is_error || x.prior.is_some_and(|p| p.0 == conn))
         {
-            let slot = self.alias_index.find(&self.aliases, x.hash, &x.p.key);
-            if let Some(slot) = slot {
-                *then = Then::Elsewhere(self.alias_id(slot), conn);
-            }
+            *then = Then::Elsewhere(self.alias_id(slot), conn);
             return CtInfo::UNTRACKED;
         }
         // It may only be committed under another tuple.

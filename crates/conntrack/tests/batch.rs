@@ -2,48 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use base::{HashKey, Instant, Zone};
+mod common;
+
+use base::{Instant, Zone};
+use common::{SECRET, Table};
 use conntrack::{
-    Ceiling, ConnFilter, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, Cursor, NatKind,
-    NatRequest, PacketView, Parse, Shards, Tracked, parse,
+    ConnFilter, ConnSnapshot, CtInfo, CtRequest, Cursor, NatKind, NatRequest, PacketView, Parse,
+    Tracked, parse,
 };
 use proptest::prelude::*;
-use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
-const SECRET: HashKey = HashKey([3, 1]);
 const T0: Instant = Instant::from_secs(100);
 
-struct Table(Vec<RefCell<Conntrack>>);
-
-impl Shards for Table {
-    fn n(&self) -> usize {
-        self.0.len()
-    }
-
-    fn secret(&self) -> HashKey {
-        SECRET
-    }
-
-    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.0[shard].borrow_mut())
-    }
-}
-
 impl Table {
-    fn new(n: u16) -> Table {
-        let config = CtConfig::default();
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| RefCell::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..n).map(shard).collect())
-    }
-
     /// All connections, by their tuples.
     fn connections(&self) -> Vec<ConnSnapshot> {
         let mut all = Vec::new();
         for shard in &self.0 {
-            let (shard, mut cursor) = (shard.borrow(), Cursor::default());
+            let (shard, mut cursor) = (shard.lock().unwrap(), Cursor::default());
             shard.dump(T0, &mut cursor, &ConnFilter::default(), usize::MAX, |c| all.push(*c));
         }
         all.sort_by_key(|c| format!("{:?}", (c.orig, c.reply)));
@@ -52,7 +29,7 @@ impl Table {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut sum = conntrack::Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.borrow().counters()));
+        self.0.iter().for_each(|s| sum.add(s.lock().unwrap().counters()));
         sum.rows().collect()
     }
 }
@@ -116,7 +93,7 @@ proptest! {
             nat: translate.then_some(nat),
             ..CtRequest::default()
         };
-        let (alone, together) = (Table::new(n_shards), Table::new(n_shards));
+        let (alone, together) = (Table::new(n_shards, 1000), Table::new(n_shards, 1000));
         let frames: Vec<Vec<u8>> = packets.iter().map(|&(n, up, tcp)| frame(n, up, tcp)).collect();
         for part in frames.chunks(batch) {
             let expected: Vec<String> = part.iter().map(|f| {

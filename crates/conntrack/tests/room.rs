@@ -2,42 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use base::{Duration, HashKey, Instant, Zone};
+mod common;
+
+use base::{Duration, Instant, Zone};
+use common::Table;
 use conntrack::{
-    Ceiling, ConnFilter, Conntrack, CtConfig, CtInfo, CtRequest, Cursor, NatKind, NatRequest,
-    Outcome, PacketView, Parse, Shards, ZoneLimits, parse,
+    ConnFilter, Conntrack, CtConfig, CtInfo, CtRequest, Cursor, NatKind, NatRequest, Outcome,
+    PacketView, Parse, ZoneLimits, parse,
 };
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-const SECRET: HashKey = HashKey([8, 9]);
 const T0: Instant = Instant::from_secs(100);
 
-/// A tracker in shards, for several threads.
-struct Table(Vec<Mutex<Conntrack>>);
-
-impl Shards for Table {
-    fn n(&self) -> usize {
-        self.0.len()
-    }
-
-    fn secret(&self) -> HashKey {
-        SECRET
-    }
-
-    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.0[shard].lock().unwrap())
-    }
-}
-
 impl Table {
-    fn new(n: u16, max_conns: usize) -> Table {
-        let config = CtConfig { max_conns, ..CtConfig::default() };
-        let ceiling = Arc::new(Ceiling::new(max_conns));
-        let shard = |i| Mutex::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..n).map(shard).collect())
-    }
-
     fn each(&self, f: impl FnMut(std::sync::MutexGuard<'_, Conntrack>)) {
         self.0.iter().map(|s| s.lock().unwrap()).for_each(f);
     }
