@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::{MessageText, Style, flows, raw_match, switch, write_decode_error, write_heading};
-use crate::error::OfError;
+use crate::error::{DecodeError, OfError};
 use crate::message::{Body, Kind, Message, hello_is_plain};
 use crate::version::Version;
 use crate::wire::Reader;
@@ -81,6 +81,38 @@ pub(super) fn heading(out: &mut impl Write, name: &str, v: Version, xid: u32) ->
 
 impl fmt::Display for BytesText<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = &Message::decode(self.bytes, self.style.session);
+        ReadText { text: *self, read }.fmt(out)
+    }
+}
+
+/// [`BytesText`] of bytes that were decoded already.
+#[derive(Clone, Copy)]
+pub struct ReadText<'a> {
+    /// The bytes.
+    pub text: BytesText<'a>,
+    /// What [`Message::decode`] made of them.
+    pub read: &'a Result<Message, DecodeError>,
+}
+
+impl fmt::Debug for ReadText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ReadText<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.write(out, self.read)
+    }
+}
+
+impl BytesText<'_> {
+    fn write(
+        &self,
+        out: &mut fmt::Formatter<'_>,
+        read: &Result<Message, DecodeError>,
+    ) -> fmt::Result {
         if self.bytes.is_empty() {
             return out.write_str("OpenFlow message is empty\n");
         }
@@ -102,9 +134,9 @@ impl fmt::Display for BytesText<'_> {
             writeln!(out, "(***only uses {len} bytes out of {have}***)")?;
             return write!(out, "{}", HexDump(self.bytes));
         }
-        match Message::decode(self.bytes, self.style.session) {
+        match read {
             Ok(message) => {
-                self.write_message(out, &message)?;
+                self.write_message(out, message)?;
                 match self.style.verbosity {
                     0..=4 => Ok(()),
                     _ => write!(out, "{}", HexDump(self.bytes)),
@@ -116,7 +148,7 @@ impl fmt::Display for BytesText<'_> {
                         heading(out, kind.name(), v, xid)?;
                         out.write_char(' ')?;
                     }
-                    write_decode_error(out, &e, self.bytes)
+                    write_decode_error(out, e, self.bytes)
                 }
                 None => {
                     let error = match e.error {

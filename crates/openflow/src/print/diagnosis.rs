@@ -13,7 +13,7 @@ use super::HexLines;
 use super::bytes::cut_port;
 use crate::error::{DecodeError, OfError};
 use crate::message::kind::{Kind, Space};
-use crate::message::{AsyncClass, Body, Message, Session, match10};
+use crate::message::{AsyncClass, Body, Message, match10};
 use crate::version::Version;
 use crate::wire::Reader;
 
@@ -27,16 +27,16 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Of bytes that should be a message.
-    pub fn of_message(bytes: &[u8], session: Session) -> Vec<Diagnosis> {
+    /// Of bytes that should be a message, and what [`Message::decode`] made of them.
+    pub fn of_message(bytes: &[u8], read: &Result<Message, DecodeError>) -> Vec<Diagnosis> {
         let len = bytes.first_chunk::<4>().map(|h| u16::from_be_bytes([h[2], h[3]]));
         if bytes.len() < 8 || len.map(usize::from) != Some(bytes.len()) {
             return Vec::new(); // no message at all
         }
-        match Message::decode(bytes, session) {
+        match read {
             Ok(Message { body: Body::Hello(_), .. }) => of_hello(bytes),
             Ok(_) => Vec::new(),
-            Err(e) => of_error(bytes, e).into_iter().collect(),
+            Err(e) => of_error(bytes, *e).into_iter().collect(),
         }
     }
 
@@ -137,7 +137,8 @@ mod tests {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         let pair = |p: &[u8]| u8::from_str_radix(core::str::from_utf8(p).unwrap(), 16).unwrap();
         let bytes: Vec<u8> = digits.chunks(2).map(pair).collect();
-        let all = Diagnosis::of_message(&bytes, Session::default());
+        let read = Message::decode(&bytes, crate::message::Session::default());
+        let all = Diagnosis::of_message(&bytes, &read);
         let lines: Vec<String> = all.iter().map(|d| format!("{}: {}", d.module, d.text)).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }

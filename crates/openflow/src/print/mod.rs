@@ -30,7 +30,7 @@ mod switch;
 mod tables;
 
 pub use bits::{Bits, Hex, Seconds};
-pub use bytes::{BytesText, HexDump, HexLines};
+pub use bytes::{BytesText, HexDump, HexLines, ReadText};
 pub use control::role_name;
 pub use diagnosis::{Diagnosis, normalized};
 pub use switch::{frag_from_name, frag_name};

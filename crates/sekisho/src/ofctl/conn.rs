@@ -457,8 +457,18 @@ impl Conn {
 
     /// Bytes of this connection as text.
     pub fn text(&self, bytes: &[u8], names: Option<&Names>, verbosity: u8) -> String {
+        self.bytes_text(bytes, names, verbosity).to_string()
+    }
+
+    /// The same, still to be written.
+    pub fn bytes_text<'a>(
+        &self,
+        bytes: &'a [u8],
+        names: Option<&'a Names>,
+        verbosity: u8,
+    ) -> BytesText<'a> {
         let style = Style { names: Names::or_none(names), verbosity, session: self.agreed };
-        BytesText { bytes, style }.to_string()
+        BytesText { bytes, style }
     }
 }
 

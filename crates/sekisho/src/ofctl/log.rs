@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use flow::text::{MatchText, NoNames};
 use openflow::Match;
-use openflow::message::Session as Agreed;
+use openflow::error::DecodeError;
+use openflow::message::Message;
 use openflow::print::Diagnosis;
 use switchd::log;
 use switchd::vlog::{self, Level};
@@ -16,9 +17,9 @@ pub fn diagnosis(d: &Diagnosis) {
     }
 }
 
-/// Says it of bytes that are printed.
-pub fn message(bytes: &[u8], session: Agreed) {
-    for d in Diagnosis::of_message(bytes, session) {
+/// Says it of bytes that are printed, and what was read in them.
+pub fn message(bytes: &[u8], read: &Result<Message, DecodeError>) {
+    for d in Diagnosis::of_message(bytes, read) {
         diagnosis(&d);
     }
     if let Some((before, after)) = openflow::print::normalized(bytes) {

@@ -30,6 +30,7 @@ mod watch;
 
 use flow::text::{Mode, TextError};
 use openflow::message::{Body, Message};
+use openflow::print::ReadText;
 use openflow::version::Version;
 use std::io::Write;
 use std::path::PathBuf;
@@ -429,14 +430,22 @@ impl<'a, 's> Tool<'a, 's> {
         Err(Failure::Silent(1))
     }
 
-    /// Prints a message on standard output.
-    fn print(&mut self, conn: &Conn, bytes: &[u8], names: Option<&Names>) -> Result<(), Failure> {
-        log::message(bytes, conn.agreed);
-        let mut text = conn.text(bytes, names, self.settings.verbosity + 1);
+    /// Prints a message on standard output, and gives it, if it is one.
+    fn print(
+        &mut self,
+        conn: &Conn,
+        bytes: &[u8],
+        names: Option<&Names>,
+    ) -> Result<Option<Message>, Failure> {
+        let read = Message::decode(bytes, conn.agreed);
+        log::message(bytes, &read);
+        let text = conn.bytes_text(bytes, names, self.settings.verbosity + 1);
+        let mut text = ReadText { text, read: &read }.to_string();
         if let Some(colors) = &self.settings.colors {
             text = colors.paint_lines(&text);
         }
-        Ok(self.session.out.write_all(text.as_bytes())?)
+        self.session.out.write_all(text.as_bytes())?;
+        Ok(read.ok())
     }
 
     /// A flow that could not be read: OVS's text, and in strict mode the place and a hint.

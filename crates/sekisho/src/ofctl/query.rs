@@ -9,7 +9,7 @@ use flow::text::NoNames;
 use openflow::message::{
     Body, FlowStats, FlowStatsRequest, Message, Session as Agreed, SwitchConfig,
 };
-use openflow::print::{BytesText, Style, frag_from_name, frag_name};
+use openflow::print::{BytesText, ReadText, Style, frag_from_name, frag_name};
 use openflow::text::{FlowStatsText, parse_flow};
 use openflow::version::Version;
 use openflow::{FlowModCommand, Match};
@@ -26,8 +26,7 @@ pub(super) fn dump(tool: &mut Tool<'_, '_>, conn: &mut Conn, request: &Message) 
     let mut bytes = conn.transact(request)?;
     let names = tool.names_out(&conn.asked)?;
     loop {
-        tool.print(conn, &bytes, names.as_ref())?;
-        let Ok(reply) = Message::decode(&bytes, conn.agreed) else { return Ok(1) };
+        let Some(reply) = tool.print(conn, &bytes, names.as_ref())? else { return Ok(1) };
         if matches!(reply.body, Body::Error(_)) {
             // OVS's tool prints the error and calls it a success.
             return Ok(u8::from(tool.settings.mode == flow::text::Mode::Strict));
@@ -421,8 +420,10 @@ pub(super) fn ofp_print(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcome {
         None => 2,
     };
     let session = Agreed { flow_mod_table_id: true };
-    super::log::message(&bytes, session);
+    let read = Message::decode(&bytes, session);
+    super::log::message(&bytes, &read);
     let style = Style { names: &NoNames, verbosity: more, session };
-    write!(tool.session.out, "{}", BytesText { bytes: &bytes, style })?;
+    let text = BytesText { bytes: &bytes, style };
+    write!(tool.session.out, "{}", ReadText { text, read: &read })?;
     Ok(0)
 }
