@@ -2,7 +2,7 @@
 //! what is measured is extraction, look-up, conntrack and actions, with one copy in as a device
 //! would make it.
 //!
-//! `cargo run --release -p sekisho-datapath --example bench [SECONDS]`
+//! `cargo run --release -p sekisho-datapath --example datapath_bench [SECONDS]`
 
 use std::hint::black_box;
 use std::os::fd::BorrowedFd;

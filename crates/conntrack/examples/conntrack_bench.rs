@@ -1,6 +1,6 @@
 //! Nanoseconds per packet of the tracker on one core.
 //!
-//! `cargo run --release --example bench -p sekisho-conntrack`. Each figure is the best of five
+//! `cargo run --release --example conntrack_bench -p sekisho-conntrack`. Each figure is the best of five
 //! runs in CPU time, so that other work on the machine disturbs little. "table" is `process_parsed`; "packet" adds reading the frame (checksum trusted).
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]

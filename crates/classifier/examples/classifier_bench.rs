@@ -1,6 +1,6 @@
 //! Lookups per second, on the kind of tables and packets that
 //! `ovstest test-classifier benchmark 10000 2 30 1 10000000` has:
-//! `cargo run --release -p sekisho-classifier --example bench [N_LOOKUPS [CASE]]`.
+//! `cargo run --release -p sekisho-classifier --example classifier_bench [N_LOOKUPS [CASE]]`.
 //!
 //! Thirteen fields have two values each; a packet has one value of each; a rule's values and its
 //! priority, one of two, are random. The draws are that program's (Marsaglia's 32-bit xorshift,
