@@ -266,24 +266,11 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> R
     let data = ip.payload;
     let (key, body) = match (ip.proto, !ip.ends.ipv6) {
         (ipproto::TCP, _) => {
-            let segment = tcp(data)?;
-            if !csum_trusted && !transport_sum_ok(ip, ipproto::TCP, data) {
-                return Err(R::L4Checksum);
-            }
+            let segment = sound_tcp(ip, csum_trusted)?;
             (ports(ip, zone)?, Body::Tcp(segment))
         }
-        (ipproto::UDP, v4) => {
-            let len = usize::from(be16(data, 4).ok_or(R::Truncated)?);
-            let datagram = data.get(..len).ok_or(R::Truncated)?;
-            let sum = be16(datagram, 6).ok_or(R::BadHeader)?;
-            // Zero means "none", which IPv4 alone allows (RFC 768, RFC 8200 §8.1).
-            let unchecked = csum_trusted || (sum == 0 && v4);
-            // Receivers sum as far as the length says; OVS and Linux track what is right up to the
-            // packet's end.
-            let right = |bytes| transport_sum_ok(ip, ipproto::UDP, bytes);
-            if !unchecked && !right(datagram) && (len == data.len() || !right(data)) {
-                return Err(R::L4Checksum);
-            }
+        (ipproto::UDP, _) => {
+            sound_udp(ip, csum_trusted)?;
             (ports(ip, zone)?, Body::Other)
         }
         (ipproto::SCTP, _) => {
@@ -308,6 +295,49 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> R
         _ => (generic(ip, zone), Body::Other),
     };
     ((out.key, out.swapped), out.body) = (key, body);
+    Ok(())
+}
+
+/// What a TCP or UDP packet of a known connection has for the state machines, and its length.
+#[inline]
+pub(crate) fn read_known(view: &PacketView<'_>) -> Option<(Body, u32)> {
+    let data = view.frame.get(view.l3..)?;
+    let ip = match view.eth_type {
+        ethertype::IPV4 => ipv4(data).ok()?,
+        ethertype::IPV6 => ipv6(data).ok()?,
+        _ => return None,
+    };
+    let body = match ip.proto {
+        ipproto::TCP => Body::Tcp(sound_tcp(&ip, view.csum_trusted).ok()?),
+        ipproto::UDP => sound_udp(&ip, view.csum_trusted).map(|()| Body::Other).ok()?,
+        _ => return None,
+    };
+    Some((body, ip.len))
+}
+
+#[inline(always)]
+fn sound_tcp(ip: &Ip<'_>, csum_trusted: bool) -> Result<Segment, R> {
+    let segment = tcp(ip.payload)?;
+    if !csum_trusted && !transport_sum_ok(ip, ipproto::TCP, ip.payload) {
+        return Err(R::L4Checksum);
+    }
+    Ok(segment)
+}
+
+#[inline(always)]
+fn sound_udp(ip: &Ip<'_>, csum_trusted: bool) -> Result<(), R> {
+    let data = ip.payload;
+    let len = usize::from(be16(data, 4).ok_or(R::Truncated)?);
+    let datagram = data.get(..len).ok_or(R::Truncated)?;
+    let sum = be16(datagram, 6).ok_or(R::BadHeader)?;
+    // Zero means "none", which IPv4 alone allows (RFC 768, RFC 8200 §8.1).
+    let unchecked = csum_trusted || (sum == 0 && !ip.ends.ipv6);
+    // Receivers sum as far as the length says; OVS and Linux track what is right up to the
+    // packet's end.
+    let right = |bytes| transport_sum_ok(ip, ipproto::UDP, bytes);
+    if !unchecked && !right(datagram) && (len == data.len() || !right(data)) {
+        return Err(R::L4Checksum);
+    }
     Ok(())
 }
 

@@ -108,6 +108,12 @@ impl<T: Entry> Slab<T> {
         &mut self.segments[(slot >> SEGMENT_BITS) as usize][slot as usize & (SEGMENT - 1)]
     }
 
+    /// What is in `slot`, dead or alive, if it was ever used.
+    #[inline]
+    pub fn place(&self, slot: u32) -> Option<&T> {
+        self.segments.get((slot >> SEGMENT_BITS) as usize)?.get(slot as usize & (SEGMENT - 1))
+    }
+
     /// The connection in `slot` if one is alive there.
     #[inline]
     pub fn live(&self, slot: u32) -> Option<&T> {

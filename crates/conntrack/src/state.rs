@@ -34,6 +34,16 @@ impl CtState {
     /// The state of every packet that cannot be tracked although it was tried.
     pub const INVALID: CtState = CtState(0x30);
 
+    /// The state of a packet of a committed connection.
+    #[inline]
+    pub(crate) const fn of_known(still_new: bool, dir: crate::Dir) -> CtState {
+        match (still_new, dir) {
+            (true, _) => CtState(Self::TRK.0 | Self::NEW.0),
+            (false, crate::Dir::Orig) => CtState(Self::TRK.0 | Self::EST.0),
+            (false, crate::Dir::Reply) => CtState(Self::TRK.0 | Self::EST.0 | Self::RPL.0),
+        }
+    }
+
     /// All bits of `other` are set.
     #[inline]
     pub const fn contains(self, other: CtState) -> bool {

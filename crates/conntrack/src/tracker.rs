@@ -68,7 +68,7 @@ pub struct Conntrack {
     pub(crate) hand: u32,
     pub(crate) policies: Vec<TimeoutPolicy>,
     pub(crate) counters: Counters,
-    events: Events,
+    pub(crate) events: Events,
     /// Its number among the shards of a tracker.
     pub(crate) number: u16,
     /// Tuples that translated connections get their replies by.
@@ -126,7 +126,7 @@ pub(crate) enum Then {
 }
 
 /// What the state machines make of a packet of a known connection.
-enum Fit {
+pub(crate) enum Fit {
     /// Part of it; `true` if it is still unanswered, so `new`.
     Part(bool),
     /// Opens another connection in its place.
@@ -296,14 +296,10 @@ impl Conntrack {
         {
             return self.labelled(x, slot, (dir, via), state, then);
         }
-        match self.advance(x.now, slot, (dir, via), x.p) {
+        match self.advance(x.now, slot, (dir, via), &x.p.body, x.p.len) {
             Fit::Part(still_new) => {
                 self.counters.found += 1;
-                let state = match (still_new, dir) {
-                    (true, _) => CtState::TRK | CtState::NEW,
-                    (false, Dir::Orig) => CtState::TRK | CtState::EST,
-                    (false, Dir::Reply) => CtState::TRK | CtState::EST | CtState::RPL,
-                };
+                let state = CtState::of_known(still_new, dir);
                 self.labelled(x, slot, (dir, via), state, then)
             }
             Fit::Reopen => self.make_way(x, slot, then),
@@ -344,13 +340,21 @@ impl Conntrack {
     }
 
     /// Moves the state machine, the counters and the clock of a connection.
-    fn advance(&mut self, now: Instant, slot: u32, (dir, via): (Dir, Via), p: &Parsed) -> Fit {
+    #[inline]
+    pub(crate) fn advance(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        (dir, via): (Dir, Via),
+        body: &Body,
+        len: u32,
+    ) -> Fit {
         let check = self.config.tcp_seq_chk;
         let events = self.events.enabled();
         let c = self.slab.get_mut(slot);
         let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
         let mut still_new = false;
-        let class = match &p.body {
+        let class = match body {
             Body::Tcp(segment) => {
                 let unmoved;
                 let segment = match c.is_helped() {
@@ -390,9 +394,9 @@ impl Conntrack {
         };
         let t = &mut c.traffic[dir as usize];
         t.packets += 1;
-        t.bytes += u64::from(p.len);
+        t.bytes += u64::from(len);
         c.seen_reply |= dir == Dir::Reply;
-        c.assured |= match p.body {
+        c.assured |= match body {
             Body::Tcp(_) => c.peers.iter().all(|p| p.state == PeerState::Established),
             Body::Other => {
                 const STREAM: Duration = Duration::from_secs(2);
@@ -520,62 +524,6 @@ impl Conntrack {
         out.outcome = Outcome::Inserted;
     }
 
-    /// The verdict of a packet of a known connection, after a commit has set mark and label.
-    #[inline]
-    fn labelled(
-        &mut self,
-        x: Passage<'_>,
-        slot: u32,
-        (dir, via): (Dir, Via),
-        mut state: CtState,
-        then: &mut Then,
-    ) -> CtInfo {
-        let req = x.req;
-        let c = self.slab.get_mut(slot);
-        let mut nat = None;
-        if req.nat.is_some()
-            && let Some(n) = c.nat()
-            && c.is_raw(dir, via)
-            && !state.intersects(CtState::SNAT | CtState::DNAT)
-        {
-            state |= n.state(dir);
-            let quoted = matches!(x.p.body, Body::Error);
-            nat = Some(n.translation(&c.orig(), dir, quoted));
-        }
-        let mut changed = false;
-        if req.commit && !c.is_related() {
-            if let Some(mark) = req.mark {
-                changed |= c.set_mark(mark);
-            }
-            if let Some(label) = req.label {
-                changed |= c.set_label(label);
-            }
-        }
-        let c = self.slab.get(slot);
-        let mut parent = None;
-        if c.has_alg() {
-            let helper;
-            (helper, parent) = c.relations((dir, via), nat.is_some(), &mut state);
-            *then = helper.map_or(Then::Done, Then::Help);
-        }
-        let info = CtInfo {
-            state,
-            zone: req.zone,
-            mark: c.mark(),
-            label: c.label(),
-            orig: Some(parent.map_or_else(|| c.orig(), |p| *p)),
-            dir,
-            conn: Some(c.id(self.number, slot)),
-            invalid: None,
-            outcome: if changed { Outcome::Updated } else { Outcome::None },
-            nat,
-        };
-        if changed && self.events.enabled() {
-            self.event(x.now, slot, EventKind::Update);
-        }
-        info
-    }
-
     pub(crate) fn invalid(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
         self.counters.count_invalid(reason);
         CtInfo::invalid(zone, reason)
@@ -585,7 +533,7 @@ impl Conntrack {
         self.policies.get(usize::from(policy.0)).unwrap_or(&TimeoutPolicy::DEFAULT).get(class)
     }
 
-    fn event(&mut self, now: Instant, slot: u32, kind: EventKind) {
+    pub(crate) fn event(&mut self, now: Instant, slot: u32, kind: EventKind) {
         let conn = self.snapshot(now, slot);
         self.events.push(CtEvent { kind, conn });
     }

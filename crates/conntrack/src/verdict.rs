@@ -49,6 +49,21 @@ impl ConnId {
     pub const fn to_u64(self) -> u64 {
         (self.generation as u64) << 48 | (self.shard as u64) << 32 | self.slot as u64
     }
+
+    /// Which shard it lives in.
+    pub const fn shard(self) -> usize {
+        self.shard as usize
+    }
+
+    /// Slot and generation, from the low bits on 32 each, and the shard.
+    pub const fn to_parts(self) -> (u64, u16) {
+        ((self.generation as u64) << 32 | self.slot as u64, self.shard)
+    }
+
+    /// The reverse of [`ConnId::to_parts`].
+    pub const fn from_parts(id: u64, shard: u16) -> ConnId {
+        ConnId { slot: id as u32, generation: (id >> 32) as u32, shard }
+    }
 }
 
 /// What happened to the table because of the packet.

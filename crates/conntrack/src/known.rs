@@ -1,0 +1,114 @@
+//! Packets whose connection the caller has found before.
+//!
+//! A cache in front of the tracker remembers which connection the packets of a tuple are of. It saves the
+//! search, and nothing else: the packet is read and judged, moves the state machine and is counted as
+//! ever. What this path has no answer for changes nothing, and the caller takes the long way
+//! ([`crate::process`]).
+
+use crate::conn::Via;
+use crate::nat::Translation;
+use crate::parse::{Body, PacketView, read_known};
+use crate::tracker::Fit;
+use crate::{ConnId, Conntrack, CtRequest, CtState, Dir};
+use base::{Instant, prefetch};
+
+/// What the state machines need of a TCP or UDP packet.
+#[derive(Copy, Clone, Debug)]
+pub struct Sent {
+    pub(crate) body: Body,
+    /// Bytes of the IP packet, header included.
+    pub(crate) len: u32,
+}
+
+impl Sent {
+    /// Of no packet; a place to be written.
+    pub const NOTHING: Sent = Sent { body: Body::Other, len: 0 };
+
+    /// Reads a whole TCP or UDP packet. `None` for any other, and for one that would be invalid.
+    #[inline]
+    pub fn read(view: &PacketView<'_>) -> Option<Sent> {
+        let (body, len) = read_known(view)?;
+        Some(Sent { body, len })
+    }
+}
+
+/// A connection and the direction of the packets in question.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The connection.
+    pub conn: ConnId,
+    /// Which way the packet goes.
+    pub dir: Dir,
+    /// The packet has the tuple that its sender gave it, and is to be translated.
+    pub translated: bool,
+}
+
+/// The verdict of a packet of a known connection: what may differ from that of an earlier one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// `ct_state` before translation added to it: the state to go on with as
+    /// [`CtRequest::prior`], should the packet have to go the long way after all.
+    pub base: CtState,
+    /// `ct_state`.
+    pub state: CtState,
+    /// `ct_mark`.
+    pub mark: u32,
+    /// `ct_label`.
+    pub label: u128,
+    /// What to change in the packet.
+    pub nat: Option<Translation>,
+}
+
+impl Conntrack {
+    /// Asks for the memory of a connection.
+    #[inline]
+    pub fn prefetch_known(&self, conn: ConnId) {
+        if let Some(c) = self.slab.place(conn.slot) {
+            prefetch(&c.key);
+            prefetch(&c.peers);
+        }
+    }
+
+    /// Runs a packet of a known connection through the tracker. `prior` is as in [`CtRequest::prior`];
+    /// that of `req` does not count.
+    ///
+    /// `None` if the connection is gone or its time has run out, if a helper reads its packets, or if the
+    /// packet would be invalid or open another connection: nothing has changed then.
+    #[inline]
+    pub fn track_known(
+        &mut self,
+        now: Instant,
+        known: Known,
+        sent: &Sent,
+        req: &CtRequest,
+        prior: Option<(ConnId, CtState)>,
+    ) -> Option<Standing> {
+        let Known { conn, dir, translated } = known;
+        let c = self.conn(conn)?;
+        let prior = prior.filter(|p| p.0 == conn);
+        let forced = req.commit && req.force && dir == Dir::Reply;
+        if c.expired(now) || c.has_alg() || forced {
+            return None;
+        }
+        // As its sender made it, unless an earlier action has translated it.
+        let via = match (c.is_translated(), dir) {
+            (true, _) if !translated && prior.is_none() => return None,
+            (true, Dir::Reply) => Via::Reply,
+            _ => Via::Orig,
+        };
+        let base = match prior {
+            Some((_, state)) => state,
+            None => match self.advance(now, conn.slot, (dir, via), &sent.body, sent.len) {
+                Fit::Part(still_new) => {
+                    self.counters.found += 1;
+                    CtState::of_known(still_new, dir)
+                }
+                Fit::Reopen | Fit::Invalid(_) => return None,
+            },
+        };
+        let mut state = base;
+        let settled = self.settle(now, conn.slot, (dir, via), false, req, &mut state);
+        let c = self.slab.get(conn.slot);
+        Some(Standing { base, state, mark: c.mark(), label: c.label(), nat: settled.nat })
+    }
+}
