@@ -4,6 +4,8 @@
 //! - [`process`] runs a program to its end with a deadline, or in the background until dropped;
 //! - [`netns`] makes network namespaces (also without root) and the topology of the story;
 //! - [`sut`] starts a switch, ours or the stock Open vSwitch, behind one handle;
+//! - [`control`] is a connection to the control socket of such a switch;
+//! - [`rows`] makes packets of conversations out of rows of text;
 //! - [`peer`] is the small network program that plays client and server in a namespace or a guest;
 //! - [`golden`] compares what two switches print, but for MACs, times, ids and order;
 //! - [`guest`] boots small virtual machines on taps that QEMU itself opens;
@@ -12,6 +14,7 @@
 //! Everything a test starts ends with the test: children carry a parent-death signal, namespaces
 //! live only as long as a pipe of the test process, scratch directories are removed on drop.
 
+pub mod control;
 pub mod golden;
 pub mod guest;
 pub mod need;
@@ -19,6 +22,7 @@ pub mod netns;
 pub mod peer;
 pub mod peer_program;
 pub mod process;
+pub mod rows;
 pub mod scratch;
 pub mod story;
 pub mod sut;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::control::Control;
 use crate::need;
 use crate::netns::Netns;
 use crate::process::{DEADLINE, Proc, Ran, eventually, run_with};
@@ -158,6 +159,11 @@ impl<'a> Sut<'a> {
     /// Process id of the switch itself.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.procs.last().context("the switch is not running")?.pid())
+    }
+
+    /// A connection to its control socket.
+    pub fn control(&self) -> Result<Control> {
+        Control::connect(&self.file(&format!("ovs-vswitchd.{}.ctl", self.pid()?)))
     }
 
     /// Process ids of all its processes.

@@ -39,10 +39,9 @@ pub fn translate(pkt: &mut PacketBuf, key: &mut PacketKey, t: &Translation) {
         _ => return,
     };
     let mut set = SetMasked { group, value: PacketKey::ZERO, mask: PacketKey::ZERO };
-    match t.kind {
-        NatKind::Src => (set.value.tp_src, set.mask.tp_src) = (t.tuple.src_id, u16::MAX),
-        NatKind::Dst => (set.value.tp_dst, set.mask.tp_dst) = (t.tuple.dst_id, u16::MAX),
-    }
+    // Both: what gets another destination gets another source port, too, where the own one is taken.
+    (set.value.tp_src, set.mask.tp_src) = (t.tuple.src_id, u16::MAX);
+    (set.value.tp_dst, set.mask.tp_dst) = (t.tuple.dst_id, u16::MAX);
     rewrite::set(pkt, key, &set);
 }
 

@@ -130,6 +130,20 @@ fn a_destination_is_translated_and_an_error_comes_from_the_virtual_address() {
 }
 
 #[test]
+fn two_virtual_ports_of_one_server_are_told_apart_by_the_source_port() {
+    let net = net(NatKind::Dst, B.into(), Some((8080, 8080)));
+    assert_eq!(passed(&net, 1, &udp(A, V, 1000, 80, b"1")), ip(&udp(A, B, 1000, 8080, b"1")));
+    assert_eq!(passed(&net, 1, &udp(A, V, 1000, 81, b"2")), ip(&udp(A, B, 1001, 8080, b"2")));
+    for (port, virtual_port) in [(1000, 80), (1001, 81)] {
+        let answer = udp(B, A, 8080, port, b"answer");
+        assert_eq!(passed(&net, 2, &answer), ip(&udp(V, A, virtual_port, 1000, b"answer")));
+    }
+    let error = unreachable(B, A, &ip(&udp(A, B, 1001, 8080, b"2")));
+    let want = unreachable(V, A, &ip(&udp(A, V, 1000, 81, b"2")));
+    assert_eq!(passed(&net, 2, &error), ip(&want));
+}
+
+#[test]
 fn pings_with_one_identifier_stay_apart() {
     let net = net(NatKind::Src, V.into(), None);
     let c = [10, 0, 0, 3];

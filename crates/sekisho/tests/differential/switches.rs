@@ -1,11 +1,10 @@
 //! The two switches, and what they say of a packet.
 
-use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
+use testkit::control::Control;
 use testkit::netns::Netns;
 use testkit::process::Ran;
 use testkit::sut::{Sut, Whose};
@@ -15,13 +14,11 @@ use crate::generate::{Packet, Table};
 /// A switch in its simulated world, with its control connections.
 struct Switch<'a> {
     sut: Sut<'a>,
-    control: [BufReader<UnixStream>; 2],
+    control: [Control; 2],
     /// It did not answer.
     is_lost: bool,
 }
 
-/// How long a switch may think about what it is asked.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of memory that the stock switch may have: some tables make it want all that there is.
 const STOCK_MEMORY: u64 = 8 << 30;
 
@@ -71,13 +68,7 @@ impl<'a> Switch<'a> {
             let set = format!("set Interface p{n} type=dummy ofport_request={n}");
             sut.ok(Whose::Stock, &format!("ovs-vsctl add-port br0 {port} -- {set}"))?;
         }
-        let path = sut.file(&format!("ovs-vswitchd.{}.ctl", sut.pid()?));
-        let connect = || {
-            let stream = UnixStream::connect(&path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            std::io::Result::Ok(BufReader::new(stream))
-        };
-        let mut switch = Switch { control: [connect()?, connect()?], sut, is_lost: false };
+        let mut switch = Switch { control: [sut.control()?, sut.control()?], sut, is_lost: false };
         switch.call_on(Connection::Ask, "time/stop", &[])?;
         switch.call_on(Connection::Receive, "version", &[])?;
         switch.ofctl(Whose::Stock, &["add-tlv-map", "br0", OPTIONS])?.ok()?;
@@ -91,13 +82,7 @@ impl<'a> Switch<'a> {
     }
 
     fn call_on(&mut self, by: Connection, method: &str, args: &[&str]) -> Result<String> {
-        let request = serde_json::json!({ "id": 0, "method": method, "params": args });
-        let reply = match exchange(&mut self.control[by as usize], &request) {
-            Ok(reply) => reply,
-            Err(e) => return Err(self.lose(e)),
-        };
-        let text = |name: &str| reply[name].as_str().map(str::to_owned);
-        text("result").or_else(|| text("error")).context("neither result nor error")
+        self.control[by as usize].call(method, args).map_err(|e| self.lose(e))
     }
 
     /// What there is to say when it does not answer.
@@ -173,16 +158,6 @@ impl<'a> Switch<'a> {
         lines.sort();
         Ok(lines)
     }
-}
-
-/// Sends a request, and waits for the answer.
-fn exchange(
-    control: &mut BufReader<UnixStream>,
-    request: &serde_json::Value,
-) -> Result<serde_json::Value> {
-    control.get_mut().write_all(request.to_string().as_bytes())?;
-    let mut replies = serde_json::Deserializer::from_reader(control);
-    Ok(serde::Deserialize::deserialize(&mut replies)?)
 }
 
 /// Ingress port and bytes, in hexadecimal, of a packet given as a flow, or as its bytes after a flow.

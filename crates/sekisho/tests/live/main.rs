@@ -9,6 +9,7 @@
 
 mod bad_clients;
 mod controllers;
+mod conversations;
 mod demo;
 mod devices;
 mod external_database;
