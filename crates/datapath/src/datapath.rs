@@ -105,8 +105,8 @@ struct PortEntry {
 
 /// A running datapath.
 ///
-/// Methods that wait for workers ([`Datapath::add_port`], [`Datapath::remove_port`]) must not be
-/// called with a lock held that the slow path takes.
+/// Methods that wait for workers ([`Datapath::open_port`], [`Datapath::receive`],
+/// [`Datapath::remove_port`]) must not be called with a lock held that the slow path takes.
 #[derive(Debug)]
 pub struct Datapath {
     shared: Arc<Shared>,
@@ -157,8 +157,16 @@ impl Datapath {
         Ok(Datapath { shared, workers, control, ports: Mutex::default(), spin })
     }
 
-    /// Opens a port: its receive queue goes to the worker with the fewest, a send queue to each.
+    /// Opens a port, to send and to receive: [`Datapath::open_port`], [`Datapath::receive`].
     pub fn add_port(&self, number: DpPort, port: &mut dyn Port) -> Result<(), Error> {
+        self.open_port(number, port)?;
+        self.receive(number, port);
+        Ok(())
+    }
+
+    /// Opens a port: a send queue goes to each worker. Nothing is received from it before
+    /// [`Datapath::receive`], so that its first frame meets tables that know the port.
+    pub fn open_port(&self, number: DpPort, port: &dyn Port) -> Result<(), Error> {
         let mut ports = self.ports.lock();
         if number > MAX_PORT || ports.iter().any(|p| p.port == number) {
             return Err(Error::PortNumber(number));
@@ -175,12 +183,21 @@ impl Datapath {
         self.control.lock().add_tx(number, control);
         // Received packets may go to any port, so all workers must know it before.
         self.sync();
+        ports.push(PortEntry { port: number, worker });
+        Ok(())
+    }
+
+    /// Begins to receive from a port that was opened: its receive queue goes to the worker with the
+    /// fewest ports. Does nothing if that was done before.
+    pub fn receive(&self, number: DpPort, port: &mut dyn Port) {
+        let ports = self.ports.lock();
+        let Some(worker) = ports.iter().find(|p| p.port == number).map(|p| p.worker) else {
+            return;
+        };
         if let Some(rx) = port.take_rx() {
             self.workers[worker].tell(Command::AddRx(number, rx, Arc::clone(port.state())));
             self.sync();
         }
-        ports.push(PortEntry { port: number, worker });
-        Ok(())
     }
 
     /// Closes a port. When this returns, no worker uses its queues.

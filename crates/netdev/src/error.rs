@@ -1,6 +1,9 @@
 //! What can go wrong when a device is opened or changed.
 
+use std::path::PathBuf;
+
 use crate::Errno;
+use crate::replay::Fault;
 
 /// A device could not be opened, or an operation on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,16 @@ pub enum Error {
         device: String,
         /// Who has it, as far as it is known.
         holder: String,
+    },
+    /// The capture file of a [`crate::replay`] port cannot be used.
+    #[error("could not open network device {device} ({}: {fault})", .file.display())]
+    Replay {
+        /// Name of the port.
+        device: String,
+        /// The file as it was asked for.
+        file: PathBuf,
+        /// What is wrong with it.
+        fault: Fault,
     },
     /// A change to an open device was refused.
     #[error("{device}: {action} failed ({errno})")]
@@ -43,13 +56,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error number behind it (`EBUSY` for a device somebody else has).
+    /// The error number behind it (`EBUSY` for a device somebody else has, `EINVAL` for a file that is no capture).
     pub fn errno(&self) -> Errno {
         match self {
             Error::Open { errno, .. }
             | Error::Change { errno, .. }
             | Error::Netlink { errno, .. } => *errno,
             Error::Busy { .. } => Errno(libc::EBUSY),
+            Error::Replay { fault: Fault::Io(errno), .. } => *errno,
+            Error::Replay { .. } => Errno(libc::EINVAL),
         }
     }
 

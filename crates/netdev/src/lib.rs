@@ -8,7 +8,8 @@
 //! ([`packet::segment`]) behind [`TxQueue::send`].
 //!
 //! Backends: [`af_packet`] (any kernel device: veth, NIC, a tap that QEMU opened), [`tap`] (the
-//! switch's own ports), [`dummy`] (memory, for tests and `datapath_type=dummy`).
+//! switch's own ports), [`null`] and [`replay`] (memory, for measuring), [`dummy`] (memory, for tests
+//! and `datapath_type=dummy`).
 //!
 //! # A worker's loop
 //! ```no_run
@@ -48,8 +49,10 @@ pub mod exclusive;
 pub mod internal;
 pub mod link;
 mod netlink;
+pub mod null;
 pub mod poll;
 mod port;
+pub mod replay;
 pub mod route;
 mod soft;
 mod state;

@@ -1,4 +1,4 @@
-//! How bytes become headers: packet buffers with offload metadata, and checksums.
+//! How bytes become headers: packet buffers with offload metadata, checksums, capture files.
 //!
 //! A [`PacketBuf`] owns one frame with headroom before it, so that tags and tunnel headers are
 //! pushed without a copy of the payload. It carries its virtio-net header as data ([`Offload`]):
@@ -19,6 +19,7 @@ pub mod checksum;
 pub mod crc32c;
 pub mod header;
 mod offload;
+pub mod pcap;
 pub mod segment;
 
 pub use buf::{HEADROOM, PacketBuf};

@@ -17,6 +17,10 @@ pub enum Kind {
     Internal,
     /// One end of a wire to another bridge.
     Patch,
+    /// Receives nothing and takes everything.
+    Null,
+    /// Receives what a capture file holds.
+    Replay,
     /// A simulated device.
     Dummy,
     /// A simulated device that the switch makes.
@@ -26,12 +30,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const NAMES: [(&'static str, Kind); 8] = [
+    const NAMES: [(&'static str, Kind); 10] = [
         ("", Kind::System),
         ("system", Kind::System),
         ("internal", Kind::Internal),
         ("tap", Kind::Internal),
         ("patch", Kind::Patch),
+        ("null", Kind::Null),
+        ("replay", Kind::Replay),
         ("dummy", Kind::Dummy),
         ("dummy-internal", Kind::DummyInternal),
         ("dummy-pmd", Kind::DummyPmd),
@@ -53,12 +59,19 @@ impl Kind {
         matches!(self, Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd)
     }
 
+    /// Whether it is no device of the host's.
+    pub fn is_in_memory(self) -> bool {
+        self.is_simulated() || matches!(self, Kind::Null | Kind::Replay)
+    }
+
     /// What `dpif/show` calls it.
     pub fn shown(self) -> &'static str {
         match self {
             Kind::System => "system",
             Kind::Internal => "tap",
             Kind::Patch => "patch",
+            Kind::Null => "null",
+            Kind::Replay => "replay",
             Kind::Dummy => "dummy",
             Kind::DummyInternal => "dummy-internal",
             Kind::DummyPmd => "dummy-pmd",

@@ -1,4 +1,4 @@
-//! The devices that interfaces can be: the host's, or simulated ones in their place.
+//! The devices that interfaces can be: the host's, or simulated ones in their place, or those in memory.
 
 use base::MacAddr;
 use netdev::link::{Ethtool, Link, Links};
@@ -7,6 +7,7 @@ use netdev::{Port, af_packet::AfPacket, internal};
 use crate::config::InterfaceConfig;
 use crate::device::Kind;
 use crate::log;
+use crate::memory::Memory;
 use crate::sim::{Level, Sim};
 
 /// See the module.
@@ -14,6 +15,7 @@ use crate::sim::{Level, Sim};
 pub struct Host {
     links: Links,
     ethtool: Option<Ethtool>,
+    memory: Memory,
     /// The simulated devices, if there are any.
     pub sim: Option<Sim>,
 }
@@ -24,7 +26,8 @@ impl Host {
     /// # Errors
     /// The kernel's links cannot be asked for.
     pub fn open(sim: Option<Sim>) -> Result<Host, netdev::Error> {
-        Ok(Host { links: Links::open()?, ethtool: Ethtool::open().ok(), sim })
+        let (memory, ethtool) = (Memory::default(), Ethtool::open().ok());
+        Ok(Host { links: Links::open()?, ethtool, memory, sim })
     }
 
     /// What an Interface `type` means here.
@@ -32,7 +35,7 @@ impl Host {
         let kind = Kind::of(name)?;
         let level = self.sim.as_ref().map(|s| s.level);
         match kind {
-            Kind::Patch => Some(kind),
+            Kind::Patch | Kind::Null | Kind::Replay => Some(kind),
             Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd => level.map(|_| kind),
             Kind::Internal if level.is_some() && name == "internal" => Some(Kind::DummyInternal),
             Kind::Internal if level == Some(Level::Override) => Some(Kind::Dummy),
@@ -61,6 +64,8 @@ impl Host {
                 Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
             }
             (Kind::Internal, _) => internal::open(name).map_err(|e| e.to_string())?,
+            (Kind::Null, _) => self.memory.open_null(name, &config.options)?,
+            (Kind::Replay, sim) => self.memory.open_replay(name, &config.options, sim.is_none())?,
             (Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd, Some(sim)) => {
                 sim.open(name, &config.options)
             }
@@ -74,6 +79,7 @@ impl Host {
 
     /// An interface's device is closed.
     pub fn closed(&mut self, name: &str) {
+        self.memory.close(name);
         if let Some(sim) = &mut self.sim {
             sim.close(name);
         }
@@ -81,6 +87,9 @@ impl Host {
 
     /// The device of this name, and how to ask for its speed and driver, if it has such.
     pub fn link(&mut self, name: &str) -> (Option<Link>, Option<&Ethtool>) {
+        if let Some(link) = self.memory.get(name) {
+            return (Some(link.clone()), None);
+        }
         if let Some(device) = self.sim.as_ref().and_then(|s| s.get(name)) {
             return (Some(device.link.clone()), None);
         }
@@ -100,7 +109,7 @@ impl Host {
     /// # Errors
     /// The kernel refused.
     pub fn set_mac(&mut self, name: &str, mac: MacAddr) -> Result<(), netdev::Error> {
-        match self.simulated(name) {
+        match self.in_memory(name) {
             Some(link) => link.mac = mac,
             None => self.links.set_mac(name, mac)?,
         }
@@ -112,7 +121,7 @@ impl Host {
     /// # Errors
     /// The kernel refused.
     pub fn set_mtu(&mut self, name: &str, mtu: u32) -> Result<(), netdev::Error> {
-        match self.simulated(name) {
+        match self.in_memory(name) {
             Some(link) => link.mtu = mtu,
             None => self.links.set_mtu(name, mtu)?,
         }
@@ -124,14 +133,15 @@ impl Host {
     /// # Errors
     /// The kernel refused.
     pub fn set_up(&mut self, name: &str, up: bool) -> Result<(), netdev::Error> {
-        match self.simulated(name) {
+        match self.in_memory(name) {
             Some(link) => link.up = up,
             None => self.links.set_up(name, up)?,
         }
         Ok(())
     }
 
-    fn simulated(&mut self, name: &str) -> Option<&mut Link> {
-        self.sim.as_mut().and_then(|s| s.get_mut(name)).map(|d| &mut d.link)
+    fn in_memory(&mut self, name: &str) -> Option<&mut Link> {
+        let simulated = self.sim.as_mut().and_then(|s| s.get_mut(name)).map(|d| &mut d.link);
+        self.memory.get_mut(name).or(simulated)
     }
 }

@@ -19,6 +19,7 @@ pub mod hex;
 pub mod host;
 pub mod inband;
 pub mod managers;
+pub mod memory;
 pub mod mirrors;
 pub mod ofconn;
 pub mod pidfile;

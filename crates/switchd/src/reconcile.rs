@@ -276,7 +276,11 @@ impl Reconciler {
                     let is_news = device != (iface.config.mac, iface.config.mtu_request);
                     iface.port = (*port).clone();
                     iface.config = config.clone();
-                    if is_news {
+                    // Nobody tells when its file is there.
+                    let again = iface.error.is_some() && config.kind == Kind::Replay.shown();
+                    if again {
+                        self.start(name, iface_name, now);
+                    } else if is_news {
                         configure_device(&mut self.host, bridge, iface_name);
                     }
                 }
@@ -310,8 +314,8 @@ impl Reconciler {
         };
         let Some(iface) = bridge.ifaces.get_mut(name) else { return };
         if !iface.is_patch() {
-            let opened = self.host.open_device(name, &iface.config).and_then(|(kind, mut port)| {
-                self.dp.add_port(dp_port, &mut *port).map_err(|e| e.to_string())?;
+            let opened = self.host.open_device(name, &iface.config).and_then(|(kind, port)| {
+                self.dp.open_port(dp_port, &*port).map_err(|e| e.to_string())?;
                 Ok(Device::new(name, kind, dp_port, port, now))
             });
             match opened {
@@ -356,10 +360,10 @@ impl Reconciler {
         DpPort((DP_LOCAL.0 + 1..).find(|n| !used.contains(n)).unwrap_or(u32::MAX))
     }
 
-    /// Tells the tables what there is to know of a port.
-    fn put_port(&self, bridge_name: &str, name: &str, now: Instant) {
-        let Some(bridge) = self.bridges.get(bridge_name) else { return };
-        let Some(iface) = bridge.ifaces.get(name) else { return };
+    /// Tells the tables what there is to know of a port. If it is new, frames are received from then on.
+    fn put_port(&mut self, bridge_name: &str, name: &str, now: Instant) {
+        let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
+        let Some(iface) = bridge.ifaces.get_mut(name) else { return };
         let Some(ofport) = iface.ofport else { return };
         let device = iface.device.as_ref();
         let peer = iface
@@ -382,6 +386,9 @@ impl Reconciler {
             max_speed: settings.supported.max_mbps().saturating_mul(1000),
         };
         self.world.switch.write().put_port(bridge.id, ofport, spec, now);
+        if let Some(device) = &mut iface.device {
+            self.dp.receive(device.dp_port, &mut *device.port);
+        }
     }
 
     /// Gives a bridge its address and datapath id, and its other settings.
@@ -474,7 +481,7 @@ impl Reconciler {
         let Some(iface) = bridge.ifaces.get_mut(name) else { return };
         if let Some(device) = &mut iface.device {
             let same = link.as_ref().map(|l| l.ifindex) == device.port.ifindex();
-            if same || device.kind.is_simulated() {
+            if same || device.kind.is_in_memory() {
                 if device.see(link, self.host.link(name).1) {
                     self.put_port(bridge_name, name, now);
                 }
@@ -557,8 +564,8 @@ impl Reconciler {
             return Err("port already in use".to_owned());
         }
         self.dp.remove_port(device.dp_port);
-        let (_, mut port) = self.host.open_device(name, &iface.config)?;
-        self.dp.add_port(to, &mut *port).map_err(|e| e.to_string())?;
+        let (_, port) = self.host.open_device(name, &iface.config)?;
+        self.dp.open_port(to, &*port).map_err(|e| e.to_string())?;
         *device = Device::new(name, device.kind, to, port, now);
         let (link, ethtool) = self.host.link(name);
         device.see(link, ethtool);

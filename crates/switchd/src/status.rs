@@ -190,7 +190,7 @@ impl PortCounters {
     /// Stands for a counter that the device does not have; so it goes over the wire, too.
     pub const UNKNOWN: u64 = u64::MAX;
 
-    /// From what the switch counted and what the kernel says of the device.
+    /// From what the switch counted and what the kernel says of the device, if it is one of the kernel's.
     ///
     /// Packets and bytes are the device's own, since the device is the port: a frame that the
     /// host's end sent and the switch was too slow to take was still received.
@@ -201,7 +201,7 @@ impl PortCounters {
         }
         let lost_in: u64 = own.rx_drops.iter().sum();
         let lost_out: u64 = own.tx_drops.iter().sum();
-        let Some(link) = link else {
+        let Some(link) = link.filter(|_| !device.kind.is_in_memory()) else {
             return PortCounters {
                 rx_packets: own.rx_packets,
                 rx_bytes: own.rx_bytes,

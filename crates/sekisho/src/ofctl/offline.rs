@@ -240,14 +240,8 @@ pub(super) fn compose_packet(tool: &mut Tool<'_, '_>, args: &[String]) -> Outcom
     }
     let out = &mut tool.session.out;
     if tool.settings.pcap {
-        // Magic, version 2.4, time zone, accuracy, longest frame, Ethernet; then one packet.
-        out.write_all(&0xa1b2_c3d4_u32.to_ne_bytes())?;
-        out.write_all(&2u16.to_ne_bytes())?;
-        out.write_all(&4u16.to_ne_bytes())?;
-        let len = frame.len() as u32;
-        for word in [0, 0, 1518, 1, 0, 0, len, len] {
-            out.write_all(&u32::to_ne_bytes(word))?;
-        }
+        out.write_all(&packet::pcap::file_header(1518))?;
+        out.write_all(&packet::pcap::record_header(0, 0, frame.len() as u32))?;
         out.write_all(&frame)?;
     } else if tool.settings.bare {
         for byte in &frame {

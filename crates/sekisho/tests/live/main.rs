@@ -17,6 +17,7 @@ mod fragments;
 mod fragments_side_by_side;
 mod groups;
 mod kill_nine;
+mod memory;
 mod mirrors;
 mod monitor;
 mod nat;

@@ -397,6 +397,9 @@ fn device_settings(iface: &Iface) -> (&str, Vec<(&'static str, String)>) {
         kind => kind.shown(),
     };
     let mut settings = Vec::new();
+    if device.kind == Kind::Replay {
+        settings.extend(["loop", "pcap"].into_iter().filter_map(option));
+    }
     if device.kind.is_simulated() {
         settings.extend(["ifindex", "pstream", "stream"].into_iter().filter_map(option));
     }

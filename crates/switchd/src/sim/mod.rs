@@ -18,8 +18,8 @@ use base::MacAddr;
 use netdev::Port;
 use netdev::dummy::{Dummy, DummyHandle};
 use netdev::link::Link;
-use packet::PacketBuf;
 use packet::header::{be16, be32, ethertype};
+use packet::{PacketBuf, pcap};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
@@ -211,7 +211,7 @@ impl SimDevice {
     }
 }
 
-/// A capture file (libpcap's format, this machine's byte order).
+/// A capture file.
 #[derive(Debug)]
 struct Pcap(File);
 
@@ -220,13 +220,7 @@ impl Pcap {
     fn open(path: &Path) -> io::Result<Pcap> {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         if file.metadata()?.len() == 0 {
-            let mut header = Vec::with_capacity(24);
-            header.extend(0xa1b2_c3d4_u32.to_ne_bytes());
-            header.extend(2u16.to_ne_bytes());
-            header.extend(4u16.to_ne_bytes());
-            // Time zone, accuracy, longest packet, Ethernet.
-            [0u32, 0, 1518, 1].iter().for_each(|word| header.extend(word.to_ne_bytes()));
-            file.write_all(&header)?;
+            file.write_all(&pcap::file_header(1518))?;
         }
         Ok(Pcap(file))
     }
@@ -234,11 +228,10 @@ impl Pcap {
     /// A packet. A disk that is full loses it.
     fn write(&mut self, frame: &[u8]) {
         let now = clock::unix_time();
-        let len = frame.len() as u32;
-        let mut record = Vec::with_capacity(16 + frame.len());
-        for word in [now.as_secs() as u32, now.subsec_micros(), len, len] {
-            record.extend(word.to_ne_bytes());
-        }
+        let header =
+            pcap::record_header(now.as_secs() as u32, now.subsec_micros(), frame.len() as u32);
+        let mut record = Vec::with_capacity(header.len() + frame.len());
+        record.extend(header);
         record.extend(frame);
         if let Err(e) = self.0.write_all(&record) {
             log!(Warn, NetdevDummy, "cannot write to a capture file: {e}");
