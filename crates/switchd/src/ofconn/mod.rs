@@ -1,8 +1,8 @@
 //! OpenFlow connections: the sockets of bridges, and the sessions on them.
 //!
 //! A bridge listens on `BRIDGE.mgmt` for tools, and on `BRIDGE.snoop` for who wants to hear what is
-//! said between it and its controllers ([`snoop`]); to or for its controllers it connects or listens
-//! as the Controller table says ([`controller`]). [`ofproto::Session`] speaks the protocol; here its
+//! said between it and its controllers (`snoop`); to or for its controllers it connects or listens
+//! as the Controller table says (`controller`). [`ofproto::Session`] speaks the protocol; here its
 //! bytes meet sockets. Input of a session is handled under the tables' write lock, one chunk of a
 //! socket read at a time, so that a flood of flow mods is a few short locks and traffic goes on
 //! between them.

@@ -2,7 +2,7 @@
 //!
 //! A simulated device is a [`netdev::dummy`] port whose other end is held here. What the switch sends
 //! is taken from it after each turn of the datapath ([`Sim::collect`]): written to a capture file, sent
-//! over its [`cable`], answered if it asks who has the device's address. What arrives is put on it by
+//! over its `cable`, answered if it asks who has the device's address. What arrives is put on it by
 //! `netdev-dummy/receive`, or comes over the cable. With simulated devices the datapath has no thread of its own, so that nothing happens by itself and a
 //! command's reply comes after all that the command set in motion.
 
