@@ -15,7 +15,10 @@ use crate::{need, process};
 
 /// The program's main file, and where what it does stands.
 const MAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/main.rs");
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/peer_program.rs");
+const SOURCES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/src/peer_program.rs"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/src/peer_files.rs"),
+];
 
 static PATH: OnceLock<std::result::Result<String, String>> = OnceLock::new();
 
@@ -46,7 +49,7 @@ pub fn cache_dir() -> Result<PathBuf> {
 fn build() -> Result<String> {
     let _turn = need::turn("peer")?;
     let program = cache_dir()?.join("peer");
-    if !is_newer(&program, Path::new(SOURCE)) {
+    if !SOURCES.iter().all(|source| is_newer(&program, Path::new(source))) {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let fresh = program.with_extension("new");
         process::run_with(

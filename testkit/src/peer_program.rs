@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! peer serve ADDRESS         TCP echo on 23, UDP echo on 7, DNS on 53 (each A query -> ADDRESS)
+//! peer files                 HTTP on 80, FTP on 21, TFTP on 69 (see `peer_files.rs`)
 //! peer tcp IP PORT MS        connect, send a line, expect it back, close
 //! peer hold IP PORT MS       connect, exchange a line, keep the connection open for MS, close
 //! peer udp IP PORT MS        one datagram there and back, from one socket
@@ -17,6 +18,9 @@
 //! peer first IP MS           ask UDP echo every millisecond until it answers: when it did, in
 //!                            microseconds of Unix time
 //! ```
+
+#[path = "peer_files.rs"]
+mod files;
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -29,6 +33,7 @@ pub fn run(argv: &[String]) -> u8 {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["serve", address] => serve(parse(address)),
+        ["files"] => files::serve(any),
         ["tcp", ip, port, ms] => tcp(to(ip, port), millis(ms), Duration::ZERO),
         ["hold", ip, port, ms] => tcp(to(ip, port), Duration::from_secs(5), millis(ms)),
         ["udp", ip, port, ms] => udp(to(ip, port), millis(ms)),

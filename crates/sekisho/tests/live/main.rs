@@ -29,6 +29,7 @@ mod story_qemu;
 mod tls;
 mod traffic;
 mod transcript;
+mod transfers;
 mod wild;
 mod words;
 mod zones;
