@@ -6,7 +6,7 @@
 //! deletions go in steps, so they never hold a shard for long.
 
 use arrayvec::ArrayVec;
-use base::{HashKey, Instant, Zone};
+use base::{Duration, HashKey, Instant, Zone};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
     CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, PacketView, Parse,
@@ -15,17 +15,51 @@ use conntrack::{
 use flow::PacketKey;
 use netdev::BATCH;
 use packet::PacketBuf;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Slots looked at under one lock by a dump or a deletion.
-const STEP: usize = 256;
+/// Slots looked at under one lock by a dump or a deletion, connections by an expiry: some tens of
+/// microseconds.
+const STEP: usize = 64;
+
+/// Work in steps rests after so long, and for so long. On a machine with few processors the worker would
+/// else wait for the scheduler's next tick, some milliseconds, when both are at the same one.
+const STRETCH: Duration = Duration::from_micros(200);
+const REST: Duration = Duration::from_micros(50);
+
+/// When work in steps has to rest next.
+struct Pace(std::time::Instant);
+
+impl Pace {
+    fn new() -> Pace {
+        Pace(std::time::Instant::now())
+    }
+
+    /// After a step.
+    fn stepped(&mut self) {
+        if self.0.elapsed() > STRETCH {
+            std::thread::sleep(REST);
+            self.0 = std::time::Instant::now();
+        }
+    }
+}
 
 /// One shard on its own cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Shard(Mutex<Conntrack>);
+
+impl Shard {
+    /// Takes one step of many. Who waits for the lock meanwhile has it next: without that, the next
+    /// step would often have it before a waiter is awake.
+    fn step<R>(&self, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+        let mut shard = self.0.lock();
+        let out = f(&mut shard);
+        MutexGuard::unlock_fair(shard);
+        out
+    }
+}
 
 /// Packets that go through the tracker together, numbered as they were read.
 #[derive(Debug, Default)]
@@ -140,14 +174,16 @@ impl CtTable {
         (info, conn, key)
     }
 
-    /// Calls `visit` for each connection that matches.
+    /// Calls `visit` for each connection that matches. Rests in between.
     pub fn dump(&self, now: Instant, filter: &ConnFilter, mut visit: impl FnMut(&ConnSnapshot)) {
         let mut found = Vec::with_capacity(STEP);
+        let mut pace = Pace::new();
         for shard in &self.shards {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
-                shard.0.lock().dump(now, &mut cursor, filter, STEP, |c| found.push(*c));
+                shard.step(|s| s.dump(now, &mut cursor, filter, STEP, |c| found.push(*c)));
                 found.drain(..).for_each(|c| visit(&c));
+                pace.stepped();
             }
         }
     }
@@ -164,19 +200,21 @@ impl CtTable {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
                 let push = |e: &ExpectSnapshot| found.push(*e);
-                shard.0.lock().dump_expected(now, &mut cursor, zone, STEP, push);
+                shard.step(|s| s.dump_expected(now, &mut cursor, zone, STEP, push));
                 found.drain(..).for_each(|e| visit(&e));
             }
         }
     }
 
-    /// Removes the connections that match; how many there were.
+    /// Removes the connections that match; how many there were. Rests in between.
     pub fn delete(&self, now: Instant, filter: &ConnFilter) -> usize {
-        let mut n = 0;
+        let (mut n, mut pace) = (0, Pace::new());
+        let shards = Steps(self);
         for i in 0..self.shards.len() {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
-                n += conntrack::visit(self, i, |s| s.delete(now, &mut cursor, filter, STEP));
+                n += conntrack::visit(&shards, i, |s| s.delete(now, &mut cursor, filter, STEP));
+                pace.stepped();
             }
         }
         n
@@ -187,10 +225,12 @@ impl CtTable {
         conntrack::delete(self, now, tuple, zone)
     }
 
-    /// Removes connections whose time ran out, looking at `budget` of each shard. Returns whether
-    /// there is more to do at once.
+    /// Removes connections whose time ran out, looking at about `budget` of each shard. Returns
+    /// whether there is more to do at once.
     pub fn expire(&self, now: Instant, budget: usize) -> bool {
-        let expire = |i| conntrack::visit(self, i, |s| s.expire(now, budget).more);
+        let step = |i| conntrack::visit(&Steps(self), i, |s| s.expire(now, STEP.min(budget)).more);
+        let n = budget.div_ceil(STEP);
+        let expire = |i| (0..n).all(|_| step(i));
         (0..self.shards.len()).fold(false, |more, i| expire(i) | more)
     }
 
@@ -299,6 +339,23 @@ impl Shards for CtTable {
 
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
         f(&mut self.shards[shard].0.lock())
+    }
+}
+
+/// The table for work in steps.
+struct Steps<'a>(&'a CtTable);
+
+impl Shards for Steps<'_> {
+    fn n(&self) -> usize {
+        self.0.n()
+    }
+
+    fn secret(&self) -> HashKey {
+        self.0.secret
+    }
+
+    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
+        self.0.shards[shard].step(f)
     }
 }
 
