@@ -1,8 +1,8 @@
 //! The control socket's server: commands by name, each a row of one table.
 //!
 //! A daemon listens on `RUNDIR/PROGRAM.PID.ctl`. A request is answered at once, or later by whoever
-//! holds the other end of [`Answer::Later`] (long polls, waits for a worker); requests on one
-//! connection are answered in order. A client that talks nonsense loses its connection, nobody else
+//! holds the other end of [`Answer::Later`] (long polls, waits for a worker), or in pieces
+//! ([`Answer::Pieces`]); requests on one connection are answered in order. A client that talks nonsense loses its connection, nobody else
 //! does. Framing and texts are [`crate::unixctl`]'s.
 
 use std::cell::RefCell;
@@ -13,8 +13,9 @@ use std::rc::Rc;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::aside::Framer;
 use crate::log;
 use crate::unixctl::{
     Decoder, MAX_REQUEST, Reply, Request, check_arity, json_reply, list_commands, unknown_command,
@@ -32,6 +33,8 @@ pub enum Answer {
     Either(String, Value),
     /// Known when the sender sends; a dropped sender is an error reply.
     Later(oneshot::Receiver<Text>),
+    /// Text that comes in pieces until the sender is dropped ([`crate::aside`]).
+    Pieces(mpsc::Receiver<String>),
 }
 
 impl From<Text> for Answer {
@@ -175,6 +178,15 @@ async fn connection<D>(
                 Answer::Later(receiver) => {
                     receiver.await.unwrap_or_else(|_| Err("the daemon gave up on this".into()))
                 }
+                Answer::Pieces(mut pieces) => {
+                    let (mut framer, head) = Framer::new(&request.id, json);
+                    stream.write_all(head.as_bytes()).await?;
+                    while let Some(text) = pieces.recv().await {
+                        stream.write_all(framer.piece(&text).as_bytes()).await?;
+                    }
+                    stream.write_all(framer.end().as_bytes()).await?;
+                    continue;
+                }
             };
             let bytes = match text {
                 // There is no better form of it than what people read.
@@ -220,7 +232,7 @@ mod tests {
         match dispatch(c, &[TABLE], &request) {
             Answer::Now(text) => text,
             Answer::Either(text, _) => Ok(text),
-            Answer::Later(_) => panic!("answered later"),
+            Answer::Later(_) | Answer::Pieces(_) => panic!("answered later"),
         }
     }
 

@@ -58,8 +58,11 @@ const STATISTICS: Duration = Duration::from_secs(5);
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Turns of the simulated datapath at once: flows can make a device answer itself for ever.
 const MAX_TURNS: usize = 10_000;
-/// Connections that one turn of the loop expires at most, for each shard.
-const CT_BUDGET: usize = 1000;
+/// Connections that one turn of the loop expires at most, for each shard: some 200 µs of work in all, so
+/// that the control thread does not keep a processor for long that a worker may want.
+const CT_BUDGET: usize = 16;
+/// How soon the next ones go when more are due.
+const CT_PAUSE: Duration = Duration::from_millis(1);
 /// Connection events kept between two turns, for each shard.
 const CT_EVENTS: usize = 4096;
 
@@ -174,6 +177,8 @@ struct Due {
     statistics: Instant,
     generation: u64,
     ct_events: bool,
+    /// More connections have to expire.
+    connections: bool,
     /// Fragments of datagrams too large that were told of, by [IPv4, IPv6].
     big_fragments: [u64; 2],
 }
@@ -290,6 +295,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
         ready();
     }
     loop {
+        let expires = daemon.borrow().due.connections;
         tokio::select! {
             () = changed.notified() => {
                 if db.take_changes() {
@@ -304,6 +310,9 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             Some(event) = failures.recv() => daemon.borrow_mut().datapath_event(event),
             Some(events) = links.recv() => daemon.borrow_mut().links_changed(&events),
             _ = ticks.tick() => daemon.borrow_mut().tick(),
+            () = tokio::time::sleep(CT_PAUSE), if expires => {
+                daemon.borrow_mut().expire_connections();
+            }
             _ = term.recv() => break,
             _ = int.recv() => break,
             () = quit.notified() => break,
@@ -661,13 +670,19 @@ impl Daemon {
             ct.set_events(if wanted { CT_EVENTS } else { 0 });
             self.due.ct_events = wanted;
         }
-        ct.expire(now, CT_BUDGET);
+        self.expire_connections();
         self.dp.purge_fragments(now);
         if wanted {
             let accounting = self.ct_accounting();
+            let ct = self.dp.conntrack();
             ct.drain_events(|e| self.connlog.push(&e, accounting));
             self.connlog.answer(now);
         }
+    }
+
+    /// Lets go of some connections whose time is over.
+    fn expire_connections(&mut self) {
+        self.due.connections = self.dp.conntrack().expire(self.clock.now(), CT_BUDGET);
     }
 
     /// Says that datagrams were too large to be tracked, since the last time.

@@ -1,14 +1,17 @@
 //! `dpctl/*conntrack*`, `dpctl/ct-*`, and the words of [`crate::ctl::conntrack`]: connections.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::sync::Arc;
 
-use base::Zone;
+use base::{Instant, Zone};
 use conntrack::text::{DumpLine, DumpOptions, ExpectLine, StatsText};
-use conntrack::{ConnFilter as TableFilter, ConnSnapshot, CtConfig, Tuple, TupleFilter};
+use conntrack::{ConnFilter as TableFilter, ConnSnapshot, CtConfig};
+use datapath::CtTable;
 
 use openflow::text::ct_flush;
 
 use super::{PROGRAM, options, take_datapath};
+use crate::aside;
 use crate::connlog::record;
 use crate::control::{Answer, Command, Text};
 use crate::ctflush;
@@ -21,7 +24,7 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
         name: "dpctl/dump-conntrack",
         usage: "[-m] [-s] [dp] [zone=N]",
         arity: (0, 4),
-        run: |d, a| dump(d, a).into(),
+        run: |d, a| dump(d, a).unwrap_or_else(|e| Err(e).into()),
     },
     Command {
         name: "dpctl/dump-conntrack-exp",
@@ -33,13 +36,13 @@ pub(super) const DPCTL_COMMANDS: &[Command<Daemon>] = &[
         name: "dpctl/flush-conntrack",
         usage: "[dp] [zone=N] [mark=X[/M]] [labels=Y[/N]] [ct-orig-tuple [ct-reply-tuple]]",
         arity: (0, 6),
-        run: |d, a| flush(d, a).into(),
+        run: |d, a| flush(d, a).unwrap_or_else(|e| Err(e).into()),
     },
     Command {
         name: "dpctl/ct-stats-show",
         usage: "[dp] [zone=N]",
         arity: (0, 3),
-        run: |d, a| stats_show(d, a).into(),
+        run: |d, a| stats_show(d, a).unwrap_or_else(|e| Err(e).into()),
     },
     Command {
         name: "dpctl/ct-bkts",
@@ -111,13 +114,13 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         name: "conntrack/list",
         usage: "[FILTER]",
         arity: (0, 1),
-        run: |d, a| list(d, a).into(),
+        run: |d, a| list(d, a).unwrap_or_else(|e| Err(e).into()),
     },
     Command {
         name: "conntrack/delete",
         usage: "FILTER",
         arity: (1, 1),
-        run: |d, a| delete(d, a).into(),
+        run: |d, a| delete(d, a).unwrap_or_else(|e| Err(e).into()),
     },
     Command { name: "conntrack/flush", usage: "", arity: (0, 0), run: flush_all },
     Command { name: "conntrack/count", usage: "", arity: (0, 0), run: count },
@@ -131,18 +134,23 @@ fn parse_zone(text: &str) -> Result<Zone, String> {
         .map_err(|_| format!("{PROGRAM}: failed to parse zone (Invalid argument)"))
 }
 
-fn dump(d: &mut Daemon, args: &[String]) -> Text {
+/// An answer, or an error of the arguments.
+type Checked = Result<Answer, String>;
+
+fn dump(d: &mut Daemon, args: &[String]) -> Checked {
     let (opts, mut rest) = options(args);
     let has = |names: [&str; 2]| opts.iter().any(|o| names.contains(o));
     let shown =
         DumpOptions { more: has(["-m", "--more"]), statistics: has(["-s", "--statistics"]) };
     let filter = TableFilter { zone: zone_of_dump(&mut rest)?, ..TableFilter::default() };
-    let now = d.clock.now();
-    let mut s = String::new();
-    d.dp.conntrack().dump(now, &filter, |c| {
-        let _ = writeln!(s, "{}", DumpLine(c, shown));
-    });
-    Ok(s)
+    let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
+    Ok(aside::write(move |out| {
+        let mut done = Ok(());
+        ct.dump(now, &filter, |c| {
+            done = done.and_then(|()| writeln!(out, "{}", DumpLine(c, shown)));
+        });
+        done
+    }))
 }
 
 fn dump_expected(d: &mut Daemon, args: &[String]) -> Text {
@@ -169,15 +177,18 @@ fn zone_of_dump(args: &mut Vec<&str>) -> Result<Option<Zone>, String> {
     Ok(zone)
 }
 
-fn flush(d: &mut Daemon, args: &[String]) -> Text {
+fn flush(d: &mut Daemon, args: &[String]) -> Checked {
     let mut rest: Vec<&str> = args.iter().map(String::as_str).collect();
     take_datapath(&mut rest, |a| a.is_empty() || a.contains('='))?;
     let which = ct_flush::parse(&rest).map_err(|e| format!("{PROGRAM}: {e} (Invalid argument)"))?;
-    ctflush::flush(d.dp.conntrack(), d.clock.now(), d.datapath_name(), &which);
-    Ok(String::new())
+    let (now, ct, name) = (d.clock.now(), Arc::clone(d.dp.conntrack()), d.datapath_name());
+    Ok(aside::work(move || {
+        ctflush::flush(&ct, now, name, &which);
+        Ok(String::new())
+    }))
 }
 
-fn stats_show(d: &mut Daemon, args: &[String]) -> Text {
+fn stats_show(d: &mut Daemon, args: &[String]) -> Checked {
     let (opts, mut rest) = options(args);
     let mut more = opts.iter().any(|o| ["-m", "--more"].contains(o));
     take_datapath(&mut rest, |a| a.starts_with("zone=") || a == "verbose")?;
@@ -189,9 +200,8 @@ fn stats_show(d: &mut Daemon, args: &[String]) -> Text {
             None => return Err(format!("{PROGRAM}: invalid argument {arg} (Invalid argument)")),
         }
     }
-    let now = d.clock.now();
-    let stats = d.dp.conntrack().stats(now, &filter);
-    Ok(StatsText { stats: &stats, more }.to_string())
+    let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
+    Ok(aside::work(move || Ok(StatsText { stats: &ct.stats(now, &filter), more }.to_string())))
 }
 
 /// How evenly connections are spread: over the shards, which are what this tracker has of buckets.
@@ -276,62 +286,57 @@ fn json(value: &impl serde::Serialize) -> Text {
     serde_json::to_string(value).map_err(|e| e.to_string())
 }
 
-/// The connections that a filter means.
-fn select(d: &Daemon, filter: &ConnFilter) -> Vec<(ConnSnapshot, ConnRecord)> {
-    let now = d.clock.now();
+/// Calls `visit` for the connections that a filter means.
+fn select(
+    ct: &CtTable,
+    now: Instant,
+    filter: &ConnFilter,
+    accounting: bool,
+    mut visit: impl FnMut(&ConnSnapshot, ConnRecord),
+) {
     let coarse = TableFilter { zone: filter.zone.map(Zone), ..TableFilter::default() };
-    let mut found = Vec::new();
-    let accounting = d.ct_accounting();
-    d.dp.conntrack().dump(now, &coarse, |c| {
+    ct.dump(now, &coarse, |c| {
         let record = record(c, accounting);
         if filter.matches(&record) {
-            found.push((*c, record));
+            visit(c, record);
         }
     });
-    found
 }
 
-fn list(d: &mut Daemon, args: &[String]) -> Text {
+fn list(d: &mut Daemon, args: &[String]) -> Checked {
     let filter = parse_filter(args.first())?;
-    let records: Vec<ConnRecord> = select(d, &filter).into_iter().map(|(_, r)| r).collect();
-    json(&records)
+    let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
+    let accounting = d.ct_accounting();
+    Ok(aside::write(move |out| {
+        let (mut done, mut before) = (Ok(()), '[');
+        select(&ct, now, &filter, accounting, |_, record| {
+            done = done.and_then(|()| {
+                let record = json(&record).map_err(|_| fmt::Error)?;
+                write!(out, "{}{record}", std::mem::replace(&mut before, ','))
+            });
+        });
+        done.and_then(|()| out.write_str(if before == '[' { "[]" } else { "]" }))
+    }))
 }
 
-/// The filter that only this tuple passes.
-fn exactly(t: &Tuple) -> TupleFilter {
-    let mut f = TupleFilter {
-        src: Some(t.src),
-        dst: Some(t.dst),
-        proto: Some(t.proto),
-        ..TupleFilter::default()
-    };
-    match t.icmp_parts() {
-        Some((id, ty, code)) => {
-            (f.icmp_id, f.icmp_type, f.icmp_code) = (Some(id), Some(ty), Some(code));
-        }
-        None => (f.sport, f.dport) = (Some(t.src_id), Some(t.dst_id)),
-    }
-    f
-}
-
-fn delete(d: &mut Daemon, args: &[String]) -> Text {
+fn delete(d: &mut Daemon, args: &[String]) -> Checked {
     let filter = parse_filter(args.first())?;
-    let now = d.clock.now();
-    let mut deleted = Vec::new();
-    for (snapshot, record) in select(d, &filter) {
-        let orig = exactly(&snapshot.orig);
-        let one = TableFilter { zone: Some(snapshot.zone), orig, ..TableFilter::default() };
-        if d.dp.conntrack().delete(now, &one) > 0 {
-            deleted.push(record);
-        }
-    }
-    json(&deleted)
+    let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
+    let accounting = d.ct_accounting();
+    Ok(aside::work(move || {
+        let mut found = Vec::new();
+        select(&ct, now, &filter, accounting, |c, record| found.push((c.orig, c.zone, record)));
+        found.retain(|(orig, zone, _)| ct.delete_tuple(now, orig, *zone));
+        json(&found.iter().map(|(_, _, record)| record).collect::<Vec<_>>())
+    }))
 }
 
 fn flush_all(d: &mut Daemon, _: &[String]) -> Answer {
-    let now = d.clock.now();
-    d.dp.conntrack().delete(now, &TableFilter::default());
-    Ok("{}".to_owned()).into()
+    let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
+    aside::work(move || {
+        ct.delete(now, &TableFilter::default());
+        Ok("{}".to_owned())
+    })
 }
 
 fn count(d: &mut Daemon, _: &[String]) -> Answer {
