@@ -84,3 +84,15 @@ pub fn connect(ip: &str, time: Duration) -> Result<()> {
         Ok(())
     })
 }
+
+/// Opens `n` connections and keeps them until it is killed. Says `held` when all stand.
+pub fn hold(ip: &str, n: u16) -> Result<()> {
+    let ip: std::net::IpAddr = ip.parse().context("the server's address")?;
+    let connect = |i| std::net::TcpStream::connect(SocketAddr::new(ip, PORT + i % PORTS));
+    let held = (0..n).map(connect).collect::<Result<Vec<_>, _>>()?;
+    println!("held");
+    loop {
+        std::thread::park();
+        std::hint::black_box(&held);
+    }
+}

@@ -6,13 +6,14 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use testkit::scratch::Scratch;
 use testkit::story::Vm;
 use testkit::sut::{Sut, Whose, resident_bytes};
 
+use crate::probe::Probe;
 use crate::report::{Metric, Report, System};
-use crate::{Options, binary, own_path, start, story, whose};
+use crate::{Options, binary, start, story, whose};
 
 /// Flows that are loaded and dumped.
 const MANY: usize = 100_000;
@@ -130,42 +131,4 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     let memory: u64 = sut.pids().map(resident_bytes).sum::<Result<_>>()?;
     report.add(system, Metric::FlowMemory, memory as f64 / f64::from(1 << 20));
     Ok(())
-}
-
-/// Packets from vm1 to vm2, all the time.
-struct Probe {
-    sender: testkit::process::Proc,
-    receiver: testkit::process::Proc,
-}
-
-impl Probe {
-    fn start(story: &testkit::story::Story, sender: &str) -> Result<Probe> {
-        let own = own_path()?;
-        // Both ends run before all others: it is the switch that is to be waited for.
-        let first = ["chrt", "--fifo", "10", &own];
-        let to = Vm::Two.ip();
-        let receive = [&first[..], &["receive-probe", to]].concat();
-        let mut receiver = story.vm(Vm::Two).spawn(&receive)?;
-        receiver.wait_for("listens", |out| out.contains("listening"))?;
-        let sender = story.vm(Vm::One).spawn(&[&first[..], &[sender, to]].concat())?;
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(Probe { sender, receiver })
-    }
-
-    /// The longest gap in milliseconds.
-    fn finish(mut self) -> Result<f64> {
-        ensure!(self.sender.alive(), "the sender ended: {}", self.sender.stderr());
-        self.sender.kill();
-        let out = self.receiver.finish(Duration::from_secs(30))?.ok()?;
-        let line = out.lines().last().context("no figures")?;
-        let mut words = line.split(' ').map(str::parse::<f64>);
-        let (Some(Ok(gap)), Some(Ok(n)), Some(Ok(lost))) =
-            (words.next(), words.next(), words.next())
-        else {
-            anyhow::bail!("no figures in {line:?}");
-        };
-        ensure!(n > 100.0, "{n} packets came");
-        println!("  probe: {n} packets came, {lost} were lost, the longest gap was {gap} us");
-        Ok(gap / 1e3)
-    }
 }

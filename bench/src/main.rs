@@ -5,10 +5,14 @@
 //! that whatever else the machine does hits all of them alike; what counts are the medians and
 //! their ratios. `bench/README.md` explains how to read them.
 
+mod alone;
 mod connections;
+mod flood;
 mod flows;
+mod frames;
 mod probe;
 mod report;
+mod tracking;
 
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +32,8 @@ struct Options {
     seconds: u64,
     systems: Vec<System>,
     parts: Vec<Part>,
+    /// The thread that forwards goes before all others: for gaps where others are at work.
+    first: bool,
 }
 
 /// What is measured.
@@ -39,20 +45,35 @@ enum Part {
     Traffic,
     /// Large flow tables.
     Flows,
+    /// Millions of tracked connections.
+    Conntrack,
+    /// A flood of new ones.
+    Flood,
+    /// The tracker without a switch.
+    Tracker,
 }
 
 impl Part {
-    const NAMES: [(&str, Part); 3] =
-        [("rest", Part::Rest), ("traffic", Part::Traffic), ("flows", Part::Flows)];
+    const NAMES: [(&str, Part); 6] = [
+        ("rest", Part::Rest),
+        ("traffic", Part::Traffic),
+        ("flows", Part::Flows),
+        ("conntrack", Part::Conntrack),
+        ("flood", Part::Flood),
+        ("tracker", Part::Tracker),
+    ];
 
     fn parse(name: &str) -> Result<Part> {
         let part = Self::NAMES.iter().find(|p| p.0 == name);
-        part.map(|p| p.1).with_context(|| format!("unknown part {name}: rest, traffic or flows"))
+        part.map(|p| p.1).with_context(|| {
+            let names = Self::NAMES.map(|p| p.0).join(", ");
+            format!("unknown part {name}: there are {names}")
+        })
     }
 }
 
 const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct] \
-                     [--parts rest,traffic,flows]";
+                     [--parts rest,traffic,flows,conntrack,flood,tracker] [--first]";
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
@@ -61,6 +82,7 @@ impl Options {
             seconds: 2,
             systems: vec![System::Sekisho, System::Ovs, System::Bridge],
             parts: Part::NAMES.iter().map(|p| p.1).collect(),
+            first: false,
         };
         while let Some(option) = args.next() {
             let mut value = || args.next().with_context(|| format!("{option} wants a value"));
@@ -74,6 +96,7 @@ impl Options {
                 "--parts" => {
                     options.parts = value()?.split(',').map(Part::parse).collect::<Result<_>>()?;
                 }
+                "--first" => options.first = true,
                 "-h" | "--help" => {
                     println!("{USAGE}");
                     std::process::exit(0);
@@ -93,25 +116,33 @@ fn main() -> Result<()> {
         ["serve-connections", ip] => return connections::serve(ip),
         ["send-probe", ip] => return probe::send(ip, false),
         ["send-new-probe", ip] => return probe::send(ip, true),
+        ["watch"] => return probe::watch(),
         ["receive-probe", ip] => return probe::receive(ip),
         ["make-connections", ip, milliseconds] => {
             return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));
+        }
+        ["hold-connections", ip, n] => return connections::hold(ip, n.parse()?),
+        ["announce", device] => return frames::announce(device),
+        ["send-syns", device, first, n, rate] => {
+            return frames::send(device, first.parse()?, n.parse()?, rate.parse()?);
         }
         _ => {}
     }
     let options = Options::parse(std::env::args().skip(1))?;
     let _turn = need::turn("cpu")?;
     let mut report = Report::default();
-    if options.parts.contains(&Part::Rest) {
-        for system in &options.systems {
-            println!("{system}: start to first packet, memory, idle processor");
-            measure_rest(*system, &options, &mut report).with_context(|| format!("{system}"))?;
-        }
-    }
-    if options.parts.contains(&Part::Flows) {
-        for system in &options.systems {
-            println!("{system}: flows");
-            flows::measure(*system, &options, &mut report).with_context(|| format!("{system}"))?;
+    type Measure = fn(System, &Options, &mut Report) -> Result<()>;
+    let by_system: [(Part, &str, Measure); 5] = [
+        (Part::Rest, "start to first packet, memory, idle processor", measure_rest),
+        (Part::Flows, "flows", flows::measure),
+        (Part::Conntrack, "millions of connections", tracking::measure),
+        (Part::Flood, "a flood of new connections", flood::measure),
+        (Part::Tracker, "the tracker alone", alone::measure),
+    ];
+    for (part, what, measure) in by_system {
+        for &system in options.systems.iter().filter(|_| options.parts.contains(&part)) {
+            println!("{system}: {what}");
+            measure(system, &options, &mut report).with_context(|| format!("{system}"))?;
         }
     }
     if options.parts.contains(&Part::Traffic) {

@@ -66,6 +66,52 @@ pub enum Metric {
     GapNew,
     /// Resident memory of the daemon with a million flows, MiB.
     FlowMemory,
+    /// Resident memory of the daemon with 2,000,000 connections, MiB.
+    ConnMemory,
+    /// The same with 3,000,000.
+    ConnMemoryMore,
+    /// Listing them with `dpctl/dump-conntrack`, s.
+    DumpConns,
+    /// Longest time without forwarding with 3,000,000 connections, ms: while nothing is done with them,
+    GapQuiet,
+    /// while they are listed by `dpctl/dump-conntrack`,
+    GapDump,
+    /// by `conntrack -L`,
+    GapList,
+    /// while a zone of a million is flushed,
+    GapFlush,
+    /// while a million of them expire.
+    GapExpire,
+    /// One TCP stream, Gb/s: alone,
+    StreamAlone,
+    /// beside a generator of frames whose frames nobody gets,
+    StreamBeside,
+    /// while the switch gets them, 10,000,000 SYNs from another port.
+    StreamUnder,
+    /// What is left of the stream beside the generator.
+    FloodShare,
+    /// Resident memory after the flood, MiB.
+    FloodMemory,
+    /// Established connections that are left after the flood, percent.
+    FloodKept,
+    /// The tracker alone. Bytes a connection of 1,000,000 of TCP:
+    ConnBytes,
+    /// millions of packets a second of one core: of one connection over and over,
+    TrackOne,
+    /// of 10,000 established ones,
+    TrackMany,
+    /// of 100,000,
+    TrackMore,
+    /// of 1,000,000;
+    TrackMost,
+    /// a new connection, ns;
+    Commit,
+    /// to flush one with its zone, ns;
+    Flush,
+    /// what two threads do of what one does: packets of known connections,
+    TwoUpdate,
+    /// new connections.
+    TwoInsert,
 }
 
 /// A promise: the median of ours stands in this relation to a bound.
@@ -78,7 +124,7 @@ struct Target {
 }
 
 /// All targets, in the order in which they are shown.
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 28] = [
     Target { metric: Metric::Tcp, against: Some(System::Ovs), at_least: true, bound: 12.0 },
     Target { metric: Metric::Tcp, against: Some(System::Bridge), at_least: true, bound: 0.7 },
     Target { metric: Metric::Rtt, against: Some(System::Ovs), at_least: false, bound: 0.9 },
@@ -91,9 +137,26 @@ const TARGETS: [Target; 12] = [
     Target { metric: Metric::Gap, against: None, at_least: false, bound: 5.0 },
     Target { metric: Metric::GapNew, against: Some(System::Ovs), at_least: false, bound: 0.1 },
     Target { metric: Metric::FlowMemory, against: Some(System::Ovs), at_least: false, bound: 0.6 },
+    Target { metric: Metric::ConnMemory, against: None, at_least: false, bound: 600.0 },
+    Target { metric: Metric::GapDump, against: None, at_least: false, bound: 1.0 },
+    Target { metric: Metric::GapList, against: None, at_least: false, bound: 1.0 },
+    Target { metric: Metric::GapFlush, against: None, at_least: false, bound: 1.0 },
+    Target { metric: Metric::GapExpire, against: None, at_least: false, bound: 1.0 },
+    Target { metric: Metric::FloodShare, against: None, at_least: true, bound: 0.8 },
+    // The ceiling of 3,000,000 connections at 256 bytes each, and the daemon.
+    Target { metric: Metric::FloodMemory, against: None, at_least: false, bound: 752.0 },
+    Target { metric: Metric::FloodKept, against: None, at_least: true, bound: 100.0 },
+    Target { metric: Metric::ConnBytes, against: None, at_least: false, bound: 256.0 },
+    Target { metric: Metric::TrackOne, against: Some(System::Ovs), at_least: true, bound: 1.5 },
+    Target { metric: Metric::TrackMany, against: Some(System::Ovs), at_least: true, bound: 2.0 },
+    Target { metric: Metric::TrackMore, against: Some(System::Ovs), at_least: true, bound: 2.5 },
+    Target { metric: Metric::Commit, against: Some(System::Ovs), at_least: false, bound: 0.5 },
+    Target { metric: Metric::Flush, against: Some(System::Ovs), at_least: false, bound: 0.5 },
+    Target { metric: Metric::TwoUpdate, against: None, at_least: true, bound: 1.8 },
+    Target { metric: Metric::TwoInsert, against: None, at_least: true, bound: 1.8 },
 ];
 
-const METRICS: [(Metric, &str); 11] = [
+const METRICS: [(Metric, &str); 34] = [
     (Metric::Tcp, "TCP, one stream, Gb/s"),
     (Metric::Rtt, "flood ping RTT, us"),
     (Metric::Connections, "TCP connections/s"),
@@ -105,6 +168,29 @@ const METRICS: [(Metric, &str); 11] = [
     (Metric::Gap, "gap while adding, ms"),
     (Metric::GapNew, "the same, new flows, ms"),
     (Metric::FlowMemory, "1,000,000 flows, MiB"),
+    (Metric::ConnMemory, "2,000,000 conns, MiB"),
+    (Metric::ConnMemoryMore, "3,000,000 conns, MiB"),
+    (Metric::DumpConns, "dumping 3,000,000, s"),
+    (Metric::GapQuiet, "gap with 3,000,000, ms"),
+    (Metric::GapDump, "gap, dump-conntrack, ms"),
+    (Metric::GapList, "gap, conntrack -L, ms"),
+    (Metric::GapFlush, "gap, flush of a zone, ms"),
+    (Metric::GapExpire, "gap, expiry, ms"),
+    (Metric::StreamAlone, "stream alone, Gb/s"),
+    (Metric::StreamBeside, "beside a generator, Gb/s"),
+    (Metric::StreamUnder, "under a SYN flood, Gb/s"),
+    (Metric::FloodShare, "share under the flood"),
+    (Metric::FloodMemory, "memory after it, MiB"),
+    (Metric::FloodKept, "connections kept, %"),
+    (Metric::ConnBytes, "bytes a connection"),
+    (Metric::TrackOne, "1 connection, Mpps"),
+    (Metric::TrackMany, "10,000, Mpps"),
+    (Metric::TrackMore, "100,000, Mpps"),
+    (Metric::TrackMost, "1,000,000, Mpps"),
+    (Metric::Commit, "a new connection, ns"),
+    (Metric::Flush, "zone flush, ns each"),
+    (Metric::TwoUpdate, "two threads, known, x one"),
+    (Metric::TwoInsert, "two threads, new, x one"),
 ];
 
 /// Samples by system and metric.

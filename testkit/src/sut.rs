@@ -193,7 +193,8 @@ impl<'a> Sut<'a> {
         cmd
     }
 
-    fn spawn(&self, argv: &[&str]) -> Result<Proc> {
+    /// Starts a program beside the switch with its environment, in the background.
+    pub fn spawn(&self, argv: &[&str]) -> Result<Proc> {
         Proc::spawn(self.command(argv[0]).args(&argv[1..]))
     }
 
