@@ -7,6 +7,7 @@ use flow::{FieldId, FlowKey, Match};
 use hashbrown::HashMap;
 
 use crate::conjunction::Conjunctive;
+use crate::heads::NO_RULE;
 use crate::mini::MiniMatch;
 use crate::prefixes::{MAX_PREFIX_FIELDS, Prefixes};
 use crate::subtable::Subtable;
@@ -42,7 +43,7 @@ impl<'a, R> Candidate<'a, R> {
     /// The rule with the same match and the next lower priority.
     pub fn next(&self) -> Option<Candidate<'a, R>> {
         let subtable = self.subtable;
-        let (slot, priority, rule) = subtable.chain(Some(self.slot)).nth(1)?;
+        let (slot, priority, rule) = subtable.chain(self.slot).nth(1)?;
         Some(Candidate { subtable, slot, priority, rule })
     }
 }
@@ -194,9 +195,13 @@ impl<R: Conjunctive> Classifier<R> {
     }
 
     /// The best rule for a packet. With `wc`, adds the bits that were looked at to it.
+    #[inline]
     pub fn lookup(&self, key: &FlowKey, wc: Option<&mut FlowKey>) -> Option<&R> {
         match (wc, self.n_soft) {
-            (None, 0) => self.lookup_plain(key),
+            (None, 0) => match &*self.subtables {
+                [only] => Self::lookup_one(only, key),
+                _ => self.lookup_many(key),
+            },
             (Some(wc), 0) => self.lookup_wc(key, wc),
             (Some(wc), _) => self.lookup_conjunctive(key, wc, |_| ()),
             (None, _) => self.lookup(key, Some(&mut FlowKey::default())),
@@ -210,14 +215,21 @@ impl<R: Conjunctive> Classifier<R> {
         (self.lookup_conjunctive(key, wc, |r| parts.push(r)), parts)
     }
 
-    fn lookup_plain(&self, key: &FlowKey) -> Option<&R> {
+    #[inline(never)]
+    fn lookup_one<'a>(only: &'a Subtable<R>, key: &FlowKey) -> Option<&'a R> {
+        only.rule(only.lookup_alone(key)).1
+    }
+
+    fn lookup_many(&self, key: &FlowKey) -> Option<&R> {
         let mut best: Option<(i32, &R)> = None;
         for &(max, i) in &self.order {
             if best.is_some_and(|(p, _)| max <= p) {
                 break;
             }
             let s = &self.subtables[i as usize];
-            if let Some((p, r)) = s.lookup(key).and_then(|slot| s.rule(slot))
+            let slot = s.lookup(key);
+            if slot != NO_RULE
+                && let (p, Some(r)) = s.rule(slot)
                 && best.is_none_or(|(b, _)| p > b)
             {
                 best = Some((p, r));
@@ -227,6 +239,13 @@ impl<R: Conjunctive> Classifier<R> {
     }
 
     fn lookup_wc(&self, key: &FlowKey, wc: &mut FlowKey) -> Option<&R> {
+        if let [only] = &*self.subtables
+            && let Some(rule) = Self::lookup_one(only, key)
+        {
+            // Where a rule is found all of the mask counts, and the stages have nothing to say.
+            only.note_all(wc);
+            return Some(rule);
+        }
         let mut best = None;
         self.search(key, wc, |c| {
             best = Some(c.rule);
@@ -265,8 +284,8 @@ impl<R: Conjunctive> Classifier<R> {
                 }
                 false
             };
-            let Some(slot) = s.lookup_staged(key, wc, skip) else { continue };
-            if let Some((priority, rule)) = s.rule(slot)
+            let slot = s.lookup_staged(key, wc, skip);
+            if let (priority, Some(rule)) = s.rule(slot)
                 && priority > best
                 && take(Candidate { subtable: s, slot, priority, rule })
             {
@@ -299,7 +318,7 @@ impl<R: Conjunctive> Classifier<R> {
         self.in_order().filter(covers).flat_map(move |s| {
             // With the same mask one lookup finds them all.
             let same = s.mask == criteria.mask;
-            let exact = same.then(|| s.chain(s.lookup(&criteria.key)));
+            let exact = same.then(|| s.chain(s.find(&criteria.key)));
             let scan =
                 (!same).then(|| s.slots().filter(|e| s.agrees(e.0, &criteria.key, &criteria.mask)));
             exact

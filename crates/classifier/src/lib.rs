@@ -33,10 +33,12 @@ extern crate std;
 
 mod classifier;
 mod conjunction;
+mod heads;
 mod mini;
 mod prefixes;
 mod subtable;
 pub mod trie;
+mod two;
 
 pub use classifier::{Classifier, Found};
 pub use conjunction::{Clause, Conjunctive};
