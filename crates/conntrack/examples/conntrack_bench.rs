@@ -1,17 +1,34 @@
-//! Nanoseconds per packet of the tracker on one core.
+//! Nanoseconds per packet of the tracker on one core, and what a second core adds.
 //!
-//! `cargo run --release --example conntrack_bench -p sekisho-conntrack`. Each figure is the best of five
-//! runs in CPU time, so that other work on the machine disturbs little. "table" is `process_parsed`; "packet" adds reading the frame (checksum trusted).
+//! `cargo run --release -p sekisho-conntrack --example conntrack_bench [-- WORD...]` runs the cases whose
+//! names have one of the words in them, by default all. One line for each: `case: ns`.
+//!
+//! The tracker is as a switch has it, in shards behind locks, and a packet is read (checksum trusted,
+//! or absent as in `ovstest test-conntrack`) and tracked in batches of 32. The cases:
+//!
+//! - `udp one`: `ovstest test-conntrack benchmark 1 N 32 0`, packets of one connection, with `commit`;
+//! - `udp 10000 in order`: what `benchmark-zones 10000 2 N` calls "no commit", the connections one after
+//!   the other as they were committed; `mixed` has them in an order that no prefetcher guesses, and `tcp`
+//!   connections have a state machine;
+//! - `commit again`: what `benchmark-zones` calls "commit", connections in a zone that was flushed;
+//!   `commit growing` begins with an empty table;
+//! - `flush`: its "flush full zone"; `expiry`: as much by time;
+//! - `two threads known`, `two threads commit`: the rate of two threads with connections of their own,
+//!   as a multiple of one thread's.
+//!
+//! A figure is the mean over short slices of work, of each the fastest of several rounds, so that other work on the machine disturbs
+//! little; the threads need two processors that nobody else wants.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 use base::{Duration, HashKey, Instant, Zone};
 use conntrack::{
-    Ceiling, ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView, Parse, Parsed, Shards,
-    Tracked, parse,
+    Ceiling, ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView, Shards, Tracked,
+    process_batch, visit,
 };
+use std::cell::LazyCell;
 use std::hint::black_box;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 const LOOK: CtRequest = CtRequest {
     zone: Zone(0),
@@ -27,9 +44,11 @@ const LOOK: CtRequest = CtRequest {
 const COMMIT: CtRequest = CtRequest { commit: true, ..LOOK };
 const T0: Instant = Instant::from_secs(1000);
 
+type Frame = [u8; 54];
+
 /// A TCP segment of connection `n`.
-fn frame(n: u32, up: bool, flags: u8, seq: u32, ack: u32) -> [u8; 54] {
-    let mut f = [0u8; 54];
+fn frame(n: u32, up: bool, flags: u8, seq: u32, ack: u32) -> Frame {
+    let mut f = [0; 54];
     f[12] = 8;
     f[14..18].copy_from_slice(&[0x45, 0, 0, 40]);
     (f[22], f[23]) = (64, 6);
@@ -55,37 +74,10 @@ fn view(f: &[u8]) -> PacketView<'_> {
     PacketView { frame: f, l3: 14, eth_type: 0x0800, csum_trusted: true }
 }
 
-fn parsed(f: &[u8]) -> Parsed {
-    match parse(&view(f), Zone(0)) {
-        Parse::Packet(p) => p,
-        other => panic!("{other:?}"),
-    }
-}
-
 const SECRET: HashKey = HashKey([77, 88]);
 
-fn fresh() -> Conntrack {
-    Conntrack::new(SECRET, CtConfig::default())
-}
-
-fn established(n: u32) -> Conntrack {
-    let mut ct = fresh();
-    for i in 0..n {
-        ct.process(T0, &view(&frame(i, true, 2, 100, 0)), &COMMIT, &mut None);
-        ct.process(T0, &view(&frame(i, false, 18, 500, 101)), &COMMIT, &mut None);
-        ct.process(T0, &view(&frame(i, true, 16, 101, 501)), &COMMIT, &mut None);
-    }
-    assert_eq!(ct.len(), n as usize);
-    ct
-}
-
-fn best(mut run: impl FnMut() -> (u64, u64)) -> f64 {
-    let ns = |(ns, n)| ns as f64 / n as f64;
-    (0..5).map(|_| ns(run())).fold(f64::MAX, f64::min)
-}
-
 /// A datagram of connection `n`, without a checksum of its own as `ovstest` sends them.
-fn datagram(n: u32) -> [u8; 54] {
+fn datagram(n: u32) -> Frame {
     let mut f = frame(n, true, 0, 0, 0);
     f[16..18].copy_from_slice(&28_u16.to_be_bytes());
     (f[23], f[24], f[25]) = (17, 0, 0);
@@ -93,63 +85,6 @@ fn datagram(n: u32) -> [u8; 54] {
     f[24..26].copy_from_slice(&sum.to_be_bytes());
     f[38..42].copy_from_slice(&[0, 8, 0, 0]);
     f
-}
-
-/// Packets of connections that are there, in an order that no prefetcher guesses: by the table
-/// alone, with reading the frame, and in batches of 32 with reading.
-fn known(name: &str, ct: &mut Conntrack, n: u32, make: impl Fn(u32) -> [u8; 54]) {
-    let order = (0..n).map(|i| (u64::from(i) * 2_654_435_761 % u64::from(n)) as u32);
-    let mut packets: Vec<[u8; 54]> = order.map(make).collect();
-    while packets.len() < 32 {
-        packets.push(packets[0]);
-    }
-    let keys: Vec<Parsed> = packets.iter().map(|f| parsed(f)).collect();
-    let rounds = (2_000_000 / packets.len()).max(1);
-    let total = (rounds * packets.len()) as u64;
-    let table = best(|| {
-        let start = cpu_ns();
-        for _ in 0..rounds {
-            for k in &keys {
-                black_box(ct.process_parsed(T0, k, &LOOK));
-            }
-        }
-        (cpu_ns() - start, total)
-    });
-    let packet = best(|| {
-        let start = cpu_ns();
-        for _ in 0..rounds {
-            for f in &packets {
-                black_box(ct.process(T0, &view(f), &LOOK, &mut None));
-            }
-        }
-        (cpu_ns() - start, total)
-    });
-    let mut room = Vec::new();
-    let batch = best(|| {
-        let start = cpu_ns();
-        for _ in 0..rounds {
-            for part in packets.chunks(32) {
-                in_batch(ct, &mut room, part, &LOOK);
-            }
-        }
-        (cpu_ns() - start, total)
-    });
-    let name = format!("{name}, {n} established, ns/packet");
-    println!("{name:<38} {table:>9.1} {packet:>9.1} {batch:>9.1}");
-}
-
-/// Reads and tracks up to 32 packets.
-fn in_batch(ct: &mut Conntrack, batch: &mut Vec<Tracked>, part: &[[u8; 54]], req: &CtRequest) {
-    batch.clear();
-    for f in part {
-        batch.push(Tracked::NOTHING);
-        if let Some(t) = batch.last_mut() {
-            t.read(&view(f), Zone(0), SECRET).unwrap();
-        }
-    }
-    ct.process_batch(T0, batch, req, |_, info| {
-        black_box(info);
-    });
 }
 
 /// A tracker in shards behind locks, as a switch has it.
@@ -167,6 +102,17 @@ impl Shards for Table {
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
         f(&mut self.0[shard].lock().unwrap())
     }
+
+    fn try_with<R>(
+        &self,
+        shard: usize,
+        wait: bool,
+        f: impl FnOnce(&mut Conntrack) -> R,
+    ) -> Option<R> {
+        let shard = &self.0[shard];
+        let mut shard = if wait { shard.lock().unwrap() } else { shard.try_lock().ok()? };
+        Some(f(&mut shard))
+    }
 }
 
 impl Table {
@@ -174,132 +120,236 @@ impl Table {
         let config = CtConfig::default();
         let ceiling = Arc::new(Ceiling::new(config.max_conns));
         let shard = |i| Mutex::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..16).map(shard).collect())
+        Table((0..SHARDS as u16).map(shard).collect())
     }
 
-    /// Sends a thread's packets in batches, `rounds` times.
-    fn send(&self, packets: &[[u8; 54]], rounds: usize, req: &CtRequest) {
-        let mut batch = Vec::new();
-        for _ in 0..rounds {
-            for part in packets.chunks(32) {
-                batch.clear();
-                for f in part {
-                    batch.push(Tracked::NOTHING);
-                    if let Some(t) = batch.last_mut() {
-                        t.read(&view(f), Zone(0), SECRET).unwrap();
-                    }
+    fn len(&self) -> usize {
+        self.0.iter().map(|s| s.lock().unwrap().len()).sum()
+    }
+
+    /// Reads packets and tracks them in batches.
+    fn send(&self, batch: &mut Vec<Tracked>, packets: &[Frame], req: &CtRequest) {
+        for part in packets.chunks(BATCH) {
+            batch.clear();
+            for f in part {
+                batch.push(Tracked::NOTHING);
+                if let Some(t) = batch.last_mut() {
+                    t.read(&view(f), Zone(0), SECRET).unwrap();
                 }
-                conntrack::process_batch(
-                    self,
-                    T0,
-                    &batch,
-                    req,
-                    |_| &[],
-                    |_, info, _| {
-                        black_box(info);
-                    },
-                );
             }
+            process_batch(
+                self,
+                T0,
+                batch,
+                req,
+                |_| &[],
+                |_, info, _| {
+                    black_box(info);
+                },
+            );
         }
     }
 }
 
-/// Millions of packets a second of one and of two threads with connections of their own, the best
-/// of five runs each, by the clock on the wall: it takes two processors that nobody else wants.
-fn threads() {
-    const EACH: u32 = 50_000;
-    let packets: Vec<Vec<[u8; 54]>> =
-        (0..2).map(|t| (0..EACH).map(|i| datagram(t * EACH + i)).collect()).collect();
-    let rate = |n: usize, rounds: usize, table: &Table, req: &CtRequest| {
-        let start = std::time::Instant::now();
-        std::thread::scope(|scope| {
-            for p in &packets[..n] {
-                scope.spawn(|| table.send(p, rounds, req));
-            }
-        });
-        (n * rounds * EACH as usize) as f64 / start.elapsed().as_secs_f64() / 1e6
-    };
-    println!("\n{:<38} {:>9} {:>9}", "Mpps, 16 shards, batches", "1 thread", "2 threads");
-    let known = Table::new();
-    packets.iter().for_each(|p| known.send(p, 1, &COMMIT));
-    let best = |n, f: &dyn Fn(usize) -> f64| (0..5).map(|_| f(n)).fold(0.0, f64::max);
-    let update = |n| rate(n, 40, &known, &LOOK);
-    let insert = |n| rate(n, 1, &Table::new(), &COMMIT);
-    for (name, f) in [("known", &update as &dyn Fn(usize) -> f64), ("commit of new ones", &insert)]
-    {
-        println!("{name:<38} {:>9.2} {:>9.2}", best(1, f), best(2, f));
+/// Slices of some thousand packets are timed one by one, round after round; the fastest of each slice
+/// counts.
+struct Slices {
+    best: Vec<f64>,
+}
+
+impl Slices {
+    fn new() -> Slices {
+        Slices { best: Vec::new() }
     }
+
+    /// Times slice `i` of a round: `f` says how much it did.
+    fn time(&mut self, i: usize, f: impl FnOnce() -> usize) {
+        let start = std::time::Instant::now();
+        let n = f();
+        let ns = start.elapsed().as_nanos() as f64 / n as f64;
+        match self.best.get_mut(i) {
+            Some(best) => *best = best.min(ns),
+            None => self.best.push(ns),
+        }
+    }
+
+    /// Nanoseconds for one.
+    fn mean(&self) -> f64 {
+        self.best.iter().sum::<f64>() / self.best.len() as f64
+    }
+}
+
+/// As many as a switch with two threads has.
+const SHARDS: usize = 4;
+const BATCH: usize = 32;
+/// Packets of a slice.
+const SLICE: usize = 2048;
+
+/// `n` connections' packets, in an order that no prefetcher guesses if they are mixed.
+fn frames(n: u32, mixed: bool, make: impl Fn(u32) -> Frame) -> Vec<Frame> {
+    let at = |i: u32| match mixed {
+        true => (u64::from(i) * 2_654_435_761 % u64::from(n)) as u32,
+        false => i,
+    };
+    (0..n.max(BATCH as u32)).map(|i| make(at(i % n))).collect()
+}
+
+/// The mean of tracking these packets again and again.
+fn track(table: &Table, packets: &[Frame], req: &CtRequest) -> f64 {
+    let (mut slices, mut batch) = (Slices::new(), Vec::new());
+    let rounds = (10_000_000 / packets.len()).clamp(10, 300);
+    for _ in 0..rounds {
+        for (i, part) in packets.chunks(SLICE).enumerate() {
+            let again = SLICE / part.len();
+            slices.time(i, || {
+                (0..again).for_each(|_| table.send(&mut batch, part, req));
+                again * part.len()
+            });
+        }
+    }
+    slices.mean()
+}
+
+/// A table with the connections of these packets.
+fn filled(packets: &[Frame]) -> Table {
+    let table = Table::new();
+    table.send(&mut Vec::new(), packets, &COMMIT);
+    table
+}
+
+/// A table with established TCP connections.
+fn established(n: u32) -> Table {
+    let table = filled(&frames(n, false, |i| frame(i, true, 2, 100, 0)));
+    table.send(&mut Vec::new(), &frames(n, false, |i| frame(i, false, 18, 500, 101)), &LOOK);
+    table.send(&mut Vec::new(), &frames(n, false, ack), &LOOK);
+    table
+}
+
+fn ack(n: u32) -> Frame {
+    frame(n, true, 16, 101, 501)
+}
+
+/// The mean of committing these packets' connections, and of what `clear` then does with them.
+fn commit(packets: &[Frame], grow: bool, clear: impl Fn(&Table, &mut Slices)) -> [f64; 2] {
+    let (mut commits, mut clears, mut batch) = (Slices::new(), Slices::new(), Vec::new());
+    let mut table = filled(packets);
+    clear(&table, &mut Slices::new());
+    for _ in 0..(3_000_000 / packets.len()).max(5) {
+        if grow {
+            table = Table::new();
+        }
+        for (i, part) in packets.chunks(SLICE).enumerate() {
+            commits.time(i, || {
+                table.send(&mut batch, part, &COMMIT);
+                part.len()
+            });
+        }
+        assert_eq!(table.len(), packets.len());
+        clear(&table, &mut clears);
+        assert_eq!(table.len(), 0);
+    }
+    [commits.mean(), clears.mean()]
+}
+
+/// Goes on with something in slices, shard by shard; `step` says how much it did.
+fn in_slices(
+    table: &Table,
+    slices: &mut Slices,
+    mut step: impl FnMut(&mut Conntrack, &mut Cursor) -> usize,
+) {
+    let mut n = 0;
+    for i in 0..table.n() {
+        let mut cursor = Cursor::default();
+        while table.with(i, |t| !t.is_empty()) {
+            slices.time(n, || visit(table, i, |t| step(t, &mut cursor)));
+            n += 1;
+        }
+    }
+}
+
+fn flush(table: &Table, slices: &mut Slices) {
+    let all = ConnFilter::zone(Zone(0));
+    in_slices(table, slices, |t, cursor| t.delete(T0, cursor, &all, SLICE));
+}
+
+fn expire(table: &Table, slices: &mut Slices) {
+    let late = T0 + Duration::from_secs(100_000);
+    in_slices(table, slices, |t, _| t.expire(late, SLICE).removed);
+}
+
+/// How much more two threads do than one, with connections of their own. Both run for a while, and the
+/// best of short slices counts.
+fn threads(req: &CtRequest) -> f64 {
+    const EACH: u32 = 50_000;
+    let packets: Vec<Vec<Frame>> =
+        (0..2).map(|t| (0..EACH).map(|i| datagram(t * EACH + i)).collect()).collect();
+    let rate = |n: usize| {
+        let table = Table::new();
+        if !req.commit {
+            packets.iter().for_each(|p| table.send(&mut Vec::new(), p, &COMMIT));
+        }
+        let rounds = if req.commit { 1 } else { 20 };
+        let (start, ready) = (std::time::Instant::now(), Barrier::new(n));
+        let spent: Vec<_> = std::thread::scope(|scope| {
+            let (table, ready) = (&table, &ready);
+            let mut started = Vec::new();
+            for p in &packets[..n] {
+                started.push(scope.spawn(move || {
+                    ready.wait();
+                    let from = start.elapsed();
+                    (0..rounds).for_each(|_| table.send(&mut Vec::new(), p, req));
+                    (from, start.elapsed())
+                }));
+            }
+            started.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let from = spent.iter().map(|s| s.0).min().unwrap();
+        let to = spent.iter().map(|s| s.1).max().unwrap();
+        n as f64 / (to - from).as_secs_f64()
+    };
+    // One and two by turns, as the machine's speed changes.
+    let (mut one, mut two) = (0_f64, 0_f64);
+    for _ in 0..30 {
+        (one, two) = (one.max(rate(1)), two.max(rate(2)));
+    }
+    two / one
 }
 
 fn main() {
-    let before = resident();
-    let ct = established(1_000_000);
-    println!("{:<38} {:>9}", "bytes a connection at 1,000,000", (resident() - before) / ct.len());
-    drop(ct);
-    println!("{:<38} {:>9} {:>9} {:>9}", "", "table", "packet", "batch");
-    for n in [1, 10_000, 100_000, 1_000_000] {
-        known("TCP", &mut established(n), n, |i| frame(i, true, 16, 101, 501));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |case: &str| words.is_empty() || words.iter().any(|w| case.contains(w.as_str()));
+    let case = |name: &str, f: &dyn Fn() -> f64| {
+        if wanted(name) {
+            println!("{name}: {:.1}", f());
+        }
+    };
+    case("bytes a connection at 1000000", &|| {
+        let before = resident();
+        let table = established(1_000_000);
+        (resident() - before) as f64 / table.len() as f64
+    });
+    let one = frames(1, false, datagram);
+    case("udp one", &|| track(&filled(&one), &one, &COMMIT));
+    case("tcp one", &|| track(&established(1), &frames(1, false, ack), &LOOK));
+    for n in [10_000, 100_000, 1_000_000] {
+        for (order, mixed) in [("in order", false), ("mixed", true)] {
+            case(&format!("udp {n} {order}"), &|| {
+                track(&filled(&frames(n, false, datagram)), &frames(n, mixed, datagram), &LOOK)
+            });
+            case(&format!("tcp {n} {order}"), &|| {
+                track(&established(n), &frames(n, mixed, ack), &LOOK)
+            });
+        }
     }
-    for n in [1, 10_000, 100_000, 1_000_000] {
-        let mut ct = fresh();
-        (0..n).for_each(|i| {
-            ct.process(T0, &view(&datagram(i)), &COMMIT, &mut None);
-        });
-        known("UDP", &mut ct, n, datagram);
+    for n in [10_000, 100_000, 500_000] {
+        let packets = LazyCell::new(|| frames(n, false, datagram));
+        case(&format!("commit growing to {n}"), &|| commit(&packets, true, flush)[0]);
+        case(&format!("commit again {n}"), &|| commit(&packets, false, flush)[0]);
+        case(&format!("flush {n}"), &|| commit(&packets, false, flush)[1]);
+        case(&format!("expiry {n}"), &|| commit(&packets, true, expire)[1]);
     }
-    const N: u32 = 500_000;
-    let syns: Vec<[u8; 54]> = (0..N).map(|i| frame(i, true, 2, 100, 0)).collect();
-    let keys: Vec<Parsed> = syns.iter().map(|f| parsed(f)).collect();
-    let table = best(|| {
-        let mut ct = fresh();
-        let start = cpu_ns();
-        for k in &keys {
-            black_box(ct.process_parsed(T0, k, &COMMIT));
-        }
-        (cpu_ns() - start, u64::from(N))
-    });
-    let packet = best(|| {
-        let mut ct = fresh();
-        let start = cpu_ns();
-        for f in &syns {
-            black_box(ct.process(T0, &view(f), &COMMIT, &mut None));
-        }
-        (cpu_ns() - start, u64::from(N))
-    });
-    let batch = best(|| {
-        let (mut ct, mut room) = (fresh(), Vec::new());
-        let start = cpu_ns();
-        for part in syns.chunks(32) {
-            in_batch(&mut ct, &mut room, part, &COMMIT);
-        }
-        (cpu_ns() - start, u64::from(N))
-    });
-    println!("{:<38} {table:>9.1} {packet:>9.1} {batch:>9.1}", "commit of a new one, ns");
-    let flush = best(|| {
-        let mut ct = established(N);
-        let start = cpu_ns();
-        let mut cursor = Cursor::default();
-        while !cursor.is_done() {
-            ct.delete(T0, &mut cursor, &ConnFilter::zone(Zone(0)), 64);
-        }
-        (cpu_ns() - start, u64::from(N))
-    });
-    println!("{:<38} {flush:>9.1}", "zone flush, ns a connection");
-    let expire = best(|| {
-        let mut ct = established(N);
-        let start = cpu_ns();
-        while ct.expire(T0 + Duration::from_secs(100_000), 64).more {}
-        assert!(ct.is_empty());
-        (cpu_ns() - start, u64::from(N))
-    });
-    println!("{:<38} {expire:>9.1}", "expiry, ns a connection");
-    threads();
-}
-
-/// Nanoseconds this thread was on a CPU.
-fn cpu_ns() -> u64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    stat.split_whitespace().next().unwrap().parse().unwrap()
+    case("two threads known, times one", &|| threads(&LOOK));
+    case("two threads commit, times one", &|| threads(&COMMIT));
 }
 
 /// Resident bytes of this process.
