@@ -73,8 +73,8 @@ impl Conntrack {
     /// Commits a connection whose reply tuple is reserved, unless another packet did meanwhile.
     pub(crate) fn insert_translated(
         &mut self,
-        x: Passage<'_>,
-        peers: [Peer; 2],
+        x: &Passage<'_>,
+        peers: &[Peer; 2],
         nat: Nat,
         info: &mut CtInfo,
         then: &mut Then,
@@ -89,7 +89,7 @@ impl Conntrack {
     }
 
     /// Where the alias is whose replies have the packet's tuple, or its reverse.
-    pub(crate) fn alias_slot(&self, x: Passage<'_>) -> Option<u32> {
+    pub(crate) fn alias_slot(&self, x: &Passage<'_>) -> Option<u32> {
         if self.aliases.len() == 0 {
             return None;
         }
@@ -97,7 +97,7 @@ impl Conntrack {
     }
 
     /// The alias itself.
-    pub(crate) fn alias_of(&self, x: Passage<'_>) -> Option<&Alias> {
+    pub(crate) fn alias_of(&self, x: &Passage<'_>) -> Option<&Alias> {
         self.alias_slot(x).map(|slot| self.aliases.get(slot))
     }
 

@@ -4,13 +4,18 @@
 //! counters, the third what is rarely written.
 
 use crate::helper::{Helper, Watch};
-use crate::nat::Nat;
+use crate::nat::{Nat, Translation};
+use crate::parse::Body;
 use crate::slab::NIL;
-use crate::tcp::{Peer, PeerState, Segment};
-use crate::tuple::{Dir, Key, Tuple};
-use crate::{ConnId, CtState, PolicyId};
+use crate::tcp::{self, Peer, PeerState, Segment, Step};
+use crate::tracker::{Passage, Then};
+use crate::tuple::{Dir, Directed, Key, Tuple};
+use crate::{
+    ConnId, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
+    TimeoutPolicy,
+};
 use alloc::boxed::Box;
-use base::Instant;
+use base::{Duration, Instant};
 use packet::header::ipproto;
 
 /// How far a connection without a handshake has come.
@@ -92,6 +97,25 @@ pub(crate) enum Via {
     Reply,
 }
 
+/// What the state machines make of a packet of a known connection.
+pub(crate) enum Fit {
+    /// Part of it; `true` if it is still unanswered, so `new`.
+    Part(bool),
+    /// Opens another connection in its place.
+    Reopen,
+    Invalid(InvalidReason),
+}
+
+/// The timeout of a class in one of these policies.
+#[inline]
+pub(crate) fn timeout(
+    policies: &[TimeoutPolicy],
+    policy: PolicyId,
+    class: TimeoutClass,
+) -> Duration {
+    policies.get(usize::from(policy.0)).unwrap_or(&TimeoutPolicy::DEFAULT).get(class)
+}
+
 /// Mark or label may be other than zero.
 const MARKED: u8 = 1;
 /// Addresses or ports are translated.
@@ -101,45 +125,51 @@ const HELPED: u8 = 4;
 /// Another connection announced it.
 const RELATED: u8 = 8;
 
-crate::slab::entry!(Conn);
+crate::slab::entry!(Conn, peers, hash);
 
 const _: () = assert!(size_of::<Conn>() == 192);
 
 impl Conn {
-    /// A connection whose first packet has `len` bytes; in no table yet.
-    pub fn new(
-        key: Key,
-        swapped: bool,
+    /// No connection; a place for one. What was just written costs more to move than to write.
+    pub const BLANK: Conn = Conn {
+        key: Key::NOTHING,
+        next: NIL,
+        generation: 1,
+        expires: Instant::ZERO,
+        policy: PolicyId(0),
+        alive: true,
+        swapped: false,
+        talk: Talk::First,
+        seen_reply: false,
+        assured: false,
+        rare: 0,
+        peers: [Peer::SILENT; 2],
+        traffic: [Traffic { packets: 0, bytes: 0 }; 2],
+        hash: 0,
+        timer_prev: NIL,
+        timer_next: NIL,
+        mark: 0,
+        label: [0; 2],
+        start: Instant::ZERO,
+        zone_newer: NIL,
+        zone_older: NIL,
+        timer_slot: 0,
+        extra: None,
+    };
+
+    /// Makes a blank one a connection whose first packet has `len` bytes; in no table yet.
+    #[inline]
+    pub fn open(
+        &mut self,
+        (key, swapped): (&Key, bool),
         hash: u32,
-        peers: [Peer; 2],
+        peers: &[Peer; 2],
         now: Instant,
         len: u32,
-    ) -> Conn {
-        Conn {
-            key,
-            next: NIL,
-            generation: 1,
-            expires: now,
-            policy: PolicyId::default(),
-            alive: true,
-            swapped,
-            talk: Talk::First,
-            seen_reply: false,
-            assured: false,
-            rare: 0,
-            peers,
-            traffic: [Traffic { packets: 1, bytes: u64::from(len) }, Traffic::default()],
-            hash,
-            timer_prev: NIL,
-            timer_next: NIL,
-            mark: 0,
-            label: [0; 2],
-            start: now,
-            zone_newer: NIL,
-            zone_older: NIL,
-            timer_slot: 0,
-            extra: None,
-        }
+    ) {
+        (self.key, self.swapped, self.hash) = (*key, swapped, hash);
+        (self.peers, self.start) = (*peers, now);
+        self.traffic[Dir::Orig as usize] = Traffic { packets: 1, bytes: u64::from(len) };
     }
 
     pub fn id(&self, shard: u16, slot: u32) -> ConnId {
@@ -153,6 +183,12 @@ impl Conn {
     /// The tuple of the original direction.
     pub fn orig(&self) -> Tuple {
         self.key.tuple(self.swapped)
+    }
+
+    /// The same as the tables have it.
+    #[inline]
+    pub fn directed(&self) -> Directed {
+        Directed::new(self.key, self.swapped)
     }
 
     /// The tuple that packets of the reply direction carry.
@@ -245,21 +281,147 @@ impl Conn {
         }
     }
 
-    /// Who reads a packet, unless it was translated before now, and what announced its connection.
-    #[cold]
-    pub fn relations(
+    /// What an event tells of, if it changes.
+    #[inline]
+    pub fn stage(&self) -> ([PeerState; 2], bool, bool) {
+        (self.peers.map(|p| p.state), self.seen_reply, self.assured)
+    }
+
+    /// Moves the state machine, the counters and the clock by a packet of a direction.
+    #[inline(always)]
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        (dir, via): (Dir, Via),
+        (body, len): (&Body, u32),
+        tcp_seq_chk: bool,
+        policies: &[TimeoutPolicy],
+    ) -> Fit {
+        let mut still_new = false;
+        let class = match body {
+            Body::Tcp(segment) => {
+                let unmoved;
+                let segment = match self.is_helped() {
+                    false => segment,
+                    true => {
+                        unmoved = self.unmoved(dir, via, segment);
+                        &unmoved
+                    }
+                };
+                let step = tcp::update(&mut self.peers, dir, segment, tcp_seq_chk);
+                self.assured |= self.peers.iter().all(|p| p.state == PeerState::Established);
+                match step {
+                    Ok(Step::Fits(class)) => Some(class),
+                    Ok(Step::Tolerated) => None,
+                    Ok(Step::Opening) => {
+                        still_new = true;
+                        Some(TimeoutClass::TcpSynSent)
+                    }
+                    Ok(Step::Reopen) => return Fit::Reopen,
+                    Err(reason) => return Fit::Invalid(reason),
+                }
+            }
+            Body::Icmp { .. } => {
+                if dir == Dir::Reply {
+                    self.talk = Talk::BothWays;
+                }
+                still_new = self.talk != Talk::BothWays;
+                Some(if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply })
+            }
+            Body::Other | Body::Error => {
+                match (dir, self.talk) {
+                    (Dir::Reply, _) => self.talk = Talk::BothWays,
+                    (Dir::Orig, Talk::First) => self.talk = Talk::OneWay,
+                    (Dir::Orig, _) => {}
+                }
+                still_new = self.talk != Talk::BothWays;
+                // When it began stands where a packet seldom has to look.
+                if self.seen_reply && !self.assured && dir == Dir::Orig {
+                    const STREAM: Duration = Duration::from_secs(2);
+                    self.assured = now.since(self.start) > STREAM;
+                }
+                Some(if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple })
+            }
+        };
+        let t = &mut self.traffic[dir as usize];
+        t.packets += 1;
+        t.bytes += u64::from(len);
+        self.seen_reply |= dir == Dir::Reply;
+        if let Some(class) = class {
+            self.expires = now + timeout(policies, self.policy, class);
+        }
+        Fit::Part(still_new)
+    }
+
+    /// Sets what a commit says of mark and label; whether that changed anything.
+    #[inline]
+    pub fn label_by(&mut self, req: &CtRequest) -> bool {
+        if self.is_related() {
+            return false;
+        }
+        let mark = req.mark.is_some_and(|mark| self.set_mark(mark));
+        req.label.is_some_and(|label| self.set_label(label)) | mark
+    }
+
+    /// The verdict of a packet of this connection, field by field: one that is made elsewhere would have to
+    /// be moved.
+    #[inline(always)]
+    pub fn answer(
+        &self,
+        id: ConnId,
+        x: &Passage<'_>,
+        (dir, via): (Dir, Via),
+        state: CtState,
+        then: &mut Then,
+        out: &mut CtInfo,
+    ) {
+        (out.state, out.zone, out.dir) = (state, x.req.zone, dir);
+        (out.mark, out.label) = (0, 0);
+        out.orig = Some(self.directed());
+        (out.conn, out.invalid) = (Some(id), None);
+        (out.outcome, out.nat) = (Outcome::None, None);
+        if self.rare != 0 {
+            (out.mark, out.label) = (self.mark(), self.label());
+            if self.has_extra() {
+                *then = self.elaborate((dir, via), x, out);
+            }
+        }
+    }
+
+    /// How an action translates a packet; adds to `state` that it does.
+    #[inline]
+    pub fn translation(
         &self,
         (dir, via): (Dir, Via),
-        translated_now: bool,
+        req: &CtRequest,
+        quoted: bool,
         state: &mut CtState,
-    ) -> (Option<Helper>, Option<&Tuple>) {
-        let parent = self.parent();
-        if parent.is_some() {
-            *state |= CtState::REL;
+    ) -> Option<Translation> {
+        if req.nat.is_none() || state.intersects(CtState::SNAT | CtState::DNAT) {
+            return None;
         }
-        let translated = state.intersects(CtState::SNAT | CtState::DNAT) || !self.is_raw(dir, via);
-        let reads = translated_now || !translated;
-        (self.watch().map(|w| w.helper).filter(|_| reads), parent)
+        let n = self.nat().filter(|_| self.is_raw(dir, via))?;
+        *state |= n.state(dir);
+        Some(n.translation(&self.orig(), dir, quoted))
+    }
+
+    /// Completes the verdict of a packet: how it is translated, what announced its connection, and who
+    /// reads it, unless it was translated before now.
+    #[inline(never)]
+    pub fn elaborate(&self, (dir, via): (Dir, Via), x: &Passage<'_>, out: &mut CtInfo) -> Then {
+        let quoted = matches!(x.p.body, Body::Error);
+        out.nat = self.translation((dir, via), x.req, quoted, &mut out.state);
+        if !self.has_alg() {
+            return Then::Done;
+        }
+        if let Some(parent) = self.parent() {
+            out.state |= CtState::REL;
+            out.orig = Some(Directed::of(parent));
+        }
+        let translated =
+            out.state.intersects(CtState::SNAT | CtState::DNAT) || !self.is_raw(dir, via);
+        let reads = out.nat.is_some() || !translated;
+        self.watch().filter(|_| reads).map_or(Then::Done, |w| Then::Help(w.helper))
     }
 
     /// A segment in the numbers of the ends that count them: what was moved on the way is moved back.

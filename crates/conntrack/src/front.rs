@@ -23,7 +23,8 @@ use crate::{
 /// The shards of one tracker. All have the same secret; shard `i` was made by
 /// [`Conntrack::shard`]`(.., i)`.
 pub trait Shards {
-    /// How many there are, at least one.
+    /// How many there are, at least one. Packets that come in batches have the less to wait for the fewer there
+    /// are.
     fn n(&self) -> usize;
 
     /// The secret of all of them.
@@ -31,6 +32,17 @@ pub trait Shards {
 
     /// Does something with one shard. Not called from within `f`.
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R;
+
+    /// The same; but if somebody else is at it and this is not to `wait`, nothing is done.
+    fn try_with<R>(
+        &self,
+        shard: usize,
+        wait: bool,
+        f: impl FnOnce(&mut Conntrack) -> R,
+    ) -> Option<R> {
+        let _ = wait;
+        Some(self.with(shard, f))
+    }
 }
 
 /// What a connection that is gone has left in a shard.
@@ -78,7 +90,7 @@ pub fn track<S: Shards>(
     // By reference: to move it costs more than to look at it.
     match &parse(view, req.zone) {
         Parse::Packet(p) => {
-            let x = passage(shards, now, p, req);
+            let x = &passage(shards, now, p, req);
             let ip = view.frame.get(view.l3..).unwrap_or_default();
             pass(shards, x, crate::shard_of(x.hash, shards.n()), Some((ip, edit)))
         }
@@ -94,7 +106,7 @@ pub fn track<S: Shards>(
 /// it.
 #[inline]
 pub fn process<S: Shards>(shards: &S, now: Instant, p: &Parsed, req: &CtRequest) -> CtInfo {
-    let x = passage(shards, now, p, req);
+    let x = &passage(shards, now, p, req);
     pass(shards, x, crate::shard_of(x.hash, shards.n()), None)
 }
 
@@ -106,7 +118,7 @@ fn passage<'a, S: Shards>(
     req: &'a CtRequest,
 ) -> Passage<'a> {
     let hash = p.hash(shards.secret());
-    Passage { now, hash, p, req, prior: req.prior, sought: Sought::NotYet }
+    Passage { now, hash, p, req, prior: req.prior, hint: None, sought: Sought::NotYet }
 }
 
 /// Where a helper finds the IP packet, and where it puts what to change in it.
@@ -114,11 +126,11 @@ pub(crate) type Bytes<'a> = (&'a [u8], &'a mut Option<Edit>);
 
 /// The way of one packet whose key's shard is `home`.
 #[inline]
-fn pass<S: Shards>(shards: &S, x: Passage<'_>, home: usize, bytes: Option<Bytes<'_>>) -> CtInfo {
+fn pass<S: Shards>(shards: &S, x: &Passage<'_>, home: usize, bytes: Option<Bytes<'_>>) -> CtInfo {
     let mut then = Then::Done;
-    // Verdicts are large: this one is written where the caller wants it and nowhere else. What it
-    // leaves behind in other shards goes with the next visit that may need it.
-    let info = shards.with(home, |t| t.enter(x, &mut then));
+    let mut info = CtInfo::UNTRACKED;
+    // What the visit leaves behind in other shards goes with the next visit that may need it.
+    shards.with(home, |t| t.enter(x, &mut then, &mut info));
     match then {
         Then::Done => info,
         then => go_on(shards, x, home, then, info, bytes),
@@ -157,15 +169,20 @@ impl Tracked {
 /// Most packets that are looked up together.
 const BATCH: usize = 32;
 
+/// Shards whose packets of a batch are tracked together. A tracker may have more.
+const GROUPS: usize = 64;
+
 /// Runs parsed packets through a tracker and gives `done` each one's number and verdict. All must
 /// have been parsed for `req.zone`; `req.prior` does not count.
 ///
 /// The verdicts are those that [`process`] would give one after the other, but that packets of
 /// different connections may change places. What the searches read is asked for beforehand, so a
-/// large table costs one wait for memory instead of one for each packet.
+/// large table costs one wait for memory instead of one for each packet. A shard that somebody else is
+/// at comes last.
 ///
 /// `ip` gives the IP packet of a number, for helpers; `done` also gets what is to be changed in it besides
 /// its translation.
+#[inline]
 pub fn process_batch<'a, S: Shards>(
     shards: &S,
     now: Instant,
@@ -181,6 +198,30 @@ pub fn process_batch<'a, S: Shards>(
     }
 }
 
+/// The numbers of the bits that are set, from the lowest on.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let i = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(i)
+    })
+}
+
+/// Does something with each of these shards, in the order in which they are to be had.
+#[inline]
+fn with_each<S: Shards>(shards: &S, set: u64, mut f: impl FnMut(usize, &mut Conntrack)) {
+    let mut busy = 0;
+    for wait in [false, true] {
+        for shard in bits(if wait { busy } else { set }) {
+            if shards.try_with(shard, wait, |t| f(shard, t)).is_none() {
+                busy |= 1 << shard;
+            }
+        }
+    }
+}
+
+/// `part` has no more than [`BATCH`] packets.
+#[inline]
 fn process_part<'a, S: Shards>(
     shards: &S,
     now: Instant,
@@ -189,57 +230,82 @@ fn process_part<'a, S: Shards>(
     ip: impl Fn(usize) -> &'a [u8],
     mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {
-    // The packets by their shards, each shard's in their order.
-    let mut order = [(0_u16, 0_u8); BATCH];
-    for (i, (at, t)) in order.iter_mut().zip(part).enumerate() {
-        *at = (crate::shard_of(t.hash, shards.n()) as u16, i as u8);
-    }
-    let order = &mut order[..part.len()];
-    if shards.n() > 1 {
-        order.sort_unstable();
-    }
-    let groups = || order.chunk_by(|a, b| a.0 == b.0).map(|g| (usize::from(g[0].0), g));
-    for (shard, group) in groups() {
-        shards.with(shard, |t| {
-            group.iter().for_each(|&(_, i)| t.prefetch_index(part[usize::from(i)].hash));
-        });
-    }
-    for (shard, group) in groups() {
-        shards.with(shard, |t| {
-            group.iter().for_each(|&(_, i)| t.prefetch_conn(part[usize::from(i)].hash));
-        });
-    }
-    let passage = |i: u8| {
-        let Tracked { parsed: p, hash, prior } = &part[usize::from(i)];
-        Passage { now, hash: *hash, p, req, prior: *prior, sought: Sought::NotYet }
+    let n = shards.n();
+    let mut hints = [None; BATCH];
+    let passage = |i: usize, hint: Option<u32>| {
+        let Tracked { parsed: p, hash, prior } = &part[i];
+        Passage { now, hash: *hash, p, req, prior: *prior, hint, sought: Sought::NotYet }
     };
-    for (shard, group) in groups() {
-        // The first packet that needs further visits goes on with them before the rest.
-        let mut stopped = None;
-        shards.with(shard, |t| {
-            for (n, &(_, i)) in group.iter().enumerate() {
-                let mut then = Then::Done;
-                let info = t.enter(passage(i), &mut then);
-                if let Then::Done = then {
-                    done(usize::from(i), &info, None);
-                } else {
-                    stopped = Some((n, then, info));
-                    break;
-                }
+    // Bit `i` of a group is the packet `i`, bit `g` of `present` is group `g`.
+    let (mut groups, mut present, mut others) = ([0_u32; GROUPS], 0_u64, 0_u32);
+    for (i, t) in part.iter().enumerate() {
+        let shard = crate::shard_of(t.hash, n);
+        match groups.get_mut(shard) {
+            Some(group) => {
+                *group |= 1 << i;
+                present |= 1 << shard;
             }
-        });
-        let Some((n, then, info)) = stopped else { continue };
-        let i = group[n].1;
-        let mut edit = None;
-        let bytes = Some((ip(usize::from(i)), &mut edit));
-        let info = go_on(shards, passage(i), shard, then, info, bytes);
-        done(usize::from(i), &info, edit.as_ref());
-        for &(_, i) in &group[n + 1..] {
-            let mut edit = None;
-            let bytes = Some((ip(usize::from(i)), &mut edit));
-            let info = pass(shards, passage(i), shard, bytes);
-            done(usize::from(i), &info, edit.as_ref());
+            None => others |= 1 << i,
         }
+    }
+    let members = |shard: usize| bits(u64::from(groups[shard]));
+    if part.len() > 1 {
+        with_each(shards, present, |shard, t| {
+            t.prefetch_index(members(shard).map(|i| part[i].hash));
+        });
+        with_each(shards, present, |shard, t| {
+            members(shard).for_each(|i| hints[i] = t.prefetch_conn(part[i].hash));
+        });
+    }
+    let mut info = CtInfo::UNTRACKED;
+    let mut busy = 0;
+    for wait in [false, true] {
+        for shard in bits(if wait { busy } else { present }) {
+            let (mut left, mut stopped) = (groups[shard], None);
+            let there = shards.try_with(shard, wait, |t| {
+                for i in members(shard) {
+                    let mut then = Then::Done;
+                    t.enter(&passage(i, hints[i]), &mut then, &mut info);
+                    left &= left - 1;
+                    if !matches!(then, Then::Done) {
+                        stopped = Some((i, then));
+                        break;
+                    }
+                    done(i, &info, None);
+                }
+            });
+            if there.is_none() {
+                busy |= 1 << shard;
+            }
+            // The first packet that needs further visits goes on with them before the rest.
+            let Some((i, then)) = stopped else { continue };
+            let mut edit = None;
+            let bytes = Some((ip(i), &mut edit));
+            let info = go_on(shards, &passage(i, None), shard, then, info, bytes);
+            done(i, &info, edit.as_ref());
+            singly(shards, left, &passage, &ip, &mut done);
+        }
+    }
+    if others != 0 {
+        singly(shards, others, &passage, &ip, &mut done);
+    }
+}
+
+/// The packets of a batch whose bits are set, one after the other.
+#[cold]
+fn singly<'a, 'b, S: Shards>(
+    shards: &S,
+    set: u32,
+    passage: &impl Fn(usize, Option<u32>) -> Passage<'b>,
+    ip: &impl Fn(usize) -> &'a [u8],
+    done: &mut impl FnMut(usize, &CtInfo, Option<&Edit>),
+) {
+    for i in bits(u64::from(set)) {
+        let x = passage(i, None);
+        let mut edit = None;
+        let bytes = Some((ip(i), &mut edit));
+        let info = pass(shards, &x, crate::shard_of(x.hash, shards.n()), bytes);
+        done(i, &info, edit.as_ref());
     }
 }
 
@@ -247,7 +313,7 @@ fn process_part<'a, S: Shards>(
 #[cold]
 fn go_on<S: Shards>(
     shards: &S,
-    x: Passage<'_>,
+    x: &Passage<'_>,
     home: usize,
     mut then: Then,
     mut info: CtInfo,
@@ -257,20 +323,22 @@ fn go_on<S: Shards>(
     // or came between two visits.
     const ROUNDS: usize = 6;
     let related = OnceCell::new();
-    let mut x = x;
+    let mut x = *x;
     for _ in 0..ROUNDS {
         match core::mem::replace(&mut then, Then::Done) {
-            Then::Done => return fulfilled(shards, x, info),
+            Then::Done => return fulfilled(shards, &x, info),
             Then::Help(helper) => {
-                let info = fulfilled(shards, x, info);
+                let info = fulfilled(shards, &x, info);
                 return match bytes {
-                    Some((ip, edit)) => assist(shards, x, helper, ip, info, edit),
+                    Some((ip, edit)) => assist(shards, &x, helper, ip, info, edit),
                     None => info,
                 };
             }
             Then::Again => {}
             Then::Elsewhere(alias, conn) => {
-                info = visit(shards, conn.shard.into(), |t| t.enter_at(x, conn, &mut then));
+                visit(shards, conn.shard.into(), |t| {
+                    t.enter_at(&x, conn, &mut then, &mut info);
+                });
                 if let Then::Done | Then::Help(_) = then {
                     continue;
                 }
@@ -278,7 +346,7 @@ fn go_on<S: Shards>(
                 shards.with(home, |t| t.remove_alias(alias));
             }
             Then::Translate(peers) => {
-                if let Some(bound) = bind(shards, x, home, peers, info, &mut then) {
+                if let Some(bound) = bind(shards, &x, home, &peers, info, &mut then) {
                     info = bound;
                     continue;
                 }
@@ -293,16 +361,16 @@ fn go_on<S: Shards>(
             }
         }
         then = Then::Done;
-        info = visit(shards, home, |t| t.enter(x, &mut then));
+        visit(shards, home, |t| t.enter(&x, &mut then, &mut info));
     }
     match then {
-        Then::Done => fulfilled(shards, x, info),
+        Then::Done => fulfilled(shards, &x, info),
         _ => CtInfo::invalid(x.req.zone, InvalidReason::NatClash),
     }
 }
 
 /// Notes that an expected connection was committed, if the packet did so.
-fn fulfilled<S: Shards>(shards: &S, x: Passage<'_>, info: CtInfo) -> CtInfo {
+fn fulfilled<S: Shards>(shards: &S, x: &Passage<'_>, info: CtInfo) -> CtInfo {
     if let (Sought::Found(r), Outcome::Inserted) = (x.sought, info.outcome) {
         shards.with(r.expected.shard.into(), |t| t.fulfil(r.expected));
     }
@@ -313,9 +381,9 @@ fn fulfilled<S: Shards>(shards: &S, x: Passage<'_>, info: CtInfo) -> CtInfo {
 /// `None` if another packet has committed it meanwhile.
 fn bind<S: Shards>(
     shards: &S,
-    x: Passage<'_>,
+    x: &Passage<'_>,
     home: usize,
-    peers: [Peer; 2],
+    peers: &[Peer; 2],
     mut info: CtInfo,
     then: &mut Then,
 ) -> Option<CtInfo> {
@@ -390,7 +458,7 @@ pub fn peek<S: Shards>(
     let hash = key.hash(shards.secret());
     let expected = shards.with(crate::shard_of(hash, shards.n()), |t| t.seek_copy(now, &key, hash));
     x.sought = expected.as_ref().map_or(Sought::Nothing, Sought::Found);
-    let mut info = pass(&Only::of(&mut copy), x, 0, None);
+    let mut info = pass(&Only::of(&mut copy), &x, 0, None);
     // The copy has room.
     if info.outcome == Outcome::Inserted
         && let Some(outcome) = shards.with(home, |t| t.refusal(now, req.zone))

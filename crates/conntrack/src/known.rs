@@ -5,10 +5,9 @@
 //! ever. What this path has no answer for changes nothing, and the caller takes the long way
 //! ([`crate::process`]).
 
-use crate::conn::Via;
+use crate::conn::{Fit, Via};
 use crate::nat::Translation;
 use crate::parse::{Body, PacketView, read_known};
-use crate::tracker::Fit;
 use crate::{ConnId, Conntrack, CtRequest, CtState, Dir};
 use base::{Instant, prefetch};
 
@@ -99,16 +98,18 @@ impl Conntrack {
         let base = match prior {
             Some((_, state)) => state,
             None => match self.advance(now, conn.slot, (dir, via), &sent.body, sent.len) {
-                Fit::Part(still_new) => {
-                    self.counters.found += 1;
-                    CtState::of_known(still_new, dir)
-                }
+                Fit::Part(still_new) => CtState::of_known(still_new, dir),
                 Fit::Reopen | Fit::Invalid(_) => return None,
             },
         };
         let mut state = base;
-        let settled = self.settle(now, conn.slot, (dir, via), false, req, &mut state);
-        let c = self.slab.get(conn.slot);
-        Some(Standing { base, state, mark: c.mark(), label: c.label(), nat: settled.nat })
+        let c = self.slab.get_mut(conn.slot);
+        let nat = c.translation((dir, via), req, false, &mut state);
+        let labelled = req.commit && c.label_by(req);
+        let standing = Standing { base, state, mark: c.mark(), label: c.label(), nat };
+        if labelled {
+            self.tell(now, conn.slot, false, self.events.enabled());
+        }
+        Some(standing)
     }
 }

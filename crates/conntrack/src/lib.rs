@@ -40,7 +40,6 @@ pub mod frag;
 mod front;
 mod helper;
 mod known;
-mod label;
 mod nat;
 mod parse;
 mod room;
@@ -68,7 +67,7 @@ pub use parse::{PacketView, Parse, Parsed, parse, parse_into};
 pub use state::CtState;
 pub use timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy, UNUSED_POLICY_KEYS};
 pub use tracker::{Conntrack, CtConfig, Expired};
-pub use tuple::{Dir, ICMP_QUERIES, ICMPV6_QUERIES, Key, Tuple};
+pub use tuple::{Dir, Directed, ICMP_QUERIES, ICMPV6_QUERIES, Key, Tuple};
 pub use verdict::{ConnId, CtInfo, CtRequest, InvalidReason, Outcome, PolicyId};
 pub use zone::ZoneLimits;
 

@@ -66,7 +66,7 @@ pub struct Parsed {
 impl Parsed {
     /// Of no packet; a place for [`parse_into`].
     pub const NOTHING: Parsed =
-        Parsed { key: Key([0; 5]), swapped: false, body: Body::Other, len: 0 };
+        Parsed { key: Key::NOTHING, swapped: false, body: Body::Other, len: 0 };
 
     /// What TCP or UDP carries in the IP packet that this was read from.
     pub(crate) fn payload<'a>(&self, ip: &'a [u8]) -> &'a [u8] {
@@ -144,6 +144,9 @@ struct Ip<'a> {
 
 #[inline(always)]
 fn ipv4(data: &[u8]) -> Result<Ip<'_>, R> {
+    if let Some(ip) = plain_ipv4(data) {
+        return Ok(ip);
+    }
     let (header_len, total) = ipv4_lengths(data)?;
     if total > data.len() {
         return Err(R::Truncated);
@@ -152,6 +155,31 @@ fn ipv4(data: &[u8]) -> Result<Ip<'_>, R> {
         return Err(R::L3Checksum);
     }
     ipv4_addresses(data, header_len, total, Whole::Wanted)
+}
+
+/// A packet with a header of twenty bytes that is right, as nearly all are. `None` says nothing.
+#[inline(always)]
+fn plain_ipv4(data: &[u8]) -> Option<Ip<'_>> {
+    const MORE_OR_OFFSET: u16 = 0x3fff;
+    const LEN: usize = 20;
+    let header: &[u8; LEN] = data.first_chunk()?;
+    let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let word = |at: usize| u64::from(half(at)) << 16 | u64::from(half(at + 2));
+    let total = usize::from(half(2));
+    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+    // All ones is the only sum of a right header: none is all zeros (RFC 1071).
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    if header[0] != 0x45 || sum != 0xffff || half(6) & MORE_OR_OFFSET != 0 {
+        return None;
+    }
+    Some(Ip {
+        ends: Ends { src: [0, word(12)], dst: [0, word(16)], ipv6: false },
+        proto: header[9],
+        payload: data.get(LEN..total)?,
+        len: total as u32,
+    })
 }
 
 /// Whether a packet has to be whole.

@@ -2,16 +2,19 @@
 //!
 //! Neither moves what it holds once it is larger than one segment, so growth costs one small step
 //! per insert and no packet waits for a rehash: the slab grows by segments, the index by linear hashing (Litwin 1980),
-//! which splits one bucket per insert. Chains are intrusive: a connection holds its hash and the
-//! link to the next.
+//! which splits no more than one bucket per insert. A bucket is a cache line with the hashes and slots of its
+//! entries, so a search that comes to the slab has found, and a split needs nothing else. Entries that
+//! have no place in their bucket are in an intrusive chain.
 
 use crate::tuple::Key;
 use alloc::vec::Vec;
-use base::{HashKey, prefetch};
+use base::prefetch;
 
 const SEGMENT_BITS: u32 = 12;
 const SEGMENT: usize = 1 << SEGMENT_BITS;
-const FIRST_BUCKETS: u32 = 64;
+const FIRST_BUCKETS: u32 = 8;
+/// Entries there are for each bucket, at most: one in a hundred has no place in its bucket then.
+const LOAD: u32 = 3;
 
 /// "No slot" in the links.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -28,11 +31,14 @@ pub(crate) trait Entry {
     fn set_generation(&mut self, n: u32);
     fn is_alive(&self) -> bool;
     fn set_alive(&mut self, alive: bool);
+    /// Asks for all of it.
+    fn prefetch(&self);
 }
 
-/// Makes a type with fields of these names an [`Entry`].
+/// Makes a type with fields of these names an [`Entry`]. Further fields are those with which cache lines
+/// after the first begin.
 macro_rules! entry {
-    ($ty:ty) => {
+    ($ty:ty $(, $line:ident)*) => {
         impl $crate::slab::Entry for $ty {
             #[inline]
             fn key(&self) -> &Key {
@@ -66,6 +72,11 @@ macro_rules! entry {
 
             fn set_alive(&mut self, alive: bool) {
                 self.alive = alive;
+            }
+
+            fn prefetch(&self) {
+                base::prefetch(self);
+                $(base::prefetch(&self.$line);)*
             }
         }
     };
@@ -130,17 +141,18 @@ impl<T: Entry> Slab<T> {
     }
 
     /// Stores a connection; its generation follows on that of the slot's last one.
-    pub fn insert(&mut self, mut entry: T) -> u32 {
-        entry.set_alive(true);
+    #[inline]
+    pub fn insert(&mut self, entry: T) -> u32 {
         self.live += 1;
         if let Some(slot) = self.free {
             let place = self.get_mut(slot);
-            let next_free = place.next();
-            entry.set_generation(place.generation());
+            let (next_free, generation) = (place.next(), place.generation());
             *place = entry;
+            place.set_alive(true);
+            place.set_generation(generation);
             self.free = (next_free != NIL).then_some(next_free);
             if let Some(next) = self.free {
-                prefetch(self.get(next));
+                self.get(next).prefetch();
             }
             return slot;
         }
@@ -152,6 +164,7 @@ impl<T: Entry> Slab<T> {
         if let Some(last) = self.segments.last_mut() {
             last.push(entry);
         }
+        self.get_mut(slot).set_alive(true);
         self.used += 1;
         slot
     }
@@ -168,99 +181,161 @@ impl<T: Entry> Slab<T> {
     }
 }
 
+/// Entries of a bucket.
+const WIDTH: usize = 7;
+
+/// Where entries are whose hashes have the same low bits: a cache line. Places in use come first.
+#[derive(Copy, Clone, Debug)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// The last is how many there are: eight are compared as fast as seven.
+    hashes: [u32; WIDTH + 1],
+    /// The last is the first of those that have no place: they are linked by [`Entry::next`].
+    slots: [u32; WIDTH + 1],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    const EMPTY: Bucket = Bucket { hashes: [0; WIDTH + 1], slots: [NIL; WIDTH + 1] };
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.hashes[WIDTH] as usize
+    }
+
+    #[inline]
+    fn more(&self) -> u32 {
+        self.slots[WIDTH]
+    }
+
+    fn set_more(&mut self, slot: u32) {
+        self.slots[WIDTH] = slot;
+    }
+
+    /// The places of a hash, one bit each.
+    #[inline]
+    fn places(&self, hash: u32) -> u32 {
+        let same = self.hashes.map(|h| u32::from(h == hash));
+        let places = same.iter().enumerate().fold(0, |set, (i, same)| set | same << i);
+        places & ((1 << self.len()) - 1)
+    }
+
+    /// Whether there was a place.
+    fn put(&mut self, hash: u32, slot: u32) -> bool {
+        let i = self.len();
+        let fits = i < WIDTH;
+        if fits {
+            (self.hashes[i], self.slots[i]) = (hash, slot);
+            self.hashes[WIDTH] += 1;
+        }
+        fits
+    }
+
+    /// Takes out what stands in a place.
+    fn take(&mut self, i: usize) {
+        let last = self.len() - 1;
+        (self.hashes[i], self.slots[i]) = (self.hashes[last], self.slots[last]);
+        self.slots[last] = NIL;
+        self.hashes[WIDTH] -= 1;
+    }
+}
+
 /// Slots by key.
 #[derive(Debug)]
 pub(crate) struct Index {
-    heads: Vec<Vec<u32>>,
+    segments: Vec<Vec<Bucket>>,
     buckets: u32,
     /// Smallest `2^n - 1` that is at least `buckets - 1`.
     mask: u32,
     entries: u32,
-    secret: HashKey,
 }
 
-impl Index {
-    /// An empty index of entries that are hashed with this secret.
-    pub fn new(secret: HashKey) -> Index {
-        let mut first = Vec::with_capacity(FIRST_BUCKETS as usize);
-        first.resize(FIRST_BUCKETS as usize, NIL);
+impl Default for Index {
+    fn default() -> Self {
+        let first = alloc::vec![Bucket::EMPTY; FIRST_BUCKETS as usize];
         Index {
-            heads: alloc::vec![first],
+            segments: alloc::vec![first],
             buckets: FIRST_BUCKETS,
             mask: FIRST_BUCKETS - 1,
             entries: 0,
-            secret,
         }
     }
+}
 
+impl Index {
     #[inline]
-    fn bucket(&self, hash: u32) -> u32 {
+    fn number(&self, hash: u32) -> u32 {
         let b = hash & self.mask;
         if b < self.buckets { b } else { b & (self.mask >> 1) }
     }
 
     #[inline]
-    fn head(&self, bucket: u32) -> u32 {
-        self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)]
+    fn bucket(&self, number: u32) -> &Bucket {
+        &self.segments[(number >> SEGMENT_BITS) as usize][number as usize & (SEGMENT - 1)]
     }
 
-    fn set_head(&mut self, bucket: u32, slot: u32) {
-        self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)] = slot;
+    fn bucket_mut(&mut self, number: u32) -> &mut Bucket {
+        &mut self.segments[(number >> SEGMENT_BITS) as usize][number as usize & (SEGMENT - 1)]
+    }
+
+    /// It is one segment.
+    #[inline]
+    pub fn is_small(&self) -> bool {
+        self.segments.len() == 1
     }
 
     /// Asks for the place where a search for `hash` begins.
     #[inline]
     pub fn prefetch(&self, hash: u32) {
-        let bucket = self.bucket(hash);
-        prefetch(&self.heads[(bucket >> SEGMENT_BITS) as usize][bucket as usize & (SEGMENT - 1)]);
+        prefetch(self.bucket(self.number(hash)));
     }
 
-    /// The slot that a search for `hash` looks at first.
+    /// The slot that a search for `hash` looks at first: nearly always the one it is for, if there
+    /// is one.
     #[inline]
     pub fn first(&self, hash: u32) -> Option<u32> {
-        Some(self.head(self.bucket(hash))).filter(|slot| *slot != NIL)
+        let bucket = self.bucket(self.number(hash));
+        match bucket.places(hash) {
+            0 => Some(bucket.more()).filter(|slot| *slot != NIL),
+            places => Some(bucket.slots[places.trailing_zeros() as usize % bucket.slots.len()]),
+        }
     }
 
     /// The slot of the connection with `key`.
     #[inline]
     pub fn find<T: Entry>(&self, slab: &Slab<T>, hash: u32, key: &Key) -> Option<u32> {
-        let mut at = self.head(self.bucket(hash));
-        while at != NIL {
-            let c = slab.get(at);
-            if c.key().is(key) {
-                return Some(at);
+        let bucket = self.bucket(self.number(hash));
+        let mut places = bucket.places(hash);
+        while places != 0 {
+            let slot = bucket.slots[places.trailing_zeros() as usize % bucket.slots.len()];
+            if slab.get(slot).key().is(key) {
+                return Some(slot);
             }
-            at = c.next();
+            places &= places - 1;
         }
-        None
+        match bucket.more() {
+            NIL => None,
+            more => find_in_chain(slab, more, key),
+        }
     }
 
     /// Adds a connection that is in the slab and not in the index.
     pub fn insert<T: Entry>(&mut self, slab: &mut Slab<T>, slot: u32) {
-        let bucket = self.bucket(slab.get(slot).hash());
-        let head = self.head(bucket);
-        slab.get_mut(slot).set_next(head);
-        self.set_head(bucket, slot);
+        let hash = slab.get(slot).hash();
+        self.put(slab, self.number(hash), hash, slot);
         self.entries += 1;
-        // Twice as many buckets as entries: most chains are one long.
-        for _ in 0..2 {
-            if self.entries > self.buckets / 2 && self.buckets < 1 << 31 {
-                self.split(slab);
-            }
-        }
-        if let Some(slot) = self.first_to_move() {
-            prefetch(slab.get(slot));
+        if self.entries > self.buckets * LOAD && self.buckets < 1 << 29 {
+            self.split(slab);
         }
     }
 
-    /// The bucket that the next split divides.
-    fn next_to_split(&self) -> u32 {
-        let mask = if self.buckets > self.mask { self.mask } else { self.mask >> 1 };
-        self.buckets & mask
-    }
-
-    fn first_to_move(&self) -> Option<u32> {
-        Some(self.head(self.next_to_split())).filter(|slot| *slot != NIL)
+    fn put<T: Entry>(&mut self, slab: &mut Slab<T>, number: u32, hash: u32, slot: u32) {
+        let bucket = self.bucket_mut(number);
+        if !bucket.put(hash, slot) {
+            slab.get_mut(slot).set_next(bucket.more());
+            bucket.set_more(slot);
+        }
     }
 
     /// Takes a connection out.
@@ -269,42 +344,128 @@ impl Index {
             let c = slab.get(slot);
             (c.hash(), c.next())
         };
-        let bucket = self.bucket(hash);
-        let mut at = self.head(bucket);
-        if at == slot {
-            self.set_head(bucket, after);
-        } else {
-            while slab.get(at).next() != slot {
-                at = slab.get(at).next();
-            }
-            slab.get_mut(at).set_next(after);
-        }
         self.entries -= 1;
+        let bucket = self.bucket_mut(self.number(hash));
+        match bucket.slots[..WIDTH].iter().position(|s| *s == slot) {
+            Some(place) => {
+                bucket.take(place);
+                // Whoever waits for a place gets it.
+                let first = bucket.more();
+                if first != NIL {
+                    let c = slab.get(first);
+                    bucket.set_more(c.next());
+                    bucket.put(c.hash(), first);
+                }
+            }
+            None if bucket.more() == slot => bucket.set_more(after),
+            None => {
+                let mut at = bucket.more();
+                while slab.get(at).next() != slot {
+                    at = slab.get(at).next();
+                }
+                slab.get_mut(at).set_next(after);
+            }
+        }
     }
 
     /// One more bucket, filled from the one that held its hashes so far.
     fn split<T: Entry>(&mut self, slab: &mut Slab<T>) {
-        let (old, new) = (self.next_to_split(), self.buckets);
+        let new = self.buckets;
         if new > self.mask {
             self.mask = self.mask << 1 | 1;
         }
+        let old = new & (self.mask >> 1);
         if new as usize & (SEGMENT - 1) == 0 {
-            self.heads.push(Vec::with_capacity(SEGMENT));
+            self.segments.push(Vec::with_capacity(SEGMENT));
         }
-        if let Some(last) = self.heads.last_mut() {
-            last.push(NIL);
+        if let Some(last) = self.segments.last_mut() {
+            last.push(Bucket::EMPTY);
         }
         self.buckets += 1;
-        let mut at = self.head(old);
-        self.set_head(old, NIL);
+        let was = core::mem::replace(self.bucket_mut(old), Bucket::EMPTY);
+        for i in 0..was.len() {
+            let (hash, slot) = (was.hashes[i], was.slots[i]);
+            self.put(slab, self.number(hash), hash, slot);
+        }
+        let mut at = was.more();
         while at != NIL {
-            let next = slab.get(at).next();
-            // The key is beside the link; the hash is not.
-            let to = self.bucket(slab.get(at).key().hash(self.secret));
-            let head = self.head(to);
-            slab.get_mut(at).set_next(head);
-            self.set_head(to, at);
+            let c = slab.get(at);
+            let (hash, next) = (c.hash(), c.next());
+            self.put(slab, self.number(hash), hash, at);
             at = next;
+        }
+    }
+}
+
+/// The connection with `key` among those that have no place in their bucket.
+#[cold]
+fn find_in_chain<T: Entry>(slab: &Slab<T>, first: u32, key: &Key) -> Option<u32> {
+    let mut at = first;
+    while at != NIL {
+        let c = slab.get(at);
+        if c.key().is(key) {
+            return Some(at);
+        }
+        at = c.next();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuple::Tuple;
+    use base::Zone;
+    use core::net::{IpAddr, Ipv4Addr};
+    use std::collections::BTreeMap;
+
+    #[derive(Debug)]
+    struct Thing {
+        key: Key,
+        hash: u32,
+        next: u32,
+        generation: u32,
+        alive: bool,
+    }
+
+    entry!(Thing);
+
+    fn thing(n: u32, hash: u32) -> Thing {
+        let (src, dst) = (IpAddr::V4(Ipv4Addr::from(n)), IpAddr::V4(Ipv4Addr::from(1)));
+        let key = Tuple::ports(src, dst, 17, 1, 2).key(Zone(0)).0;
+        Thing { key, hash, next: NIL, generation: 1, alive: true }
+    }
+
+    /// Whatever the hashes are, be they all the same or fill a few buckets only, what was put in is
+    /// found and what was taken out is not.
+    #[test]
+    fn what_is_in_the_index_is_found_whatever_its_hash_is() {
+        let spread = |n: u32| n.wrapping_mul(0x9e37_79b9) ^ n >> 3;
+        let hashes: [fn(u32) -> u32; 4] = [|_| 77, |n| n % 3, |n| n << 12, |n| n];
+        for hash_of in hashes.into_iter().chain([spread as fn(u32) -> u32]) {
+            let (mut slab, mut index) = (Slab::default(), Index::default());
+            let mut there = BTreeMap::new();
+            for step in 0..3000_u32 {
+                let n = spread(step) % 700;
+                let t = thing(n, hash_of(n));
+                if let Some(slot) = there.remove(&n) {
+                    assert_eq!(index.find(&slab, t.hash, &t.key), Some(slot));
+                    index.remove(&mut slab, slot);
+                    slab.remove(slot);
+                } else {
+                    assert_eq!(index.find(&slab, t.hash, &t.key), None);
+                    let slot = slab.insert(t);
+                    index.insert(&mut slab, slot);
+                    there.insert(n, slot);
+                }
+                if step % 100 == 0 {
+                    for n in 0..700 {
+                        let t = thing(n, hash_of(n));
+                        assert_eq!(index.find(&slab, t.hash, &t.key), there.get(&n).copied());
+                    }
+                }
+            }
+            assert_eq!(slab.len(), there.len());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
 
 use crate::ceiling::{Ceiling, Quota};
-use crate::conn::{Conn, Talk, Via};
+use crate::conn::{Conn, Fit, Via, timeout};
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
 use crate::front::{self, Only, Orphan, Tracked};
@@ -12,8 +12,8 @@ use crate::helper::{Expected, Related, Sought};
 use crate::nat::{Alias, AliasId, Nat, NatRequest};
 use crate::parse::{Body, PacketView, Parsed};
 use crate::slab::{Index, Slab};
-use crate::tcp::{self, Peer, PeerState, Step};
-use crate::tuple::{Dir, Key};
+use crate::tcp::{self, Peer};
+use crate::tuple::{Dir, Directed, Key};
 use crate::wheel::Wheel;
 use crate::zone::{ZoneLimits, Zones};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use base::{Duration, HashKey, Instant, Zone, prefetch};
+use base::{HashKey, Instant, Zone, prefetch};
 
 /// Settings that may change while the tracker runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub(crate) struct Passage<'a> {
     pub req: &'a CtRequest,
     /// What an earlier pass of this packet found.
     pub prior: Option<(ConnId, CtState)>,
+    /// Where its connection may be.
+    pub hint: Option<u32>,
     /// Whether it is expected.
     pub sought: Sought<'a>,
 }
@@ -125,15 +127,6 @@ pub(crate) enum Then {
     Help(Helper),
 }
 
-/// What the state machines make of a packet of a known connection.
-pub(crate) enum Fit {
-    /// Part of it; `true` if it is still unanswered, so `new`.
-    Part(bool),
-    /// Opens another connection in its place.
-    Reopen,
-    Invalid(InvalidReason),
-}
-
 impl Conntrack {
     /// An empty table.
     pub fn new(secret: HashKey, config: CtConfig) -> Conntrack {
@@ -152,12 +145,12 @@ impl Conntrack {
             secret,
             config,
             slab: Slab::default(),
-            index: Index::new(secret),
+            index: Index::default(),
             wheel: Wheel::new(),
             wheel_behind: false,
             zones: Zones::new(),
             limits: None,
-            expected: Expected::new(secret, ceiling.clone()),
+            expected: Expected::new(ceiling.clone()),
             ceiling,
             quota: Quota::default(),
             hand: 0,
@@ -166,7 +159,7 @@ impl Conntrack {
             events: Events::default(),
             number,
             aliases: Slab::default(),
-            alias_index: Index::new(secret),
+            alias_index: Index::default(),
             orphans: Vec::new(),
         }
     }
@@ -213,118 +206,195 @@ impl Conntrack {
 
     /// Asks for what the search for a packet's connection reads first.
     #[inline]
-    pub(crate) fn prefetch_index(&self, hash: u32) {
-        self.index.prefetch(hash);
-    }
-
-    /// Asks for the connection at which that search will begin.
-    #[inline]
-    pub(crate) fn prefetch_conn(&self, hash: u32) {
-        if let Some(slot) = self.index.first(hash) {
-            let conn = self.slab.get(slot);
-            prefetch(&conn.key);
-            prefetch(&conn.peers);
+    pub(crate) fn prefetch_index(&self, hashes: impl Iterator<Item = u32>) {
+        // A small one is at hand.
+        if !self.index.is_small() {
+            hashes.for_each(|hash| self.index.prefetch(hash));
         }
     }
 
-    /// The first visit of a packet, to the shard of its key.
+    /// Asks for the connection at which that search will begin, and says where it is.
     #[inline]
-    pub(crate) fn enter(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
-        match self.lookup(x) {
-            Some(slot) if !self.slab.get(slot).is_translated() => {
-                self.known(x, slot, Via::Orig, then)
+    pub(crate) fn prefetch_conn(&self, hash: u32) -> Option<u32> {
+        let slot = self.index.first(hash)?;
+        let conn = self.slab.get(slot);
+        prefetch(&conn.key);
+        prefetch(&conn.peers);
+        Some(slot)
+    }
+
+    /// The first visit of a packet, to the shard of its key. The verdict is written in place: it is large.
+    #[inline]
+    pub(crate) fn enter(&mut self, x: &Passage<'_>, then: &mut Then, out: &mut CtInfo) {
+        match self.search(x) {
+            Some(slot) => {
+                let conn = self.slab.get(slot);
+                if conn.expired(x.now) {
+                    self.bury_expired(x.now, slot);
+                    self.stranger(x, then, out);
+                } else if conn.is_translated() {
+                    self.known_translated(x, slot, then, out);
+                } else {
+                    self.known(x, slot, Via::Orig, then, out);
+                }
             }
-            Some(slot) => self.known_translated(x, slot, then),
-            None => self.stranger(x, then),
+            None => self.stranger(x, then, out),
         }
     }
 
     /// A packet with the tuple that a translated connection began with, or its reverse. The second may
     /// be the tuple of another one's replies, which come as they are.
     #[cold]
-    fn known_translated(&mut self, x: Passage<'_>, slot: u32, then: &mut Then) -> CtInfo {
+    fn known_translated(&mut self, x: &Passage<'_>, slot: u32, then: &mut Then, out: &mut CtInfo) {
         let reversed = self.slab.get(slot).dir(x.p.swapped, Via::Orig) == Dir::Reply;
         match self.alias_of(x) {
             Some(alias) if reversed && alias.swapped == x.p.swapped && alias.conn.is_some() => {
-                self.stranger(x, then)
+                self.stranger(x, then, out);
             }
-            _ => self.known(x, slot, Via::Orig, then),
+            _ => self.known_by(x, slot, Via::Orig, then, out),
         }
     }
 
     /// A packet whose key no connection has. What has the reverse of the tuple of a connection's replies is
     /// of that connection only if it was translated before now, or is an error about it.
-    fn stranger(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
-        let Some(slot) = self.alias_slot(x) else { return self.unknown(x, then) };
+    fn stranger(&mut self, x: &Passage<'_>, then: &mut Then, out: &mut CtInfo) {
+        let Some(slot) = self.alias_slot(x) else { return self.unknown(x, then, out) };
         let alias = self.aliases.get(slot);
         let is_error = matches!(x.p.body, Body::Error);
         if let Some(conn) = alias.conn
             && (alias.swapped == x.p.swapped || is_error || x.prior.is_some_and(|p| p.0 == conn))
         {
             *then = Then::Elsewhere(self.alias_id(slot), conn);
-            return CtInfo::UNTRACKED;
+            return;
         }
         // It may only be committed under another tuple.
         if x.req.commit && x.nat().is_none() {
-            return self.refuse_translation(x.req.zone);
+            *out = self.refuse_translation(x.req.zone);
+            return;
         }
-        self.unknown(x, then)
+        self.unknown(x, then, out);
     }
 
     /// The visit to a translated connection whose alias the packet's key is.
-    pub(crate) fn enter_at(&mut self, x: Passage<'_>, id: ConnId, then: &mut Then) -> CtInfo {
+    pub(crate) fn enter_at(
+        &mut self,
+        x: &Passage<'_>,
+        id: ConnId,
+        then: &mut Then,
+        out: &mut CtInfo,
+    ) {
         if self.is_gone(x.now, id) {
             *then = Then::Again;
-            return CtInfo::UNTRACKED;
+            return;
         }
-        self.known(x, id.slot, Via::Reply, then)
+        self.known_by(x, id.slot, Via::Reply, then, out);
+    }
+
+    /// [`Conntrack::known`] of a translated connection.
+    #[inline(never)]
+    fn known_by(
+        &mut self,
+        x: &Passage<'_>,
+        slot: u32,
+        via: Via,
+        then: &mut Then,
+        out: &mut CtInfo,
+    ) {
+        self.known(x, slot, via, then, out);
     }
 
     /// A packet of a known connection.
-    fn known(&mut self, x: Passage<'_>, slot: u32, via: Via, then: &mut Then) -> CtInfo {
-        let conn = self.slab.get(slot);
-        let dir = conn.dir(x.p.swapped, via);
-        if let Body::Error = x.p.body {
-            let state = CtState::TRK | CtState::REL | reply_bit(dir);
-            return self.labelled(x, slot, (dir, via), state, then);
-        }
-        if x.req.commit && x.req.force && dir == Dir::Reply {
+    #[inline(always)]
+    fn known(&mut self, x: &Passage<'_>, slot: u32, via: Via, then: &mut Then, out: &mut CtInfo) {
+        let (p, req) = (x.p, x.req);
+        let conn = self.slab.get_mut(slot);
+        let id = conn.id(self.number, slot);
+        let way = (conn.dir(p.swapped, via), via);
+        let state = if let Body::Error = p.body {
+            CtState::TRK | CtState::REL | reply_bit(way.0)
+        } else if req.commit && req.force && way.0 == Dir::Reply {
             return self.make_way(x, slot, then);
-        }
-        if let Some((id, state)) = x.prior
-            && id == conn.id(self.number, slot)
-        {
-            return self.labelled(x, slot, (dir, via), state, then);
-        }
-        match self.advance(x.now, slot, (dir, via), &x.p.body, x.p.len) {
-            Fit::Part(still_new) => {
-                self.counters.found += 1;
-                let state = CtState::of_known(still_new, dir);
-                self.labelled(x, slot, (dir, via), state, then)
+        } else if let Some((_, state)) = x.prior.filter(|(prior, _)| *prior == id) {
+            state
+        } else {
+            match self.advance(x.now, slot, way, &p.body, p.len) {
+                Fit::Part(still_new) => CtState::of_known(still_new, way.0),
+                Fit::Reopen => return self.make_way(x, slot, then),
+                Fit::Invalid(reason) => {
+                    // Commits nothing, but shows what connection it pretends to be of.
+                    let c = self.slab.get(slot);
+                    let (mark, label) = (c.mark(), c.label());
+                    *out = CtInfo { mark, label, ..self.invalid(req.zone, reason) };
+                    return;
+                }
             }
-            Fit::Reopen => self.make_way(x, slot, then),
-            Fit::Invalid(reason) => {
-                // Commits nothing, but shows what connection it pretends to be of.
-                let c = self.slab.get(slot);
-                let (mark, label) = (c.mark(), c.label());
-                CtInfo { mark, label, ..self.invalid(x.req.zone, reason) }
+        };
+        let conn = self.slab.get_mut(slot);
+        let labelled = req.commit && conn.label_by(req);
+        conn.answer(id, x, way, state, then, out);
+        if labelled {
+            out.outcome = Outcome::Updated;
+            self.tell(x.now, slot, false, self.events.enabled());
+        }
+    }
+
+    /// Moves a connection's state machine, counters and clock by a packet of a direction.
+    #[inline(always)]
+    pub(crate) fn advance(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        way: (Dir, Via),
+        body: &Body,
+        len: u32,
+    ) -> Fit {
+        let conn = self.slab.get_mut(slot);
+        // The first of two stages tells of the second only if somebody wants to know.
+        let (old, before) = (conn.expires, self.events.enabled().then(|| conn.stage()));
+        let fit = conn.advance(now, way, (body, len), self.config.tcp_seq_chk, &self.policies);
+        if let Fit::Part(_) = fit {
+            self.counters.found += 1;
+            let sooner = conn.expires < old;
+            let changed = before.is_some_and(|before| before != conn.stage());
+            if sooner || changed {
+                self.tell(now, slot, sooner, changed);
             }
+        }
+        fit
+    }
+
+    /// Tells the wheel that a connection's time is shorter now, and who listens that it changed.
+    #[cold]
+    pub(crate) fn tell(&mut self, now: Instant, slot: u32, sooner: bool, changed: bool) {
+        if sooner {
+            self.wheel.remove(&mut self.slab, slot);
+            self.wheel.insert(&mut self.slab, slot);
+        }
+        if changed {
+            self.event(now, slot, EventKind::Update);
         }
     }
 
     /// Removes a connection for another that its packet opens.
     #[cold]
-    fn make_way(&mut self, x: Passage<'_>, slot: u32, then: &mut Then) -> CtInfo {
+    fn make_way(&mut self, x: &Passage<'_>, slot: u32, then: &mut Then) {
         self.counters.delete += 1;
         self.remove(x.now, slot);
         *then = Then::Again;
-        CtInfo::UNTRACKED
+    }
+
+    /// The connection of a packet; its time may have run out.
+    #[inline]
+    fn search(&self, x: &Passage<'_>) -> Option<u32> {
+        match x.hint {
+            Some(slot) if self.slab.live(slot).is_some_and(|c| c.key.is(&x.p.key)) => Some(slot),
+            _ => self.index.find(&self.slab, x.hash, &x.p.key),
+        }
     }
 
     /// The live connection of a packet; one whose time ran out goes now.
-    #[inline]
-    pub(crate) fn lookup(&mut self, x: Passage<'_>) -> Option<u32> {
-        let slot = self.index.find(&self.slab, x.hash, &x.p.key)?;
+    pub(crate) fn lookup(&mut self, x: &Passage<'_>) -> Option<u32> {
+        let slot = self.search(x)?;
         (!self.reap(x.now, slot)).then_some(slot)
     }
 
@@ -333,94 +403,20 @@ impl Conntrack {
     pub(crate) fn reap(&mut self, now: Instant, slot: u32) -> bool {
         let expired = self.slab.get(slot).expired(now);
         if expired {
-            self.counters.expired += 1;
-            self.remove(now, slot);
+            self.bury_expired(now, slot);
         }
         expired
     }
 
-    /// Moves the state machine, the counters and the clock of a connection.
-    #[inline]
-    pub(crate) fn advance(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        (dir, via): (Dir, Via),
-        body: &Body,
-        len: u32,
-    ) -> Fit {
-        let check = self.config.tcp_seq_chk;
-        let events = self.events.enabled();
-        let c = self.slab.get_mut(slot);
-        let before = (c.peers.map(|p| p.state), c.seen_reply, c.assured);
-        let mut still_new = false;
-        let class = match body {
-            Body::Tcp(segment) => {
-                let unmoved;
-                let segment = match c.is_helped() {
-                    false => segment,
-                    true => {
-                        unmoved = c.unmoved(dir, via, segment);
-                        &unmoved
-                    }
-                };
-                match tcp::update(&mut c.peers, dir, segment, check) {
-                    Ok(Step::Fits(class)) => Some(class),
-                    Ok(Step::Tolerated) => None,
-                    Ok(Step::Opening) => {
-                        still_new = true;
-                        Some(TimeoutClass::TcpSynSent)
-                    }
-                    Ok(Step::Reopen) => return Fit::Reopen,
-                    Err(reason) => return Fit::Invalid(reason),
-                }
-            }
-            Body::Icmp { .. } => {
-                if dir == Dir::Reply {
-                    c.talk = Talk::BothWays;
-                }
-                still_new = c.talk != Talk::BothWays;
-                Some(if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply })
-            }
-            Body::Other | Body::Error => {
-                match (dir, c.talk) {
-                    (Dir::Reply, _) => c.talk = Talk::BothWays,
-                    (Dir::Orig, Talk::First) => c.talk = Talk::OneWay,
-                    (Dir::Orig, _) => {}
-                }
-                still_new = c.talk != Talk::BothWays;
-                Some(if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple })
-            }
-        };
-        let t = &mut c.traffic[dir as usize];
-        t.packets += 1;
-        t.bytes += u64::from(len);
-        c.seen_reply |= dir == Dir::Reply;
-        c.assured |= match body {
-            Body::Tcp(_) => c.peers.iter().all(|p| p.state == PeerState::Established),
-            Body::Other => {
-                const STREAM: Duration = Duration::from_secs(2);
-                c.seen_reply && dir == Dir::Orig && now.since(c.start) > STREAM
-            }
-            _ => false,
-        };
-        let (old, policy) = (c.expires, c.policy);
-        let changed = events && before != (c.peers.map(|p| p.state), c.seen_reply, c.assured);
-        let expires = class.map_or(old, |class| now + self.timeout(policy, class));
-        self.slab.get_mut(slot).expires = expires;
-        if expires < old {
-            self.wheel.remove(&mut self.slab, slot);
-            self.wheel.insert(&mut self.slab, slot);
-        }
-        if changed {
-            self.event(now, slot, EventKind::Update);
-        }
-        Fit::Part(still_new)
+    #[cold]
+    fn bury_expired(&mut self, now: Instant, slot: u32) {
+        self.counters.expired += 1;
+        self.remove(now, slot);
     }
 
     /// A packet of no known connection: new, and committed if asked; or invalid.
-    fn unknown(&mut self, x: Passage<'_>, then: &mut Then) -> CtInfo {
-        let Passage { p, req, .. } = x;
+    fn unknown(&mut self, x: &Passage<'_>, then: &mut Then, out: &mut CtInfo) {
+        let Passage { p, req, .. } = *x;
         let opened = match &p.body {
             Body::Tcp(s) => tcp::open(s, self.config.tcp_pick_up),
             Body::Icmp { answer: true } => Err(InvalidReason::IcmpUnasked),
@@ -429,51 +425,49 @@ impl Conntrack {
         };
         let peers = match opened {
             Ok(peers) => peers,
-            Err(reason) => return self.invalid(req.zone, reason),
+            Err(reason) => {
+                *out = self.invalid(req.zone, reason);
+                return;
+            }
         };
         if let Sought::NotYet = x.sought
-            && let Some((key, hash)) = self.may_be_expected(&x)
+            && let Some((key, hash)) = self.may_be_expected(x)
         {
             *then = Then::Seek(key, hash);
-            return CtInfo::UNTRACKED;
+            return;
         }
         self.counters.new += 1;
-        let mut info = CtInfo {
-            state: CtState::TRK | CtState::NEW,
-            zone: req.zone,
-            orig: Some(p.key.tuple(p.swapped)),
-            ..CtInfo::UNTRACKED
-        };
+        *out = CtInfo::UNTRACKED;
+        (out.state, out.zone) = (CtState::TRK | CtState::NEW, req.zone);
+        out.orig = Some(Directed::new(p.key, p.swapped));
         if let Some(r) = x.related() {
-            info.state |= CtState::REL;
-            (info.mark, info.label, info.orig) = (r.mark, r.label, Some(r.parent));
+            out.state |= CtState::REL;
+            (out.mark, out.label, out.orig) = (r.mark, r.label, Some(Directed::of(&r.parent)));
         }
         if !req.commit {
-            return info;
+            return;
         }
         // Before a tuple is looked for.
         if self.limits.as_ref().is_some_and(|l| !l.has_room(req.zone)) {
-            self.refuse_commit(Outcome::ZoneFull, &mut info);
-            return info;
+            return self.refuse_commit(Outcome::ZoneFull, out);
         }
-        if x.nat().is_some() {
+        if req.nat.is_some() && x.nat().is_some() {
             *then = Then::Translate(peers);
-            return info;
+            return;
         }
-        self.insert(x, peers, None, &mut info, then);
-        info
+        self.insert(x, &peers, None, out, then);
     }
 
     /// Puts a new connection in, if there is room.
     pub(crate) fn insert(
         &mut self,
-        x: Passage<'_>,
-        peers: [Peer; 2],
+        x: &Passage<'_>,
+        peers: &[Peer; 2],
         nat: Option<Nat>,
         out: &mut CtInfo,
         then: &mut Then,
     ) {
-        let Passage { now, p, req, .. } = x;
+        let Passage { now, p, req, .. } = *x;
         if !(self.has_room() || self.make_room(now) && self.has_room()) {
             return self.refuse_commit(Outcome::TableFull, out);
         }
@@ -487,9 +481,11 @@ impl Conntrack {
         };
         let policy = req.timeout_policy.filter(|_| TimeoutPolicy::covers(p.key.proto()));
         let policy = policy.unwrap_or_default();
-        let mut conn = Conn::new(p.key, p.swapped, x.hash, peers, now, p.len);
+        let slot = self.slab.insert(Conn::BLANK);
+        let conn = self.slab.get_mut(slot);
+        conn.open((&p.key, p.swapped), x.hash, peers, now, p.len);
         conn.policy = policy;
-        conn.expires = now + self.timeout(policy, class);
+        conn.expires = now + timeout(&self.policies, policy, class);
         match x.related() {
             // Its mark and label are not its own (as in OVS).
             Some(r) => {
@@ -498,8 +494,12 @@ impl Conntrack {
                 conn.set_label((r.label, u128::MAX));
             }
             None => {
-                conn.set_mark(req.mark.unwrap_or_default());
-                conn.set_label(req.label.unwrap_or_default());
+                if let Some(mark) = req.mark {
+                    conn.set_mark(mark);
+                }
+                if let Some(label) = req.label {
+                    conn.set_label(label);
+                }
             }
         }
         (out.mark, out.label) = (conn.mark(), conn.label());
@@ -512,7 +512,6 @@ impl Conntrack {
             out.nat = Some(nat.translation(&conn.orig(), Dir::Orig, false));
             conn.set_nat(nat);
         }
-        let slot = self.slab.insert(conn);
         self.index.insert(&mut self.slab, slot);
         self.wheel.insert(&mut self.slab, slot);
         self.zones.insert(&mut self.slab, slot);
@@ -527,10 +526,6 @@ impl Conntrack {
     pub(crate) fn invalid(&mut self, zone: Zone, reason: InvalidReason) -> CtInfo {
         self.counters.count_invalid(reason);
         CtInfo::invalid(zone, reason)
-    }
-
-    fn timeout(&self, policy: PolicyId, class: TimeoutClass) -> Duration {
-        self.policies.get(usize::from(policy.0)).unwrap_or(&TimeoutPolicy::DEFAULT).get(class)
     }
 
     pub(crate) fn event(&mut self, now: Instant, slot: u32, kind: EventKind) {
@@ -720,6 +715,7 @@ impl Conntrack {
     }
 }
 
+#[inline]
 fn reply_bit(dir: Dir) -> CtState {
     match dir {
         Dir::Orig => CtState::UNTRACKED,

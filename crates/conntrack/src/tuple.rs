@@ -229,6 +229,9 @@ fn words(a: IpAddr) -> [u64; 2] {
 pub struct Key(pub(crate) [u64; 5]);
 
 impl Key {
+    /// Of nothing.
+    pub(crate) const NOTHING: Key = Key([0; 5]);
+
     /// The zone.
     #[inline]
     pub const fn zone(&self) -> Zone {
@@ -299,6 +302,73 @@ impl Key {
             dst_id: (k[4] >> 16) as u16,
         };
         if swapped { t.reverse() } else { t }
+    }
+}
+
+/// A tuple as the tables have it: a connection's key, and whether the tuple runs against its order. It is
+/// made and compared without a look at the protocol; [`Directed::tuple`] is what a person reads.
+#[derive(Copy, Clone, PartialEq, Eq, Hash)]
+pub struct Directed {
+    key: Key,
+    swapped: bool,
+}
+
+impl Directed {
+    #[inline]
+    pub(crate) const fn new(key: Key, swapped: bool) -> Directed {
+        Directed { key, swapped }
+    }
+
+    /// Of a tuple; the zone is of no importance.
+    pub(crate) fn of(tuple: &Tuple) -> Directed {
+        let (key, swapped) = tuple.key(Zone(0));
+        Directed { key, swapped }
+    }
+
+    /// The tuple.
+    pub fn tuple(&self) -> Tuple {
+        self.key.tuple(self.swapped)
+    }
+
+    /// IP protocol number.
+    #[inline]
+    pub const fn proto(&self) -> u8 {
+        self.key.proto()
+    }
+
+    /// Source and destination address as numbers. Those of IPv4 are in the low 32 bits.
+    #[inline]
+    pub const fn addrs(&self) -> (u128, u128) {
+        let [a, b, c, d, _] = self.key.0;
+        let (first, second) = ((a as u128) << 64 | b as u128, (c as u128) << 64 | d as u128);
+        if self.swapped { (second, first) } else { (first, second) }
+    }
+
+    /// IPv6.
+    #[inline]
+    pub const fn is_ipv6(&self) -> bool {
+        self.key.is_ipv6()
+    }
+
+    /// `ct_tp_src` and `ct_tp_dst` of `ovs-fields(7)`: the ports, or the ICMP type and code.
+    #[inline]
+    pub fn tp(&self) -> (u16, u16) {
+        match self.key.proto() {
+            ipproto::ICMP | ipproto::ICMPV6 => {
+                let t = self.tuple();
+                (t.tp_src(), t.tp_dst())
+            }
+            _ => {
+                let (first, second) = (self.key.0[4] as u16, (self.key.0[4] >> 16) as u16);
+                if self.swapped { (second, first) } else { (first, second) }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Directed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tuple().fmt(f)
     }
 }
 

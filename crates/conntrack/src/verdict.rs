@@ -1,7 +1,7 @@
 //! What a `ct` action asks, and what the tracker answers.
 
 use crate::nat::{NatRequest, Translation};
-use crate::{CtState, Dir, Helper, Tuple};
+use crate::{CtState, Dir, Directed, Helper};
 use base::Zone;
 
 /// What a `ct` action wants done with the packet.
@@ -97,7 +97,7 @@ pub struct CtInfo {
     /// `ct_label`.
     pub label: u128,
     /// The original direction tuple (`ct_nw_src` … `ct_tp_dst`); `None` if untracked or invalid.
-    pub orig: Option<Tuple>,
+    pub orig: Option<Directed>,
     /// Direction within the connection.
     pub dir: Dir,
     /// The committed connection, if any.

@@ -246,7 +246,7 @@ fn each_form_invites_and_its_data_connection_is_related() {
         for req in [look, CtRequest { commit: true, mark: Some((1, !0)), ..look }] {
             let info = w.pass(&p, &req).0;
             assert_eq!((info.state, info.mark, info.label), (rel, 7, 9), "{text}");
-            let shown = info.orig.unwrap();
+            let shown = info.orig.unwrap().tuple();
             assert_eq!((shown.src.to_string(), shown.dst_id), (client.to_owned(), 21));
         }
         let answer = Pkt { from: p.to, to: p.from, flags: Some(SYN | ACK), seq: 9, ack: 2, ..p };

@@ -468,7 +468,7 @@ proptest! {
         for _ in 0..3 {
             let info = ct.process(T0, &view, &COMMIT, &mut None);
             prop_assert!(info.state.contains(CtState::TRK));
-            if let (Some(id), Some(orig)) = (info.conn, info.orig) {
+            if let (Some(id), Some(orig)) = (info.conn, info.orig.map(|o| o.tuple())) {
                 let (k, _) = orig.key(Zone(0));
                 let (kr, _) = orig.reverse().key(Zone(0));
                 prop_assert_eq!(k, kr);

@@ -16,7 +16,6 @@ use flow::PacketKey;
 use netdev::BATCH;
 use packet::PacketBuf;
 use parking_lot::{Mutex, MutexGuard};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Slots looked at under one lock by a dump or a deletion, connections by an expiry: some tens of
@@ -340,6 +339,17 @@ impl Shards for CtTable {
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
         f(&mut self.shards[shard].0.lock())
     }
+
+    fn try_with<R>(
+        &self,
+        shard: usize,
+        wait: bool,
+        f: impl FnOnce(&mut Conntrack) -> R,
+    ) -> Option<R> {
+        let shard = &self.shards[shard].0;
+        let mut shard = if wait { shard.lock() } else { shard.try_lock()? };
+        Some(f(&mut shard))
+    }
 }
 
 /// The table for work in steps.
@@ -367,21 +377,15 @@ pub(crate) fn store(key: &mut PacketKey, info: &CtInfo) {
     key.ct_mark = info.mark;
     key.ct_label = info.label.to_be_bytes();
     let Some(t) = &info.orig else { return };
-    key.ct_nw_proto = t.proto;
-    match (t.src, t.dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            (key.ct_nw_src, key.ct_nw_dst) = (src.into(), dst.into());
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            (key.ct_ipv6_src, key.ct_ipv6_dst) = (src.octets(), dst.octets());
-        }
-        _ => {}
+    key.ct_nw_proto = t.proto();
+    let (src, dst) = t.addrs();
+    if t.is_ipv6() {
+        (key.ct_ipv6_src, key.ct_ipv6_dst) = (src.to_be_bytes(), dst.to_be_bytes());
+    } else {
+        (key.ct_nw_src, key.ct_nw_dst) = (src as u32, dst as u32);
     }
     // In the key an ICMP connection shows its type and code.
-    match t.icmp_parts() {
-        Some((_, ty, code)) => (key.ct_tp_src, key.ct_tp_dst) = (ty.into(), code.into()),
-        None => (key.ct_tp_src, key.ct_tp_dst) = (t.src_id, t.dst_id),
-    }
+    (key.ct_tp_src, key.ct_tp_dst) = t.tp();
 }
 
 /// No verdict.

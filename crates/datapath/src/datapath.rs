@@ -43,7 +43,8 @@ pub struct Config {
     pub spin: Duration,
     /// Whether the exact-match cache is used.
     pub exact_cache: bool,
-    /// Shards of the connection table.
+    /// Shards of the connection table. With few of them many packets of a batch are tracked under one
+    /// lock; with at least twice as many as threads there is always one to be had.
     pub ct_shards: usize,
     /// Settings of the connection table.
     pub ct: CtConfig,
@@ -59,7 +60,7 @@ impl Default for Config {
             flow_limit: 200_000,
             spin: Duration::from_micros(40),
             exact_cache: true,
-            ct_shards: 16,
+            ct_shards: 4,
             ct: CtConfig::default(),
             meters: Arc::default(),
         }

@@ -50,7 +50,7 @@ enum Heard {
 #[cold]
 pub(crate) fn assist<S: Shards>(
     shards: &S,
-    x: Passage<'_>,
+    x: &Passage<'_>,
     helper: Helper,
     ip: &[u8],
     info: CtInfo,

@@ -6,7 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use base::{Duration, HashKey, Instant, Zone};
+use base::{Duration, Instant, Zone};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::{LIFETIME, MAX_EXPECTED};
@@ -177,10 +177,10 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub fn new(secret: HashKey, ceiling: Arc<Ceiling>) -> Expected {
+    pub fn new(ceiling: Arc<Ceiling>) -> Expected {
         Expected {
             slab: Slab::default(),
-            index: Index::new(secret),
+            index: Index::default(),
             oldest: NIL,
             newest: NIL,
             ceiling,
