@@ -119,7 +119,8 @@ impl Subtable {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
     Exact,
-    Megaflow,
+    /// After a search of so many subtables.
+    Megaflow(u32),
 }
 
 /// A worker's caches.
@@ -167,7 +168,7 @@ impl Caches {
             self.subtables.sort_by_key(|s| std::cmp::Reverse(s.hits));
             self.subtables.iter_mut().for_each(|s| s.hits /= 2);
         }
-        for sub in &mut self.subtables {
+        for (n, sub) in (1..).zip(&mut self.subtables) {
             let h = sub.hash(self.secret, key);
             let Some(local) = sub.flows.find(h, |l| l.matches(key)) else { continue };
             if local.flow.is_dead() {
@@ -182,7 +183,7 @@ impl Caches {
                     *e = ExactEntry { hash, local: Some(Arc::clone(local)) };
                 }
             }
-            return Some((local, Hit::Megaflow));
+            return Some((local, Hit::Megaflow(n)));
         }
         None
     }

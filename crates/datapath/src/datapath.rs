@@ -102,6 +102,19 @@ enum Runs {
 struct PortEntry {
     port: DpPort,
     worker: usize,
+    /// Nanoseconds that the worker spent on its packets; `None` until something is received.
+    busy_ns: Option<Arc<AtomicU64>>,
+}
+
+/// A receive queue and who polls it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct QueueUse {
+    /// The port whose queue it is.
+    pub port: DpPort,
+    /// The worker that polls it.
+    pub worker: usize,
+    /// Nanoseconds spent on its packets, by samples.
+    pub busy_ns: u64,
 }
 
 /// A running datapath.
@@ -184,21 +197,31 @@ impl Datapath {
         self.control.lock().add_tx(number, control);
         // Received packets may go to any port, so all workers must know it before.
         self.sync();
-        ports.push(PortEntry { port: number, worker });
+        ports.push(PortEntry { port: number, worker, busy_ns: None });
         Ok(())
     }
 
     /// Begins to receive from a port that was opened: its receive queue goes to the worker with the
     /// fewest ports. Does nothing if that was done before.
     pub fn receive(&self, number: DpPort, port: &mut dyn Port) {
-        let ports = self.ports.lock();
-        let Some(worker) = ports.iter().find(|p| p.port == number).map(|p| p.worker) else {
-            return;
-        };
+        let mut ports = self.ports.lock();
+        let Some(entry) = ports.iter_mut().find(|p| p.port == number) else { return };
         if let Some(rx) = port.take_rx() {
-            self.workers[worker].tell(Command::AddRx(number, rx, Arc::clone(port.state())));
+            let (state, busy_ns) = (Arc::clone(port.state()), Arc::default());
+            entry.busy_ns = Some(Arc::clone(&busy_ns));
+            self.workers[entry.worker].tell(Command::AddRx(number, rx, state, busy_ns));
             self.sync();
         }
+    }
+
+    /// The receive queues.
+    pub fn queues(&self) -> Vec<QueueUse> {
+        let ports = self.ports.lock();
+        let queue = |p: &PortEntry| {
+            let busy_ns = p.busy_ns.as_ref()?.load(Relaxed);
+            Some(QueueUse { port: p.port, worker: p.worker, busy_ns })
+        };
+        ports.iter().filter_map(queue).collect()
     }
 
     /// Closes a port. When this returns, no worker uses its queues.

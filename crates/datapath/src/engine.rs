@@ -12,7 +12,7 @@
 //!
 //! # Rules
 //! No allocation per packet (copies reuse their buffers; fragments that wait have their own), no lock but a conntrack shard's and, on
-//! a miss, the slow path's; no log; no clock.
+//! a miss, the slow path's; no log; no clock but to time a miss.
 
 use std::sync::Arc;
 
@@ -269,7 +269,10 @@ impl Engine {
             if local.flow.generation() >= self.generation {
                 match hit {
                     Hit::Exact => stats.hit_exact.add(1),
-                    Hit::Megaflow => stats.hit_megaflow.add(1),
+                    Hit::Megaflow(n) => {
+                        stats.hit_megaflow.add(1);
+                        stats.subtables_searched.add(u64::from(n));
+                    }
                 }
             } else {
                 match self.shared.slow.revalidate(self.now, key) {
@@ -292,7 +295,9 @@ impl Engine {
     fn miss(&mut self, slot: u16) -> Arc<[DpAction]> {
         self.stats().missed.add(1);
         let meta = &self.meta[usize::from(slot)];
+        let began = std::time::Instant::now();
         let up = self.shared.slow.upcall(self.now, &self.bufs[usize::from(slot)], &meta.key);
+        self.stats().slow_ns.add(began.elapsed().as_nanos() as u64);
         let actions = up.execute.or_else(|| up.flow.as_ref().map(|f| Arc::clone(&f.actions)));
         if let Some(spec) = up.flow {
             match self.shared.registry.install(&meta.key, spec, self.now) {
@@ -420,6 +425,9 @@ impl Engine {
                 let frames: ArrayVec<&PacketBuf, BATCH> =
                     chunk.iter().map(|&s| &self.bufs[usize::from(s)]).collect();
                 lost += frames.len() - out.queue.send(&frames).min(frames.len());
+                let stats = &self.shared.stats[self.id];
+                stats.sent.add(frames.len() as u64);
+                stats.sent_batches.add(1);
             }
             for slot in out.slots.drain(..) {
                 let meta = &mut self.meta[usize::from(slot)];

@@ -29,7 +29,7 @@ mod stats;
 mod worker;
 
 pub use ct::CtTable;
-pub use datapath::{Config, Datapath, Error, MAX_PORT};
+pub use datapath::{Config, Datapath, Error, MAX_PORT, QueueUse};
 pub use fragments::FragTable;
 pub use meter::Meters;
 pub use stats::DpStats;

@@ -44,6 +44,14 @@ macro_rules! worker_stats {
                 [$((stringify!($field), self.$field),)*].into_iter()
             }
 
+            /// What was counted since `before`.
+            pub fn since(&self, before: &DpStats) -> DpStats {
+                DpStats {
+                    $($field: self.$field.saturating_sub(before.$field),)*
+                    drops: std::array::from_fn(|i| self.drops[i].saturating_sub(before.drops[i])),
+                }
+            }
+
             /// Adds another worker's.
             pub fn add(&mut self, o: &DpStats) {
                 $(self.$field += o.$field;)*
@@ -62,9 +70,16 @@ worker_stats! {
     stale, "Look-ups whose megaflow was of an old generation: translated again.";
     lost, "Translations that could not be cached because the flow limit was reached.";
     recirculated, "Look-ups after a recirculation (counted above too).";
+    subtables_searched, "Subtables that were searched for the look-ups that a megaflow answered.";
+    slow_ns, "Nanoseconds in the slow path for the look-ups that nothing answered.";
+    sent, "Packets handed to ports.";
+    sent_batches, "Batches they went in.";
+    busy_polls, "Looks for packets that found some.";
     idle_polls, "Looks for packets that found none.";
     sleeps, "Times the worker went to sleep.";
-    busy_ns, "Nanoseconds spent on packets.";
+    busy_ns, "Nanoseconds spent on packets, from looking for them to sending them.";
+    idle_ns, "Nanoseconds spent awake without packets.";
+    sleep_ns, "Nanoseconds asleep.";
 }
 
 impl DpStats {

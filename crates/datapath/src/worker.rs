@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use base::{DpPort, Instant};
-use netdev::poll::{Poller, Spin, Waker};
+use netdev::poll::{Poller, Spin, Waited, Waker};
 use netdev::{BATCH, PortState, RxDrop, RxQueue, TxQueue};
 
 use crate::engine::Engine;
@@ -48,6 +48,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Rounds in a row over queues that are seen to have frames, before all are asked.
 const MAX_PEEKS: u32 = 8;
 
+/// Of so many rounds with packets, the receptions of one are timed: the clock is not for free. A prime, so that
+/// it meets whatever else happens every few rounds now and then.
+const TIME_ONE_OF: u32 = 13;
+
 /// How long a worker sleeps that has queues without a descriptor.
 const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 
@@ -55,7 +59,7 @@ const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     AddTx(DpPort, Box<dyn TxQueue>),
-    AddRx(DpPort, Box<dyn RxQueue>, Arc<PortState>),
+    AddRx(DpPort, Box<dyn RxQueue>, Arc<PortState>, Arc<AtomicU64>),
     RemovePort(DpPort),
     /// Answer when everything before was done.
     Sync(Sender<()>),
@@ -73,6 +77,8 @@ struct Rx {
     /// Frames that the queue had read and refused by then.
     refused: u64,
     state: Arc<PortState>,
+    /// Nanoseconds spent on its packets, as far as it was timed.
+    busy_ns: Arc<AtomicU64>,
 }
 
 impl Rx {
@@ -109,6 +115,8 @@ pub(crate) struct Worker {
     clock: Clock,
     /// Nanoseconds.
     spin: Arc<AtomicU64>,
+    /// Rounds until one is timed.
+    until_timed: u32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -135,6 +143,7 @@ impl Worker {
             events,
             clock,
             spin,
+            until_timed: TIME_ONE_OF,
         })
     }
 
@@ -144,7 +153,8 @@ impl Worker {
 
     /// The loop of a worker's thread.
     pub(crate) fn run(&mut self) {
-        let mut last_sweep = std::time::Instant::now();
+        let mut last = std::time::Instant::now();
+        let mut last_sweep = last;
         let mut spin_max = self.spin.load(Relaxed);
         let mut spin = Spin::new(Duration::from_nanos(spin_max));
         let mut n_peeked = 0;
@@ -166,19 +176,37 @@ impl Worker {
                 _ => Some(NO_FD_SLEEP),
             };
             n_peeked = if n_peeked < MAX_PEEKS && self.peek() { n_peeked + 1 } else { 0 };
+            let mut waited = Waited::default();
             if n_peeked == 0 {
                 match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready) {
-                    Ok(slept) => self.engine.stats().sleeps.add(u64::from(slept)),
+                    Ok(w) => waited = w,
                     // Only a broken descriptor set can fail here; do not spin on it.
                     Err(_) => std::thread::sleep(NO_FD_SLEEP),
                 }
             }
-            let begin = std::time::Instant::now();
-            if self.poll_guarded() > 0 {
-                self.engine.stats().busy_ns.add(begin.elapsed().as_nanos() as u64);
-            } else {
-                self.engine.stats().idle_polls.add(1);
-            }
+            let is_busy = self.poll_guarded() > 0;
+            let now = std::time::Instant::now();
+            self.account(is_busy, now - last, waited);
+            last = now;
+        }
+    }
+
+    /// Counts a turn of the loop that took `spent`.
+    fn account(&self, is_busy: bool, spent: Duration, waited: Waited) {
+        let stats = self.engine.stats();
+        let ns = |d: Duration| d.as_nanos() as u64;
+        let busy = if is_busy {
+            stats.busy_polls.add(1);
+            spent.saturating_sub(waited.slept + waited.looked)
+        } else {
+            stats.idle_polls.add(1);
+            Duration::ZERO
+        };
+        stats.busy_ns.add(ns(busy));
+        if waited != Waited::default() || !is_busy {
+            stats.sleeps.add(u64::from(!waited.slept.is_zero()));
+            stats.sleep_ns.add(ns(waited.slept));
+            stats.idle_ns.add(ns(spent.saturating_sub(busy + waited.slept)));
         }
     }
 
@@ -207,7 +235,9 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::AddTx(port, queue) => self.engine.add_tx(port, queue),
-                Command::AddRx(port, queue, state) => self.add_rx(port, queue, state),
+                Command::AddRx(port, queue, state, busy_ns) => {
+                    self.add_rx(port, queue, state, busy_ns);
+                }
                 Command::RemovePort(port) => {
                     self.engine.remove_tx(port);
                     for at in 0..self.rx.len() {
@@ -224,7 +254,13 @@ impl Worker {
         true
     }
 
-    fn add_rx(&mut self, port: DpPort, queue: Box<dyn RxQueue>, state: Arc<PortState>) {
+    fn add_rx(
+        &mut self,
+        port: DpPort,
+        queue: Box<dyn RxQueue>,
+        state: Arc<PortState>,
+        busy_ns: Arc<AtomicU64>,
+    ) {
         let at = self.rx.iter().position(Option::is_none).unwrap_or(self.rx.len());
         let no_fd = match queue.fd() {
             Some(fd) => {
@@ -237,7 +273,7 @@ impl Worker {
             None => true,
         };
         self.n_no_fd += usize::from(no_fd);
-        let rx = Some(Rx { port, queue, state, no_fd, empty: 0, refused: 0 });
+        let rx = Some(Rx { port, queue, state, busy_ns, no_fd, empty: 0, refused: 0 });
         match self.rx.get_mut(at) {
             Some(place) => *place = rx,
             None => self.rx.push(rx),
@@ -257,12 +293,33 @@ impl Worker {
     fn poll_ready(&mut self, now: Instant) -> usize {
         let ready = std::mem::take(&mut self.ready);
         let mut n = 0;
-        for &at in &ready {
-            n += self.receive(at as usize, now);
+        self.until_timed -= 1;
+        if self.until_timed == 0 {
+            self.until_timed = TIME_ONE_OF;
+            for &at in &ready {
+                n += self.receive_timed(at as usize, now);
+            }
+        } else {
+            for &at in &ready {
+                n += self.receive(at as usize, now);
+            }
         }
         self.ready = ready;
         if self.n_no_fd > 0 {
             n += self.poll_without_fd(now);
+        }
+        n
+    }
+
+    /// One batch from one queue, whose time stands for that of the rounds that are not timed.
+    fn receive_timed(&mut self, at: usize, now: Instant) -> usize {
+        let began = std::time::Instant::now();
+        let n = self.receive(at, now);
+        if let Some(Some(rx)) = self.rx.get(at)
+            && n > 0
+        {
+            let ns = began.elapsed().as_nanos() as u64 * u64::from(TIME_ONE_OF);
+            rx.busy_ns.fetch_add(ns, Relaxed);
         }
         n
     }

@@ -48,6 +48,15 @@ impl Spin {
     }
 }
 
+/// How a wait spent its time.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Looking, beyond the first look.
+    pub looked: Duration,
+    /// Asleep, from the decision to sleep until running again.
+    pub slept: Duration,
+}
+
 /// A set of descriptors to wait for.
 #[derive(Debug)]
 pub struct Poller {
@@ -113,30 +122,35 @@ impl Poller {
         Ok(rung || !ready.is_empty())
     }
 
-    /// As [`Poller::wait`], but looks for a while before it sleeps. Returns whether it slept.
+    /// As [`Poller::wait`], but looks for a while before it sleeps.
     pub fn wait_spinning(
         &self,
         spin: &mut Spin,
         timeout: Option<Duration>,
         ready: &mut Vec<u64>,
-    ) -> Result<bool, Errno> {
+    ) -> Result<Waited, Errno> {
+        if self.look(Some(Duration::ZERO), ready)? {
+            return Ok(Waited::default());
+        }
         let start = Instant::now();
         let limit = timeout.map_or(spin.now, |t| spin.now.min(t));
-        loop {
-            if self.look(Some(Duration::ZERO), ready)? {
-                return Ok(false);
-            }
-            if start.elapsed() >= limit {
-                break;
+        let looked = loop {
+            let looked = start.elapsed();
+            if looked >= limit {
+                break looked;
             }
             std::hint::spin_loop();
-        }
+            if self.look(Some(Duration::ZERO), ready)? {
+                return Ok(Waited { looked: start.elapsed(), slept: Duration::ZERO });
+            }
+        };
         if timeout.is_some_and(|t| t <= limit) {
-            return Ok(false);
+            return Ok(Waited { looked, slept: Duration::ZERO });
         }
         self.wait(timeout, ready)?;
-        spin.waited(start.elapsed());
-        Ok(true)
+        let waited = start.elapsed();
+        spin.waited(waited);
+        Ok(Waited { looked, slept: waited - looked })
     }
 }
 
@@ -175,10 +189,12 @@ mod tests {
         let mut spin = Spin { now: Duration::from_micros(50), max: Duration::from_micros(50) };
         p.waker().wake();
         let mut ready = Vec::new();
-        assert!(!p.wait_spinning(&mut spin, Some(Duration::ZERO), &mut ready).unwrap());
+        let mut slept =
+            |timeout| p.wait_spinning(&mut spin, Some(timeout), &mut ready).unwrap().slept;
+        assert_eq!(slept(Duration::ZERO), Duration::ZERO);
         p.waker().wake();
-        assert!(!p.wait_spinning(&mut spin, Some(Duration::from_secs(3600)), &mut ready).unwrap());
-        assert!(p.wait_spinning(&mut spin, Some(Duration::from_millis(1)), &mut ready).unwrap());
+        assert_eq!(slept(Duration::from_secs(3600)), Duration::ZERO);
+        assert!(slept(Duration::from_millis(1)) > Duration::ZERO);
         assert!(ready.is_empty());
     }
 

@@ -37,6 +37,7 @@ use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
 use crate::pidfile::PidFile;
+use crate::pmd::Pmd;
 use crate::reconcile::{Done, Reconciler};
 use crate::remote::{self, Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
@@ -141,6 +142,8 @@ pub struct Daemon {
     pub connections: Connections,
     /// Rates of what is counted.
     pub coverage: Coverage,
+    /// What workers did lately.
+    pub pmd: Pmd,
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
     /// Keys of TLS connections.
@@ -240,6 +243,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let sim = options.dummy.map(|level| Sim::new(level, arrivals));
     let host = Host::open(sim)?;
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
+    let pmd = Pmd::new(clock.now(), &dp.worker_stats());
     let quit = Rc::new(Notify::new());
     let daemon = Rc::new_cyclic(|me| {
         RefCell::new(Daemon {
@@ -250,6 +254,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             rec,
             connections: Connections::new(me.clone()),
             coverage: Coverage::default(),
+            pmd,
             managers: db.host().map(|host| Managers::new(Rc::clone(host), keys.clone())),
             keys,
             default_keys: options.tls.clone(),
@@ -627,6 +632,9 @@ impl Daemon {
         if self.coverage.is_due(now) {
             let counters = self.counters();
             self.coverage.sample(now, &counters);
+        }
+        if self.pmd.is_due(now) {
+            self.pmd.sample(now, &self.dp.worker_stats(), &self.dp.queues());
         }
         if now >= self.due.statistics + self.statistics_interval() {
             self.due.statistics = now;

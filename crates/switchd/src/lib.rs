@@ -24,6 +24,7 @@ pub mod memory;
 pub mod mirrors;
 pub mod ofconn;
 pub mod pidfile;
+pub mod pmd;
 pub mod reconcile;
 pub mod reconnect;
 pub mod remote;

@@ -148,3 +148,60 @@ fn errors_are_in_the_row_and_go_with_their_cause() {
         get(&sut, "n0 error")
     );
 }
+
+/// The number behind `key` in a text.
+fn number(text: &str, key: &str) -> u64 {
+    let rest = text.split_once(key).unwrap_or_else(|| panic!("no {key} in {text}")).1;
+    rest.trim_start().split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn workers_say_what_they_did_since_they_were_cleared() {
+    let ns = Netns::new("mem").unwrap();
+    let sut = ours(&ns);
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    ok("ovs-ofctl del-flows br0");
+    ok("ovs-ofctl add-flow br0 ip,actions=ct(table=1)");
+    ok("ovs-ofctl add-flow br0 table=1,actions=output:1");
+    let play = |n: u8| {
+        let file = capture(&sut, &format!("{n}.pcap"), n);
+        let line = "ovs-vsctl --if-exists del-port r0 -- add-port br0 r0 -- set Interface r0";
+        ok(&format!("{line} type=replay options:pcap={file}"));
+        eventually("all frames come", DEADLINE, || {
+            let said = ok("ovs-ofctl dump-ports br0 r0");
+            Ok(said.contains(&format!("rx pkts={n},")).then_some(()))
+        })
+        .unwrap();
+    };
+    play(40);
+    ok("ovs-appctl dpif-netdev/pmd-stats-clear");
+    assert_eq!(number(&ok("ovs-appctl dpif-netdev/pmd-stats-show"), "packets received:"), 0);
+    play(100);
+    let shown = ok("ovs-appctl dpif-netdev/pmd-stats-show -pmd 0 ovs-netdev");
+    assert!(shown.starts_with("pmd thread numa_id 0 core_id 0:\n"), "{shown}");
+    assert!(!shown.contains("main thread"), "{shown}");
+    let n = |key: &str| number(&shown, key);
+    assert_eq!((n("packets received:"), n("recirculations:")), (100, 100));
+    assert!(shown.contains("avg. datapath passes per packet: 2.00\n"), "{shown}");
+    // Each pass of each packet was answered by one of them.
+    let answered =
+        n("emc hits:") + n("megaflow hits:") + n("success upcall:") + n("failed upcall:");
+    assert_eq!(answered, 200, "{shown}");
+    assert!(n("processing cycles:") > 0, "{shown}");
+    let both = ok("ovs-appctl dpif-netdev/pmd-stats-show");
+    assert!(both.contains("\nmain thread:\n  packets received: 0\n"), "{both}");
+
+    let perf = ok("ovs-appctl dpif-netdev/pmd-perf-show -nh -it 5");
+    assert_eq!((number(&perf, "Rx packets:"), number(&perf, "Tx packets:")), (100, 100), "{perf}");
+    assert_eq!(number(&perf, "Datapath passes:"), 200, "{perf}");
+    assert!(number(&perf, "busy iterations:") >= 4, "{perf}");
+
+    let queues = ok("ovs-appctl dpif-netdev/pmd-rxq-show");
+    let begin = "Displaying last 60 seconds pmd usage %\npmd thread numa_id 0 core_id 0:\n  \
+                 isolated : false\n  port: br0               queue-id:  0 (enabled)   pmd usage: ";
+    assert!(queues.starts_with(begin), "{queues}");
+    // A port that receives nothing has no queue.
+    assert!(queues.contains("  port: r0 ") && !queues.contains("n0"), "{queues}");
+    assert!(queues.contains("\n  overhead: "), "{queues}");
+    assert_eq!(ok("ovs-appctl dpif-netdev/pmd-rxq-show -pmd 7"), "");
+}

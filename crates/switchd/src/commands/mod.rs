@@ -10,6 +10,7 @@ mod fdb;
 mod fragments;
 mod general;
 mod ofproto;
+mod pmd;
 mod zones;
 
 pub(crate) use db::{DatabaseCommands, Databases};
@@ -25,6 +26,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
     fdb::COMMANDS,
     ofproto::COMMANDS,
     dpctl::COMMANDS,
+    pmd::COMMANDS,
     conntrack::DPCTL_COMMANDS,
     fragments::COMMANDS,
     conntrack::COMMANDS,
