@@ -14,6 +14,14 @@ use crate::{
     ConnId, ConnSnapshot, Conntrack, CtConfig, CtInfo, CtRequest, InvalidReason, Outcome, Parsed,
 };
 
+/// Who has a tuple.
+pub(crate) enum Holder {
+    Nobody,
+    Somebody,
+    /// This connection, if it is alive.
+    Elsewhere(ConnId),
+}
+
 impl Conntrack {
     /// What [`Conntrack::process_parsed`] would say of a packet, and the connection that the packet
     /// belongs to. Nothing changes.
@@ -128,6 +136,21 @@ impl Conntrack {
         let slot = self.aliases.insert(alias);
         self.alias_index.insert(&mut self.aliases, slot);
         Ok(self.alias_id(slot))
+    }
+
+    /// Who has the tuple of this key.
+    pub(crate) fn holder(&self, now: Instant, key: &Key, hash: u32) -> Holder {
+        if let Some(slot) = self.index.find(&self.slab, hash, key)
+            && !self.slab.get(slot).expired(now)
+        {
+            return Holder::Somebody;
+        }
+        let alias = self.alias_index.find(&self.aliases, hash, key);
+        match alias.map(|slot| self.aliases.get(slot).conn) {
+            None => Holder::Nobody,
+            Some(None) => Holder::Somebody,
+            Some(Some(conn)) => Holder::Elsewhere(conn),
+        }
     }
 
     /// Whether a connection is gone, be it by now because its time has run out.

@@ -9,6 +9,7 @@ use core::cell::{OnceCell, RefCell};
 
 use base::{HashKey, Instant, Zone};
 
+use crate::alias::Holder;
 use crate::helper::{ExpectId, Sought, assist};
 use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::parse::{PacketView, Parse, parse};
@@ -458,6 +459,7 @@ pub fn peek<S: Shards>(
     let hash = key.hash(shards.secret());
     let expected = shards.with(crate::shard_of(hash, shards.n()), |t| t.seek_copy(now, &key, hash));
     x.sought = expected.as_ref().map_or(Sought::Nothing, Sought::Found);
+    occupy(shards, &x, &mut copy);
     let mut info = pass(&Only::of(&mut copy), &x, 0, None);
     // The copy has room.
     if info.outcome == Outcome::Inserted
@@ -466,6 +468,35 @@ pub fn peek<S: Shards>(
         info = CtInfo { outcome, conn: None, nat: None, ..info };
     }
     (info, snapshot)
+}
+
+/// Takes the tuples in a copy that are taken in the table and would be tried before a free one, if the
+/// packet commits a connection with a translation.
+fn occupy<S: Shards>(shards: &S, x: &Passage<'_>, copy: &mut Conntrack) {
+    let (zone, orig) = (x.req.zone, x.p.key.tuple(x.p.swapped));
+    let Some((nat, kind)) = x.nat().and_then(|n| Some((n, n.kind?))).filter(|_| x.req.commit)
+    else {
+        return;
+    };
+    for reply in candidates(orig, zone, kind, &nat, shards.secret(), x.now) {
+        let reply = reply.key(zone);
+        let hash = reply.0.hash(shards.secret());
+        if reply.0 == x.p.key {
+            continue;
+        }
+        let place = crate::shard_of(hash, shards.n());
+        let is_taken = match shards.with(place, |t| t.holder(x.now, &reply.0, hash)) {
+            Holder::Nobody => false,
+            Holder::Somebody => true,
+            Holder::Elsewhere(conn) => {
+                shards.with(conn.shard.into(), |t| t.live_copy(x.now, conn).is_some())
+            }
+        };
+        if !is_taken {
+            return;
+        }
+        let _ = copy.reserve(x.now, Alias::new(reply, hash));
+    }
 }
 
 /// A tracker of one shard.

@@ -129,7 +129,14 @@ impl Player {
                     ..NatRequest::default()
                 });
             }
+            let peeked = match conntrack::parse(&view, req.zone) {
+                Parse::Packet(p) => Some(conntrack::peek(&self.ct, self.now, &p, &req).0),
+                _ => None,
+            };
             let second = self.ct.process(self.now, &view, &req);
+            if let Some(peeked) = peeked {
+                assert_eq!(CtInfo { conn: second.conn, ..peeked }, second, "{head}");
+            }
             if says_nat {
                 said = second;
             }

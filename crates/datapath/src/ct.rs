@@ -248,6 +248,11 @@ impl CtTable {
         self.shards.iter().map(|s| s.0.lock().len()).collect()
     }
 
+    /// As many connections as may be.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.config().max_conns
+    }
+
     /// No connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -64,6 +64,6 @@ pub use session::{
 };
 pub use switch::{Support, Switch};
 pub use table::{Criteria, FlowModDone, FlowModError, FlowTable, FlowTables};
-pub use trace::{NodeKind, Trace, TraceRequest, Traced};
+pub use trace::{NodeKind, Refusals, Trace, TraceRequest, Traced};
 pub use why::Verdict;
 pub use xlate::{Effect, Learned, MAX_DEPTH, MAX_RESUBMITS, XlateOut};

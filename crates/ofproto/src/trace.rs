@@ -71,6 +71,20 @@ pub(crate) struct Recirculated {
     pub key: FlowKey,
 }
 
+/// A packet as it came to a `ct` action.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracked {
+    /// The line that says what the tracker would refuse, empty if nothing.
+    note: usize,
+    pub request: CtRequest,
+    pub key: FlowKey,
+    /// It comes back with the verdict.
+    pub resumes: bool,
+}
+
+/// What the connection tracker would refuse to do for a packet, as it comes to a `ct` action, and why.
+pub type Refusals<'a> = &'a dyn Fn(&FlowKey, &CtRequest) -> Option<String>;
+
 /// A packet that was looked up in a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {
@@ -95,6 +109,7 @@ pub struct Trace {
     pub(crate) names: bool,
     pub(crate) lookups: Vec<Lookup>,
     pub(crate) recirculated: Vec<Recirculated>,
+    pub(crate) tracked: Vec<Tracked>,
 }
 
 impl Default for Trace {
@@ -107,6 +122,7 @@ impl Default for Trace {
             names: false,
             lookups: Vec::new(),
             recirculated: Vec::new(),
+            tracked: Vec::new(),
         }
     }
 }
@@ -118,6 +134,19 @@ impl Trace {
         self.nodes.push(Node { kind, text, subs: Vec::new() });
         self.nodes[self.place].subs.push(i);
         i
+    }
+
+    /// Notes a `ct` action at the present place.
+    pub(crate) fn track(&mut self, request: CtRequest, key: FlowKey, resumes: bool) {
+        let note = self.add(NodeKind::Warn, String::new());
+        self.tracked.push(Tracked { note, request, key, resumes });
+    }
+
+    /// Writes what the tracker would refuse where the `ct` actions are.
+    fn note_refusals(&mut self, refusals: Refusals<'_>) {
+        for t in &self.tracked {
+            self.nodes[t.note].text = refusals(&t.key, &t.request).unwrap_or_default();
+        }
     }
 
     /// Makes a node the place of later lines; returns the place before.
@@ -146,6 +175,7 @@ impl Trace {
                     writeln!(out, "\n{:indent$}{text}\n{:indent$}{line}", "", "")
                 }
                 NodeKind::Detail => writeln!(out, "{:indent$} -> {text}", ""),
+                NodeKind::Warn if text.is_empty() => Ok(()),
                 NodeKind::Warn => writeln!(out, "{:indent$} >> {text}", ""),
                 NodeKind::Error => writeln!(out, "{:indent$} >>>> {text} <<<<", ""),
                 _ => writeln!(out, "{:indent$}{text}", ""),
@@ -267,11 +297,12 @@ fn without_outputs(actions: &[DpAction]) -> Vec<DpAction> {
 }
 
 impl Switch {
-    /// Traces a packet as `ofproto/trace` does.
-    pub fn trace(&self, now: Instant, r: &TraceRequest<'_>) -> Traced {
+    /// Traces a packet as `ofproto/trace` does. What the tracker would refuse becomes a line at its `ct`
+    /// action.
+    pub fn trace(&self, now: Instant, r: &TraceRequest<'_>, refusals: Refusals<'_>) -> Traced {
         let mut done = Traced::default();
         let mut queue = VecDeque::new();
-        self.trace_pass(now, r, r.key, &mut queue, &mut done);
+        self.trace_pass(now, r, refusals, r.key, &mut queue, &mut done);
         let mut next = r.ct_next.iter();
         let mut passes = 0;
         let line = "=".repeat(79);
@@ -306,7 +337,7 @@ impl Switch {
                 simulate_nat(&mut done.text, &mut key, nat);
             }
             let _ = writeln!(done.text, "{line}\n");
-            self.trace_pass(now, r, &key, &mut queue, &mut done);
+            self.trace_pass(now, r, refusals, &key, &mut queue, &mut done);
         }
         done
     }
@@ -316,6 +347,7 @@ impl Switch {
         &self,
         now: Instant,
         r: &TraceRequest<'_>,
+        refusals: Refusals<'_>,
         key: &FlowKey,
         queue: &mut VecDeque<Recirculated>,
         done: &mut Traced,
@@ -325,6 +357,7 @@ impl Switch {
             Some(actions) => self.xlate_packet_out(now, r.bridge, key, actions, Some(&mut trace)),
             None => self.xlate_on(now, r.bridge, key, Some(&mut trace)),
         };
+        trace.note_refusals(refusals);
         self.print_pass(&mut done.text, r, key, &x, &trace);
         queue.extend(trace.recirculated);
         if r.is_real {

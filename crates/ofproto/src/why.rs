@@ -33,6 +33,10 @@ pub struct Verdict {
     pub key: PacketKey,
     /// Why, in a sentence.
     pub why: String,
+    /// What the `ct` action asks for is not done.
+    pub is_refused: bool,
+    /// The packet goes no further for it.
+    pub is_dropped: Option<DropReason>,
 }
 
 /// Other rules that are told for each lookup.
@@ -42,13 +46,14 @@ const MAX_PASSES: usize = 64;
 
 impl Switch {
     /// Tells what becomes of a packet that comes in on a bridge. The `in_port` of `key` is an
-    /// OpenFlow port. `tracker` gets the packet as it comes to a `ct` action.
+    /// OpenFlow port. `tracker` gets the packet as it comes to a `ct` action, and whether it comes back with
+    /// the verdict.
     pub fn why(
         &self,
         now: Instant,
         bridge: BridgeId,
         key: &FlowKey,
-        tracker: &mut dyn FnMut(&FlowKey, &CtRequest) -> Verdict,
+        tracker: &mut dyn FnMut(&FlowKey, &CtRequest, bool) -> Verdict,
     ) -> String {
         let mut out = String::new();
         let Some(br) = self.bridge(bridge) else { return out };
@@ -63,25 +68,46 @@ impl Switch {
                 break;
             }
             let mut trace = Trace::default();
-            let x = self.xlate_on(now, bridge, &key, Some(&mut trace));
+            let mut x = self.xlate_on(now, bridge, &key, Some(&mut trace));
             for l in &trace.lookups {
                 self.tell_lookup(&mut out, l);
             }
             let forked = !trace.recirculated.is_empty();
-            self.tell_end(&mut ends, &key, &x, &trace, forked);
-            for r in trace.recirculated {
-                let verdict = tracker(&r.key, &r.request);
-                let pkt = verdict.key;
-                let _ = writeln!(
-                    out,
-                    "\nConntrack, zone {}: {}\n    {}",
-                    r.request.zone.0,
-                    state_text(pkt.ct_state),
-                    verdict.why
-                );
-                let mut key = FlowKey { pkt, ..r.key };
-                key.pkt.recirc_id = r.id.0;
-                queue.push_back(key);
+            let mut recirculated = core::mem::take(&mut trace.recirculated).into_iter();
+            let mut dropped = None;
+            for t in &trace.tracked {
+                let resumed = if t.resumes { recirculated.next() } else { None };
+                if dropped.is_some() {
+                    continue;
+                }
+                let verdict = tracker(&t.key, &t.request, t.resumes);
+                if t.resumes || verdict.is_refused {
+                    let (zone, state) = (t.request.zone.0, state_text(verdict.key.ct_state));
+                    let why = verdict.why;
+                    let _ = writeln!(out, "\nConntrack, zone {zone}: {state}\n    {why}");
+                }
+                dropped = verdict.is_dropped;
+                if dropped.is_some() {
+                    // What stands behind it is not done.
+                    let at = |a: &DpAction| matches!(a, DpAction::Ct(r) if **r == t.request);
+                    let done = x.actions.iter().position(at).unwrap_or(x.actions.len());
+                    x.actions.truncate(done);
+                } else if let Some(r) = resumed {
+                    let mut key = FlowKey { pkt: verdict.key, ..r.key };
+                    key.pkt.recirc_id = r.id.0;
+                    queue.push_back(key);
+                }
+            }
+            match dropped {
+                Some(reason) => {
+                    let mut list = Vec::new();
+                    self.list_ends(&x.actions, &mut list);
+                    if !list.is_empty() {
+                        ends.push(format!("It goes {}.", list.join(", and ")));
+                    }
+                    ends.push(format!("It is dropped: {}", reason.doc()));
+                }
+                None => self.tell_end(&mut ends, &key, &x, &trace, forked),
             }
         }
         let _ = writeln!(out);

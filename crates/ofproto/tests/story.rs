@@ -270,10 +270,13 @@ fn why_tells_the_rule_and_what_came_close() {
     let w = World::story();
     let packet = "in_port=3,tcp,nw_src=192.168.0.2,nw_dst=192.168.0.1,tp_src=40000,tp_dst=23";
     let why = |text: &str, state: u8| {
-        let mut tracker = |key: &FlowKey, request: &conntrack::CtRequest| {
-            assert_eq!((request.zone.0, request.commit), (0, false));
+        let mut tracker = |key: &FlowKey, request: &conntrack::CtRequest, resumes: bool| {
+            assert_eq!(
+                (request.zone.0, request.commit, resumes),
+                (0, request.commit, !request.commit)
+            );
             let key = PacketKey { ct_state: state, ..key.pkt };
-            Verdict { key, why: "so it is".into() }
+            Verdict { key, why: "so it is".into(), is_refused: false, is_dropped: None }
         };
         let key = parse_exact(text, &NoNames).unwrap();
         w.sw.why(w.now, w.br, &key, &mut tracker)

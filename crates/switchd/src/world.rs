@@ -168,7 +168,7 @@ impl World {
                 actions: None,
                 names: false,
             };
-            let text = switch.trace(now, &request).text;
+            let text = switch.trace(now, &request, &|_, _| None).text;
             log!(Warn, OfprotoDpifUpcall, "{}", text.trim_end());
         }
     }

@@ -50,6 +50,9 @@ impl Ctx<'_> {
             }),
             ..CtRequest::default()
         };
+        if let Some(t) = &mut self.trace {
+            t.track(request, self.flow, a.recirc_table.is_some());
+        }
         // The tracker says of what is not IP that it is invalid.
         self.out.push(DpAction::Ct(Box::new(request)));
         if let Some(table) = a.recirc_table {

@@ -179,7 +179,7 @@ impl World {
             actions: None,
             names: false,
         };
-        self.sw.trace(self.now, &request).text
+        self.sw.trace(self.now, &request, &|_, _| None).text
     }
 
     pub fn pass(&mut self, secs: u64) {

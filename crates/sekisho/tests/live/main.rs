@@ -22,6 +22,7 @@ mod mirrors;
 mod monitor;
 mod nat;
 mod ports;
+mod refusals;
 mod security_groups;
 mod simulated;
 mod story;

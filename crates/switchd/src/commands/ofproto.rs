@@ -2,7 +2,7 @@
 
 use base::{Instant, OfPort, TableId};
 use conntrack::text::{DumpLine, DumpOptions};
-use conntrack::{CtRequest, CtState, Dir, Outcome};
+use conntrack::{ConnSnapshot, CtInfo, CtRequest, CtState, Dir, Outcome};
 use flow::text::{MatchText, Mode, NoNames, Tok, parse_exact};
 use flow::{CT_STATE_FLAGS, FlowKey, PacketKey, ct_state, extract, nw_frag};
 use ofproto::{Bridge, BridgeId, Rule, Switch, TraceRequest, Verdict};
@@ -286,7 +286,17 @@ fn trace(d: &mut Daemon, args: &[String], actions: Option<&str>) -> Text {
         actions: actions.as_deref(),
         names: t.names,
     };
-    let done = switch.trace(now, &request);
+    let table = d.dp.conntrack();
+    let refusals = |key: &FlowKey, ct: &CtRequest| {
+        let is_waiting = is_reassembled(d, key);
+        let (info, ..) = (!is_waiting).then(|| peek(table, now, key, t.packet.as_ref(), ct))?;
+        // Of a flow it cannot be known whether a packet is valid, but that a connection has no room.
+        let invalid = info.invalid.filter(|_| t.packet.is_some());
+        let refused =
+            refusal(info.outcome).map(|why| format!("conntrack refuses the connection: {why}"));
+        refused.or_else(|| Some(format!("conntrack: invalid. {}", invalid?.text())))
+    };
+    let done = switch.trace(now, &request, &refusals);
     drop(switch);
     d.world.apply(now, &done.effects);
     if let Some(packet) = &t.packet {
@@ -308,14 +318,12 @@ fn why(d: &mut Daemon, args: &[String]) -> Text {
     }
     let table = d.dp.conntrack();
     let mut assumed = t.ct_next.iter();
-    let mut tracker = |key: &FlowKey, request: &CtRequest| {
-        if let Some(&state) = assumed.next() {
+    let mut tracker = |key: &FlowKey, request: &CtRequest, resumes: bool| {
+        if resumes && let Some(&state) = assumed.next() {
             let pkt = PacketKey { ct_state: state, ct_zone: request.zone.0, ..key.pkt };
-            return Verdict { key: pkt, why: "as --ct-next says".to_owned() };
+            return verdict(pkt, "as --ct-next says".to_owned());
         }
-        let reassembled =
-            d.dp.fragments().config().rules(key.pkt.dl_type == ethertype::IPV6).enabled;
-        match reassembled && key.pkt.nw_frag & nw_frag::ANY != 0 {
+        match is_reassembled(d, key) {
             true => ask_fragment(table, now, key, request),
             false => ask(table, now, key, t.packet.as_ref(), request),
         }
@@ -323,14 +331,38 @@ fn why(d: &mut Daemon, args: &[String]) -> Text {
     Ok(switch.why(now, t.bridge, &t.key, &mut tracker))
 }
 
-/// What the connection tracker would make of a packet, and why.
-fn ask(
+/// Whether a packet is a fragment that waits for the others of its datagram.
+fn is_reassembled(d: &Daemon, key: &FlowKey) -> bool {
+    let is_v6 = key.pkt.dl_type == ethertype::IPV6;
+    key.pkt.nw_frag & nw_frag::ANY != 0 && d.dp.fragments().config().rules(is_v6).enabled
+}
+
+/// Why a connection is not committed.
+fn refusal(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::TableFull => Some("the table of connections is full (dpctl/ct-set-maxconns)"),
+        Outcome::ZoneFull => {
+            Some("the zone has as many connections as it may (dpctl/ct-set-limits)")
+        }
+        Outcome::NatExhausted => Some("no address and port is free to translate it to"),
+        Outcome::None | Outcome::Inserted | Outcome::Updated => None,
+    }
+}
+
+/// What is as it was asked for.
+fn verdict(key: PacketKey, why: String) -> Verdict {
+    Verdict { key, why, is_refused: false, is_dropped: None }
+}
+
+/// What the connection tracker would say of a packet, the connection it is of, the key as it would be,
+/// and what was assumed.
+fn peek(
     table: &datapath::CtTable,
     now: base::Instant,
     key: &FlowKey,
     packet: Option<&PacketBuf>,
     request: &CtRequest,
-) -> Verdict {
+) -> (CtInfo, Option<ConnSnapshot>, PacketKey, &'static str) {
     let of_key = |k: &PacketKey| {
         let mut packet = PacketBuf::from_frame(&flow::compose(k, &[], 0));
         let mut read = PacketKey::ZERO;
@@ -357,6 +389,19 @@ fn ask(
         }
     };
     let (info, conn, pkt) = table.peek(now, packet, &key.pkt, request);
+    (info, conn, pkt, note)
+}
+
+/// What the connection tracker would make of a packet, and why.
+fn ask(
+    table: &datapath::CtTable,
+    now: base::Instant,
+    key: &FlowKey,
+    packet: Option<&PacketBuf>,
+    request: &CtRequest,
+) -> Verdict {
+    let (info, conn, pkt, note) = peek(table, now, key, packet, request);
+    let refused = refusal(info.outcome);
     let why = match (info.invalid, conn) {
         (Some(reason), _) => reason.text().to_owned(),
         (None, Some(c)) => {
@@ -375,15 +420,20 @@ fn ask(
             format!("{what}, {way}{note}: {line}")
         }
         (None, None) => {
-            let but = match info.outcome {
-                Outcome::TableFull => ", but the table of connections is full",
-                Outcome::ZoneFull => ", but the zone has as many connections as it may",
-                _ => "",
+            let but = match refused {
+                Some(why) => format!(", but {why}"),
+                None if info.outcome == Outcome::Inserted && table.is_full() => {
+                    ", in the place of one that was not answered, as the table is full".to_owned()
+                }
+                None => String::new(),
             };
             format!("no connection between these ends is known: it would begin one{note}{but}")
         }
     };
-    Verdict { key: pkt, why }
+    let is_dropped =
+        (info.outcome == Outcome::NatExhausted).then_some(dpif::DropReason::NatExhausted);
+    let is_refused = refused.is_some() || info.invalid.is_some();
+    Verdict { key: pkt, why, is_refused, is_dropped }
 }
 
 /// The same of a fragment, which gets the verdict of its datagram.
@@ -401,12 +451,12 @@ fn ask_fragment(
             "{wait}; this one does not say what the datagram is: taken for one that begins a connection \
              (--ct-next=STATE assumes something else)"
         );
-        return Verdict { key: pkt, why };
+        return verdict(pkt, why);
     }
     let pkt = PacketKey { nw_frag: 0, ..key.pkt };
     let whole = ask(table, now, &FlowKey { pkt, ..*key }, None, request);
     let pkt = PacketKey { nw_frag: key.pkt.nw_frag, ..whole.key };
-    Verdict { key: pkt, why: format!("{wait}: {}", whole.why) }
+    Verdict { key: pkt, why: format!("{wait}: {}", whole.why), ..whole }
 }
 
 /// Reads a flow in the datapath's words.
