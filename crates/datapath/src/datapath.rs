@@ -43,6 +43,8 @@ pub struct Config {
     pub spin: Duration,
     /// Whether the exact-match cache is used.
     pub exact_cache: bool,
+    /// Most entries of a worker's connection cache for each IP version, 64 and 128 bytes each; 0 for none.
+    pub conn_cache: usize,
     /// Shards of the connection table. With few of them many packets of a batch are tracked under one
     /// lock; with at least twice as many as threads there is always one to be had.
     pub ct_shards: usize,
@@ -60,6 +62,7 @@ impl Default for Config {
             flow_limit: 200_000,
             spin: Duration::from_micros(40),
             exact_cache: true,
+            conn_cache: 1 << 19,
             ct_shards: 4,
             ct: CtConfig::default(),
             meters: Arc::default(),
@@ -150,7 +153,7 @@ impl Datapath {
             stats: (0..n_writers).map(|_| WorkerStats::new()).collect(),
         });
         let spin = Arc::new(AtomicU64::new(config.spin.as_nanos() as u64));
-        let engine = |id| Engine::new(id, Arc::clone(&shared), config.secret, config.exact_cache);
+        let engine = |id| Engine::new(id, Arc::clone(&shared), config);
         let mut workers = Vec::with_capacity(n_workers);
         for id in 0..n_workers {
             let (commands, receiver) = channel();

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use base::{DpPort, HashKey, Instant};
+use base::{DpPort, Instant};
 use conntrack::{ConnId, CtState};
 use dpif::{DpAction, DropReason, Revalidation, SlowPath};
 use flow::PacketKey;
@@ -25,7 +25,9 @@ use netdev::{BATCH, FRAME_CAPACITY, TxQueue};
 use packet::PacketBuf;
 
 use crate::cache::{Caches, Hit, Local, connection_hash};
+use crate::conns::{ConnCache, Replay, Trail};
 use crate::ct::CtTable;
+use crate::datapath::Config;
 use crate::fragments::{FragTable, Waiting};
 use crate::meter::Meters;
 use crate::registry::{Registry, confirm};
@@ -33,6 +35,9 @@ use crate::stats::WorkerStats;
 
 /// Recirculations of one packet.
 pub(crate) const MAX_RECIRCULATIONS: u32 = 6;
+
+/// No trail is noted.
+pub(crate) const NO_TRAIL: u8 = u8::MAX;
 
 /// Copies in use that make the queues be sent before the end of the batch.
 const MANY_COPIES: usize = 64;
@@ -60,15 +65,23 @@ pub(crate) struct Meta {
     held: bool,
     /// Connection and state that an earlier `ct` action gave.
     pub(crate) prior: Option<(ConnId, CtState)>,
+    /// Which of the engine's trails notes what it meets.
+    pub(crate) trail: u8,
 }
 
 impl Meta {
-    const NEW: Meta =
-        Meta { key: PacketKey::ZERO, stale: false, queued: false, held: false, prior: None };
+    const NEW: Meta = Meta {
+        key: PacketKey::ZERO,
+        stale: false,
+        queued: false,
+        held: false,
+        prior: None,
+        trail: NO_TRAIL,
+    };
 
     /// The same for a copy that is in no slot.
     pub(crate) fn alone(&self) -> Meta {
-        Meta { queued: false, held: false, ..self.clone() }
+        Meta { queued: false, held: false, trail: NO_TRAIL, ..self.clone() }
     }
 }
 
@@ -89,13 +102,19 @@ pub(crate) struct Engine {
     pub(crate) id: usize,
     pub(crate) shared: Arc<Shared>,
     caches: Caches,
+    /// Not there while it serves a batch.
+    conns: Option<Box<ConnCache>>,
+    conn_cache: usize,
+    pub(crate) trails: Box<[Trail]>,
+    /// Verdicts that the one packet under way has got already, in their order.
+    pub(crate) replay: Replay,
     pub(crate) bufs: Vec<PacketBuf>,
     pub(crate) meta: Vec<Meta>,
     free: Vec<u16>,
     ports: Vec<Option<Out>>,
     dirty: Vec<u32>,
     pub(crate) now: Instant,
-    generation: u64,
+    pub(crate) generation: u64,
     removals: u64,
     /// State of the sample action's random numbers.
     pub(crate) random: u64,
@@ -111,16 +130,16 @@ enum Found {
 }
 
 impl Engine {
-    pub(crate) fn new(
-        id: usize,
-        shared: Arc<Shared>,
-        secret: HashKey,
-        exact_cache: bool,
-    ) -> Engine {
+    pub(crate) fn new(id: usize, shared: Arc<Shared>, config: &Config) -> Engine {
+        let secret = config.secret;
         Engine {
             id,
             shared,
-            caches: Caches::new(secret, exact_cache),
+            caches: Caches::new(secret, config.exact_cache),
+            conns: ConnCache::of(secret, config.conn_cache),
+            conn_cache: config.conn_cache,
+            trails: (0..BATCH).map(|_| Trail::new()).collect(),
+            replay: Replay::new(),
             bufs: (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect(),
             meta: vec![Meta::NEW; BATCH],
             free: Vec::new(),
@@ -170,6 +189,9 @@ impl Engine {
             for flow in self.shared.registry.live(&gone) {
                 self.caches.insert(&Local::new(flow));
             }
+            if let Some(conns) = &mut self.conns {
+                conns.sweep();
+            }
         }
     }
 
@@ -180,6 +202,10 @@ impl Engine {
         self.meta.iter_mut().for_each(|m| *m = Meta::NEW);
         self.free = (BATCH..self.bufs.len()).map(|s| s as u16).collect();
         self.caches.clear();
+        self.replay.clear();
+        self.trails.iter_mut().for_each(Trail::end);
+        // What served the batch is gone with it.
+        self.conns = ConnCache::of(self.caches.secret(), self.conn_cache);
     }
 
     fn start(&mut self, now: Instant) {
@@ -192,21 +218,32 @@ impl Engine {
         self.start(now);
         self.stats().packets.add(n as u64);
         self.stats().batches.add(1);
-        let mut run = Run::new();
-        for slot in 0..n {
-            let (buf, meta) = (&mut self.bufs[slot], &mut self.meta[slot]);
-            if buf.len() < packet::header::ETH_LEN {
-                self.drop_packets(DropReason::RxInvalidPacket, 1);
-                continue;
+        match self.conns.take() {
+            Some(mut conns) => {
+                self.serve(&mut conns, port, n);
+                self.conns = Some(conns);
             }
-            meta.key = PacketKey::ZERO;
-            meta.key.in_port = port.0;
-            (meta.stale, meta.prior) = (false, None);
-            flow::extract(buf, &mut meta.key);
-            run.push(slot as u16);
+            None => {
+                let run = (0..n).filter(|&s| self.admit_received(s, port));
+                let run = run.map(|s| s as u16).collect();
+                self.pass(run, 0);
+            }
         }
-        self.pass(run, 0);
         self.flush();
+    }
+
+    /// Reads a frame that was received into a slot. Returns false if it is none.
+    pub(crate) fn admit_received(&mut self, slot: usize, port: DpPort) -> bool {
+        let (buf, meta) = (&mut self.bufs[slot], &mut self.meta[slot]);
+        if buf.len() < packet::header::ETH_LEN {
+            self.drop_packets(DropReason::RxInvalidPacket, 1);
+            return false;
+        }
+        meta.key = PacketKey::ZERO;
+        meta.key.in_port = port.0;
+        (meta.stale, meta.prior, meta.trail) = (false, None, NO_TRAIL);
+        flow::extract(buf, &mut meta.key);
+        true
     }
 
     /// Runs actions on a packet that the control plane made. `key` gives the metadata (port,
@@ -308,11 +345,15 @@ impl Engine {
         actions.unwrap_or_else(|| Arc::from([DpAction::Drop(DropReason::UpcallError)]))
     }
 
-    fn run_flow(&mut self, run: &mut Run, local: &Local, depth: u32) {
+    fn run_flow(&mut self, run: &mut Run, local: &Arc<Local>, depth: u32) {
         let (mut n_bytes, mut flags) = (0, 0);
         for &slot in run.iter() {
             n_bytes += self.bufs[usize::from(slot)].len() as u64;
-            flags |= self.meta[usize::from(slot)].key.tcp_flags;
+            let meta = &self.meta[usize::from(slot)];
+            flags |= meta.key.tcp_flags;
+            if let Some(trail) = self.trails.get_mut(usize::from(meta.trail)) {
+                trail.hit(local);
+            }
         }
         local.flow.count(self.id, self.now, run.len() as u64, n_bytes, flags);
         self.execute_counted(run, &local.actions, depth);

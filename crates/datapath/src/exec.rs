@@ -49,6 +49,11 @@ impl Engine {
         }
     }
 
+    /// Executes some of a flow's actions; whether anything became of the packets.
+    pub(crate) fn execute_stage(&mut self, run: &mut Run, actions: &[DpAction]) -> bool {
+        self.execute(run, actions, Depth { recirculations: 0, nesting: 0 })
+    }
+
     /// Executes actions. Returns whether anything became of the packets that are in the run afterwards,
     /// be it a counted drop. These are the caller's to release.
     fn execute(&mut self, run: &mut Run, actions: &[DpAction], depth: Depth) -> bool {
@@ -288,7 +293,8 @@ impl Engine {
                 buf.set_layers(l3, l4);
             }
             let view = PacketView::of(buf, dl_type);
-            batch.read(&self.shared.ct, &view, request.zone, meta.prior);
+            let prior = self.replay.pop_at(0).or(meta.prior);
+            batch.read(&self.shared.ct, &view, request.zone, prior);
         }
         // What is left to do about packets, by their places in the run.
         let mut todo: ArrayVec<(usize, Todo), BATCH> = ArrayVec::new();
@@ -301,6 +307,9 @@ impl Engine {
             let meta = &mut self.meta[usize::from(run[i])];
             ct::store(&mut meta.key, info);
             meta.prior = info.conn.map(|c| (c, info.state));
+            if let Some(trail) = self.trails.get_mut(usize::from(meta.trail)) {
+                trail.tracked(info);
+            }
             if let Some(translation) = info.nat {
                 todo.push((i, Todo::Translate(translation, edit.copied().map(Box::new))));
             } else if info.outcome == Outcome::NatExhausted {
@@ -344,9 +353,7 @@ impl Engine {
             run.retain(|s| !gone.contains(s));
             self.release(&gone);
         }
-        if self.shared.fragments.is_due(self.now) {
-            self.expire_fragments();
-        }
+        self.expire_fragments_if_due();
         whole
     }
 

@@ -182,8 +182,14 @@ impl Engine {
     }
 
     /// Lets fragments go whose time is over.
+    pub(crate) fn expire_fragments_if_due(&mut self) {
+        if self.shared.fragments.is_due(self.now) {
+            self.expire_fragments();
+        }
+    }
+
     #[cold]
-    pub(crate) fn expire_fragments(&mut self) {
+    fn expire_fragments(&mut self) {
         let n = self.shared.fragments.with(|t| t.expire(self.now, 1));
         self.drop_packets(DropReason::FragmentExpired, n);
     }

@@ -16,6 +16,7 @@
 
 mod alg;
 mod cache;
+mod conns;
 mod ct;
 mod datapath;
 mod engine;

@@ -64,6 +64,7 @@ macro_rules! worker_stats {
 worker_stats! {
     packets, "Packets received.";
     batches, "Batches they came in.";
+    hit_conn, "Look-ups that the connection cache answered.";
     hit_exact, "Look-ups that the exact-match cache answered.";
     hit_megaflow, "Look-ups that a megaflow answered.";
     missed, "Look-ups that nothing answered: translated by the slow path.";
@@ -90,7 +91,7 @@ impl DpStats {
 
     /// Look-ups that needed no translation, as `dpctl/show` counts.
     pub fn hits(&self) -> u64 {
-        self.hit_exact + self.hit_megaflow + self.stale
+        self.hit_conn + self.hit_exact + self.hit_megaflow + self.stale
     }
 }
 

@@ -2,13 +2,22 @@
 
 mod common;
 
-use base::{Duration, RecircId};
-use common::{Net, Policy, out, udp};
-use conntrack::{ConnFilter, CtRequest};
+use std::net::IpAddr;
+
+use base::{Duration, RecircId, Zone};
+use common::{Net, Policy, Tcp, out, tcp, udp};
+use conntrack::{ConnFilter, CtRequest, NatKind, NatRequest};
 use datapath::Config;
-use dpif::DpAction;
+use dpif::{DpAction, DropReason, SetGroup, SetMasked};
 use flow::PacketKey;
+use packet::PacketBuf;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+/// The number of the actions that set the TTL, for which they have to look at it.
+const SET_TTL: u8 = 11;
+/// The number of those that set a mark to the last byte of the source.
+const MARK_OF_HOST: u8 = 12;
 
 /// A random policy: rules tried in order, each a mask over a few fields; the megaflow's mask is
 /// all bits looked at on the way, as a classifier would give.
@@ -20,6 +29,8 @@ struct RuleRow {
     port: Option<u16>,
     net: Option<u8>,
     ct_state: Option<u8>,
+    ct_mark: Option<u32>,
+    ttl: bool,
     actions: u8,
 }
 
@@ -40,25 +51,64 @@ impl Table {
                 m.ct_state |= bit;
                 hit &= k.ct_state & bit != 0;
             }
+            if let (true, Some(mark)) = (hit, r.ct_mark) {
+                m.ct_mark = !0;
+                hit &= k.ct_mark == mark;
+            }
+            if hit && r.ttl {
+                m.nw_ttl = !0;
+                hit &= k.nw_ttl == 64;
+            }
             if hit {
+                match r.actions {
+                    SET_TTL => m.nw_ttl = !0,
+                    MARK_OF_HOST => m.nw_src |= 0xff,
+                    _ => {}
+                }
                 return (m, self.actions(k, r.actions));
             }
         }
         (m, vec![])
     }
 
-    fn actions(&self, k: &PacketKey, kind: u8) -> Vec<DpAction> {
-        let ct = |commit| DpAction::Ct(Box::new(CtRequest { commit, ..CtRequest::default() }));
+    fn actions(&self, k: &PacketKey, kind_number: u8) -> Vec<DpAction> {
+        let ct = |request| DpAction::Ct(Box::new(request));
+        let (look, commit) =
+            (CtRequest::default(), CtRequest { commit: true, ..Default::default() });
         let again = DpAction::Recirc(RecircId(k.recirc_id + 1));
-        match kind {
+        let may_go_on = k.recirc_id < 3;
+        let public = Some((IpAddr::from([10, 0, 0, 77]), IpAddr::from([10, 0, 0, 77])));
+        let kind = Some(NatKind::Src);
+        let snat = NatRequest { kind, addrs: public, ..NatRequest::default() };
+        match kind_number {
             0 => vec![out(2)],
             1 => vec![out(3), out(2)],
-            2 if k.recirc_id < 2 => vec![ct(false), again],
-            3 => vec![ct(true), out(2)],
+            2 if may_go_on => vec![ct(look), again],
+            3 => vec![ct(commit), out(2)],
             4 => {
                 vec![DpAction::PushVlan { tpid: 0x8100, tci: 3 }, out(2), DpAction::PopVlan, out(3)]
             }
-            5 if k.recirc_id < 2 => vec![out(3), ct(true), again],
+            5 if may_go_on => vec![out(3), ct(commit), again],
+            6 if may_go_on => {
+                vec![ct(CtRequest { zone: Zone(1), mark: Some((5, 7)), ..commit }), again]
+            }
+            7 if may_go_on => vec![ct(CtRequest { zone: Zone(1), ..look }), again],
+            8 if may_go_on => vec![ct(CtRequest { nat: Some(snat), ..commit }), again],
+            9 if may_go_on => {
+                vec![ct(CtRequest { nat: Some(NatRequest::default()), ..look }), again]
+            }
+            10 if may_go_on => vec![DpAction::CtClear, out(3), again],
+            SET_TTL => {
+                let (mut value, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
+                (value.nw_ttl, mask.nw_ttl) = (9, !0);
+                let set = SetMasked { group: SetGroup::Ipv4, value, mask };
+                vec![DpAction::Set(Box::new(set)), out(2)]
+            }
+            MARK_OF_HOST => {
+                vec![ct(CtRequest { mark: Some((u32::from(k.nw_src as u8), 3)), ..commit }), out(3)]
+            }
+            13 if may_go_on => vec![ct(CtRequest { force: true, ..commit }), again],
+            14 => vec![DpAction::Drop(DropReason::Pipeline)],
             _ => vec![],
         }
     }
@@ -69,16 +119,66 @@ fn tables() -> impl Strategy<Value = Table> {
         proptest::option::of(0u16..3),
         proptest::option::of(1u8..4),
         proptest::option::of(proptest::sample::select(&[1u8, 2, 8, 0x20][..])),
-        0u8..7,
+        proptest::option::weighted(0.2, proptest::sample::select(&[0u32, 1, 5][..])),
+        proptest::bool::weighted(0.2),
+        0u8..16,
     );
-    let row =
-        row.prop_map(|(port, net, ct_state, actions)| RuleRow { port, net, ct_state, actions });
+    let row = row.prop_map(|(port, net, ct_state, ct_mark, ttl, actions)| RuleRow {
+        port,
+        net,
+        ct_state,
+        ct_mark,
+        ttl,
+        actions,
+    });
     proptest::collection::vec(row, 1..6).prop_map(Table)
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Packet {
+    host: u8,
+    dport: u16,
+    /// From the server, perhaps to an address that the host was translated to.
+    reply: Option<bool>,
+    /// A TCP segment with these flags.
+    tcp: Option<u8>,
+    ttl: u8,
+}
+
+impl Packet {
+    fn frame(&self) -> PacketBuf {
+        let host = match self.reply {
+            Some(true) => [10, 0, 0, 77],
+            _ => [10, 0, 0, self.host],
+        };
+        let (mut a, mut b) = ((host, 5), ([10, 0, 0, 9], self.dport));
+        if self.reply.is_some() {
+            (a, b) = (b, a);
+        }
+        let mut p = match self.tcp {
+            None => udp(a.0, b.0, a.1, b.1, b"data"),
+            Some(flags) => {
+                let (src, dst, sport, dport) = (a.0, b.0, a.1, b.1);
+                tcp(Tcp { src, dst, sport, dport, seq: 1, ack: 1, flags }, b"data")
+            }
+        };
+        // The sum of the header stays right.
+        let f = p.frame_mut();
+        let sum = u16::from_be_bytes([f[24], f[25]]);
+        let sum = packet::checksum::update16(
+            sum,
+            u16::from_be_bytes([f[22], f[23]]),
+            u16::from_be_bytes([self.ttl, f[23]]),
+        );
+        f[22] = self.ttl;
+        f[24..26].copy_from_slice(&sum.to_be_bytes());
+        p
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Batch(u32, Vec<(u8, u16)>),
+    Batch(u32, Vec<Packet>),
     Change(Table),
     Confirm,
     Wait(u64),
@@ -88,8 +188,18 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let batch = (1u32..4, proptest::collection::vec((1u8..4, 0u16..3), 1..12))
-        .prop_map(|(port, packets)| Step::Batch(port, packets));
+    let tcp = proptest::option::of(prop_oneof![
+        8 => Just(0x10u8),
+        1 => proptest::sample::select(&[0x02u8, 0x12, 0x18, 0x11, 0x14, 0x04][..])
+    ]);
+    let reply = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
+    let ttl = prop_oneof![4 => Just(64u8), 1 => Just(63u8)];
+    let packet = (1u8..4, 0u16..3, reply, tcp, ttl)
+        .prop_map(|(host, dport, reply, tcp, ttl)| Packet { host, dport, reply, tcp, ttl });
+    // The same again and again is what a cache is for.
+    let packets =
+        (proptest::collection::vec(packet, 1..6), 1usize..5).prop_map(|(p, n)| p.repeat(n));
+    let batch = (1u32..4, packets).prop_map(|(port, packets)| Step::Batch(port, packets));
     let step = prop_oneof![
         10 => batch,
         1 => tables().prop_map(Step::Change),
@@ -105,20 +215,31 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What can be seen from outside after each step: frames by port, connections, packets credited.
 type Seen = (Vec<Vec<Vec<u8>>>, Vec<String>, u64, u64);
 
-fn play(table: &Table, steps: &[Step], exact_cache: bool, install: bool) -> Vec<Seen> {
+/// What may remember.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Caching {
+    Nothing,
+    Megaflows,
+    Exact,
+    Connections,
+}
+
+fn play(table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, u64) {
     let start = table.clone();
     let mut policy = Policy::new(move |k| start.translate(k));
-    policy.install = install;
-    let config = Config { n_threads: 0, exact_cache, ..Config::default() };
+    policy.install = caching != Caching::Nothing;
+    let config = Config {
+        n_threads: 0,
+        exact_cache: caching == Caching::Exact,
+        conn_cache: if caching == Caching::Connections { 1 << 10 } else { 0 },
+        ..Config::default()
+    };
     let mut net = Net::new(3, config, policy);
     let mut seen = Vec::new();
     for step in steps {
         match step {
             Step::Batch(port, packets) => {
-                let batch: Vec<_> = packets
-                    .iter()
-                    .map(|&(host, dport)| udp([10, 0, 0, host], [10, 0, 0, 9], 5, dport, b"data"))
-                    .collect();
+                let batch: Vec<_> = packets.iter().map(Packet::frame).collect();
                 net.inject(*port, &batch);
                 net.run();
             }
@@ -143,7 +264,9 @@ fn play(table: &Table, steps: &[Step], exact_cache: bool, install: bool) -> Vec<
         net.dp.push_stats();
         let mut conns = Vec::new();
         net.dp.conntrack().dump(net.now, &ConnFilter::default(), |c| {
-            conns.push(format!("{:?} {:?} {:?}", c.orig, c.traffic, c.timeout));
+            let state = (c.mark, c.label, c.timeout, c.tcp);
+            conns
+                .push(format!("{:?} {:?} {:?} {:?} {state:?}", c.orig, c.reply, c.zone, c.traffic));
         });
         conns.sort();
         let outputs = net.outputs();
@@ -152,31 +275,50 @@ fn play(table: &Table, steps: &[Step], exact_cache: bool, install: bool) -> Vec<
         let rule = &net.policy.rule;
         seen.push((frames.collect(), conns, load(&rule.n_packets), load(&rule.n_bytes)));
     }
-    seen
+    (seen, net.dp.stats().hit_conn)
+}
+
+/// One packet per batch: within a batch, conntrack runs over all packets of a run before any of them is
+/// looked up again, so there the grouping shows.
+fn one_by_one(steps: Vec<Step>) -> Vec<Step> {
+    let single = |s| match s {
+        Step::Batch(port, packets) => {
+            packets.into_iter().map(|p| Step::Batch(port, vec![p])).collect()
+        }
+        other => vec![other],
+    };
+    steps.into_iter().flat_map(single).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn caches_change_nothing_that_can_be_seen(table in tables(), steps in steps()) {
-        // One packet per batch: within a batch, conntrack runs over all packets of a run before
-        // any of them is looked up again, so there the grouping shows.
-        let steps: Vec<Step> = steps
-            .into_iter()
-            .flat_map(|s| match s {
-                Step::Batch(port, packets) =>
-                    packets.into_iter().map(|p| Step::Batch(port, vec![p])).collect(),
-                other => vec![other],
-            })
-            .collect();
-        let plain = play(&table, &steps, false, false);
-        prop_assert_eq!(&play(&table, &steps, false, true), &plain, "megaflows");
-        prop_assert_eq!(&play(&table, &steps, true, true), &plain, "exact cache and megaflows");
+        let steps = one_by_one(steps);
+        let (plain, _) = play(&table, &steps, Caching::Nothing);
+        for caching in [Caching::Megaflows, Caching::Exact, Caching::Connections] {
+            prop_assert_eq!(&play(&table, &steps, caching).0, &plain, "{:?}", caching);
+        }
     }
 
     #[test]
     fn the_exact_cache_changes_nothing_in_batches_either(table in tables(), steps in steps()) {
-        prop_assert_eq!(play(&table, &steps, true, true), play(&table, &steps, false, true));
+        let with = play(&table, &steps, Caching::Exact).0;
+        prop_assert_eq!(with, play(&table, &steps, Caching::Megaflows).0);
     }
+}
+
+/// A property of a cache that is never asked shows nothing.
+#[test]
+fn the_connection_cache_is_used_in_such_steps() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut hits, mut packets) = (0, 0);
+    for _ in 0..100 {
+        let case = (tables(), steps()).new_tree(&mut runner).unwrap().current();
+        let steps = one_by_one(case.1);
+        hits += play(&case.0, &steps, Caching::Connections).1;
+        packets += steps.iter().filter(|s| matches!(s, Step::Batch(..))).count() as u64;
+    }
+    assert!(hits * 4 > packets, "{hits} of {packets}");
 }

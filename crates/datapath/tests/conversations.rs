@@ -39,7 +39,7 @@ fn a_hit_does_what_the_miss_did() {
         assert_eq!((o[1][0].frame(), o[2][0].frame()), (p.frame(), p.frame()));
     }
     let s = net.dp.stats();
-    assert_eq!((s.missed, s.hit_megaflow, s.hit_exact, s.packets), (1, 1, 1, 3));
+    assert_eq!((s.missed, s.hit_megaflow, s.hit_exact + s.hit_conn, s.packets), (1, 1, 1, 3));
     let flow = &net.dp.flows()[0];
     assert_eq!((flow.stats().n_packets, flow.stats().n_bytes), (2, 2 * p.len() as u64));
     net.dp.push_stats();
