@@ -54,8 +54,6 @@ pub struct Standing {
     pub mark: u32,
     /// `ct_label`.
     pub label: u128,
-    /// What to change in the packet.
-    pub nat: Option<Translation>,
 }
 
 impl Conntrack {
@@ -69,7 +67,7 @@ impl Conntrack {
     }
 
     /// Runs a packet of a known connection through the tracker. `prior` is as in [`CtRequest::prior`];
-    /// that of `req` does not count.
+    /// that of `req` does not count. `nat` becomes what to change in the packet.
     ///
     /// `None` if the connection is gone or its time has run out, if a helper reads its packets, or if the
     /// packet would be invalid or open another connection: nothing has changed then.
@@ -81,6 +79,7 @@ impl Conntrack {
         sent: &Sent,
         req: &CtRequest,
         prior: Option<(ConnId, CtState)>,
+        nat: &mut Option<Translation>,
     ) -> Option<Standing> {
         let Known { conn, dir, translated } = known;
         let c = self.conn(conn)?;
@@ -104,9 +103,9 @@ impl Conntrack {
         };
         let mut state = base;
         let c = self.slab.get_mut(conn.slot);
-        let nat = c.translation((dir, via), req, false, &mut state);
+        *nat = c.translation((dir, via), req, false, &mut state);
         let labelled = req.commit && c.label_by(req);
-        let standing = Standing { base, state, mark: c.mark(), label: c.label(), nat };
+        let standing = Standing { base, state, mark: c.mark(), label: c.label() };
         if labelled {
             self.tell(now, conn.slot, false, self.events.enabled());
         }

@@ -20,7 +20,7 @@ mod table;
 
 use arrayvec::ArrayVec;
 use base::{HashKey, hash_words};
-use conntrack::{ConnId, Sent};
+use conntrack::{Sent, Translation};
 use hashbrown::HashTable;
 use netdev::BATCH;
 use std::sync::Arc;
@@ -42,12 +42,23 @@ struct PathSlot {
 }
 
 /// Which way a packet of the batch goes.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Way {
     Long,
     /// The long way, to be remembered.
     Noted,
-    Short(Entry),
+    /// By its entry, which has so many connections.
+    Short(u8),
+}
+
+/// How a packet with an entry fared in the tracker.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    /// As its path expects.
+    Fits,
+    /// And it is to be translated.
+    Translated,
+    Differs,
 }
 
 /// A worker's connection cache.
@@ -64,6 +75,12 @@ pub(crate) struct ConnCache {
     heads: Box<[Head; BATCH]>,
     sent: Box<[Sent; BATCH]>,
     ways: [Way; BATCH],
+    entries: [Entry; BATCH],
+    fates: [Fate; BATCH],
+    /// Slot, step and translation.
+    nats: Vec<(usize, usize, Translation)>,
+    /// Slot, and the verdicts that the packet had before one differed.
+    replays: Vec<(usize, Replay)>,
 }
 
 impl ConnCache {
@@ -85,6 +102,10 @@ impl ConnCache {
             heads: Box::new([Head::NOTHING; BATCH]),
             sent: Box::new([Sent::NOTHING; BATCH]),
             ways: [Way::Long; BATCH],
+            entries: [Entry::NOTHING; BATCH],
+            fates: [Fate::Fits; BATCH],
+            nats: Vec::new(),
+            replays: Vec::new(),
         }
     }
 
@@ -154,9 +175,8 @@ impl ConnCache {
     }
 
     fn remember(&mut self, head: &Head, path: PathRef, conns: &Conns) {
-        let nobody = ConnId::from_parts(0, 0);
-        let conn = |i| conns.get(i).copied().unwrap_or(nobody);
-        let entry = Entry { path, conns: std::array::from_fn(conn) };
+        let mut entry = Entry { path, ..Entry::NOTHING };
+        entry.conns[..conns.len()].copy_from_slice(conns);
         let paths = &self.paths;
         let varies = |p: PathRef| {
             let slot = paths.get(p.at as usize).filter(|s| s.stamp == p.stamp)?;

@@ -130,8 +130,8 @@ impl CtStep {
 
     /// Whether the packet goes on as the one that made the path did.
     #[inline]
-    pub fn accepts(&self, s: &Standing) -> bool {
-        self.wants.are_met(s) && s.nat.is_some() == self.translated
+    pub fn accepts(&self, s: &Standing, translated: bool) -> bool {
+        self.wants.are_met(s) && translated == self.translated
     }
 }
 

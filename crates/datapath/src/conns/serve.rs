@@ -6,6 +6,7 @@
 //! through the actions of their path.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use base::DpPort;
@@ -13,32 +14,18 @@ use conntrack::{ConnId, CtState, Known, PacketView, Sent, Shards, Standing, Tran
 use dpif::DropReason;
 use netdev::BATCH;
 
-use super::head::Head;
-use super::path::{CtStep, MAX_STEPS, Path, Replay, Stage};
+use super::path::{CtStep, Path, Replay, Stage};
 use super::table::{Entry, MAX_CONNS, Sight};
-use super::{ConnCache, Way};
+use super::{ConnCache, Fate, PathSlot, Way};
+use crate::ct::CtTable;
 use crate::engine::{Engine, Run};
 use crate::nat;
 
 /// Connections from which on it pays to ask for all before the first is needed.
 const FEW: usize = 4;
 
-/// How the packets of a part fared in the tracker.
-#[derive(Debug)]
-enum Fate {
-    /// As the path expects.
-    Fits,
-    /// And these are the translations of its steps.
-    Translated(ArrayVec<(usize, Translation), MAX_STEPS>),
-    /// Otherwise; the verdicts that it got.
-    Differs(Replay),
-}
-
 /// The verdict of an earlier step.
 type Prior = Option<(ConnId, CtState)>;
-
-/// What one packet's steps came to.
-type Passed = Result<ArrayVec<(usize, Translation), MAX_STEPS>, Replay>;
 
 impl ConnCache {
     /// Reads a packet and asks for its entry; whether it is plain.
@@ -55,77 +42,85 @@ impl ConnCache {
         plain
     }
 
-    /// Which way a plain packet goes.
+    /// Which way a plain packet goes; `sent` reads it for the tracker.
     #[inline]
-    fn way(&mut self, slot: usize, generation: u64, view: impl Fn(&Head) -> Option<Sent>) -> Way {
-        match self.sight(slot) {
-            Sight::First => Way::Long,
-            Sight::Again => Way::Noted,
-            Sight::Known(entry) => {
-                let Some(path) = self.path(entry.path, generation) else { return Way::Long };
-                if !path.steps.is_empty() {
-                    match view(&self.heads[slot]) {
-                        Some(sent) => self.sent[slot] = sent,
-                        None => return Way::Long,
-                    }
-                }
-                Way::Short(entry)
+    fn way(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        sent: impl Fn(&PacketView<'_>) -> Option<Sent>,
+        view: PacketView<'_>,
+    ) -> Way {
+        let entry = match self.sight(slot) {
+            Sight::First => return Way::Long,
+            Sight::Again => return Way::Noted,
+            Sight::Known(entry) => entry,
+        };
+        let Some(path) = self.path(entry.path, generation) else { return Way::Long };
+        let n_conns = path.n_conns as u8;
+        if n_conns > 0 {
+            match sent(&view) {
+                Some(sent) => self.sent[slot] = sent,
+                None => return Way::Long,
             }
         }
+        self.entries[slot] = entry;
+        Way::Short(n_conns)
     }
+}
 
-    fn path_of(&self, entry: &Entry) -> Option<&std::sync::Arc<Path>> {
-        self.paths.get(entry.path.at as usize)?.path.as_ref()
-    }
-
-    fn n_conns(&self, slot: usize) -> Option<usize> {
-        match &self.ways[slot] {
-            Way::Short(entry) => self.path_of(entry).map(|p| p.n_conns),
-            _ => None,
-        }
-    }
+/// The path of an entry that was found in this batch.
+#[inline]
+fn path_of<'a>(paths: &'a [PathSlot], entry: &Entry) -> Option<&'a Arc<Path>> {
+    paths.get(entry.path.at as usize)?.path.as_ref()
 }
 
 impl Engine {
     /// Processes the `n` frames in the first buffers with the cache's help.
     pub(crate) fn serve(&mut self, cache: &mut ConnCache, port: DpPort, n: usize) {
         cache.batch += 1;
-        cache.ways[..n].fill(Way::Long);
         let mut plain = 0_u32;
         for (slot, buf) in self.bufs[..n].iter().enumerate() {
             plain |= u32::from(cache.read(slot, buf.frame(), port)) << slot;
         }
         for slot in 0..n {
-            if plain & 1 << slot == 0 {
-                continue;
-            }
-            let buf = &self.bufs[slot];
-            cache.ways[slot] = cache.way(slot, self.generation, |head| {
-                Sent::read(&PacketView {
+            cache.ways[slot] = Way::Long;
+            if plain & 1 << slot != 0 {
+                let (buf, head) = (&self.bufs[slot], &cache.heads[slot]);
+                let view = PacketView {
                     frame: buf.frame(),
                     l3: head.l3.into(),
                     eth_type: head.eth_type(),
                     csum_trusted: buf.offload.csum_trusted(),
-                })
-            });
+                };
+                cache.ways[slot] = cache.way(slot, self.generation, Sent::read, view);
+            }
         }
-        self.ask_for_connections(cache, n);
+        ask_for_connections(&self.shared.ct, cache, n);
         let mut at = 0;
         while at < n {
-            let kind = cache.n_conns(at);
-            let alike = |slot: &usize| match kind {
+            let way = cache.ways[at];
+            let alike = |w: Way| match (way, w) {
+                (Way::Short(0 | 1), Way::Short(n)) => n < 2,
                 // With connections of several shards one after the other, so that each shard sees
                 // packets in their order.
-                Some(2..) => false,
-                Some(_) => cache.n_conns(*slot).is_some_and(|n| n < 2),
-                None => cache.n_conns(*slot).is_none(),
+                (Way::Short(_), _) | (_, Way::Short(_)) => false,
+                _ => true,
             };
-            let end = (at + 1..n).find(|s| !alike(s)).unwrap_or(n);
-            match kind {
-                Some(_) => self.short(cache, at..end, port),
-                None => self.long(cache, at..end, port),
+            let more = cache.ways[at + 1..n].iter().take_while(|w| alike(**w)).count();
+            let part = at..at + 1 + more;
+            at = part.end;
+            match way {
+                Way::Short(n_conns) => {
+                    if n_conns < 2 {
+                        self.track_part(cache, part.clone());
+                    } else {
+                        self.track_one(cache, part.start);
+                    }
+                    self.short(cache, part, port);
+                }
+                Way::Long | Way::Noted => self.long(cache, part, port),
             }
-            at = end;
         }
         self.expire_fragments_if_due();
     }
@@ -151,82 +146,50 @@ impl Engine {
         }
     }
 
-    /// Asks for the connections of all packets that have some.
-    fn ask_for_connections(&mut self, cache: &ConnCache, n: usize) {
-        let mut all: ArrayVec<ConnId, { 2 * BATCH }> = ArrayVec::new();
-        for way in &cache.ways[..n] {
-            let Way::Short(entry) = way else { continue };
-            let n_conns = cache.path_of(entry).map_or(0, |p| p.n_conns);
-            for conn in &entry.conns[..n_conns] {
-                if all.last() != Some(conn) {
-                    all.push(*conn);
-                }
-            }
-        }
-        if all.len() <= FEW {
-            return;
-        }
-        all.sort_unstable_by_key(|c| c.shard());
-        let ct = &*self.shared.ct;
-        for group in all.chunk_by(|a, b| a.shard() == b.shard()) {
-            ct.with(group[0].shard(), |t| group.iter().for_each(|c| t.prefetch_known(*c)));
-        }
-    }
-
-    /// Packets with entries.
+    /// Packets with entries, after the tracker.
     fn short(&mut self, cache: &mut ConnCache, slots: Range<usize>, port: DpPort) {
-        let mut fates: [Fate; BATCH] = [const { Fate::Fits }; BATCH];
-        self.track_part(cache, slots.clone(), &mut fates);
         let mut run = Run::new();
         let mut at = slots.start;
         while at < slots.end {
-            let Way::Short(entry) = cache.ways[at] else { break };
-            let Some(path) = cache.path_of(&entry).map(std::sync::Arc::clone) else { break };
-            match std::mem::replace(&mut fates[at], Fate::Fits) {
-                Fate::Fits => {
-                    // All that go the same way.
-                    let mut end = at;
-                    while end < slots.end
-                        && let Fate::Fits = fates[end]
-                        && let Way::Short(e) = &cache.ways[end]
-                        && e.path == entry.path
-                    {
-                        run.push(end as u16);
-                        end += 1;
-                    }
-                    self.follow(cache, &path, &mut run, &[], port);
-                    run.clear();
-                    at = end;
-                }
-                Fate::Translated(nats) => {
-                    run.push(at as u16);
-                    self.follow(cache, &path, &mut run, &nats, port);
-                    run.clear();
-                    at += 1;
-                }
-                Fate::Differs(replay) => {
-                    cache.ways[at] = Way::Noted;
-                    self.replay = replay;
-                    self.long(cache, at..at + 1, port);
-                    self.replay.clear();
-                    at += 1;
-                }
+            let entry = cache.entries[at];
+            if let Fate::Differs = cache.fates[at] {
+                cache.ways[at] = Way::Noted;
+                let found = cache.replays.iter().position(|r| r.0 == at);
+                self.replay = found.map(|i| cache.replays.swap_remove(i).1).unwrap_or_default();
+                self.long(cache, at..at + 1, port);
+                self.replay.clear();
+                at += 1;
+                continue;
             }
+            let Some(path) = path_of(&cache.paths, &entry).map(Arc::clone) else { break };
+            // All that go the same way; each translation is its own.
+            let alone = cache.fates[at] == Fate::Translated;
+            let alike = |s: &usize| {
+                !alone && cache.fates[*s] == Fate::Fits && cache.entries[*s].path == entry.path
+            };
+            let end = (at + 1..slots.end).find(|s| !alike(s)).unwrap_or(slots.end);
+            run.clear();
+            run.extend((at..if alone { at + 1 } else { end }).map(|s| s as u16));
+            at += run.len();
+            self.follow(cache, &path, &mut run, port);
         }
+        cache.nats.clear();
     }
 
-    /// Sends a part's packets through the tracker.
-    fn track_part(&self, cache: &ConnCache, slots: Range<usize>, fates: &mut [Fate; BATCH]) {
+    /// Sends a part's packets, of no more than one connection each, through the tracker.
+    fn track_part(&self, cache: &mut ConnCache, slots: Range<usize>) {
+        let ConnCache { paths, ways, entries, sent, fates, nats, replays, .. } = cache;
         let mut order: ArrayVec<(u16, u8), BATCH> = ArrayVec::new();
+        let mut shards = 0_u64;
         for slot in slots {
-            let Way::Short(entry) = &cache.ways[slot] else { continue };
-            match cache.path_of(entry).map_or(0, |p| p.n_conns) {
-                0 => {}
-                1 => order.push((entry.conns[0].shard() as u16, slot as u8)),
-                _ => fates[slot] = self.track_one(cache, slot),
+            fates[slot] = Fate::Fits;
+            if ways[slot] == Way::Short(1) {
+                let shard = entries[slot].conns[0].shard() as u16;
+                shards |= 1 << (shard & 63);
+                order.push((shard, slot as u8));
             }
         }
-        if order.windows(2).any(|w| w[0].0 != w[1].0) {
+        if shards.count_ones() > 1 {
             order.sort_unstable();
         }
         for group in order.chunk_by(|a, b| a.0 == b.0) {
@@ -235,44 +198,38 @@ impl Engine {
                 let mut odd: ArrayVec<ConnId, BATCH> = ArrayVec::new();
                 for &(_, slot) in group {
                     let slot = usize::from(slot);
-                    let Way::Short(entry) = &cache.ways[slot] else { continue };
-                    let Some(path) = cache.path_of(entry) else { continue };
-                    if odd.contains(&entry.conns[0]) {
-                        fates[slot] = Fate::Differs(Replay::new());
+                    let conns = &entries[slot].conns;
+                    if odd.contains(&conns[0]) {
+                        fates[slot] = Fate::Differs;
                         continue;
                     }
-                    let passed = steps(path, &entry.conns, |step, known, prior| {
-                        t.track_known(self.now, known, &cache.sent[slot], &step.request, prior)
+                    let Some(path) = path_of(paths, &entries[slot]) else { continue };
+                    let mut notes = Notes { slot, nats, replays };
+                    fates[slot] = notes.judge(path, conns, |step, known, prior, nat| {
+                        t.track_known(self.now, known, &sent[slot], &step.request, prior, nat)
                     });
-                    if passed.is_err() {
-                        odd.push(entry.conns[0]);
+                    if fates[slot] == Fate::Differs {
+                        odd.push(conns[0]);
                     }
-                    fates[slot] = fate(passed);
                 }
             });
         }
     }
 
     /// Sends one packet of several connections through the tracker.
-    fn track_one(&self, cache: &ConnCache, slot: usize) -> Fate {
-        let Way::Short(entry) = &cache.ways[slot] else { return Fate::Fits };
-        let Some(path) = cache.path_of(entry) else { return Fate::Fits };
-        fate(steps(path, &entry.conns, |step, known, prior| {
+    fn track_one(&self, cache: &mut ConnCache, slot: usize) {
+        let ConnCache { paths, entries, sent, fates, nats, replays, .. } = cache;
+        let Some(path) = path_of(paths, &entries[slot]) else { return };
+        let mut notes = Notes { slot, nats, replays };
+        fates[slot] = notes.judge(path, &entries[slot].conns, |step, known, prior, nat| {
             self.shared.ct.with(known.conn.shard(), |t| {
-                t.track_known(self.now, known, &cache.sent[slot], &step.request, prior)
+                t.track_known(self.now, known, &sent[slot], &step.request, prior, nat)
             })
-        }))
+        });
     }
 
     /// Carries a path out for packets that all fit it.
-    fn follow(
-        &mut self,
-        cache: &ConnCache,
-        path: &Path,
-        run: &mut Run,
-        nats: &[(usize, Translation)],
-        port: DpPort,
-    ) {
+    fn follow(&mut self, cache: &ConnCache, path: &Path, run: &mut Run, port: DpPort) {
         let (mut n_bytes, mut flags) = (0, 0);
         for &slot in run.iter() {
             n_bytes += self.bufs[usize::from(slot)].len() as i64;
@@ -289,6 +246,7 @@ impl Engine {
             run.iter().for_each(|&slot| self.output(port, slot));
             return;
         }
+        let first = usize::from(run[0]);
         for &slot in run.iter() {
             self.admit_received(usize::from(slot), port);
         }
@@ -297,7 +255,8 @@ impl Engine {
             run.iter().for_each(|&slot| self.refresh(slot));
             match stage {
                 Stage::Translate(step) => {
-                    let Some((_, t)) = nats.iter().find(|(at, _)| at == step) else { continue };
+                    let of_step = |n: &&(usize, usize, _)| (n.0, n.1) == (first, *step);
+                    let Some((.., t)) = cache.nats.iter().find(of_step) else { continue };
                     for slot in run.iter_mut() {
                         self.own(slot);
                         let s = usize::from(*slot);
@@ -318,38 +277,65 @@ impl Engine {
     }
 }
 
-/// Goes through the steps of a path for a packet of these connections. `track` gives the verdict of one.
-#[inline]
-fn steps(
-    path: &Path,
-    conns: &[ConnId; MAX_CONNS],
-    mut track: impl FnMut(&CtStep, Known, Prior) -> Option<Standing>,
-) -> Passed {
-    let mut replay = Replay::new();
-    let mut nats = ArrayVec::new();
-    let mut prior = None;
-    for (i, step) in path.steps.iter().enumerate() {
-        let known = step.known(conns);
-        let Some(s) = track(step, known, prior.filter(|_| step.has_prior)) else {
-            return Err(replay);
-        };
-        // There are no more steps than fit.
-        let _ = replay.try_push((known.conn, s.base));
-        if !step.accepts(&s) {
-            return Err(replay);
-        }
-        prior = Some((known.conn, s.state));
-        if let Some(t) = s.nat {
-            let _ = nats.try_push((i, t));
+/// Asks for the connections of all packets that have some.
+fn ask_for_connections(ct: &CtTable, cache: &ConnCache, n: usize) {
+    let mut all: ArrayVec<ConnId, { MAX_CONNS * BATCH }> = ArrayVec::new();
+    for slot in 0..n {
+        let Way::Short(n_conns) = cache.ways[slot] else { continue };
+        for conn in &cache.entries[slot].conns[..n_conns.into()] {
+            if all.last() != Some(conn) {
+                all.push(*conn);
+            }
         }
     }
-    Ok(nats)
+    if all.len() <= FEW {
+        return;
+    }
+    all.sort_unstable_by_key(|c| c.shard());
+    for group in all.chunk_by(|a, b| a.shard() == b.shard()) {
+        ct.with(group[0].shard(), |t| group.iter().for_each(|c| t.prefetch_known(*c)));
+    }
 }
 
-fn fate(passed: Passed) -> Fate {
-    match passed {
-        Ok(nats) if nats.is_empty() => Fate::Fits,
-        Ok(nats) => Fate::Translated(nats),
-        Err(replay) => Fate::Differs(replay),
+/// Where it is noted what became of a packet in the tracker.
+struct Notes<'a> {
+    slot: usize,
+    nats: &'a mut Vec<(usize, usize, Translation)>,
+    replays: &'a mut Vec<(usize, Replay)>,
+}
+
+impl Notes<'_> {
+    /// Goes through the steps of a path for a packet of these connections. `track` gives the verdict of
+    /// one, and its translation.
+    #[inline]
+    fn judge(
+        &mut self,
+        path: &Path,
+        conns: &[ConnId; MAX_CONNS],
+        mut track: impl FnMut(&CtStep, Known, Prior, &mut Option<Translation>) -> Option<Standing>,
+    ) -> Fate {
+        let mut fate = Fate::Fits;
+        let mut prior: Prior = None;
+        // The state of each step's connection before its translation.
+        let mut bases = Replay::new();
+        for (i, step) in path.steps.iter().enumerate() {
+            let known = step.known(conns);
+            let mut nat = None;
+            let s = track(step, known, prior.filter(|_| step.has_prior), &mut nat);
+            // There are no more steps than fit.
+            if let Some(s) = &s {
+                let _ = bases.try_push((known.conn, s.base));
+            }
+            let Some(s) = s.filter(|s| step.accepts(s, nat.is_some())) else {
+                self.replays.push((self.slot, bases));
+                return Fate::Differs;
+            };
+            prior = Some((known.conn, s.state));
+            if let Some(t) = nat {
+                self.nats.push((self.slot, i, t));
+                fate = Fate::Translated;
+            }
+        }
+        fate
     }
 }

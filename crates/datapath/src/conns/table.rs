@@ -43,6 +43,13 @@ pub(crate) struct Entry {
     pub conns: [ConnId; MAX_CONNS],
 }
 
+impl Entry {
+    pub const NOTHING: Entry = {
+        let nobody = ConnId::from_parts(0, 0);
+        Entry { path: PathRef { at: 0, stamp: 0 }, conns: [nobody; MAX_CONNS] }
+    };
+}
+
 /// What a search found.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Sight {
