@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use switchd::unixctl::{Decoder, Request};
+use switchd::unixctl::{Decoder, Lines, Request};
 
 use crate::applet::{Failure, Session};
 
@@ -148,38 +148,93 @@ impl Control {
         method: &str,
         params: &[String],
     ) -> Result<Result<String, String>, Failure> {
-        self.transact(method, params).map_err(|e| {
-            let why = match e.kind() {
-                io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
-                io::ErrorKind::InvalidData => "Protocol error".to_owned(),
-                _ => strerror(&e),
-            };
-            let path = self.path.display();
-            let text = format!("error communicating with unix:{path}: {why}");
-            log_warn(session.err, 1, "unixctl", &text);
-            Failure::fatal(format!("{path}: transaction error ({why})"))
-        })
+        self.transact(method, params).map_err(|e| self.broken(session, &e))
+    }
+
+    /// [`Control::call`], but the daemon's text goes to `each` line by line as it comes, until that says
+    /// no more. Nothing else can be asked after that.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call_lines(
+        &mut self,
+        session: &mut Session<'_>,
+        method: &str,
+        params: &[String],
+        each: impl FnMut(&mut Session<'_>, &str) -> bool,
+    ) -> Result<Result<(), String>, Failure> {
+        let result = self.transact_lines(session, method, params, each);
+        result.map_err(|e| self.broken(session, &e))
+    }
+
+    /// Says that the connection broke.
+    fn broken(&self, session: &mut Session<'_>, e: &io::Error) -> Failure {
+        let why = match e.kind() {
+            io::ErrorKind::UnexpectedEof => "End of file".to_owned(),
+            io::ErrorKind::InvalidData => "Protocol error".to_owned(),
+            _ => strerror(e),
+        };
+        let path = self.path.display();
+        let text = format!("error communicating with unix:{path}: {why}");
+        log_warn(session.err, 1, "unixctl", &text);
+        Failure::fatal(format!("{path}: transaction error ({why})"))
+    }
+
+    /// Sends a request; its id.
+    fn ask(&mut self, method: &str, params: &[String]) -> io::Result<serde_json::Value> {
+        let id = serde_json::Value::from(self.next_id);
+        self.next_id += 1;
+        let (method, params) = (method.to_owned(), params.to_vec());
+        self.stream.write_all(&Request { id: id.clone(), method, params }.encode())?;
+        Ok(id)
+    }
+
+    /// Some bytes, at least one.
+    fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buf) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn transact_lines(
+        &mut self,
+        session: &mut Session<'_>,
+        method: &str,
+        params: &[String],
+        mut each: impl FnMut(&mut Session<'_>, &str) -> bool,
+    ) -> io::Result<Result<(), String>> {
+        let mut lines = Lines::new(&self.ask(method, params)?);
+        let mut buf = vec![0; 64 << 10];
+        let mut wanted = true;
+        while wanted {
+            let n = self.receive(&mut buf)?;
+            let reply = lines.feed(&buf[..n], |line| wanted = wanted && each(session, line));
+            let reply = reply.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if let Some(reply) = reply {
+                return Ok(reply.result.map(|text| {
+                    text.lines().all(|line| each(session, line));
+                }));
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn transact(&mut self, method: &str, params: &[String]) -> io::Result<Result<String, String>> {
-        let id = self.next_id;
-        self.next_id += 1;
-        let request = Request { id: id.into(), method: method.to_owned(), params: params.to_vec() };
-        self.stream.write_all(&request.encode())?;
+        let id = self.ask(method, params)?;
         let mut buf = vec![0; 64 << 10];
         loop {
             match self.decoder.next_reply() {
                 Err(e) => return Err(io::Error::new(io::ErrorKind::InvalidData, e)),
-                Ok(Some(reply)) if reply.id == request.id => return Ok(reply.result),
+                Ok(Some(reply)) if reply.id == id => return Ok(reply.result),
                 Ok(Some(_)) => return Err(io::ErrorKind::InvalidData.into()),
                 Ok(None) => {}
             }
-            match self.stream.read(&mut buf) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.decoder.feed(&buf[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+            let n = self.receive(&mut buf)?;
+            self.decoder.feed(&buf[..n]);
         }
     }
 }

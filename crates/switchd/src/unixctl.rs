@@ -115,6 +115,87 @@ impl Decoder {
     }
 }
 
+/// Reads one reply and hands its text over line by line as it comes, so that a client need not hold
+/// the whole of a long one.
+#[derive(Debug)]
+pub struct Lines {
+    /// How the reply begins if it is a text.
+    head: Vec<u8>,
+    /// Whether it does.
+    is_text: Option<bool>,
+    buf: Vec<u8>,
+    /// Bytes of `buf` already looked at.
+    scanned: usize,
+    /// A reply that begins otherwise.
+    other: Decoder,
+}
+
+impl Lines {
+    /// For the reply to the request of that id.
+    pub fn new(id: &Value) -> Self {
+        let head = format!("{{\"error\":null,\"id\":{id},\"result\":\"").into_bytes();
+        let other = Decoder::new(usize::MAX);
+        Self { head, is_text: None, buf: Vec::new(), scanned: 0, other }
+    }
+
+    /// Takes received bytes and calls `each` for every line in them, without its end. Returns the reply
+    /// when it has ended; its text is empty if it was handed over.
+    ///
+    /// # Errors
+    /// What came is no reply.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&str),
+    ) -> Result<Option<Reply>, Error> {
+        if self.is_text == Some(false) {
+            self.other.feed(bytes);
+            return self.other.next_reply();
+        }
+        self.buf.extend_from_slice(bytes);
+        if self.is_text.is_none() {
+            let n = self.buf.len().min(self.head.len());
+            if self.buf[..n] != self.head[..n] {
+                self.is_text = Some(false);
+                self.other.feed(&std::mem::take(&mut self.buf));
+                return self.other.next_reply();
+            }
+            if n < self.head.len() {
+                return Ok(None);
+            }
+            self.is_text = Some(true);
+            self.buf.drain(..n);
+        }
+        let mut begin = 0;
+        let mut hand_over = |text: &[u8]| {
+            let quoted = [b"\"", text, b"\""].concat();
+            let line = serde_json::from_slice::<String>(&quoted);
+            line.map(|line| each(&line)).map_err(|e| Error::Json(e.to_string()))
+        };
+        while let Some(&byte) = self.buf.get(self.scanned) {
+            match (byte, self.buf.get(self.scanned + 1)) {
+                (b'\\', None) => break,
+                (b'\\', Some(b'n')) => {
+                    hand_over(&self.buf[begin..self.scanned])?;
+                    self.scanned += 2;
+                    begin = self.scanned;
+                }
+                (b'\\', Some(_)) => self.scanned += 2,
+                (b'"', _) => {
+                    if begin < self.scanned {
+                        hand_over(&self.buf[begin..self.scanned])?;
+                    }
+                    return Ok(Some(Reply { id: Value::Null, result: Ok(String::new()) }));
+                }
+                _ => self.scanned += 1,
+            }
+        }
+        self.buf.drain(..begin);
+        self.scanned -= begin;
+        Ok(None)
+    }
+}
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -304,6 +385,32 @@ mod tests {
             String::from_utf8(Reply::to(&request, Err("no".into())).encode()).unwrap(),
             "{\"error\":\"no\\n\",\"id\":7}"
         );
+    }
+
+    #[test]
+    fn lines_come_as_they_do() {
+        let request = Request { id: 3.into(), method: "m".into(), params: Vec::new() };
+        for text in ["", "\n", "a\n", "a\n\nb\"\\n\u{e9}\u{1}\nc\\\n", "\u{1f600}"] {
+            let bytes = Reply::to(&request, Ok(text.to_owned())).encode();
+            for cut in 0..=bytes.len() {
+                let (mut lines, mut reader) = (Vec::new(), Lines::new(&request.id));
+                let first = reader.feed(&bytes[..cut], |l| lines.push(l.to_owned())).unwrap();
+                let end = match first {
+                    Some(reply) => Some(reply),
+                    None => reader.feed(&bytes[cut..], |l| lines.push(l.to_owned())).unwrap(),
+                };
+                assert!(end.is_some_and(|r| r.result == Ok(String::new())), "{text:?} {cut}");
+                assert!(lines.iter().map(String::as_str).eq(text.lines()), "{text:?} {lines:?}");
+            }
+        }
+        let bytes = Reply::to(&request, Err("no".to_owned())).encode();
+        for cut in 0..bytes.len() {
+            let mut reader = Lines::new(&request.id);
+            assert!(reader.feed(&bytes[..cut], |_| panic!("no line")).unwrap().is_none());
+            let end = reader.feed(&bytes[cut..], |_| panic!("no line")).unwrap();
+            assert_eq!(end.unwrap().result, Err("no\n".to_owned()));
+        }
+        assert!(Lines::new(&request.id).feed(b"nonsense", |_| {}).is_err());
     }
 
     #[test]

@@ -236,8 +236,36 @@ fn show(
     if output.xml && !records.is_empty() {
         write!(session.out, "{XML_TAIL}")?;
     }
+    shown(session, records.len(), done)
+}
+
+/// The closing count.
+fn shown(session: &mut Session<'_>, n: usize, done: &str) -> Result<(), Failure> {
     session.out.flush()?;
-    writeln!(session.err, "{BANNER}: {} flow entries have been {done}.", records.len())?;
+    writeln!(session.err, "{BANNER}: {n} flow entries have been {done}.")?;
+    Ok(())
+}
+
+/// Prints the connections of one line of `conntrack/list`, after `n` others.
+fn list_line(
+    session: &mut Session<'_>,
+    line: &str,
+    output: Output,
+    n: &mut usize,
+) -> Result<(), Failure> {
+    let line = line.strip_prefix('[').unwrap_or(line);
+    let line = line.strip_suffix([',', ']']).unwrap_or(line);
+    let records: Vec<ConnRecord> = match serde_json::from_str(&format!("[{line}]")) {
+        Ok(records) => records,
+        Err(e) => return Err(failed(session, format_args!("cannot read the daemon's reply: {e}"))),
+    };
+    for c in records {
+        if output.xml && *n == 0 {
+            write!(session.out, "{XML_HEAD}")?;
+        }
+        writeln!(session.out, "{}", format::record(&c, output))?;
+        *n += 1;
+    }
     Ok(())
 }
 
@@ -247,8 +275,30 @@ fn list(
     filter: &ConnFilter,
     output: Output,
 ) -> Outcome {
-    let records = daemon.list(session, filter)?;
-    show(session, &records, output, "shown")?;
+    // Each is printed as it comes: there may be millions.
+    let (mut n, mut done) = (0, Ok(()));
+    let result = daemon.control.call_lines(
+        session,
+        "conntrack/list",
+        &[json(filter)?],
+        |session, line| {
+            done = list_line(session, line, output, &mut n);
+            done.is_ok()
+        },
+    )?;
+    match result {
+        Err(text) if text.contains("is not a valid command") => {
+            let records = daemon.list(session, filter)?;
+            show(session, &records, output, "shown")?;
+            return Ok(0);
+        }
+        Err(text) => return Err(failed(session, text.trim_end())),
+        Ok(()) => done?,
+    }
+    if output.xml && n > 0 {
+        write!(session.out, "{XML_TAIL}")?;
+    }
+    shown(session, n, "shown")?;
     Ok(0)
 }
 

@@ -308,14 +308,14 @@ fn list(d: &mut Daemon, args: &[String]) -> Checked {
     let (now, ct) = (d.clock.now(), Arc::clone(d.dp.conntrack()));
     let accounting = d.ct_accounting();
     Ok(aside::write(move |out| {
-        let (mut done, mut before) = (Ok(()), '[');
+        let (mut done, mut before) = (Ok(()), "[");
         select(&ct, now, &filter, accounting, |_, record| {
             done = done.and_then(|()| {
                 let record = json(&record).map_err(|_| fmt::Error)?;
-                write!(out, "{}{record}", std::mem::replace(&mut before, ','))
+                write!(out, "{}{record}", std::mem::replace(&mut before, ",\n"))
             });
         });
-        done.and_then(|()| out.write_str(if before == '[' { "[]" } else { "]" }))
+        done.and_then(|()| out.write_str(if before == "[" { "[]" } else { "]" }))
     }))
 }
 

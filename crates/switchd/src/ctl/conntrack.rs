@@ -4,7 +4,7 @@
 //!
 //! | word | arguments | reply |
 //! |---|---|---|
-//! | `conntrack/list` | `[FILTER]` | array of [`ConnRecord`] |
+//! | `conntrack/list` | `[FILTER]` | array of [`ConnRecord`], each in a line of its own |
 //! | `conntrack/delete` | `FILTER` | array of the deleted [`ConnRecord`]s |
 //! | `conntrack/flush` | | `{}` |
 //! | `conntrack/count` | | number of connections |
