@@ -117,6 +117,7 @@ fn main() -> Result<()> {
         ["send-probe", ip] => return probe::send(ip, false),
         ["send-new-probe", ip] => return probe::send(ip, true),
         ["watch"] => return probe::watch(),
+        ["end-probe", ip] => return probe::end(ip),
         ["receive-probe", ip] => return probe::receive(ip),
         ["make-connections", ip, milliseconds] => {
             return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));

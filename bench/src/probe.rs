@@ -14,6 +14,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use testkit::netns::Netns;
 use testkit::process::Proc;
 use testkit::story::{Story, Vm};
 
@@ -27,8 +28,11 @@ const INTERVAL: Duration = Duration::from_micros(250);
 const NOTED: Duration = Duration::from_micros(300);
 /// A watcher sleeps for so long.
 const NAP: Duration = Duration::from_micros(100);
-/// The receiver ends when nothing came for so long.
-const SILENCE: Duration = Duration::from_secs(2);
+/// The receiver gives up when nothing came for so long.
+const SILENCE: Duration = Duration::from_secs(300);
+/// The number of the packets that tell the receiver to end, and how many are sent.
+const END: u64 = u64::MAX;
+const N_END: u32 = 20;
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -64,6 +68,17 @@ pub fn send(ip: &str, new_ports: bool) -> Result<()> {
     Ok(())
 }
 
+/// Tells the receiver to end.
+pub fn end(ip: &str) -> Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    for _ in 0..N_END {
+        // Once it has ended nobody listens.
+        let _ = socket.send_to(&[END.to_be_bytes(), [0; 8]].concat(), (ip, PORT));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
 /// Prints when this thread overslept, from and until when in nanoseconds, until it is killed.
 pub fn watch() -> Result<()> {
     let mut before = now()?;
@@ -78,7 +93,7 @@ pub fn watch() -> Result<()> {
     }
 }
 
-/// Receives until nothing comes any more. Prints gaps, from and until when in nanoseconds, and in the
+/// Receives until it is told to end. Prints gaps, from and until when in nanoseconds, and in the
 /// last line the longest in microseconds, the packets that came and those that were lost before one
 /// that came.
 pub fn receive(ip: &str) -> Result<()> {
@@ -98,6 +113,9 @@ pub fn receive(ip: &str) -> Result<()> {
             Ok(u64::from_be_bytes(packet[i..i + 8].try_into().context("a short packet")?))
         };
         let (number, sent) = (word(0)?, word(8)?);
+        if number == END {
+            break;
+        }
         // A lost one was sent about an interval after the last that came.
         let since = match last {
             Some((before, at)) if number > before + 1 => {
@@ -146,15 +164,16 @@ fn without(stalls: &[Span], (from, until): Span) -> u64 {
 
 /// Packets from vm1 to vm2, all the time.
 #[derive(Debug)]
-pub struct Probe {
+pub struct Probe<'a> {
+    one: &'a Netns,
     sender: Proc,
     receiver: Proc,
     watchers: Vec<Proc>,
 }
 
-impl Probe {
+impl<'a> Probe<'a> {
     /// Starts sending; `sender` is the command of this program that does it.
-    pub fn start(story: &Story, sender: &str) -> Result<Probe> {
+    pub fn start(story: &'a Story, sender: &str) -> Result<Probe<'a>> {
         let own = own_path()?;
         // Both ends run before all others: it is the switch that is to be waited for.
         let first = ["chrt", "--fifo", "10", &own];
@@ -178,13 +197,16 @@ impl Probe {
         let watchers = (0..n).map(watch).collect::<Result<_>>()?;
         let sender = story.vm(Vm::One).spawn(&[&first[..], &[sender, to]].concat())?;
         std::thread::sleep(Duration::from_millis(300));
-        Ok(Probe { sender, receiver, watchers })
+        Ok(Probe { one: story.vm(Vm::One), sender, receiver, watchers })
     }
 
     /// The longest gap in milliseconds.
     pub fn finish(mut self) -> Result<f64> {
         ensure!(self.sender.alive(), "the sender ended: {}", self.sender.stderr());
+        // A gap ends with a packet that comes.
+        std::thread::sleep(Duration::from_millis(500));
         self.sender.kill();
+        self.one.ok(&[&own_path()?, "end-probe", Vm::Two.ip()])?;
         let out = self.receiver.finish(Duration::from_secs(30))?.ok()?;
         let mut stalls = Vec::new();
         for mut watcher in self.watchers {
