@@ -23,10 +23,11 @@ const VERY_MANY: usize = 1_000_000;
 const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// xorshift64*: the flows are the same each time.
-struct Rng(u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -10,6 +10,7 @@ mod connections;
 mod flood;
 mod flows;
 mod frames;
+mod memory;
 mod probe;
 mod report;
 mod tracking;
@@ -34,6 +35,8 @@ struct Options {
     parts: Vec<Part>,
     /// The thread that forwards goes before all others: for gaps where others are at work.
     first: bool,
+    /// Which cases of frames from memory, by how their names begin; none: all.
+    cases: Vec<String>,
 }
 
 /// What is measured.
@@ -51,16 +54,19 @@ enum Part {
     Flood,
     /// The tracker without a switch.
     Tracker,
+    /// Frames from memory.
+    Memory,
 }
 
 impl Part {
-    const NAMES: [(&str, Part); 6] = [
+    const NAMES: [(&str, Part); 7] = [
         ("rest", Part::Rest),
         ("traffic", Part::Traffic),
         ("flows", Part::Flows),
         ("conntrack", Part::Conntrack),
         ("flood", Part::Flood),
         ("tracker", Part::Tracker),
+        ("memory", Part::Memory),
     ];
 
     fn parse(name: &str) -> Result<Part> {
@@ -73,7 +79,8 @@ impl Part {
 }
 
 const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct] \
-                     [--parts rest,traffic,flows,conntrack,flood,tracker] [--first]";
+                     [--parts rest,traffic,flows,conntrack,flood,tracker,memory] [--cases policy,new-udp,...] \
+                     [--first]";
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
@@ -83,6 +90,7 @@ impl Options {
             systems: vec![System::Sekisho, System::Ovs, System::Bridge],
             parts: Part::NAMES.iter().map(|p| p.1).collect(),
             first: false,
+            cases: Vec::new(),
         };
         while let Some(option) = args.next() {
             let mut value = || args.next().with_context(|| format!("{option} wants a value"));
@@ -97,6 +105,7 @@ impl Options {
                     options.parts = value()?.split(',').map(Part::parse).collect::<Result<_>>()?;
                 }
                 "--first" => options.first = true,
+                "--cases" => options.cases = value()?.split(',').map(str::to_owned).collect(),
                 "-h" | "--help" => {
                     println!("{USAGE}");
                     std::process::exit(0);
@@ -149,7 +158,13 @@ fn main() -> Result<()> {
     if options.parts.contains(&Part::Traffic) {
         measure_traffic(&options, &mut report)?;
     }
-    println!("\n{report}");
+    if options.parts.iter().any(|p| *p != Part::Memory) {
+        println!("\n{report}");
+    }
+    if options.parts.contains(&Part::Memory) {
+        let table = memory::measure(&options)?;
+        println!("\n{table}");
+    }
     Ok(())
 }
 
