@@ -45,38 +45,31 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     }
 }
 
-/// The numbers behind a name in what ours prints, its table's columns.
-fn columns(text: &str, name: &str) -> Result<Vec<f64>> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let line = line.with_context(|| format!("conntrack_bench says nothing of {name:?}"))?;
-    let numbers = line.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>();
-    numbers.with_context(|| format!("no numbers behind {name:?}: {line}"))
+/// The number of a case in what ours prints.
+fn case(text: &str, name: &str) -> Result<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = value.with_context(|| format!("conntrack_bench says nothing of {name:?}"))?;
+    value.trim().parse().with_context(|| format!("no number behind {name:?}: {value}"))
 }
 
 fn ours(report: &mut Report) -> Result<()> {
     let program = std::path::Path::new(&own_path()?).with_file_name("examples/conntrack_bench");
     let program = program.to_str().context("a path that is no text")?;
     let text = run(program, &[]).context("bench/run builds it")?;
-    let last = |name: &str| columns(&text, name)?.last().copied().context("no columns");
-    let mut add = |metric, value| report.add(System::Sekisho, metric, value);
-    add(Metric::ConnBytes, last("bytes a connection at 1,000,000")?);
-    for (metric, n) in [
-        (Metric::TrackOne, 1),
-        (Metric::TrackMany, 10_000),
-        (Metric::TrackMore, 100_000),
-        (Metric::TrackMost, 1_000_000),
-    ] {
-        add(metric, 1e3 / last(&format!("UDP, {n} established, ns/packet"))?);
-    }
-    add(Metric::Commit, last("commit of a new one, ns")?);
-    add(Metric::Flush, last("zone flush, ns a connection")?);
-    for (metric, name) in [(Metric::TwoUpdate, "known"), (Metric::TwoInsert, "commit of new ones")]
-    {
-        let rates = columns(&text, name)?;
-        ensure!(rates.len() == 2, "not two columns behind {name:?}");
-        add(metric, rates[1] / rates[0]);
-    }
-    Ok(())
+    let mut add = |metric, name: &str, of: fn(f64) -> f64| -> Result<()> {
+        report.add(System::Sekisho, metric, of(case(&text, name)?));
+        Ok(())
+    };
+    let millions = |ns| 1e3 / ns;
+    add(Metric::ConnBytes, "bytes a connection at 1000000", |x| x)?;
+    add(Metric::TrackOne, "udp one", millions)?;
+    add(Metric::TrackMany, "udp 10000 in order", millions)?;
+    add(Metric::TrackMore, "udp 100000 in order", millions)?;
+    add(Metric::TrackMost, "udp 1000000 mixed", millions)?;
+    add(Metric::Commit, "commit again 100000", |x| x)?;
+    add(Metric::Flush, "flush 100000", |x| x)?;
+    add(Metric::TwoUpdate, "two threads known, times one", |x| x)?;
+    add(Metric::TwoInsert, "two threads commit, times one", |x| x)
 }
 
 fn theirs(ovstest: &str, report: &mut Report) -> Result<()> {
@@ -121,11 +114,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_those_behind_the_name() {
-        let text = "UDP, 1 established, ns/packet      3.5   4\nUDP, 10 established, ns/packet 7\n";
-        assert_eq!(columns(text, "UDP, 1 established, ns/packet").unwrap(), [3.5, 4.0]);
-        assert_eq!(columns(text, "UDP, 10 established, ns/packet").unwrap(), [7.0]);
-        assert!(columns(text, "TCP").is_err());
-        assert!(columns(text, "UDP").is_err());
+    fn a_case_is_the_number_behind_its_whole_name() {
+        let text = "udp one: 3.5\nudp one more: 7\ntcp one: fast\n";
+        assert_eq!(case(text, "udp one").unwrap(), 3.5);
+        assert_eq!(case(text, "udp one more").unwrap(), 7.0);
+        assert!(case(text, "udp").is_err());
+        assert!(case(text, "tcp one").is_err());
     }
 }

@@ -208,16 +208,24 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// How often a shard that somebody is at is tried again before one waits for it: a visit is over in less than
+/// a microsecond, and to sleep takes many.
+const TRIES: u32 = 100;
+
 /// Does something with each of these shards, in the order in which they are to be had.
 #[inline]
 fn with_each<S: Shards>(shards: &S, set: u64, mut f: impl FnMut(usize, &mut Conntrack)) {
-    let mut busy = 0;
-    for wait in [false, true] {
-        for shard in bits(if wait { busy } else { set }) {
-            if shards.try_with(shard, wait, |t| f(shard, t)).is_none() {
-                busy |= 1 << shard;
+    let mut left = set;
+    for round in 0..=TRIES {
+        for shard in bits(left) {
+            if shards.try_with(shard, round == TRIES, |t| f(shard, t)).is_some() {
+                left &= !(1 << shard);
             }
         }
+        if left == 0 {
+            break;
+        }
+        core::hint::spin_loop();
     }
 }
 
@@ -259,11 +267,10 @@ fn process_part<'a, S: Shards>(
         });
     }
     let mut info = CtInfo::UNTRACKED;
-    let mut busy = 0;
-    for wait in [false, true] {
-        for shard in bits(if wait { busy } else { present }) {
+    for round in 0..=TRIES {
+        for shard in bits(present) {
             let (mut left, mut stopped) = (groups[shard], None);
-            let there = shards.try_with(shard, wait, |t| {
+            let there = shards.try_with(shard, round == TRIES, |t| {
                 for i in members(shard) {
                     let mut then = Then::Done;
                     t.enter(&passage(i, hints[i]), &mut then, &mut info);
@@ -276,8 +283,9 @@ fn process_part<'a, S: Shards>(
                 }
             });
             if there.is_none() {
-                busy |= 1 << shard;
+                continue;
             }
+            present &= !(1 << shard);
             // The first packet that needs further visits goes on with them before the rest.
             let Some((i, then)) = stopped else { continue };
             let mut edit = None;
@@ -286,6 +294,10 @@ fn process_part<'a, S: Shards>(
             done(i, &info, edit.as_ref());
             singly(shards, left, &passage, &ip, &mut done);
         }
+        if present == 0 {
+            break;
+        }
+        core::hint::spin_loop();
     }
     if others != 0 {
         singly(shards, others, &passage, &ip, &mut done);

@@ -45,8 +45,8 @@ pub struct Config {
     pub exact_cache: bool,
     /// Most entries of a worker's connection cache for each IP version, 64 and 128 bytes each; 0 for none.
     pub conn_cache: usize,
-    /// Shards of the connection table. With few of them many packets of a batch are tracked under one
-    /// lock; with at least twice as many as threads there is always one to be had.
+    /// Shards of the connection table, at least; eight for each thread where there are several. With few of
+    /// them many packets of a batch are tracked under one lock; with many, threads seldom meet at one.
     pub ct_shards: usize,
     /// Settings of the connection table.
     pub ct: CtConfig,
@@ -144,10 +144,12 @@ impl Datapath {
     ) -> Result<Datapath, Error> {
         let n_workers = config.n_threads.max(1);
         let n_writers = n_workers + 1;
+        let for_threads = if n_workers > 1 { 8 * n_workers } else { 1 };
+        let n_shards = config.ct_shards.max(for_threads);
         let shared = Arc::new(Shared {
             slow,
             registry: Registry::new(n_writers, config.flow_limit),
-            ct: Arc::new(CtTable::new(config.secret, config.ct, config.ct_shards)),
+            ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards)),
             fragments: FragTable::new(FragConfig::default()),
             meters: Arc::clone(&config.meters),
             stats: (0..n_writers).map(|_| WorkerStats::new()).collect(),
