@@ -4,7 +4,7 @@
 //! headers, no fragment, and a whole TCP or UDP header; TCP without SYN, FIN or RST, for these move
 //! connections on. Of such a packet the words here say all that a [`flow::PacketKey`] would: what is not
 //! in them is the same for all. [`Head::read`] must understand no packet otherwise than
-//! [`flow::extract`] does; the tests compare them.
+//! [`flow::extract()`] does; the tests compare them.
 
 use base::{DpPort, HashKey};
 use flow::VLAN_PRESENT;
