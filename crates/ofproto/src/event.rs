@@ -9,8 +9,8 @@ use base::{Instant, OfPort, TableId};
 use flow::Match;
 use openflow::action::PacketInReason;
 use openflow::message::{
-    Bucket, Continuation, FlowRemoved, FlowRemovedReason, GroupMod, MeterMod, PacketIn,
-    PacketInFormat, PortDesc, PortReason, TableDesc, TableReason,
+    Bucket, Continuation, ControllerStatus, FlowRemoved, FlowRemovedReason, GroupMod, MeterMod,
+    PacketIn, PacketInFormat, PortDesc, PortReason, TableDesc, TableReason,
 };
 use openflow::version::Version;
 
@@ -37,6 +37,8 @@ pub enum Event {
     FlowChanges(Arc<[Change]>, Option<Requester>),
     /// A table passed one of its vacancy thresholds.
     TableStatus(TableReason, TableDesc),
+    /// Something became of a controller.
+    ControllerStatus(ControllerStatus),
     /// A port came, changed or went.
     PortStatus(Box<PortStatusEvent>),
     /// A controller changed groups or meters: others may want to hear of it.

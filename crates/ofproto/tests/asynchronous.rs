@@ -387,3 +387,34 @@ fn a_limit_makes_ports_take_turns() {
     packet_ins(&mut w, &["in_port=2"; 9], &mut [&mut c]);
     assert_eq!(ports(&mut c).len(), 9);
 }
+
+#[test]
+fn who_asks_in_1_5_is_told_what_becomes_of_controllers() {
+    for v in [Version::Of14, Version::Of15] {
+        let mut w = World::new();
+        w.bridge().take_events();
+        let mut a = session(&mut w, SessionKind::Controller, v);
+        let told = |w: &mut World, a: &mut Session, reason| {
+            let s = ControllerStatus {
+                role: 2,
+                reason,
+                uri: "tcp:1.2.3.4".into(),
+                ..Default::default()
+            };
+            a.notify(w.now, &Event::ControllerStatus(s.clone()));
+            let told: Vec<Body> = received(a).into_iter().map(|m| m.body).collect();
+            assert!(told.is_empty() || told == [Body::ControllerStatus(Box::new(s))], "{told:?}");
+            !told.is_empty()
+        };
+        assert!(!told(&mut w, &mut a, controller_reason::ROLE), "unasked");
+        let mut wanted = SetAsync {
+            said: Some(1 << (2 * AsyncClass::ControllerStatus as u16)),
+            ..Default::default()
+        };
+        *wanted.config.mask_mut(AsyncClass::ControllerStatus, false) = 1 << controller_reason::ROLE;
+        send(&mut w, &mut a, v, Body::SetAsync(wanted));
+        received(&mut a);
+        assert_eq!(told(&mut w, &mut a, controller_reason::ROLE), v == Version::Of15);
+        assert!(!told(&mut w, &mut a, controller_reason::CHANNEL_STATUS), "not asked for");
+    }
+}

@@ -294,6 +294,11 @@ impl Session {
         }
     }
 
+    /// The same as OpenFlow numbers it (`OFPCR_ROLE_*`).
+    pub fn role_number(&self) -> u32 {
+        self.role as u32
+    }
+
     /// Whether packets that match no flow concern it: it speaks 1.2 or older, where a miss goes to
     /// the controller, and takes them ([`Bridge::set_miss_to_controller`]).
     pub fn wants_misses(&self) -> bool {

@@ -47,6 +47,12 @@ impl Session {
             {
                 self.send_async(version, false, Body::TableStatus(*reason, t.clone()));
             }
+            Event::ControllerStatus(s)
+                if version >= Version::Of15
+                    && self.hears(AsyncClass::ControllerStatus, s.reason.into()) =>
+            {
+                self.send_async(version, false, Body::ControllerStatus(Box::new(s.clone())));
+            }
             Event::Requestforward(by, what) => self.forward(version, *by, what),
             Event::PacketIn(p) if self.hears_packet_in(p) => self.packet_in(version, now, p),
             _ => return false,

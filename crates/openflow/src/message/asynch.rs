@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use super::codec::Result;
+use super::controllers::controller_reason;
 use super::kind::Kind;
 use crate::action::PacketInReason;
 use crate::error::OfError;
@@ -15,35 +16,37 @@ use crate::version::Version;
 use crate::wire::{Put, Reader};
 
 macro_rules! classes {
-    ($($class:ident $name:literal $old:literal $new:literal $reasons:expr, $doc:literal;)*) => {
+    ($($class:ident $number:literal $name:literal $masks:expr, $reasons:expr, $doc:literal;)*) => {
         /// A class of asynchronous messages.
         #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
         pub enum AsyncClass { $(#[doc = $doc] $class),* }
 
-        /// Class, name, the bits of reasons that versions before 1.4 have and those since, names
-        /// of reasons.
-        static CLASSES: &[(AsyncClass, &str, u32, u32, &[&str])] =
-            &[$((AsyncClass::$class, $name, $old, $new, $reasons)),*];
+        /// Class, half of the number of its property, name, the bits of reasons that versions before 1.4, 1.4 and
+        /// 1.5 have, names of reasons.
+        static CLASSES: &[(AsyncClass, u16, &str, [u32; 3], &[&str])] =
+            &[$((AsyncClass::$class, $number, $name, $masks, $reasons)),*];
     };
 }
 
 classes! {
-    PacketIn "PACKET_IN" 0x07 0x3f &PacketInReason::NAMES, "Packets for the controller.";
-    PortStatus "PORT_STATUS" 0x07 0x07 &["add", "delete", "modify"], "Ports that came, changed or went.";
-    FlowRemoved "FLOW_REMOVED" 0x3f 0x3f
+    PacketIn 0 "PACKET_IN" [0x07, 0x3f, 0x3f], &PacketInReason::NAMES, "Packets for the controller.";
+    PortStatus 1 "PORT_STATUS" [0x07, 0x07, 0x07], &["add", "delete", "modify"], "Ports that came, changed or went.";
+    FlowRemoved 2 "FLOW_REMOVED" [0x3f, 0x3f, 0x3f],
         &["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"], "Flows that went.";
-    RoleStatus "ROLE_STATUS" 0x07 0x07
+    RoleStatus 3 "ROLE_STATUS" [0x07, 0x07, 0x07],
         &["primary_request", "configuration_changed", "experimenter_data_changed"],
         "A role that was taken away.";
-    TableStatus "TABLE_STATUS" 0x18 0x18 &["", "", "", "vacancy_down", "vacancy_up"],
+    TableStatus 4 "TABLE_STATUS" [0x18, 0x18, 0x18], &["", "", "", "vacancy_down", "vacancy_up"],
         "Tables that fill or empty.";
-    Requestforward "REQUESTFORWARD" 0x03 0x03 &["group_mod_request", "meter_mod_request"],
+    Requestforward 5 "REQUESTFORWARD" [0x03, 0x03, 0x03], &["group_mod_request", "meter_mod_request"],
         "What other controllers do to groups and meters.";
+    ControllerStatus 7 "CONTROLLER_STATUS" [0, 0, 0x7f], controller_reason::NAMES,
+        "What becomes of controllers (1.5).";
 }
 
 /// Number of classes.
-const N: usize = 6;
+const N: usize = 7;
 
 impl AsyncClass {
     /// All classes.
@@ -53,7 +56,7 @@ impl AsyncClass {
 
     /// Its name as `ovs-ofctl` prints it.
     pub fn name(self) -> &'static str {
-        CLASSES[self as usize].1
+        CLASSES[self as usize].2
     }
 
     /// Names of its reasons, by number; empty for those that are not printed.
@@ -61,10 +64,25 @@ impl AsyncClass {
         CLASSES[self as usize].4
     }
 
+    /// The class of a property, if the version has it, and whether it is the secondary's.
+    pub fn of_property(typ: u16, v: Version) -> Option<(AsyncClass, bool)> {
+        let row = CLASSES.iter().find(|c| c.1 == typ / 2 && c.0.allowed(v) != 0)?;
+        // Even types are the secondary's, odd ones the primary's.
+        Some((row.0, typ.is_multiple_of(2)))
+    }
+
+    fn property(self, secondary: bool) -> u16 {
+        2 * CLASSES[self as usize].1 + u16::from(!secondary)
+    }
+
     /// The reasons that a version knows.
     pub fn allowed(self, v: Version) -> u32 {
-        let row = &CLASSES[self as usize];
-        if v < Version::Of14 { row.2 } else { row.3 }
+        let masks = &CLASSES[self as usize].3;
+        match v {
+            Version::Of15 => masks[2],
+            Version::Of14 => masks[1],
+            _ => masks[0],
+        }
     }
 }
 
@@ -151,7 +169,7 @@ pub(super) fn read_props(r: &mut Reader<'_>, v: Version, strict: bool) -> Result
     while !r.is_empty() {
         let here = *r;
         let (typ, mut p) = r.property()?;
-        let Some(class) = AsyncClass::all().nth(usize::from(typ / 2)) else {
+        let Some((class, secondary)) = AsyncClass::of_property(typ, v) else {
             if strict {
                 return Err(here.error(OfError::OFPACFC_UNSUPPORTED));
             }
@@ -164,20 +182,26 @@ pub(super) fn read_props(r: &mut Reader<'_>, v: Version, strict: bool) -> Result
         if strict && mask & !class.allowed(v) != 0 {
             return Err(here.error(OfError::OFPACFC_INVALID));
         }
-        // Even types are the secondary's, odd ones the primary's.
-        let secondary = typ % 2 == 0;
         *config.mask_mut(class, secondary) = mask & class.allowed(v);
         said |= 1 << bit(class, secondary);
     }
     Ok(SetAsync { config, said: Some(said) })
 }
 
-/// Writes the properties of `said`; all of them without.
-pub(super) fn write_props(out: &mut Vec<u8>, set: &SetAsync) {
-    for class in AsyncClass::all() {
+/// Writes the properties of `said` that the version has; all of them without.
+pub(super) fn write_props(out: &mut Vec<u8>, set: &SetAsync, v: Version) {
+    for class in AsyncClass::all().filter(|c| c.allowed(v) != 0) {
         for secondary in [true, false] {
-            if set.said.is_none_or(|s| s >> bit(class, secondary) & 1 != 0) {
-                out.put16(2 * class as u16 + u16::from(!secondary));
+            let said = match set.said {
+                Some(said) => said >> bit(class, secondary) & 1 != 0,
+                // As in Open vSwitch, which does not have it.
+                None if class == AsyncClass::ControllerStatus => {
+                    set.config.mask(class, secondary) != 0
+                }
+                None => true,
+            };
+            if said {
+                out.put16(class.property(secondary));
                 out.put16(8);
                 out.put32(set.config.mask(class, secondary));
             }

@@ -223,6 +223,7 @@ fn kind_of(m: &Message) -> Option<Kind> {
         Body::BundleCtrl(_) => by_version(K::BundleCtrl, K::OnfBundleCtrl),
         Body::BundleAdd(_) => by_version(K::BundleAdd, K::OnfBundleAdd),
         Body::TableStatus(..) => K::TableStatus,
+        Body::ControllerStatus(_) => K::ControllerStatus,
         Body::FlowMonitorCancel(_) => by_version(K::NxFlowMonitorCancel, K::OnfFlowMonitorCancel),
         Body::FlowMonitorPaused => by_version(K::NxFlowMonitorPaused, K::OnfFlowMonitorPaused),
         Body::FlowMonitorResumed => by_version(K::NxFlowMonitorResumed, K::OnfFlowMonitorResumed),
@@ -431,6 +432,7 @@ fn read_body(
             Body::BundleAdd(Box::new(BundleAdd { id, flags, message }))
         }
         K::TableStatus => stats::read_status(r)?,
+        K::ControllerStatus => Body::ControllerStatus(Box::new(controllers::read_status(r)?)),
         K::NxFlowMonitorCancel | K::OnfFlowMonitorCancel => Body::FlowMonitorCancel(r.u32()?),
         K::NxFlowMonitorPaused | K::OnfFlowMonitorPaused => Body::FlowMonitorPaused,
         K::NxFlowMonitorResumed | K::OnfFlowMonitorResumed => Body::FlowMonitorResumed,
@@ -555,6 +557,7 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         | Body::FlowMonitorPaused
         | Body::FlowMonitorResumed => {}
         Body::TableStatus(reason, t) => stats::write_status(out, *reason, t),
+        Body::ControllerStatus(s) => controllers::write_status(out, s),
         Body::FlowMonitorCancel(id) => out.put32(*id),
         Body::FlowMonitorRequest(list) => {
             for m in list {
@@ -607,10 +610,10 @@ fn write_body(out: &mut Vec<u8>, m: &Message, kind: Kind, session: Session) -> E
         }
         Body::GetAsyncReply(c) if v < Version::Of14 => asynch::write_masks(out, c),
         Body::GetAsyncReply(c) => {
-            asynch::write_props(out, &SetAsync { config: *c, said: None });
+            asynch::write_props(out, &SetAsync { config: *c, said: None }, v);
         }
         Body::SetAsync(s) if asynch::has_props(kind, v) => {
-            asynch::write_props(out, s);
+            asynch::write_props(out, s, v);
         }
         Body::SetAsync(s) => asynch::write_masks(out, &s.config),
         Body::SetControllerId(id) => {

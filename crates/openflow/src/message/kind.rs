@@ -75,6 +75,7 @@ kinds! {
     Requestforward "OFPT_REQUESTFORWARD" Type [(5, 6, 32)];
     NxRequestforward "NXT_REQUESTFORWARD" Nx [(1, 3, 132)];
     OnfRequestforward "ONFT_REQUESTFORWARD" Onf [(4, 4, 2350)];
+    ControllerStatus "OFPT_CONTROLLER_STATUS" Type [(6, 6, 35)];
     BundleCtrl "OFPT_BUNDLE_CONTROL" Type [(5, 6, 33)];
     BundleAdd "OFPT_BUNDLE_ADD_MESSAGE" Type [(5, 6, 34)];
     OnfBundleCtrl "ONFT_BUNDLE_CONTROL" Onf [(1, 4, 2300)];

@@ -21,6 +21,7 @@ mod asynch;
 mod bundle;
 mod codec;
 mod continuation;
+mod controllers;
 mod features;
 mod flows;
 mod groups;
@@ -45,6 +46,7 @@ pub use bundle::add_to_bundle;
 pub(crate) use codec::read_kind;
 pub use codec::{Session, frame_len};
 pub use continuation::Continuation;
+pub use controllers::{ControllerStatus, controller_reason};
 pub use features::{
     ActionFeatures, FeaturesCommand, FieldSet, InstructionFeatures, TableFeatures, TableSet,
     TableStats,
@@ -160,6 +162,8 @@ pub enum Body {
     BundleAdd(Box<BundleAdd>),
     /// A table passed one of its vacancy thresholds (1.4+).
     TableStatus(TableReason, TableDesc),
+    /// Something became of a controller (1.5).
+    ControllerStatus(Box<ControllerStatus>),
     /// A flow monitor is not wanted any more (before 1.4, where a request says it).
     FlowMonitorCancel(u32),
     /// Updates of flow monitors are suspended (before 1.4, where an update says it).

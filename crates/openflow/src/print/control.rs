@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 
 use super::{Bits, BytesText, Hex, HexDump, MessageText, Style};
 use crate::message::{
-    AsyncClass, AsyncConfig, Body, BundleAdd, BundleCtrl, ErrorMsg, FlowFormat, Message, Role,
+    AsyncClass, AsyncConfig, Body, BundleAdd, BundleCtrl, ControllerStatus, ErrorMsg, FlowFormat,
+    Message, Role,
 };
 
 /// Writes an error and the message it is about.
@@ -65,11 +66,29 @@ pub(super) fn write_role_status(out: &mut impl Write, x: &Role, reason: u8) -> f
     writeln!(out, " reason={reason}")
 }
 
-/// Writes which asynchronous messages are wanted.
+/// Writes what became of a controller.
+pub(super) fn write_controller_status(out: &mut impl Write, x: &ControllerStatus) -> fmt::Result {
+    let reason = AsyncClass::ControllerStatus.reasons().get(usize::from(x.reason));
+    let channel = if x.is_down { "down" } else { "up" };
+    write!(out, " reason={}", reason.unwrap_or(&"(unknown)"))?;
+    write!(out, " role={} channel={channel}", role_name(x.role))?;
+    if x.short_id != 0 {
+        write!(out, " short_id={}", x.short_id)?;
+    }
+    if !x.uri.is_empty() {
+        write!(out, " uri={}", x.uri)?;
+    }
+    writeln!(out)
+}
+
+/// Writes which asynchronous messages are wanted. A class that Open vSwitch does not have is told where it is on.
 pub(super) fn write_async(out: &mut impl Write, c: &AsyncConfig) -> fmt::Result {
     for (secondary, role) in [(false, "primary"), (true, "secondary")] {
         writeln!(out, "\n {role}:")?;
         for class in AsyncClass::all() {
+            if class == AsyncClass::ControllerStatus && c.mask(class, secondary) == 0 {
+                continue;
+            }
             write!(out, "{:>16}:", class.name())?;
             match c.mask(class, secondary) {
                 0 => writeln!(out, " (off)")?,

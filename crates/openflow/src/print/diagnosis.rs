@@ -93,7 +93,7 @@ fn of_error(bytes: &[u8], e: DecodeError) -> Option<Diagnosis> {
             say("ofp_connection", format!("unknown async config property type {typ}"))
         }
         (_, OfError::OFPACFC_INVALID) => {
-            let class = AsyncClass::all().nth(usize::from(typ / 2))?;
+            let (class, _) = AsyncClass::of_property(typ, v)?;
             r.skip(2).ok()?;
             let (value, allowed) = (r.u32().ok()?, class.allowed(v));
             let name = class.name();

@@ -116,6 +116,7 @@ impl fmt::Display for MessageText<'_> {
             Body::PortMod(x) => ports::write_mod(out, x, style.names),
             Body::TableMod(x) => tables::write_mod(out, x, m.version, style.names),
             Body::RoleRequest(x) | Body::RoleReply(x) => control::write_role(out, x, m),
+            Body::ControllerStatus(x) => control::write_controller_status(out, x),
             Body::RoleStatus(x, reason) => control::write_role_status(out, x, *reason),
             Body::GetAsyncReply(x) => control::write_async(out, x),
             Body::SetAsync(x) => control::write_async(out, &x.config),

@@ -409,6 +409,13 @@ pub fn bodies(r: &mut Rng, v: Version) -> Vec<Body> {
         Body::RoleRequest(role),
         Body::RoleReply(role),
         Body::RoleStatus(role, r.below(3) as u8),
+        Body::ControllerStatus(Box::new(ControllerStatus {
+            short_id: n16(r),
+            role: role.role,
+            reason: r.below(7) as u8,
+            is_down: r.below(2) == 0,
+            uri: ["", "tcp:1.2.3.4", "ssl:[::1]:6653"][r.below(3)].into(),
+        })),
         Body::SetControllerId(n16(r)),
         Body::CtFlushZone(n16(r)),
         Body::CtFlush(Box::new(ct_flush(r))),

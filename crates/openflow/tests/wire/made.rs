@@ -94,6 +94,13 @@ fn bodies(v: Version) -> Vec<Body> {
         Body::PortStatus(PortReason::Modify, Box::new(port)),
         Body::RoleReply(role),
         Body::RoleStatus(role, 1),
+        Body::ControllerStatus(Box::new(ControllerStatus {
+            role: 2,
+            reason: controller_reason::CHANNEL_STATUS,
+            is_down: true,
+            uri: "tcp:127.0.0.1:6653".into(),
+            ..Default::default()
+        })),
         Body::GetAsyncRequest,
         Body::GetAsyncReply(config),
         Body::TableStatus(

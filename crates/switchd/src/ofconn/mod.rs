@@ -12,6 +12,7 @@ mod env;
 mod report;
 mod snoop;
 mod spoken;
+mod told;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ use env::Env;
 use report::FlowModReport;
 use snoop::{Cutter, Snooper};
 use spoken::Spoken;
+use told::Told;
 
 /// Silence after which a client of `BRIDGE.mgmt` is asked whether it lives.
 const CLIENT_PROBE: Duration = Duration::from_secs(60);
@@ -108,6 +110,8 @@ struct BridgeConnections {
     controllers: BTreeMap<String, Controller>,
     snoopers: BTreeMap<u64, Snooper>,
     tasks: Vec<AbortHandle>,
+    /// What was told of each controller.
+    told: BTreeMap<String, Told>,
 }
 
 /// All OpenFlow connections, by bridge.
@@ -236,6 +240,7 @@ impl Connections {
             controllers: BTreeMap::new(),
             snoopers: BTreeMap::new(),
             tasks: Vec::new(),
+            told: BTreeMap::new(),
         };
         self.bridges.insert(name.to_owned(), bridge);
         Ok(())
@@ -313,6 +318,7 @@ async fn serve(
         if let Some(mut c) = b.connections.remove(&id) {
             c.flow_mods.log(&c.peer, d.clock.now());
             c.session.leave(&mut d.world.switch.write());
+            d.connections.news |= who.target.is_some();
         }
         d.update_bridge(&who.name);
     }
@@ -470,6 +476,7 @@ impl Daemon {
         if let (None, Some(v)) = (version, c.session.version()) {
             let (ours, theirs) = c.session.versions();
             c.spoken.negotiated(v, ours, theirs);
+            self.connections.news |= c.target.is_some();
         }
         self.connections.news |= role != c.session.role();
         if c.session.output_len() > MAX_OUTPUT {
@@ -502,6 +509,7 @@ impl Daemon {
         self.check_fail_open(now);
         if std::mem::take(&mut self.connections.news) {
             self.write_controllers(now);
+            self.connections.tell_statuses(now);
         }
     }
 }
