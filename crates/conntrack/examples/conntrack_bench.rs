@@ -21,27 +21,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
-use base::{Duration, HashKey, Instant, Zone};
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use base::{Duration, Instant, Zone};
+use common::{SECRET, Table};
 use conntrack::{
-    Ceiling, ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView, Shards, Tracked,
-    process_batch, visit,
+    ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView, Shards, Tracked, process_batch,
+    visit,
 };
 use std::cell::LazyCell;
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Barrier, Mutex};
 
-const LOOK: CtRequest = CtRequest {
-    zone: Zone(0),
-    commit: false,
-    force: false,
-    mark: None,
-    label: None,
-    timeout_policy: None,
-    nat: None,
-    helper: None,
-    prior: None,
-};
+const LOOK: CtRequest = CtRequest::LOOK;
 const COMMIT: CtRequest = CtRequest { commit: true, ..LOOK };
 const T0: Instant = Instant::from_secs(1000);
 
@@ -75,8 +69,6 @@ fn view(f: &[u8]) -> PacketView<'_> {
     PacketView { frame: f, l3: 14, eth_type: 0x0800, csum_trusted: true }
 }
 
-const SECRET: HashKey = HashKey([77, 88]);
-
 /// A datagram of connection `n`, without a checksum of its own as `ovstest` sends them.
 fn datagram(n: u32) -> Frame {
     let mut f = frame(n, true, 0, 0, 0);
@@ -88,42 +80,7 @@ fn datagram(n: u32) -> Frame {
     f
 }
 
-/// A tracker in shards behind locks, as a switch has it.
-struct Table(Vec<Mutex<Conntrack>>);
-
-impl Shards for Table {
-    fn n(&self) -> usize {
-        self.0.len()
-    }
-
-    fn secret(&self) -> HashKey {
-        SECRET
-    }
-
-    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.0[shard].lock().unwrap())
-    }
-
-    fn try_with<R>(
-        &self,
-        shard: usize,
-        wait: bool,
-        f: impl FnOnce(&mut Conntrack) -> R,
-    ) -> Option<R> {
-        let shard = &self.0[shard];
-        let mut shard = if wait { shard.lock().unwrap() } else { shard.try_lock().ok()? };
-        Some(f(&mut shard))
-    }
-}
-
 impl Table {
-    fn new(n: u16) -> Table {
-        let config = CtConfig::default();
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| Mutex::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..n).map(shard).collect())
-    }
-
     fn len(&self) -> usize {
         self.0.iter().map(|s| s.lock().unwrap().len()).sum()
     }
@@ -214,7 +171,7 @@ fn track(table: &Table, packets: &[Frame], req: &CtRequest) -> f64 {
 
 /// A table with the connections of these packets.
 fn filled(packets: &[Frame]) -> Table {
-    let table = Table::new(SHARDS);
+    let table = Table::new(SHARDS, CtConfig::default().max_conns);
     table.send(&mut Vec::new(), packets, &COMMIT);
     table
 }
@@ -238,7 +195,7 @@ fn commit(packets: &[Frame], grow: bool, clear: impl Fn(&Table, &mut Slices)) ->
     clear(&table, &mut Slices::new());
     for _ in 0..(3_000_000 / packets.len()).max(5) {
         if grow {
-            table = Table::new(SHARDS);
+            table = Table::new(SHARDS, CtConfig::default().max_conns);
         }
         for (i, part) in packets.chunks(SLICE).enumerate() {
             commits.time(i, || {
@@ -295,7 +252,7 @@ fn threads(req: &CtRequest) -> f64 {
     let packets: Vec<Vec<Frame>> =
         (0..2).map(|t| (0..EACH).map(|i| datagram(t * EACH + i)).collect()).collect();
     let times = |n: usize, best: &mut Vec<f64>| {
-        let table = Table::new(SHARDS_FOR_TWO);
+        let table = Table::new(SHARDS_FOR_TWO, CtConfig::default().max_conns);
         if !req.commit {
             packets.iter().for_each(|p| table.send(&mut Vec::new(), p, &COMMIT));
         }

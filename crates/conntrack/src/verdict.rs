@@ -30,6 +30,21 @@ pub struct CtRequest {
     pub prior: Option<(ConnId, CtState)>,
 }
 
+impl CtRequest {
+    /// Looks in zone 0 and changes nothing: the default.
+    pub const LOOK: CtRequest = CtRequest {
+        zone: Zone(0),
+        commit: false,
+        force: false,
+        mark: None,
+        label: None,
+        timeout_policy: None,
+        nat: None,
+        helper: None,
+        prior: None,
+    };
+}
+
 /// A timeout policy set by [`crate::Conntrack::set_policy`]; 0 is the default policy.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PolicyId(pub u16);

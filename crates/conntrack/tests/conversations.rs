@@ -18,36 +18,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a row that cannot be read fails the test")]
 
-use base::{Duration, HashKey, Instant, Zone};
+mod common;
+
+use base::{Duration, Instant, Zone};
+use common::Table;
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{
-    Ceiling, ConnFilter, ConnSnapshot, Conntrack, Counters, CtConfig, CtInfo, CtRequest, CtState,
-    CtStats, Cursor, NatKind, NatRequest, PacketView, Parse, Shards,
+    ConnFilter, ConnSnapshot, Counters, CtConfig, CtInfo, CtRequest, CtState, CtStats, Cursor,
+    NatKind, NatRequest, PacketView, Parse,
 };
-use std::cell::RefCell;
-use std::sync::Arc;
 use testkit::rows::{Row, host};
 
-/// A tracker in shards.
-struct Table(Vec<RefCell<Conntrack>>);
-
-const SECRET: HashKey = HashKey([11, 22]);
-
 impl Table {
-    fn new(n: u16) -> Table {
-        let config = CtConfig::default();
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| RefCell::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..n).map(shard).collect())
-    }
-
     fn process(&self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
         conntrack::track(self, now, view, req, &mut None)
     }
 
     fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.borrow().counters()));
+        self.0.iter().for_each(|s| sum.add(s.lock().unwrap().counters()));
         sum
     }
 
@@ -55,23 +44,9 @@ impl Table {
         for shard in &self.0 {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
-                shard.borrow().dump(now, &mut cursor, filter, 3, &mut f);
+                shard.lock().unwrap().dump(now, &mut cursor, filter, 3, &mut f);
             }
         }
-    }
-}
-
-impl Shards for Table {
-    fn n(&self) -> usize {
-        self.0.len()
-    }
-
-    fn secret(&self) -> HashKey {
-        SECRET
-    }
-
-    fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.0[shard].borrow_mut())
     }
 }
 
@@ -195,7 +170,7 @@ fn check(name: &str, text: &str) {
 }
 
 fn check_sharded(name: &str, text: &str, n: u16) {
-    let fresh = || Table::new(n);
+    let fresh = || Table::new(n, CtConfig::default().max_conns);
     let mut p = Player { ct: fresh(), now: Instant::from_secs(1000), v6: false };
     let mut wrong = String::new();
     let mut title = "";

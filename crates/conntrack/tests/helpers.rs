@@ -163,13 +163,10 @@ impl Control<'_> {
     const REQ: CtRequest = CtRequest {
         zone: Zone(3),
         commit: true,
-        force: false,
         mark: Some((7, u32::MAX)),
         label: Some((9, u128::MAX)),
-        timeout_policy: None,
-        nat: None,
         helper: Some(Helper::Ftp),
-        prior: None,
+        ..CtRequest::LOOK
     };
 
     /// Opens it: the client's numbers begin at 100, the server's at 500.

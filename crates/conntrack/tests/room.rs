@@ -66,17 +66,7 @@ fn datagram(n: u32, up: bool) -> Vec<u8> {
     ip
 }
 
-const COMMIT: CtRequest = CtRequest {
-    zone: Zone(0),
-    commit: true,
-    force: false,
-    mark: None,
-    label: None,
-    timeout_policy: None,
-    nat: None,
-    helper: None,
-    prior: None,
-};
+const COMMIT: CtRequest = CtRequest { commit: true, ..CtRequest::LOOK };
 
 /// Makes connection `n` a stream that must not be dropped.
 fn assure(t: &Table, n: u32) {

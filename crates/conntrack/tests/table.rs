@@ -56,17 +56,7 @@ fn send(ct: &mut Conntrack, now: Instant, pkt: &[u8], req: &CtRequest) -> CtInfo
     )
 }
 
-const COMMIT: CtRequest = CtRequest {
-    zone: Zone(0),
-    commit: true,
-    force: false,
-    mark: None,
-    label: None,
-    timeout_policy: None,
-    nat: None,
-    helper: None,
-    prior: None,
-};
+const COMMIT: CtRequest = CtRequest { commit: true, ..CtRequest::LOOK };
 
 fn all(ct: &Conntrack, now: Instant, filter: &ConnFilter) -> Vec<ConnSnapshot> {
     let (mut out, mut cursor) = (Vec::new(), Cursor::default());

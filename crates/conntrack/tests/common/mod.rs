@@ -1,4 +1,4 @@
-//! A tracker in shards behind locks, for tests.
+//! A tracker in shards behind locks, as a switch has it, for tests and the benchmark.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -22,6 +22,17 @@ impl Shards for Table {
 
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
         f(&mut self.0[shard].lock().unwrap())
+    }
+
+    fn try_with<R>(
+        &self,
+        shard: usize,
+        wait: bool,
+        f: impl FnOnce(&mut Conntrack) -> R,
+    ) -> Option<R> {
+        let shard = &self.0[shard];
+        let mut shard = if wait { shard.lock().unwrap() } else { shard.try_lock().ok()? };
+        Some(f(&mut shard))
     }
 }
 
