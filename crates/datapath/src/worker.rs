@@ -294,15 +294,13 @@ impl Worker {
         let ready = std::mem::take(&mut self.ready);
         let mut n = 0;
         self.until_timed -= 1;
-        if self.until_timed == 0 {
+        let timed = self.until_timed == 0;
+        if timed {
             self.until_timed = TIME_ONE_OF;
-            for &at in &ready {
-                n += self.receive_timed(at as usize, now);
-            }
-        } else {
-            for &at in &ready {
-                n += self.receive(at as usize, now);
-            }
+        }
+        let receive = if timed { Worker::receive_timed } else { Worker::receive };
+        for &at in &ready {
+            n += receive(self, at as usize, now);
         }
         self.ready = ready;
         if self.n_no_fd > 0 {

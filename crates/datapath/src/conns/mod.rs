@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::cache::Local;
 use head::Head;
-use path::{Composed, Conns, MAX_FLOWS, Path, compose};
+use path::{Conns, MAX_FLOWS, Path, compose};
 pub(crate) use path::{Replay, Trail};
 use table::{Entry, PathRef, Sight, TableV4, TableV6};
 
@@ -133,11 +133,7 @@ impl ConnCache {
     #[inline]
     fn sight(&mut self, slot: usize) -> Sight {
         let head = &self.heads[slot];
-        let paths = &self.paths;
-        let varies = |p: PathRef| {
-            let slot = paths.get(p.at as usize).filter(|s| s.stamp == p.stamp)?;
-            slot.path.as_ref().map(|p| p.varies)
-        };
+        let varies = |p| path_at(&self.paths, p).map(|p| p.varies);
         match head.is_v6() {
             false => self.v4.find(head, varies),
             true => self.v6.find(head, varies),
@@ -167,7 +163,7 @@ impl ConnCache {
         if let (Some(&at), Some(conns)) = (found, conns) {
             let path = PathRef { at, stamp: paths[at as usize].stamp };
             self.remember(&trail.head, path, &conns);
-        } else if let Composed::Path(path, conns) = compose(trail) {
+        } else if let Some((path, conns)) = compose(trail) {
             let path = self.add(hash, path);
             self.remember(&trail.head, path, &conns);
         }
@@ -177,11 +173,7 @@ impl ConnCache {
     fn remember(&mut self, head: &Head, path: PathRef, conns: &Conns) {
         let mut entry = Entry { path, ..Entry::NOTHING };
         entry.conns[..conns.len()].copy_from_slice(conns);
-        let paths = &self.paths;
-        let varies = |p: PathRef| {
-            let slot = paths.get(p.at as usize).filter(|s| s.stamp == p.stamp)?;
-            slot.path.as_ref().map(|p| p.varies)
-        };
+        let varies = |p| path_at(&self.paths, p).map(|p| p.varies);
         match head.is_v6() {
             false => self.v4.insert(head, &entry, varies),
             true => self.v6.insert(head, &entry, varies),
@@ -208,6 +200,12 @@ impl ConnCache {
         self.by_flows.insert_unique(hash, at, rehash);
         PathRef { at, stamp: paths[at as usize].stamp }
     }
+}
+
+/// The path that has a place, if it is still this one.
+#[inline]
+fn path_at(paths: &[PathSlot], at: PathRef) -> Option<&Arc<Path>> {
+    paths.get(at.at as usize).filter(|s| s.stamp == at.stamp)?.path.as_ref()
 }
 
 fn flows_hash<'a>(secret: HashKey, flows: impl IntoIterator<Item = &'a Arc<Local>>) -> u64 {

@@ -243,23 +243,16 @@ fn with_varying((third, last): (u64, u64), flow: &Megaflow) -> (u64, u64) {
     (third, last | u64::from(m.ipv6_label))
 }
 
-/// What came of a trail.
-pub(crate) enum Composed {
-    /// A path, for packets of these connections.
-    Path(Path, Conns),
-    /// Perhaps with another packet.
-    NotNow,
-}
-
-/// Makes a path of what a packet met.
-pub(crate) fn compose(trail: &Trail) -> Composed {
+/// Makes a path of what a packet met, and says of which connections it was. `None`: perhaps with
+/// another packet.
+pub(crate) fn compose(trail: &Trail) -> Option<(Path, Conns)> {
     match try_compose(trail) {
-        Ok((path, conns)) => Composed::Path(path, conns),
+        Ok(composed) => Some(composed),
         // With another verdict it may be had.
         Err(No::Never) if trail.verdicts.is_empty() => {
-            Composed::Path(Path::never(&trail.flows), Conns::new())
+            Some((Path::never(&trail.flows), Conns::new()))
         }
-        Err(_) => Composed::NotNow,
+        Err(_) => None,
     }
 }
 

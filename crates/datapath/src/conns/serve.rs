@@ -13,10 +13,11 @@ use base::DpPort;
 use conntrack::{ConnId, CtState, Known, PacketView, Sent, Shards, Standing, Translation};
 use dpif::DropReason;
 use netdev::BATCH;
+use packet::PacketBuf;
 
 use super::path::{CtStep, Path, Replay, Stage};
-use super::table::{Entry, MAX_CONNS, Sight};
-use super::{ConnCache, Fate, PathSlot, Way};
+use super::table::{MAX_CONNS, Sight};
+use super::{ConnCache, Fate, Way, path_at};
 use crate::ct::CtTable;
 use crate::engine::{Engine, Run};
 use crate::nat;
@@ -42,15 +43,9 @@ impl ConnCache {
         plain
     }
 
-    /// Which way a plain packet goes; `sent` reads it for the tracker.
+    /// Which way a plain packet goes.
     #[inline]
-    fn way(
-        &mut self,
-        slot: usize,
-        generation: u64,
-        sent: impl Fn(&PacketView<'_>) -> Option<Sent>,
-        view: PacketView<'_>,
-    ) -> Way {
+    fn way(&mut self, slot: usize, generation: u64, buf: &PacketBuf) -> Way {
         let entry = match self.sight(slot) {
             Sight::First => return Way::Long,
             Sight::Again => return Way::Noted,
@@ -59,20 +54,19 @@ impl ConnCache {
         let Some(path) = self.path(entry.path, generation) else { return Way::Long };
         let n_conns = path.n_conns as u8;
         if n_conns > 0 {
-            match sent(&view) {
-                Some(sent) => self.sent[slot] = sent,
-                None => return Way::Long,
-            }
+            let head = &self.heads[slot];
+            let view = PacketView {
+                frame: buf.frame(),
+                l3: head.l3.into(),
+                eth_type: head.eth_type(),
+                csum_trusted: buf.offload.csum_trusted(),
+            };
+            let Some(sent) = Sent::read(&view) else { return Way::Long };
+            self.sent[slot] = sent;
         }
         self.entries[slot] = entry;
         Way::Short(n_conns)
     }
-}
-
-/// The path of an entry that was found in this batch.
-#[inline]
-fn path_of<'a>(paths: &'a [PathSlot], entry: &Entry) -> Option<&'a Arc<Path>> {
-    paths.get(entry.path.at as usize)?.path.as_ref()
 }
 
 impl Engine {
@@ -86,14 +80,7 @@ impl Engine {
         for slot in 0..n {
             cache.ways[slot] = Way::Long;
             if plain & 1 << slot != 0 {
-                let (buf, head) = (&self.bufs[slot], &cache.heads[slot]);
-                let view = PacketView {
-                    frame: buf.frame(),
-                    l3: head.l3.into(),
-                    eth_type: head.eth_type(),
-                    csum_trusted: buf.offload.csum_trusted(),
-                };
-                cache.ways[slot] = cache.way(slot, self.generation, Sent::read, view);
+                cache.ways[slot] = cache.way(slot, self.generation, &self.bufs[slot]);
             }
         }
         ask_for_connections(&self.shared.ct, cache, n);
@@ -161,7 +148,7 @@ impl Engine {
                 at += 1;
                 continue;
             }
-            let Some(path) = path_of(&cache.paths, &entry).map(Arc::clone) else { break };
+            let Some(path) = path_at(&cache.paths, entry.path).map(Arc::clone) else { break };
             // All that go the same way; each translation is its own.
             let alone = cache.fates[at] == Fate::Translated;
             let alike = |s: &usize| {
@@ -203,7 +190,7 @@ impl Engine {
                         fates[slot] = Fate::Differs;
                         continue;
                     }
-                    let Some(path) = path_of(paths, &entries[slot]) else { continue };
+                    let Some(path) = path_at(paths, entries[slot].path) else { continue };
                     let mut notes = Notes { slot, nats, replays };
                     fates[slot] = notes.judge(path, conns, |step, known, prior, nat| {
                         t.track_known(self.now, known, &sent[slot], &step.request, prior, nat)
@@ -219,7 +206,7 @@ impl Engine {
     /// Sends one packet of several connections through the tracker.
     fn track_one(&self, cache: &mut ConnCache, slot: usize) {
         let ConnCache { paths, entries, sent, fates, nats, replays, .. } = cache;
-        let Some(path) = path_of(paths, &entries[slot]) else { return };
+        let Some(path) = path_at(paths, entries[slot].path) else { return };
         let mut notes = Notes { slot, nats, replays };
         fates[slot] = notes.judge(path, &entries[slot].conns, |step, known, prior, nat| {
             self.shared.ct.with(known.conn.shard(), |t| {

@@ -124,16 +124,10 @@ impl<const K: usize, const E: usize> Table<K, E> {
             let Some(e) = self.words.get(at..at + E).and_then(|e| e.first_chunk::<E>()) else {
                 break;
             };
-            let differs =
-                e[0] ^ head.words[0] | e[1] ^ head.words[1] | (e[2] ^ head.words[2]) & HARD;
-            let differs = (3..K.min(7)).fold(differs, |d, i| d | (e[i] ^ head.words[i]));
-            if differs != 0 || e[K] == 0 {
-                continue;
-            }
-            let path = PathRef { at: e[K] as u32, stamp: (e[K] >> 32) as u32 };
-            let Some((third, last)) = varies(path) else { continue };
-            let label = if K == V6_WORDS { (e[7] ^ head.words[7]) & last } else { 0 };
-            if (e[2] ^ head.words[2]) & third | label != 0 {
+            let Some(path) = path_of::<K, E>(e) else { continue };
+            if hard::<K, E>(e, head) != 0
+                || varies(path).is_none_or(|bits| soft::<K, E>(e, head, bits) != 0)
+            {
                 continue;
             }
             let shards = e[K + 3];
@@ -169,23 +163,16 @@ impl<const K: usize, const E: usize> Table<K, E> {
         let mut same = None;
         let places = self.places(head.hash);
         for at in places {
-            let e = &self.words[at..at + E];
-            let path = PathRef { at: e[K] as u32, stamp: (e[K] >> 32) as u32 };
-            let Some((third, last)) = (path.stamp != 0).then(|| varies(path)).flatten() else {
-                free = free.or(Some(at));
-                continue;
-            };
-            let differs = (0..K).any(|i| {
-                let mask = match i {
-                    2 => HARD | third,
-                    7 => last,
-                    _ => !0,
-                };
-                (e[i] ^ head.words[i]) & mask != 0
-            });
-            if !differs {
-                same = Some(at);
+            let Some(e) = self.words.get(at..at + E).and_then(|e| e.first_chunk::<E>()) else {
                 break;
+            };
+            match path_of::<K, E>(e).and_then(&varies) {
+                None => free = free.or(Some(at)),
+                Some(bits) if hard::<K, E>(e, head) | soft::<K, E>(e, head, bits) == 0 => {
+                    same = Some(at);
+                    break;
+                }
+                Some(_) => {}
             }
         }
         let place = match same.or(free) {
@@ -210,6 +197,31 @@ impl<const K: usize, const E: usize> Table<K, E> {
             self.clear(self.max_sets.min(self.n_sets * GROWTH));
         }
     }
+}
+
+/// Which path an entry has, if it is one.
+#[inline]
+fn path_of<const K: usize, const E: usize>(e: &[u64; E]) -> Option<PathRef> {
+    Some(PathRef { at: e[K] as u32, stamp: (e[K] >> 32) as u32 }).filter(|p| p.stamp != 0)
+}
+
+/// Bits that differ of those that always count.
+#[inline]
+fn hard<const K: usize, const E: usize>(e: &[u64; E], head: &Head) -> u64 {
+    let w = &head.words;
+    let first = e[0] ^ w[0] | e[1] ^ w[1] | (e[2] ^ w[2]) & HARD;
+    (3..K.min(7)).fold(first, |d, i| d | (e[i] ^ w[i]))
+}
+
+/// Bits that differ of those that count for a path.
+#[inline]
+fn soft<const K: usize, const E: usize>(
+    e: &[u64; E],
+    head: &Head,
+    (third, last): (u64, u64),
+) -> u64 {
+    let label = if K == V6_WORDS { (e[7] ^ head.words[7]) & last } else { 0 };
+    (e[2] ^ head.words[2]) & third | label
 }
 
 #[cfg(test)]
