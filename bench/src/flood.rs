@@ -13,14 +13,14 @@ use testkit::story::Vm;
 
 use crate::report::{Metric, Report, System};
 use crate::tracking::Rig;
-use crate::{Options, own_path, story};
+use crate::{Options, own_path, servers, story, stream};
 
 /// SYNs, each of another connection.
 const SYNS: u32 = 10_000_000;
 /// Connections that stand meanwhile.
 const HELD: u32 = 500;
 /// Seconds of the stream, well within those of the flood.
-const STREAM: &str = "6";
+const STREAM: u64 = 6;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the story lets port 2 do, for port 4.
@@ -45,17 +45,14 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
 
     let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
     let own = own_path()?;
-    let mut server = two.spawn(&[&own, "serve-connections", Vm::Two.ip()])?;
-    server.wait_for("listens", |out| out.contains("listening"))?;
-    let mut iperf = two.spawn(&["iperf3", "-s", "--forceflush"])?;
-    iperf.wait_for("listens", |out| out.contains("listening"))?;
+    let _servers = servers(two)?;
     let held = HELD.to_string();
     let mut holder = one.spawn(&[&own, "hold-connections", Vm::Two.ip(), &held])?;
     holder.wait_for("is connected", |out| out.contains("held"))?;
     ensure!(established(&rig)? == HELD, "not all connections are established");
 
     for _ in 0..options.rounds.min(3) {
-        report.add(system, Metric::StreamAlone, stream(one)?);
+        report.add(system, Metric::StreamAlone, stream(one, STREAM, PATIENCE)?);
         let (base, rate) = beside(one, flood(&rig.opener, "unread")?)?;
         report.add(system, Metric::StreamBeside, base);
         println!("  {rate:.0} frames a second went nowhere");
@@ -84,20 +81,11 @@ fn flood(from: &Netns, device: &str) -> Result<Proc> {
 
 /// What a stream reaches beside a flood, and how many frames a second the flood had.
 fn beside(from: &Netns, mut flood: Proc) -> Result<(f64, f64)> {
-    let rate = stream(from)?;
+    let rate = stream(from, STREAM, PATIENCE)?;
     ensure!(flood.alive(), "the flood was over before the stream");
     let sent = flood.finish(PATIENCE)?.ok()?;
     let (n, seconds) = sent.trim().split_once(' ').context("no figures")?;
     Ok((rate, n.parse::<f64>()? / seconds.parse::<f64>()?))
-}
-
-/// Gb/s that the receiver of a TCP stream got.
-fn stream(from: &Netns) -> Result<f64> {
-    let argv = ["iperf3", "-c", Vm::Two.ip(), "-t", STREAM, "-O", "0.5", "-J"];
-    let result = from.run_within(&argv, PATIENCE)?.ok()?;
-    let result: serde_json::Value = serde_json::from_str(&result)?;
-    let bits = result["end"]["sum_received"]["bits_per_second"].as_f64();
-    Ok(bits.context("iperf3 gives no rate")? / 1e9)
 }
 
 /// How many of the held connections the switch has as established.

@@ -12,6 +12,9 @@ pub const FROM: [u8; 6] = [0x52, 0x54, 0, 0, 0, 3];
 /// Where the frames go.
 pub const TO: [u8; 6] = [0x52, 0x54, 0, 0, 0, 4];
 
+/// The address of the machine there.
+const DST: u32 = 0xc0a8_0004;
+
 /// Where in a frame what is.
 const SRC: usize = 26;
 const SPORT: usize = 34;
@@ -20,12 +23,13 @@ const TCP_CSUM: usize = 50;
 /// The first packet of connection `n`: 60,000 of them for each address from 10.0.0.1 on, to
 /// 192.168.0.4, port 80.
 fn syn(n: u32) -> [u8; 60] {
+    let src = 0x0a00_0001 + n / 60_000;
     let mut f = [0; 60];
     f[..6].copy_from_slice(&TO);
     f[6..12].copy_from_slice(&FROM);
     f[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6]);
-    f[SRC..SRC + 4].copy_from_slice(&(0x0a00_0001 + n / 60_000).to_be_bytes());
-    f[30..34].copy_from_slice(&[192, 168, 0, 4]);
+    f[SRC..SRC + 4].copy_from_slice(&src.to_be_bytes());
+    f[30..34].copy_from_slice(&DST.to_be_bytes());
     f[SPORT..SPORT + 2].copy_from_slice(&(1024 + (n % 60_000) as u16).to_be_bytes());
     f[36..38].copy_from_slice(&80_u16.to_be_bytes());
     f[38..42].copy_from_slice(&n.to_be_bytes());
@@ -33,7 +37,7 @@ fn syn(n: u32) -> [u8; 60] {
     f[48..50].copy_from_slice(&0xffff_u16.to_be_bytes());
     let ip = checksum::checksum(&f[14..34]);
     f[24..26].copy_from_slice(&ip.to_be_bytes());
-    let pseudo = checksum::add16(checksum::add16(checksum::add(0, &f[SRC..SPORT]), 6), 20);
+    let pseudo = checksum::pseudo_v4(src, DST, 6, 20);
     let tcp = checksum::finish(checksum::add(pseudo, &f[34..54]));
     f[TCP_CSUM..TCP_CSUM + 2].copy_from_slice(&tcp.to_be_bytes());
     f
@@ -47,8 +51,8 @@ fn announcement() -> [u8; 60] {
     // An ARP announcement (RFC 5227).
     f[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     f[22..28].copy_from_slice(&TO);
-    f[28..32].copy_from_slice(&[192, 168, 0, 4]);
-    f[38..42].copy_from_slice(&[192, 168, 0, 4]);
+    f[28..32].copy_from_slice(&DST.to_be_bytes());
+    f[38..42].copy_from_slice(&DST.to_be_bytes());
     f
 }
 

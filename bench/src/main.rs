@@ -287,28 +287,20 @@ impl<'a> Rig<'a> {
             sut.load_policy(tools(), POLICY_IP)?;
         }
         let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
-        let mut server = two.spawn(&[&own_path()?, "serve-connections", Vm::Two.ip()])?;
-        server.wait_for("listens", |out| out.contains("listening"))?;
-        let mut iperf = two.spawn(&["iperf3", "-s", "--forceflush"])?;
-        iperf.wait_for("listens", |out| out.contains("listening"))?;
+        let _servers = servers(two)?;
         ensure!(story.ping(Vm::One, 2)?, "vm1 does not reach vm2");
         if system != System::Direct {
             ensure!(!story.ping(Vm::Two, 1)?, "the policy is not in force");
         }
-        Ok(Rig { system, one, _servers: [server, iperf], _sut: sut })
+        Ok(Rig { system, one, _servers, _sut: sut })
     }
 
     /// One sample of each metric.
     fn sample(&self, options: &Options, report: &mut Report) -> Result<()> {
-        let seconds = options.seconds.to_string();
         let within = Duration::from_secs(options.seconds + 30);
         let to = Vm::Two.ip();
 
-        let argv = ["iperf3", "-c", to, "-t", &seconds, "-O", "0.5", "-J"];
-        let result = self.one.run_within(&argv, within)?.ok()?;
-        let result: serde_json::Value = serde_json::from_str(&result)?;
-        let bits = result["end"]["sum_received"]["bits_per_second"].as_f64();
-        report.add(self.system, Metric::Tcp, bits.context("iperf3 gives no rate")? / 1e9);
+        report.add(self.system, Metric::Tcp, stream(self.one, options.seconds, within)?);
 
         let ping = self.one.run_within(&["ping", "-q", "-f", "-c", "5000", to], within)?.ok()?;
         let times = ping.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
@@ -325,4 +317,22 @@ impl<'a> Rig<'a> {
         }
         Ok(())
     }
+}
+
+/// Starts vm2's servers: of connections and of streams.
+fn servers(two: &Netns) -> Result<[Proc; 2]> {
+    let mut connections = two.spawn(&[&own_path()?, "serve-connections", Vm::Two.ip()])?;
+    connections.wait_for("listens", |out| out.contains("listening"))?;
+    let mut streams = two.spawn(&["iperf3", "-s", "--forceflush"])?;
+    streams.wait_for("listens", |out| out.contains("listening"))?;
+    Ok([connections, streams])
+}
+
+/// Gb/s that vm2 got of a TCP stream of so many seconds from this machine.
+fn stream(from: &Netns, seconds: u64, within: Duration) -> Result<f64> {
+    let argv = ["iperf3", "-c", Vm::Two.ip(), "-t", &seconds.to_string(), "-O", "0.5", "-J"];
+    let result = from.run_within(&argv, within)?.ok()?;
+    let result: serde_json::Value = serde_json::from_str(&result)?;
+    let bits = result["end"]["sum_received"]["bits_per_second"].as_f64();
+    Ok(bits.context("iperf3 gives no rate")? / 1e9)
 }
