@@ -11,7 +11,7 @@
 //!
 //! Invariant: the payloads of the segments, one after the other, are the payload of the packet.
 
-use crate::checksum::{add, add16, add32, finish, pseudo_v4, pseudo_v6};
+use crate::checksum::{add, add16, add32, finish, fold, pseudo_v4, pseudo_v6};
 use crate::crc32c::crc32c;
 use crate::header::{
     ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, UDP_LEN, VLAN_LEN, be16, be32, ethertype, ipproto,
@@ -78,6 +78,43 @@ pub fn finish_checksum(pkt: &mut PacketBuf) -> Result<(), SegmentError> {
     }
     pkt.offload.needs_csum = false;
     Ok(())
+}
+
+/// Notes on a frame that came without metadata that its checksum is partial, if it looks so: TCP or UDP
+/// whose checksum is the sum over the pseudo-header alone, SCTP whose CRC is zero. So a sender on this
+/// host leaves frames to its device.
+///
+/// One of 65,536 finished frames looks the same; finishing it again gives the same checksum. Fragments
+/// and frames with padding are never partial.
+pub fn note_partial_checksum(pkt: &mut PacketBuf) {
+    let frame = pkt.frame();
+    let Ok(at) = Layout::of(frame) else { return };
+    if at.fragment {
+        return;
+    }
+    let (ip, l4) = (&frame[at.l3..], &frame[at.l4..]);
+    let said = be16(ip, if at.v6 { 4 } else { 2 }).map_or(0, usize::from);
+    if said + if at.v6 { IPV6_LEN } else { 0 } != ip.len() {
+        return;
+    }
+    let offset = match at.proto {
+        ipproto::TCP => TCP_CSUM,
+        ipproto::UDP => UDP_CSUM,
+        ipproto::SCTP => SCTP_CSUM,
+        _ => return,
+    };
+    let Some(field) = be16(l4, offset) else { return };
+    let is_partial = if offset == SCTP_CSUM {
+        be32(l4, offset) == Some(0)
+    } else {
+        let none = offset == UDP_CSUM && field == 0;
+        !none && field == fold(pseudo_header(frame, at, l4.len()))
+    };
+    if is_partial {
+        pkt.offload.needs_csum = true;
+        pkt.offload.csum_start = at.l4 as u16;
+        pkt.offload.csum_offset = offset as u16;
+    }
 }
 
 /// A partial checksum that no virtio-net header can express: SCTP's is not an Internet checksum,
@@ -305,7 +342,7 @@ impl<'a> Segments<'a> {
         let Layout { l3, l4, .. } = self.at;
         let l4_bytes = len - l4;
         self.write_ip(&mut f[l3..], i);
-        let pseudo = self.pseudo_header(l4_bytes);
+        let pseudo = pseudo_header(self.frame, self.at, l4_bytes);
         if self.tcp {
             self.write_tcp(&mut f[l4..], i, last, pseudo);
         } else {
@@ -353,17 +390,18 @@ impl<'a> Segments<'a> {
         let sum = finish(add(pseudo, tcp));
         put16(tcp, TCP_CSUM, sum);
     }
+}
 
-    fn pseudo_header(&self, l4_bytes: usize) -> u32 {
-        let ip = &self.frame[self.at.l3..];
-        if !self.at.v6 {
-            let a = |at| be32(ip, at).unwrap_or(0);
-            return pseudo_v4(a(12), a(16), self.at.proto, l4_bytes as u32);
-        }
-        match (ip[8..].first_chunk::<16>(), final_destination(ip, self.at.l4 - self.at.l3)) {
-            (Some(src), Some(dst)) => pseudo_v6(src, dst, self.at.proto, l4_bytes as u32),
-            _ => add32(add16(0, u16::from(self.at.proto)), l4_bytes as u32),
-        }
+/// Running sum over the pseudo-header of an IP packet whose transport header and payload have so many bytes.
+fn pseudo_header(frame: &[u8], at: Layout, l4_bytes: usize) -> u32 {
+    let ip = &frame[at.l3..];
+    if !at.v6 {
+        let a = |at| be32(ip, at).unwrap_or(0);
+        return pseudo_v4(a(12), a(16), at.proto, l4_bytes as u32);
+    }
+    match (ip[8..].first_chunk::<16>(), final_destination(ip, at.l4 - at.l3)) {
+        (Some(src), Some(dst)) => pseudo_v6(src, dst, at.proto, l4_bytes as u32),
+        _ => add32(add16(0, u16::from(at.proto)), l4_bytes as u32),
     }
 }
 

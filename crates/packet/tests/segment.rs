@@ -4,7 +4,7 @@
 
 use packet::checksum::{add, checksum, fold, pseudo_v4, pseudo_v6};
 use packet::header::{be16, be32, tcp_flag};
-use packet::segment::{SegmentError, Segments, finish_checksum};
+use packet::segment::{SegmentError, Segments, finish_checksum, note_partial_checksum};
 use packet::{GsoType, Offload, PacketBuf};
 use proptest::prelude::*;
 
@@ -312,4 +312,74 @@ fn sctp_gets_its_crc() {
     let crc = packet::crc32c::crc32c(&f[34..]).to_le_bytes();
     assert_eq!(&p.frame()[42..46], &crc);
     assert!(!p.offload.needs_csum);
+}
+
+/// A frame of a sample without its metadata, as a device that cannot tell it delivers.
+fn stripped(v6: bool, tcp: bool, payload: usize, finished: bool) -> PacketBuf {
+    let body = vec![0x5a; payload];
+    let mut p = Large { v6, tcp, payload: body, partial: true, flags: 0x18, ..sample() }.build();
+    p.offload.gso_type = GsoType::None;
+    if finished {
+        finish_checksum(&mut p).unwrap();
+    }
+    PacketBuf::from_frame(p.frame())
+}
+
+#[test]
+fn a_partial_checksum_is_told_by_its_look() {
+    for (v6, tcp, payload) in
+        [(false, true, 0), (false, false, 9), (true, true, 100), (true, false, 1)]
+    {
+        let whole = stripped(v6, tcp, payload, true);
+        let mut same = whole.clone();
+        note_partial_checksum(&mut same);
+        assert_eq!(same.offload, Offload::default());
+
+        let mut p = stripped(v6, tcp, payload, false);
+        note_partial_checksum(&mut p);
+        assert!(p.offload.needs_csum, "{v6} {tcp}");
+        finish_checksum(&mut p).unwrap();
+        assert_eq!(p.frame(), whole.frame());
+    }
+    // One that is cut, padded or a fragment is left alone.
+    let p = stripped(false, true, 50, false);
+    for n in 0..p.len() {
+        let mut cut = PacketBuf::from_frame(&p.frame()[..n]);
+        note_partial_checksum(&mut cut);
+        assert!(!cut.offload.needs_csum, "{n}");
+    }
+    let mut padded = PacketBuf::from_frame(&[p.frame(), &[0; 4]].concat());
+    note_partial_checksum(&mut padded);
+    assert!(!padded.offload.needs_csum);
+    let l3 = sample().l3();
+    let mut fragment = p.clone();
+    fragment.frame_mut()[l3 + 6] |= 0x20;
+    note_partial_checksum(&mut fragment);
+    assert!(!fragment.offload.needs_csum);
+    // UDP without a checksum, and a finished one that looks partial, come out as they went in.
+    let mut none = stripped(false, false, 9, false);
+    let at = sample().l3() + 20 + 4 * sample().extra;
+    none.frame_mut()[at + 6..at + 8].fill(0);
+    note_partial_checksum(&mut none);
+    assert!(!none.offload.needs_csum);
+    let mut alike = stripped(false, true, 2, true);
+    let end = alike.len();
+    for guess in 0..=u16::MAX {
+        alike.frame_mut()[end - 2..].copy_from_slice(&guess.to_be_bytes());
+        alike.frame_mut()[at + 16..at + 18].fill(0);
+        let l4 = alike.frame()[at..].to_vec();
+        let ip = &alike.frame()[l3..];
+        let pseudo = pseudo_v4(be32(ip, 12).unwrap(), be32(ip, 16).unwrap(), 6, l4.len() as u32);
+        let sum = !fold(add(pseudo, &l4));
+        if sum == fold(pseudo) {
+            alike.frame_mut()[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
+            let before = alike.frame().to_vec();
+            note_partial_checksum(&mut alike);
+            assert!(alike.offload.needs_csum);
+            finish_checksum(&mut alike).unwrap();
+            assert_eq!(alike.frame(), before);
+            return;
+        }
+    }
+    panic!("some payload makes them alike");
 }
