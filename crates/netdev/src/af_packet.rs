@@ -23,7 +23,7 @@ use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
 use crate::exclusive::{Attachment, Claim, Method};
 use crate::link::Links;
-use crate::soft::Softener;
+use crate::soft::{Softener, Takes};
 use crate::sys::mmsg::{self, RxMeta};
 use crate::sys::ring::Ring;
 use crate::sys::{self, Errno, PacketMreq, TpacketStats};
@@ -117,14 +117,7 @@ impl AfPacket {
             warnings.push(Warning::SmallBuffer { device, want: options.buffer, got });
         }
         if options.promiscuous {
-            let m = PacketMreq {
-                ifindex: ifindex as i32,
-                kind: PACKET_MR_PROMISC,
-                alen: 0,
-                address: [0; 8],
-            };
-            sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m)
-                .map_err(fail)?;
+            join_promiscuous(fd.as_fd(), ifindex).map_err(fail)?;
         }
         let ring = match options.ring {
             0 => None,
@@ -219,6 +212,20 @@ impl Port for AfPacket {
     fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
+}
+
+/// Makes a device take frames to any address as long as the socket is open.
+fn join_promiscuous(fd: BorrowedFd<'_>, ifindex: u32) -> Result<(), Errno> {
+    let (ifindex, kind) = (ifindex as i32, PACKET_MR_PROMISC);
+    let m = PacketMreq { ifindex, kind, alen: 0, address: [0; 8] };
+    sys::setsockopt(fd, libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m)
+}
+
+/// What makes a device take frames to any address as long as it is held. It receives nothing itself.
+pub(crate) fn promiscuous(ifindex: u32) -> Result<OwnedFd, Errno> {
+    let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    join_promiscuous(fd.as_fd(), ifindex)?;
+    Ok(fd)
 }
 
 /// Enlarges a socket buffer, past the system's limit if we may. The size got, if it is less.
@@ -398,7 +405,7 @@ impl TxQueue for Tx {
     fn send(&mut self, pkts: &[&PacketBuf]) -> usize {
         let (mut n, mut bytes) = (0, 0);
         let Tx { fd, ring, vnet, state, soft } = self;
-        soft.run(*vnet, pkts, state, |batch| {
+        soft.run(Takes::with_vnet(*vnet), pkts, state, |batch| {
             ring.send(fd.as_fd(), batch, *vnet, hopeless, |i, outcome| match outcome {
                 Ok(()) => {
                     n += 1;

@@ -11,7 +11,7 @@ use packet::PacketBuf;
 use parking_lot::Mutex;
 
 use crate::port::exceeds_mtu;
-use crate::soft::Softener;
+use crate::soft::{Softener, Takes};
 use crate::{BATCH, Error, Port, PortState, Received, RxQueue, TxDrop, TxQueue};
 
 #[derive(Debug, Default)]
@@ -97,6 +97,20 @@ impl Port for Dummy {
             state: Arc::clone(&self.state),
         }))
     }
+
+    /// Those of OVS's simulated devices, one queue each way.
+    fn custom_counters(&self) -> Vec<(String, u64)> {
+        let c = self.state.counters();
+        let rows = [
+            ("rx_custom_packets_1", c.rx_packets),
+            ("rx_custom_packets_2", c.rx_packets),
+            ("rx_q0_bytes", c.rx_bytes),
+            ("rx_q0_packets", c.rx_packets),
+            ("tx_q0_bytes", c.tx_bytes),
+            ("tx_q0_packets", c.tx_packets),
+        ];
+        rows.map(|(name, n)| (name.to_owned(), n)).into()
+    }
 }
 
 #[derive(Debug)]
@@ -140,7 +154,7 @@ impl TxQueue for Tx {
         let Tx { wire, offloads, state, soft } = self;
         let mtu = state.mtu();
         let mut wire = wire.lock();
-        soft.run(*offloads, pkts, state, |batch| {
+        soft.run(Takes::with_vnet(*offloads), pkts, state, |batch| {
             for pkt in batch {
                 if exceeds_mtu(pkt, mtu) {
                     state.drop_tx(TxDrop::TooBig, 1);

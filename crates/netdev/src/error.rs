@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Errno;
+use crate::af_xdp::{Mode, Step};
 use crate::replay::Fault;
 
 /// A device could not be opened, or an operation on it failed.
@@ -35,6 +36,20 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// The kernel refuses what an [`crate::af_xdp`] port needs.
+    #[error("could not open network device {device} ({step} in {} mode: {errno}{hint})", .mode.name())]
+    Xdp {
+        /// Name of the port.
+        device: String,
+        /// The kernel's reason.
+        errno: Errno,
+        /// What it refused.
+        step: Step,
+        /// The last mode that was tried.
+        mode: Mode,
+        /// What may be the cause or the remedy; may be empty.
+        hint: &'static str,
+    },
     /// A change to an open device was refused.
     #[error("{device}: {action} failed ({errno})")]
     Change {
@@ -60,6 +75,7 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Error::Open { errno, .. }
+            | Error::Xdp { errno, .. }
             | Error::Change { errno, .. }
             | Error::Netlink { errno, .. } => *errno,
             Error::Busy { .. } => Errno(libc::EBUSY),
@@ -96,6 +112,29 @@ pub enum Warning {
         option: &'static str,
         /// The kernel's reason.
         errno: Errno,
+    },
+    /// Some of the device's queues have no socket.
+    #[error(
+        "{device}: reads {read} of the device's {has} queues; frames on the others go to the host's \
+         stack"
+    )]
+    FewQueues {
+        /// Device name.
+        device: String,
+        /// Queues read.
+        read: u32,
+        /// Queues that the device has.
+        has: u32,
+    },
+    /// VLAN tags that are not in the frames are not seen.
+    #[error(
+        "{device}: a VLAN tag that a sender or the device keeps beside the frame is lost (the kernel \
+         tells it only in native mode, from 6.8 on, if the driver does); ethtool -K rxvlan off here, \
+         txvlan off at the peer"
+    )]
+    TagsLost {
+        /// Device name.
+        device: String,
     },
     /// The receive buffer is smaller than wished (no privilege for `SO_RCVBUFFORCE`).
     #[error("{device}: receive buffer is {got} bytes instead of {want} (net.core.rmem_max)")]

@@ -1,14 +1,14 @@
 //! Port backends: how frames enter and leave the switch, and what the host knows of its links.
 //!
-//! A [`Port`] is one device. It gives out one [`RxQueue`] and any number of [`TxQueue`]s, one per
+//! A [`Port`] is one device. It gives out its [`RxQueue`]s (mostly one) and any number of [`TxQueue`]s, one per
 //! worker that sends; the halves live on different threads. All of them are non-blocking and work
 //! on batches of at most [`BATCH`] frames; a frame travels in a [`packet::PacketBuf`] together
 //! with its virtio-net header as data, so a 64 KB TCP segment with a partial checksum is one frame
 //! from one device to the other. Devices that cannot take that get software segmentation
 //! ([`packet::segment`]) behind [`TxQueue::send`].
 //!
-//! Backends: [`af_packet`] (any kernel device: veth, NIC, a tap that QEMU opened), [`tap`] (the
-//! switch's own ports), [`null`] and [`replay`] (memory, for measuring), [`dummy`] (memory, for tests
+//! Backends: [`af_packet`] (any kernel device: veth, NIC, a tap that QEMU opened), [`af_xdp`] (the same
+//! by way of the driver, without offloads), [`tap`] (the switch's own ports), [`null`] and [`replay`] (memory, for measuring), [`dummy`] (memory, for tests
 //! and `datapath_type=dummy`).
 //!
 //! # A worker's loop
@@ -43,6 +43,7 @@
 //! [`PortState`] is shared and atomic. Everything else is owned by one thread at a time.
 
 pub mod af_packet;
+pub mod af_xdp;
 pub mod dummy;
 mod error;
 pub mod exclusive;

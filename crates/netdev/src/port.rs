@@ -69,7 +69,7 @@ pub trait Port: Send + fmt::Debug {
     /// [`Port::counters`] instead.
     fn state(&self) -> &Arc<PortState>;
 
-    /// The receiving half; `None` after the first call.
+    /// The next receiving half: most ports have one, AF_XDP one for each queue. `None` when all are taken.
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>>;
 
     /// Another sending half.
@@ -78,6 +78,16 @@ pub trait Port: Send + fmt::Debug {
     /// Reads all counters, also those that the kernel keeps for the port.
     fn counters(&self) -> Counters {
         self.state().counters()
+    }
+
+    /// Counters that only this kind of port has, by OVS's names for them.
+    fn custom_counters(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// What only this kind of port has to tell of how it works, by OVS's names for it.
+    fn status(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 
     /// What does not work as well as it should.

@@ -1,7 +1,8 @@
 //! What a device cannot take, done in software on the way out.
 //!
 //! A device with virtio-net headers takes everything but one thing (a partial CRC-32C of SCTP,
-//! which that header cannot express); a device without takes only finished frames. Frames that
+//! which that header cannot express); one with checksums takes no large packets; a device without
+//! either takes only finished frames. Frames that
 //! are fine as they are go out untouched and uncopied, in runs as long as possible; the others
 //! are completed or cut into a pool of buffers that is reused. Order is kept.
 //!
@@ -9,11 +10,37 @@
 //! devices of different MTUs: nobody on the way could tell the sender. What else is too long goes
 //! to the device as it is, which refuses it.
 
-use packet::PacketBuf;
 use packet::segment::{Segments, cut_to, finish_checksum, longest_frame, needs_crc};
+use packet::{Offload, PacketBuf};
 
 use crate::port::frame_limit;
 use crate::{BATCH, PortState, TxDrop};
+
+/// What a device takes as it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Large packets and partial checksums.
+    VirtioNet,
+    /// Partial checksums.
+    Checksums,
+    /// Frames that are ready for the wire.
+    Finished,
+}
+
+impl Takes {
+    /// With virtio-net headers all, else nothing.
+    pub(crate) fn with_vnet(vnet: bool) -> Takes {
+        if vnet { Takes::VirtioNet } else { Takes::Finished }
+    }
+
+    fn is_fine(self, o: &Offload) -> bool {
+        match self {
+            Takes::VirtioNet => !needs_crc(o),
+            Takes::Checksums => !needs_crc(o) && !o.is_gso(),
+            Takes::Finished => !o.needs_csum && !o.is_gso(),
+        }
+    }
+}
 
 /// The pool of one sending half.
 #[derive(Debug, Default)]
@@ -25,31 +52,24 @@ pub(crate) struct Softener {
 
 impl Softener {
     /// Gives `out` all of `pkts` in batches of at most [`BATCH`], each frame such that the device
-    /// takes it. `vnet`: the device takes virtio-net headers.
+    /// takes it.
     #[inline]
     pub(crate) fn run(
         &mut self,
-        vnet: bool,
+        takes: Takes,
         pkts: &[&PacketBuf],
         state: &PortState,
         mut out: impl FnMut(&[&PacketBuf]),
     ) {
         let mtu = state.mtu();
-        let fine = |p: &PacketBuf| {
-            let taken = if vnet {
-                !needs_crc(&p.offload)
-            } else {
-                !p.offload.needs_csum && !p.offload.is_gso()
-            };
-            taken && fits(p, mtu)
-        };
+        let fine = |p: &PacketBuf| takes.is_fine(&p.offload) && fits(p, mtu);
         let mut rest = pkts;
         while !rest.is_empty() {
             let run = rest.iter().position(|p| !fine(p)).unwrap_or(rest.len());
             let (whole, after) = rest.split_at(run);
             whole.chunks(BATCH).for_each(&mut out);
             let Some((odd, after)) = after.split_first() else { break };
-            self.soften(vnet, odd, state, &mut out);
+            self.soften(takes, odd, state, &mut out);
             rest = after;
         }
     }
@@ -57,7 +77,7 @@ impl Softener {
     #[cold]
     fn soften(
         &mut self,
-        vnet: bool,
+        takes: Takes,
         pkt: &PacketBuf,
         state: &PortState,
         out: &mut impl FnMut(&[&PacketBuf]),
@@ -78,6 +98,7 @@ impl Softener {
             None => pkt,
         };
         // The kernel cuts only what has its checksum left to do.
+        let vnet = takes == Takes::VirtioNet;
         if vnet && !needs_crc(&pkt.offload) && (cut.is_none() || pkt.offload.needs_csum) {
             out(&[pkt]);
             return;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
 use crate::port::exceeds_mtu;
-use crate::soft::Softener;
+use crate::soft::{Softener, Takes};
 use crate::sys::{self, Errno};
 use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
 
@@ -187,7 +187,7 @@ impl TxQueue for Tx {
         let (mut n, mut bytes) = (0, 0);
         let Tx { fd, state, soft } = self;
         let mtu = state.mtu();
-        soft.run(true, pkts, state, |batch| {
+        soft.run(Takes::VirtioNet, pkts, state, |batch| {
             for pkt in batch {
                 // A tap takes anything; the MTU of the link is ours to keep.
                 let sent = if exceeds_mtu(pkt, mtu) {

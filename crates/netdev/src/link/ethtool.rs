@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::sys::{self, Errno};
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 /// `struct ethtool_link_settings` in 32-bit words, without the link mode masks.
 const SETTINGS_WORDS: usize = 12;
@@ -12,6 +13,8 @@ const SETTINGS_WORDS: usize = 12;
 const MASK_WORDS: usize = 127;
 /// `struct ethtool_drvinfo` in 32-bit words.
 const DRVINFO_WORDS: usize = 49;
+/// `struct ethtool_channels` in 32-bit words.
+const CHANNELS_WORDS: usize = 9;
 const SPEED_UNKNOWN: u32 = u32::MAX;
 const PORT_TP: u8 = 0;
 const PORT_FIBRE: u8 = 3;
@@ -165,6 +168,17 @@ impl Ethtool {
         let bytes: Vec<u8> = cmd[1..].iter().flat_map(|w| w.to_ne_bytes()).collect();
         let text = |i: usize| crate::netlink::str_of(&bytes[32 * i..32 * (i + 1)]);
         Ok(Driver { name: text(0), version: text(1), firmware: text(2) })
+    }
+
+    /// How many queues the device receives on; 1 if its driver does not tell.
+    pub fn rx_queues(&self, device: &str) -> u32 {
+        let mut cmd = [0u32; CHANNELS_WORDS];
+        cmd[0] = ETHTOOL_GCHANNELS;
+        match sys::ioctl_ethtool(self.fd.as_fd(), device, &mut cmd) {
+            // Words 5 and 8: receiving alone, and both ways.
+            Ok(()) => cmd[5].saturating_add(cmd[8]).max(1),
+            Err(_) => 1,
+        }
     }
 }
 

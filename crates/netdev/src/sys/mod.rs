@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub(crate) mod bpf;
 pub(crate) mod mmsg;
 pub(crate) mod ring;
+pub(crate) mod xdp;
 
 /// An error number of the kernel. Its text is the C library's, as OVS prints it.
 #[derive(Copy, Clone, PartialEq, Eq, Hash)]
