@@ -207,16 +207,21 @@ impl Datapath {
     }
 
     /// Begins to receive from a port that was opened: its receive queue goes to the worker with the
-    /// fewest ports. Does nothing if that was done before.
+    /// fewest ports, further ones to the workers after it. Does nothing if that was done before.
     pub fn receive(&self, number: DpPort, port: &mut dyn Port) {
         let mut ports = self.ports.lock();
         let Some(entry) = ports.iter_mut().find(|p| p.port == number) else { return };
-        if let Some(rx) = port.take_rx() {
-            let (state, busy_ns) = (Arc::clone(port.state()), Arc::default());
-            entry.busy_ns = Some(Arc::clone(&busy_ns));
-            self.workers[entry.worker].tell(Command::AddRx(number, rx, state, busy_ns));
-            self.sync();
+        let queues = std::iter::from_fn(|| port.take_rx()).collect::<Vec<_>>();
+        if queues.is_empty() {
+            return;
         }
+        let busy_ns = entry.busy_ns.get_or_insert_default();
+        for (i, rx) in queues.into_iter().enumerate() {
+            let (state, busy_ns) = (Arc::clone(port.state()), Arc::clone(busy_ns));
+            let worker = &self.workers[(entry.worker + i) % self.workers.len()];
+            worker.tell(Command::AddRx(number, rx, state, busy_ns));
+        }
+        self.sync();
     }
 
     /// The receive queues.

@@ -13,6 +13,8 @@ use netdev::{Counters, Port, PortState};
 pub enum Kind {
     /// A device that exists already.
     System,
+    /// The same, by way of its driver.
+    AfXdp,
     /// A tap that the switch makes: `internal` and `tap`.
     Internal,
     /// One end of a wire to another bridge.
@@ -30,9 +32,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    const NAMES: [(&'static str, Kind); 10] = [
+    const NAMES: [(&'static str, Kind); 11] = [
         ("", Kind::System),
         ("system", Kind::System),
+        ("afxdp", Kind::AfXdp),
         ("internal", Kind::Internal),
         ("tap", Kind::Internal),
         ("patch", Kind::Patch),
@@ -59,6 +62,11 @@ impl Kind {
         matches!(self, Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd)
     }
 
+    /// Whether it is a device that the host has without the switch.
+    pub fn is_host_device(self) -> bool {
+        matches!(self, Kind::System | Kind::AfXdp)
+    }
+
     /// Whether it is no device of the host's.
     pub fn is_in_memory(self) -> bool {
         self.is_simulated() || matches!(self, Kind::Null | Kind::Replay)
@@ -68,6 +76,7 @@ impl Kind {
     pub fn shown(self) -> &'static str {
         match self {
             Kind::System => "system",
+            Kind::AfXdp => "afxdp",
             Kind::Internal => "tap",
             Kind::Patch => "patch",
             Kind::Null => "null",

@@ -2,8 +2,9 @@
 
 use base::MacAddr;
 use netdev::link::{Ethtool, Link, Links};
-use netdev::{Port, af_packet::AfPacket, internal};
+use netdev::{Port, af_packet::AfPacket, af_xdp::AfXdp, internal};
 
+use crate::afxdp;
 use crate::config::InterfaceConfig;
 use crate::device::Kind;
 use crate::log;
@@ -40,7 +41,7 @@ impl Host {
             Kind::Internal if level.is_some() && name == "internal" => Some(Kind::DummyInternal),
             Kind::Internal if level == Some(Level::Override) => Some(Kind::Dummy),
             Kind::System if level.is_some_and(|l| l >= Level::System) => Some(Kind::Dummy),
-            Kind::System | Kind::Internal => Some(kind),
+            Kind::System | Kind::AfXdp | Kind::Internal => Some(kind),
         }
     }
 
@@ -62,6 +63,13 @@ impl Host {
             (Kind::System, _) => {
                 let options = netdev::af_packet::Options::default();
                 Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
+            }
+            (Kind::AfXdp, _) => {
+                let options = afxdp::options(name, &config.options)?;
+                let port = AfXdp::open(name, &options).map_err(|e| e.to_string())?;
+                let (n, mode) = (port.n_queues(), port.mode().name());
+                log!(Info, NetdevLinux, "{name}: AF_XDP on {n} queue(s) in {mode} mode");
+                Box::new(port)
             }
             (Kind::Internal, _) => internal::open(name).map_err(|e| e.to_string())?,
             (Kind::Null, _) => self.memory.open_null(name, &config.options)?,

@@ -1,5 +1,6 @@
 //! The daemon: threads, clock, sockets, OVSDB rows to running bridges.
 
+pub mod afxdp;
 pub mod aside;
 pub mod clock;
 mod commands;

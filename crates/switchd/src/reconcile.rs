@@ -397,7 +397,7 @@ impl Reconciler {
         bridge.config = wanted.clone();
         let lent = bridge.ifaces.iter().filter(|(n, _)| n.as_str() != name);
         let lent = lent.filter_map(|(_, i)| i.device.as_ref());
-        let lent = lent.filter(|d| d.kind == Kind::System).map(Device::mac);
+        let lent = lent.filter(|d| d.kind.is_host_device()).map(Device::mac);
         let lowest = lent.filter(|m| *m != MacAddr::ZERO && !m.is_multicast()).min();
         let mac = wanted.hwaddr.or(lowest).unwrap_or(bridge.default_mac);
         let dpid = wanted.datapath_id.unwrap_or(mac.to_u64());
@@ -543,6 +543,13 @@ impl Reconciler {
         Some(PortCounters::of(device, link))
     }
 
+    /// Counters that only an interface's kind of device has.
+    pub fn custom_counters(&self, name: &str) -> Vec<(String, u64)> {
+        let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
+        let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name));
+        device.map(|d| d.port.custom_counters()).unwrap_or_default()
+    }
+
     /// What the mirrors of a bridge got: rows, packets and bytes.
     pub fn mirror_counts(&self, bridge: &Bridge) -> Vec<(Uuid, [u64; 2])> {
         let switch = self.world.switch.read();
@@ -667,7 +674,7 @@ fn free_ofport(bridge: &Bridge, bridge_name: &str, name: &str, now: Instant) -> 
 fn configure_device(host: &mut Host, bridge: &mut Bridge, name: &str) {
     let Some(iface) = bridge.ifaces.get_mut(name) else { return };
     let Some(device) = &mut iface.device else { return };
-    let internal = device.kind != Kind::System;
+    let internal = !device.kind.is_host_device();
     let mut result = Ok(());
     if let Some(mac) = iface.config.mac.filter(|m| internal && *m != device.mac()) {
         result = host.set_mac(name, mac);

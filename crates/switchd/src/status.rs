@@ -63,16 +63,15 @@ fn interface(w: &mut WriteBack<'_>, iface: &Iface, is_local: bool) {
     w.string(TABLE, uuid, "duplex", duplex);
     let driver = &device.driver;
     let name = if is_local && driver.name.is_empty() { "tun" } else { &driver.name };
-    if name.is_empty() {
-        w.set(TABLE, uuid, "status", &Datum::map::<String, String>([]));
-    } else {
-        let rows = [
-            ("driver_name", name),
-            ("driver_version", driver.version.as_str()),
-            ("firmware_version", driver.firmware.as_str()),
-        ];
-        w.set(TABLE, uuid, "status", &Datum::map(rows.map(|(k, v)| (k.to_owned(), v.to_owned()))));
+    let mut rows = device.port.status();
+    if !name.is_empty() {
+        rows.extend([
+            ("driver_name", name.to_owned()),
+            ("driver_version", driver.version.clone()),
+            ("firmware_version", driver.firmware.clone()),
+        ]);
     }
+    w.set(TABLE, uuid, "status", &Datum::map(rows.into_iter().map(|(k, v)| (k.to_owned(), v))));
 }
 
 /// An interface without a device: a patch port, which is always up, or one that failed.
@@ -120,17 +119,17 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
     let mut devices = Vec::new();
     for bridge in rec.bridges.values() {
         for (name, iface) in &bridge.ifaces {
-            if let Some(device) = &iface.device {
-                devices.push((iface.config.uuid, name.clone(), device.kind.is_simulated()));
+            if iface.device.is_some() {
+                devices.push((iface.config.uuid, name.clone()));
             }
         }
     }
     let mut w = WriteBack::new(db);
-    for (uuid, name, simulated) in devices {
+    for (uuid, name) in devices {
         let Some(counters) = rec.port_counters(&name) else { continue };
-        let custom = counters.custom().into_iter().filter(|_| simulated);
-        let rows = counters.columns().chain(custom);
-        let rows = rows.map(|(k, v)| (k.to_owned(), i64::try_from(v).unwrap_or(i64::MAX)));
+        let columns = counters.columns().map(|(k, v)| (k.to_owned(), v));
+        let rows = columns.chain(rec.custom_counters(&name));
+        let rows = rows.map(|(k, v)| (k, i64::try_from(v).unwrap_or(i64::MAX)));
         w.set("Interface", uuid, "statistics", &Datum::map(rows));
     }
     mirrors(&mut w, rec);
@@ -250,18 +249,6 @@ impl PortCounters {
             tx_errors: NONE,
             collisions: NONE,
         }
-    }
-
-    /// Counters of a simulated device that no standard names, one queue each way.
-    pub fn custom(&self) -> [(&'static str, u64); 6] {
-        [
-            ("rx_custom_packets_1", self.rx_packets),
-            ("rx_custom_packets_2", self.rx_packets),
-            ("rx_q0_bytes", self.rx_bytes),
-            ("rx_q0_packets", self.rx_packets),
-            ("tx_q0_bytes", self.tx_bytes),
-            ("tx_q0_packets", self.tx_packets),
-        ]
     }
 
     /// As the Interface table's `statistics`.

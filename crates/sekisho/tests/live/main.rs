@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod afxdp;
 mod bad_clients;
 mod controllers;
 mod conversations;

@@ -400,6 +400,11 @@ fn device_settings(iface: &Iface) -> (&str, Vec<(&'static str, String)>) {
     if device.kind == Kind::Replay {
         settings.extend(["loop", "pcap"].into_iter().filter_map(option));
     }
+    if device.kind == Kind::AfXdp {
+        settings.extend(option("n_rxq"));
+        let mode = option("xdp-mode").map_or_else(|| "best-effort".to_owned(), |(_, m)| m);
+        settings.push(("xdp-mode", mode));
+    }
     if device.kind.is_simulated() {
         settings.extend(["ifindex", "pstream", "stream"].into_iter().filter_map(option));
     }

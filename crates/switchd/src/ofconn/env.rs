@@ -54,7 +54,7 @@ impl Environment for Env<'_> {
         let Some(c) = self.rec.borrow_mut().port_counters(name) else {
             return PortStats::default();
         };
-        let custom = c.custom().map(|(k, v)| (k.to_owned(), v));
+        let custom = self.rec.borrow().custom_counters(name);
         PortStats {
             rx_packets: c.rx_packets,
             tx_packets: c.tx_packets,
@@ -68,7 +68,7 @@ impl Environment for Env<'_> {
             rx_over_err: c.rx_over_err,
             rx_crc_err: c.rx_crc_err,
             collisions: c.collisions,
-            custom: if self.is_simulated(port) { custom.to_vec() } else { Vec::new() },
+            custom,
             ..PortStats::default()
         }
     }
