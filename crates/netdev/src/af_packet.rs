@@ -12,6 +12,10 @@
 //! A packet socket is a listener: the host's stack gets the frames too, unless an attachment
 //! ([`crate::exclusive`]), which [`AfPacket::open`] makes, takes them away behind the socket.
 //!
+//! Several receiving halves ([`Options::n_queues`]) are sockets of a `PACKET_FANOUT` group: the kernel hands each
+//! frame to one of them by a hash of its addresses and ports, the same for both directions. Fragments go by
+//! their addresses alone; the kernel is not asked to put them together, for that changes frames.
+//!
 //! When the device goes down, receiving yields nothing until it is up again. When it is removed,
 //! sends count [`TxDrop::Gone`] and receiving yields nothing for ever (the kernel does not tell a
 //! packet socket the difference; `link::Monitor` does).
@@ -35,10 +39,14 @@ use crate::{
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VNET_HDR: i32 = 15;
+const PACKET_FANOUT: i32 = 18;
 const PACKET_QDISC_BYPASS: i32 = 20;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_MR_PROMISC: u16 = 1;
 const ETH_P_ALL: u16 = 3;
+/// `PACKET_FANOUT_FLAG_UNIQUEID` in its place above the group's number: the kernel finds a number. The
+/// algorithm beside it is `PACKET_FANOUT_HASH`, which is 0.
+const NEW_GROUP: i32 = 0x2000 << 16;
 
 /// How a device is opened.
 #[derive(Clone, Debug)]
@@ -58,6 +66,8 @@ pub struct Options {
     /// Frames that the receive ring holds; 0 for no ring. A frame takes 2 KB. When it is full,
     /// frames are lost ([`RxDrop::Overrun`]).
     pub ring: usize,
+    /// Receiving halves, at least one.
+    pub n_queues: usize,
     /// Socket buffer for each direction in bytes. A 64 KB frame is accounted with its overhead.
     pub buffer: usize,
 }
@@ -70,6 +80,7 @@ impl Default for Options {
             qdisc_bypass: false,
             exclusive: Method::ALL,
             ring: 1024,
+            n_queues: 1,
             buffer: 16 << 20,
         }
     }
@@ -82,9 +93,10 @@ pub struct AfPacket {
     ifindex: u32,
     options: Options,
     state: Arc<PortState>,
-    rx: Option<Rx>,
-    /// The receiving half's socket, to read the kernel's counter of lost frames from.
-    rx_fd: Arc<OwnedFd>,
+    /// Receiving halves that were not given out, the next one last.
+    rx: Vec<Rx>,
+    /// The receiving halves' sockets, to read the kernel's counter of lost frames from.
+    rx_fds: Vec<Arc<OwnedFd>>,
     warnings: Vec<Warning>,
     attachment: Option<Attachment>,
     _claim: Claim,
@@ -92,6 +104,9 @@ pub struct AfPacket {
 
 impl AfPacket {
     /// Opens the device `name` of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// There is no such device, or no right to it, or it is somebody else's.
     pub fn open(name: &str, options: Options) -> Result<AfPacket, Error> {
         let fail = |e| Error::open(name, e);
         let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?;
@@ -104,54 +119,117 @@ impl AfPacket {
         let mut links = Links::open()?;
         let claim = Claim::take(name, ifindex, &mut links)?;
 
-        let mut warnings = Vec::new();
-        let on = 1i32;
-        let set = |opt| sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, opt, &on);
-        set(mmsg::PACKET_AUXDATA).map_err(fail)?;
-        set(PACKET_IGNORE_OUTGOING).map_err(fail)?;
-        if options.vnet_hdr {
-            set(PACKET_VNET_HDR).map_err(fail)?;
-        }
-        if let Some(got) = set_buffer(fd.as_fd(), true, options.buffer) {
-            let device = name.to_owned();
-            warnings.push(Warning::SmallBuffer { device, want: options.buffer, got });
-        }
-        if options.promiscuous {
-            join_promiscuous(fd.as_fd(), ifindex).map_err(fail)?;
-        }
-        let ring = match options.ring {
-            0 => None,
-            n => match Ring::new(fd.as_fd(), n) {
-                Ok(ring) => Some(ring),
-                Err(errno) => {
-                    let option = "PACKET_RX_RING";
-                    warnings.push(Warning::Option { device: name.to_owned(), option, errno });
-                    None
-                }
-            },
-        };
-        sys::bind_packet(fd.as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
-        let (attachment, warning) = Attachment::new(name, ifindex, options.exclusive, &mut links);
-        warnings.extend(warning);
-        let rx_fd = Arc::new(fd);
-        let rx = Rx {
-            fd: Arc::clone(&rx_fd),
-            ring,
-            messages: mmsg::RxRing::new(),
-            vnet: options.vnet_hdr,
-            state: Arc::clone(&state),
-        };
-        Ok(AfPacket {
+        let mut port = AfPacket {
             name: name.to_owned(),
             ifindex,
             options,
             state,
-            rx: Some(rx),
-            rx_fd,
-            warnings,
-            attachment,
+            rx: Vec::new(),
+            rx_fds: Vec::new(),
+            warnings: Vec::new(),
+            attachment: None,
             _claim: claim,
-        })
+        };
+        port.open_rx(fd)?;
+        if port.options.promiscuous {
+            join_promiscuous(port.rx_fds[0].as_fd(), ifindex).map_err(fail)?;
+        }
+        sys::bind_packet(port.rx_fds[0].as_fd(), ifindex, ETH_P_ALL).map_err(fail)?;
+        if port.options.n_queues > 1 {
+            port.fan_out();
+        }
+        port.rx.reverse();
+        let (attachment, warning) =
+            Attachment::new(name, ifindex, port.options.exclusive, &mut links);
+        port.warnings.extend(warning);
+        port.attachment = attachment;
+        Ok(port)
+    }
+
+    /// Makes a receiving half of a socket, not yet bound.
+    fn open_rx(&mut self, fd: OwnedFd) -> Result<(), Error> {
+        let fail = |e| Error::open(&self.name, e);
+        let on = 1i32;
+        let set = |opt| sys::setsockopt(fd.as_fd(), libc::SOL_PACKET, opt, &on);
+        set(mmsg::PACKET_AUXDATA).map_err(fail)?;
+        set(PACKET_IGNORE_OUTGOING).map_err(fail)?;
+        if self.options.vnet_hdr {
+            set(PACKET_VNET_HDR).map_err(fail)?;
+        }
+        let is_first = self.rx.is_empty();
+        if let Some(got) = set_buffer(fd.as_fd(), true, self.options.buffer).filter(|_| is_first) {
+            let (device, want) = (self.name.clone(), self.options.buffer);
+            self.warnings.push(Warning::SmallBuffer { device, want, got });
+        }
+        let ring = match self.options.ring {
+            0 => None,
+            n => match Ring::new(fd.as_fd(), n) {
+                Ok(ring) => Some(ring),
+                Err(errno) => {
+                    self.refused("PACKET_RX_RING", errno);
+                    None
+                }
+            },
+        };
+        let fd = Arc::new(fd);
+        self.rx_fds.push(Arc::clone(&fd));
+        self.rx.push(Rx {
+            fd,
+            ring,
+            messages: mmsg::RxRing::new(),
+            vnet: self.options.vnet_hdr,
+            state: Arc::clone(&self.state),
+        });
+        Ok(())
+    }
+
+    fn refused(&mut self, option: &'static str, errno: Errno) {
+        if !self
+            .warnings
+            .iter()
+            .any(|w| matches!(w, Warning::Option { option: o, .. } if *o == option))
+        {
+            self.warnings.push(Warning::Option { device: self.name.clone(), option, errno });
+        }
+    }
+
+    /// Adds the other receiving halves. Without them the first gets all frames, as do those there are if one
+    /// cannot be had.
+    fn fan_out(&mut self) {
+        // Kernels before 6.13 want the device up for this.
+        if let Err(errno) = self.join_group(0, NEW_GROUP) {
+            self.refused("PACKET_FANOUT", errno);
+            return;
+        }
+        let fd = self.rx_fds[0].as_fd();
+        let group = match sys::getsockopt(fd, libc::SOL_PACKET, PACKET_FANOUT, 0i32) {
+            Ok(group) => group & 0xffff,
+            Err(errno) => return self.refused("PACKET_FANOUT", errno),
+        };
+        for at in 1..self.options.n_queues {
+            if let Err(e) = self.add_queue(at, group) {
+                self.rx.truncate(at);
+                self.rx_fds.truncate(at);
+                self.refused("PACKET_FANOUT", e.errno());
+                return;
+            }
+        }
+    }
+
+    fn add_queue(&mut self, at: usize, group: i32) -> Result<(), Error> {
+        let device = self.name.clone();
+        let fail = |e| Error::open(&device, e);
+        self.open_rx(sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?)?;
+        let fd = Arc::clone(&self.rx_fds[at]);
+        // Between being bound and being in the group it would get frames that the others get, too.
+        sys::mute(fd.as_fd(), true).map_err(fail)?;
+        sys::bind_packet(fd.as_fd(), self.ifindex, ETH_P_ALL).map_err(fail)?;
+        self.join_group(at, group).map_err(fail)?;
+        sys::mute(fd.as_fd(), false).map_err(fail)
+    }
+
+    fn join_group(&self, at: usize, group: i32) -> Result<(), Errno> {
+        sys::setsockopt(self.rx_fds[at].as_fd(), libc::SOL_PACKET, PACKET_FANOUT, &group)
     }
 
     /// How the host's stack is kept from the frames.
@@ -174,7 +252,7 @@ impl Port for AfPacket {
     }
 
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
-        self.rx.take().map(|rx| Box::new(rx) as _)
+        self.rx.pop().map(|rx| Box::new(rx) as _)
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
@@ -200,11 +278,12 @@ impl Port for AfPacket {
     }
 
     fn counters(&self) -> Counters {
-        let empty = TpacketStats::default();
-        let fd = self.rx_fd.as_fd();
-        // Reading clears the kernel's counter.
-        if let Ok(stats) = sys::getsockopt(fd, libc::SOL_PACKET, PACKET_STATISTICS, empty) {
-            self.state.drop_rx(RxDrop::Overrun, u64::from(stats.drops));
+        for fd in &self.rx_fds {
+            let (fd, empty) = (fd.as_fd(), TpacketStats::default());
+            // Reading clears the kernel's counter.
+            if let Ok(stats) = sys::getsockopt(fd, libc::SOL_PACKET, PACKET_STATISTICS, empty) {
+                self.state.drop_rx(RxDrop::Overrun, u64::from(stats.drops));
+            }
         }
         self.state.counters()
     }

@@ -14,9 +14,10 @@ use crate::port::exceeds_mtu;
 use crate::soft::{Softener, Takes};
 use crate::{BATCH, Error, Port, PortState, Received, RxQueue, TxDrop, TxQueue};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Wire {
-    to_switch: VecDeque<PacketBuf>,
+    /// By receive queue.
+    to_switch: Vec<VecDeque<PacketBuf>>,
     from_switch: VecDeque<PacketBuf>,
 }
 
@@ -27,7 +28,8 @@ pub struct Dummy {
     state: Arc<PortState>,
     wire: Arc<Mutex<Wire>>,
     offloads: bool,
-    rx_taken: bool,
+    /// Receive queues that were given out.
+    n_taken: usize,
 }
 
 /// The other end of the wire.
@@ -37,9 +39,23 @@ pub struct DummyHandle {
 }
 
 impl DummyHandle {
-    /// Puts a frame on the wire towards the switch.
+    /// Puts a frame on the wire towards the switch, which receives it by its first queue.
     pub fn inject(&self, pkt: PacketBuf) {
-        self.wire.lock().to_switch.push_back(pkt);
+        self.inject_into(0, pkt);
+    }
+
+    /// The same for one of its queues. False if there is no such queue.
+    pub fn inject_into(&self, queue: usize, pkt: PacketBuf) -> bool {
+        match self.wire.lock().to_switch.get_mut(queue) {
+            Some(frames) => frames.push_back(pkt),
+            None => return false,
+        }
+        true
+    }
+
+    /// How many receive queues the port has.
+    pub fn n_queues(&self) -> usize {
+        self.wire.lock().to_switch.len()
     }
 
     /// Takes the oldest frame that the switch sent.
@@ -51,13 +67,14 @@ impl DummyHandle {
 impl Dummy {
     /// A port with the given MTU (0: no limit) and the handle to its other end.
     pub fn new(name: &str, mtu: u32) -> (Dummy, DummyHandle) {
-        let wire = Arc::new(Mutex::new(Wire::default()));
+        let wire = Wire { to_switch: vec![VecDeque::new()], from_switch: VecDeque::new() };
+        let wire = Arc::new(Mutex::new(wire));
         let port = Dummy {
             name: name.to_owned(),
             state: Arc::new(PortState::new(mtu)),
             wire: Arc::clone(&wire),
             offloads: true,
-            rx_taken: false,
+            n_taken: 0,
         };
         (port, DummyHandle { wire })
     }
@@ -66,6 +83,12 @@ impl Dummy {
     pub fn without_offloads(name: &str, mtu: u32) -> (Dummy, DummyHandle) {
         let (port, handle) = Dummy::new(name, mtu);
         (Dummy { offloads: false, ..port }, handle)
+    }
+
+    /// The same with so many receive queues, at least one.
+    pub fn with_queues(self, n: usize) -> Dummy {
+        self.wire.lock().to_switch.resize_with(n.max(1), VecDeque::new);
+        self
     }
 }
 
@@ -83,10 +106,12 @@ impl Port for Dummy {
     }
 
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
-        if std::mem::replace(&mut self.rx_taken, true) {
+        let queue = self.n_taken;
+        if queue >= self.wire.lock().to_switch.len() {
             return None;
         }
-        Some(Box::new(Rx { wire: Arc::clone(&self.wire), state: Arc::clone(&self.state) }))
+        self.n_taken += 1;
+        Some(Box::new(Rx { wire: Arc::clone(&self.wire), queue, state: Arc::clone(&self.state) }))
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
@@ -116,6 +141,7 @@ impl Port for Dummy {
 #[derive(Debug)]
 struct Rx {
     wire: Arc<Mutex<Wire>>,
+    queue: usize,
     state: Arc<PortState>,
 }
 
@@ -128,15 +154,16 @@ impl RxQueue for Rx {
         let mut wire = self.wire.lock();
         let want = bufs.len().min(BATCH);
         let (mut n, mut bytes) = (0, 0);
+        let Some(frames) = wire.to_switch.get_mut(self.queue) else { return Received::default() };
         while n < want {
-            let Some(pkt) = wire.to_switch.pop_front() else { break };
+            let Some(pkt) = frames.pop_front() else { break };
             bufs[n].copy_from(&pkt);
             bufs[n].set_layers(None, None);
             bytes += pkt.len();
             n += 1;
         }
         self.state.count_rx(n, bytes);
-        Received { n, more: !wire.to_switch.is_empty(), gone: false }
+        Received { n, more: !frames.is_empty(), gone: false }
     }
 }
 
@@ -274,6 +301,22 @@ mod tests {
         let c = port.state().counters();
         assert_eq!((c.tx_drop(TxDrop::Malformed), c.tx_drop(TxDrop::TooBig)), (1, 1));
         assert_eq!(lengths(&h), [1318]);
+    }
+
+    #[test]
+    fn each_queue_receives_its_own() {
+        let (port, h) = Dummy::new("d0", 0);
+        let mut port = port.with_queues(2);
+        let mut queues: Vec<_> = std::iter::from_fn(|| port.take_rx()).collect();
+        assert_eq!(queues.len(), 2);
+        h.inject(PacketBuf::from_frame(&[0; 60]));
+        assert!(h.inject_into(1, PacketBuf::from_frame(&[0; 61])));
+        assert!(!h.inject_into(2, PacketBuf::from_frame(&[0; 62])));
+        let mut bufs = new_batch();
+        for (queue, len) in queues.iter_mut().zip([60, 61]) {
+            assert_eq!((queue.recv(&mut bufs).n, bufs[0].len()), (1, len));
+            assert_eq!(queue.recv(&mut bufs).n, 0);
+        }
     }
 
     #[test]

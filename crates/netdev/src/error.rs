@@ -84,6 +84,16 @@ impl Error {
         }
     }
 
+    /// Whether there is no such device (any more).
+    pub fn is_gone(&self) -> bool {
+        matches!(self.errno().0, libc::ENODEV | libc::ENXIO)
+    }
+
+    /// There is no such device (any more).
+    pub fn gone(device: &str) -> Error {
+        Error::open(device, Errno(libc::ENODEV))
+    }
+
     pub(crate) fn open(device: &str, errno: Errno) -> Error {
         Error::Open { device: device.to_owned(), errno }
     }

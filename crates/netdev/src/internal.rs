@@ -11,16 +11,16 @@ use crate::link::Links;
 use crate::tap::Tap;
 use crate::{Counters, Errno, Error, Port, PortState, RxQueue, TxQueue, Warning};
 
-/// Opens the internal port `name`, making its device.
+/// Opens the internal port `name`, making its device, with so many receive queues.
 ///
 /// # Errors
-/// As [`Tap::open`]; where there is no right to taps, that of making a veth pair.
-pub fn open(name: &str) -> Result<Box<dyn Port>, Error> {
-    match Tap::open(name) {
+/// As [`Tap::with_queues`]; where there is no right to taps, that of making a veth pair.
+pub fn open(name: &str, n_queues: usize) -> Result<Box<dyn Port>, Error> {
+    match Tap::with_queues(name, n_queues) {
         Ok(tap) => Ok(Box::new(tap)),
         Err(e) if matches!(e.errno().0, libc::EACCES | libc::EPERM | libc::ENOENT) => {
             // The tap's reason is the one to tell if this does not work either.
-            open_veth(name).map_err(|_| e)
+            open_veth(name, n_queues).map_err(|_| e)
         }
         Err(e) => Err(e),
     }
@@ -30,8 +30,8 @@ pub fn open(name: &str) -> Result<Box<dyn Port>, Error> {
 ///
 /// # Errors
 /// The links cannot be made, or `name` is taken.
-pub fn open_veth(name: &str) -> Result<Box<dyn Port>, Error> {
-    Ok(Box::new(VethEnd::open(name)?))
+pub fn open_veth(name: &str, n_queues: usize) -> Result<Box<dyn Port>, Error> {
+    Ok(Box::new(VethEnd::open(name, n_queues)?))
 }
 
 /// Longest device name (`IFNAMSIZ` less its NUL).
@@ -61,7 +61,7 @@ struct VethEnd {
 }
 
 impl VethEnd {
-    fn open(name: &str) -> Result<VethEnd, Error> {
+    fn open(name: &str, n_queues: usize) -> Result<VethEnd, Error> {
         let mut links = Links::open()?;
         let far = far_name(name);
         // A killed daemon may have left the pair behind. Only a pair with our name on it goes.
@@ -73,7 +73,7 @@ impl VethEnd {
         end.links.set_up(&far, true)?;
         let link = end.links.by_name(name)?;
         end.ifindex = link.ok_or_else(|| Error::open(name, Errno(libc::ENODEV)))?.ifindex;
-        end.far = Some(AfPacket::open(&far, Options::default())?);
+        end.far = Some(AfPacket::open(&far, Options { n_queues, ..Options::default() })?);
         Ok(end)
     }
 

@@ -44,6 +44,7 @@
 
 pub mod af_packet;
 pub mod af_xdp;
+pub mod cpu;
 pub mod dummy;
 mod error;
 pub mod exclusive;

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cpu;
 use crate::sys::{self, Errno};
 
 /// Token of the poller's own [`Waker`]; never reported.
@@ -29,11 +30,15 @@ pub struct Spin {
 impl Spin {
     /// Grows from nothing to this at first.
     const START: Duration = Duration::from_micros(10);
+    const FOR_EVER: Duration = Duration::from_secs(3600);
 
-    /// Looks for at most `max` (40 µs is a good value; zero never looks). On a machine with one
-    /// processor it never does, because nobody could send meanwhile.
+    /// Looks for at most `max` (40 µs is a good value; zero never looks; an hour and more is for ever). On a
+    /// machine with one processor it never does unless for ever, because nobody could send meanwhile.
     pub fn new(max: Duration) -> Spin {
-        let alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+        if max >= Spin::FOR_EVER {
+            return Spin { now: max, max };
+        }
+        let alone = cpu::available().len() == 1;
         Spin { now: Duration::ZERO, max: if alone { Duration::ZERO } else { max } }
     }
 

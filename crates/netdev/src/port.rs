@@ -69,7 +69,8 @@ pub trait Port: Send + fmt::Debug {
     /// [`Port::counters`] instead.
     fn state(&self) -> &Arc<PortState>;
 
-    /// The next receiving half: most ports have one, AF_XDP one for each queue. `None` when all are taken.
+    /// The receiving half, or the next of them where the device spreads its frames over several: those of a
+    /// connection always come by the same. `None` when all were taken.
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>>;
 
     /// Another sending half.

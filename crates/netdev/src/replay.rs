@@ -36,6 +36,9 @@ pub struct Options {
     pub file: PathBuf,
     /// Begin again after the last frame.
     pub repeat: bool,
+    /// Receive queues, at least one. Frames are spread over them by their addresses and ports, the same for both
+    /// directions, as a NIC with several queues does.
+    pub n_queues: usize,
 }
 
 /// Why a capture file cannot be replayed.
@@ -99,7 +102,8 @@ struct Frames {
 }
 
 impl Frames {
-    fn read(path: &Path) -> Result<Frames, Fault> {
+    /// One for each of so many queues.
+    fn read(path: &Path, n_queues: usize) -> Result<Vec<Frames>, Fault> {
         let kind = std::fs::metadata(path)?;
         if !kind.is_file() {
             return Err(Fault::NotAFile);
@@ -110,11 +114,11 @@ impl Frames {
         // It may grow meanwhile.
         std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         too_large(bytes.len() as u64)?;
-        Frames::parse(&bytes)
+        Frames::parse(&bytes, n_queues)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Frames, Fault> {
-        let mut frames = Frames::default();
+    fn parse(bytes: &[u8], n_queues: usize) -> Result<Vec<Frames>, Fault> {
+        let mut queues: Vec<_> = (0..n_queues.max(1)).map(|_| Frames::default()).collect();
         for (frame, number) in pcap::frames(bytes)?.zip(1..) {
             let pcap::Frame { bytes, original_len } = frame?;
             let len = bytes.len();
@@ -124,6 +128,7 @@ impl Frames {
             if !(header::ETH_LEN..=FRAME_CAPACITY).contains(&len) {
                 return Err(Fault::Length { frame: number, len });
             }
+            let frames = &mut queues[spread(bytes, n_queues.max(1))];
             // Both fit: a file is smaller than 2³² bytes, and a frame takes more of it than a piece's index.
             frames.index.push((frames.pieces.len() as u32, len as u32));
             for chunk in bytes.chunks(PIECE) {
@@ -132,11 +137,38 @@ impl Frames {
                 frames.pieces.push(piece);
             }
         }
-        if frames.index.is_empty() {
+        if queues.iter().all(|q| q.index.is_empty()) {
             return Err(Fault::Empty);
         }
-        Ok(frames)
+        Ok(queues)
     }
+}
+
+/// The queue of a frame, of `n`: by addresses and ports of IP, by addresses alone for a fragment, else the first.
+fn spread(frame: &[u8], n: usize) -> usize {
+    use packet::header::{be16, be32, ethertype};
+    let tags = [12, 16]
+        .iter()
+        .take_while(|at| matches!(be16(frame, **at), Some(ethertype::VLAN | ethertype::QINQ)));
+    let at = header::ETH_LEN + tags.count() * header::VLAN_LEN;
+    let word = |at| be32(frame, at).map_or(0, u64::from);
+    let (addresses, proto, l4) = match be16(frame, at - 2) {
+        Some(ethertype::IPV4) => {
+            let is_fragment = be16(frame, at + 6).is_some_and(|f| f & 0x3fff != 0);
+            let header_len = usize::from(frame.get(at).copied().unwrap_or(0) & 15) * 4;
+            (word(at + 12) ^ word(at + 16), at + 9, (!is_fragment).then_some(at + header_len))
+        }
+        Some(ethertype::IPV6) => {
+            let both = (8..40).step_by(4).fold(0, |sum, offset| sum ^ word(at + offset));
+            (both, at + 6, Some(at + 40))
+        }
+        _ => return 0,
+    };
+    let proto = frame.get(proto).copied().unwrap_or(0);
+    let has_ports = matches!(proto, 6 | 17 | 132);
+    let ports = l4.filter(|_| has_ports).map_or(0, |l4| word(l4) ^ (word(l4) >> 16)) & 0xffff;
+    let hash = base::hash_words(base::HashKey::default(), &[addresses, u64::from(proto), ports]);
+    (hash % n as u64) as usize
 }
 
 /// See the module.
@@ -144,7 +176,8 @@ impl Frames {
 pub struct Replay {
     name: String,
     state: Arc<PortState>,
-    rx: Option<Rx>,
+    /// Receiving halves that were not given out, the next one last.
+    rx: Vec<Rx>,
 }
 
 impl Replay {
@@ -153,17 +186,24 @@ impl Replay {
     /// # Errors
     /// The file cannot be replayed; see [`Fault`].
     pub fn open(name: &str, mtu: u32, options: &Options) -> Result<Replay, Error> {
-        let frames = Frames::read(&options.file).map_err(|fault| Error::Replay {
-            device: name.to_owned(),
-            // The daemon's directory is not that of whoever gave a relative path.
-            file: std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone()),
-            fault,
-        })?;
-        let bell = sys::eventfd().map_err(|e| Error::open(name, e))?;
-        sys::eventfd_ring(bell.as_fd());
+        let queues =
+            Frames::read(&options.file, options.n_queues).map_err(|fault| Error::Replay {
+                device: name.to_owned(),
+                // The daemon's directory is not that of whoever gave a relative path.
+                file: std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone()),
+                fault,
+            })?;
         let state = Arc::new(PortState::new(mtu));
-        let rx = Rx { frames, next: 0, repeat: options.repeat, bell, state: Arc::clone(&state) };
-        Ok(Replay { name: name.to_owned(), state, rx: Some(rx) })
+        let mut rx = Vec::with_capacity(queues.len());
+        for frames in queues.into_iter().rev() {
+            let bell = sys::eventfd().map_err(|e| Error::open(name, e))?;
+            if !frames.index.is_empty() {
+                sys::eventfd_ring(bell.as_fd());
+            }
+            let (repeat, state) = (options.repeat, Arc::clone(&state));
+            rx.push(Rx { frames, next: 0, repeat, bell, state });
+        }
+        Ok(Replay { name: name.to_owned(), state, rx })
     }
 }
 
@@ -181,7 +221,7 @@ impl Port for Replay {
     }
 
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
-        self.rx.take().map(|rx| Box::new(rx) as _)
+        self.rx.pop().map(|rx| Box::new(rx) as _)
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
@@ -267,7 +307,7 @@ mod tests {
         }
 
         fn open(&self, repeat: bool) -> Result<Replay, Error> {
-            Replay::open("r0", 1500, &Options { file: self.0.clone(), repeat })
+            Replay::open("r0", 1500, &Options { file: self.0.clone(), repeat, n_queues: 1 })
         }
     }
 
@@ -356,5 +396,49 @@ mod tests {
             .set_len(MAX_FILE + 1)
             .unwrap();
         assert!(text(&sparse).contains(": 536870913 bytes are more than are kept in memory"));
+    }
+
+    #[test]
+    fn frames_are_spread_over_queues_by_connection() {
+        let udp = |a: u8, b: u8, sport: u8, dport: u8, tags: &[u8]| {
+            let mut f = vec![0; 12];
+            f.extend(tags);
+            f.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, a, 10, 0, 0, b]);
+            f.extend([0, sport, 0, dport, 0, 8, 0, 0]);
+            f
+        };
+        let mut used = [false; 4];
+        for n in 0..64 {
+            let queue = spread(&udp(1, 2, n, 53, &[]), 4);
+            used[queue] = true;
+            assert_eq!(queue, spread(&udp(2, 1, 53, n, &[]), 4), "both directions");
+            assert_eq!(queue, spread(&udp(1, 2, n, 53, &[0x81, 0, 0, 7]), 4), "tagged");
+        }
+        assert_eq!(used, [true; 4]);
+        // Fragments go by addresses alone; what is no IP, or too short for it, by the first queue.
+        let fragment = |sport| {
+            let mut f = udp(1, 2, sport, 53, &[]);
+            f[20] = 0x20;
+            spread(&f, 4)
+        };
+        assert!((0..64).all(|n| fragment(n) == fragment(0)));
+        assert_eq!(spread(&[0; 14], 4), 0);
+        assert_eq!(spread(&udp(1, 2, 3, 4, &[])[..14], 1), 0);
+
+        let frames: Vec<_> = (0..64).map(|n| udp(1, 2, n, 53, &[])).collect();
+        let refs: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        let file = File::of_frames("queues", &refs);
+        let options = Options { file: file.0.clone(), repeat: false, n_queues: 4 };
+        let mut port = Replay::open("r0", 1500, &options).unwrap();
+        let mut bufs = new_batch();
+        for queue in 0..4 {
+            let mut rx = port.take_rx().unwrap();
+            let wanted: Vec<_> = refs.iter().filter(|f| spread(f, 4) == queue).collect();
+            let got = rx.recv(&mut bufs);
+            assert_eq!(got.n, wanted.len());
+            assert!(bufs.iter().zip(&wanted).all(|(b, f)| b.frame() == **f));
+        }
+        assert!(port.take_rx().is_none());
+        assert_eq!(port.state().counters().rx_packets, 64);
     }
 }

@@ -6,11 +6,15 @@
 //! of different threads do not disturb each other, so sending halves are duplicates of the
 //! descriptor. The device disappears when the last descriptor is closed, and may be moved to
 //! another network namespace meanwhile.
+//!
+//! With several queues (`IFF_MULTI_QUEUE`) each has a descriptor. The kernel puts the frames of a connection
+//! into the queue by which frames of it were sent to the host last, else into the one that a hash says.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
@@ -32,51 +36,49 @@ const TUN_F_USO6: u64 = 0x40;
 pub struct Tap {
     name: String,
     ifindex: u32,
-    fd: Arc<OwnedFd>,
+    /// One for each queue, at least one.
+    fds: Vec<Arc<OwnedFd>>,
     state: Arc<PortState>,
-    rx_taken: bool,
+    /// Receiving halves that were given out.
+    n_taken: usize,
+    /// Sending halves that were.
+    n_tx: AtomicUsize,
     warnings: Vec<Warning>,
 }
 
 impl Tap {
     /// Creates the device `name` in the calling thread's network namespace, or takes over an
     /// existing tap of that name which nobody holds. It starts down.
+    ///
+    /// # Errors
+    /// It cannot be made, or is somebody else's.
     pub fn open(name: &str) -> Result<Tap, Error> {
+        Tap::with_queues(name, 1)
+    }
+
+    /// The same with so many queues, at least one and at most 256.
+    ///
+    /// # Errors
+    /// As [`Tap::open`]; a tap that exists has to be made for several queues or for one.
+    pub fn with_queues(name: &str, n_queues: usize) -> Result<Tap, Error> {
         let fail = |e| Error::open(name, e);
-        let mut req = sys::Ifreq::new(name).map_err(fail)?;
         if name.contains('%') {
             return Err(fail(Errno(libc::EINVAL))); // the kernel would make up a name
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open("/dev/net/tun")
-            .map_err(|e| fail(Errno::from_io(&e)))?;
-        let fd = OwnedFd::from(file);
-        let tap = fd.as_fd();
-        req.set_u16((libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16);
-        sys::ioctl_ifreq(tap, libc::TUNSETIFF, &mut req).map_err(|e| match e {
-            Errno(libc::EBUSY) => Error::Busy {
-                device: name.to_owned(),
-                holder: "another process has the tap open".to_owned(),
-            },
-            e => fail(e),
-        })?;
-        sys::ioctl_int_ptr(tap, libc::TUNSETVNETHDRSZ, VNET_HDR_LEN as i32).map_err(fail)?;
-
         let mut warnings = Vec::new();
-        let mut note = |option, r: Result<(), Errno>| {
-            if let Err(errno) = r {
-                warnings.push(Warning::Option { device: name.to_owned(), option, errno });
+        let mut fds = Vec::with_capacity(n_queues);
+        for queue in 0..n_queues.max(1) {
+            match open_queue(name, n_queues > 1, queue == 0, &mut warnings) {
+                Ok(fd) => fds.push(Arc::new(fd)),
+                Err(e) if queue == 0 => return Err(e),
+                Err(e) => {
+                    let option = "IFF_MULTI_QUEUE";
+                    let errno = e.errno();
+                    warnings.push(Warning::Option { device: name.to_owned(), option, errno });
+                    break;
+                }
             }
-        };
-        let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
-        let offload = |flags| sys::ioctl_val(tap, libc::TUNSETOFFLOAD, flags);
-        // Kernels before 6.2 know no USO.
-        let r = offload(tso | TUN_F_USO4 | TUN_F_USO6).or_else(|_| offload(tso));
-        note("TUNSETOFFLOAD", r);
-        note("TUNSETSNDBUF", sys::ioctl_int_ptr(tap, libc::TUNSETSNDBUF, i32::MAX));
+        }
 
         let probe = sys::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0).map_err(fail)?;
         let mut req = sys::Ifreq::new(name).map_err(fail)?;
@@ -84,9 +86,52 @@ impl Tap {
         let ifindex = req.int() as u32;
         sys::ioctl_ifreq(probe.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
         let state = Arc::new(PortState::new(req.int() as u32));
-        let (name, fd) = (name.to_owned(), Arc::new(fd));
-        Ok(Tap { name, ifindex, fd, state, rx_taken: false, warnings })
+        let (name, n_tx) = (name.to_owned(), AtomicUsize::new(0));
+        Ok(Tap { name, ifindex, fds, state, n_taken: 0, n_tx, warnings })
     }
+}
+
+/// Opens a queue of a tap; the first says what all have.
+fn open_queue(
+    name: &str,
+    is_one_of_many: bool,
+    is_first: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<OwnedFd, Error> {
+    let fail = |e| Error::open(name, e);
+    let mut req = sys::Ifreq::new(name).map_err(fail)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")
+        .map_err(|e| fail(Errno::from_io(&e)))?;
+    let fd = OwnedFd::from(file);
+    let tap = fd.as_fd();
+    let many = if is_one_of_many { libc::IFF_MULTI_QUEUE } else { 0 };
+    req.set_u16((libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | many) as u16);
+    sys::ioctl_ifreq(tap, libc::TUNSETIFF, &mut req).map_err(|e| match e {
+        Errno(libc::EBUSY) => Error::Busy {
+            device: name.to_owned(),
+            holder: "another process has the tap open".to_owned(),
+        },
+        e => fail(e),
+    })?;
+    sys::ioctl_int_ptr(tap, libc::TUNSETVNETHDRSZ, VNET_HDR_LEN as i32).map_err(fail)?;
+    let mut note = |option, r: Result<(), Errno>| {
+        if let Err(errno) = r
+            && is_first
+        {
+            warnings.push(Warning::Option { device: name.to_owned(), option, errno });
+        }
+    };
+    let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+    let offload = |flags| sys::ioctl_val(tap, libc::TUNSETOFFLOAD, flags);
+    // Kernels before 6.2 know no USO.
+    let r = offload(tso | TUN_F_USO4 | TUN_F_USO6).or_else(|_| offload(tso));
+    note("TUNSETOFFLOAD", r);
+    note("TUNSETSNDBUF", sys::ioctl_int_ptr(tap, libc::TUNSETSNDBUF, i32::MAX));
+    Ok(fd)
 }
 
 impl Port for Tap {
@@ -103,14 +148,15 @@ impl Port for Tap {
     }
 
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
-        if std::mem::replace(&mut self.rx_taken, true) {
-            return None;
-        }
-        Some(Box::new(Rx { fd: Arc::clone(&self.fd), state: Arc::clone(&self.state) }))
+        let fd = Arc::clone(self.fds.get(self.n_taken)?);
+        self.n_taken += 1;
+        Some(Box::new(Rx { fd, state: Arc::clone(&self.state) }))
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, Error> {
-        let (fd, state) = (Arc::clone(&self.fd), Arc::clone(&self.state));
+        // Each worker sends by a queue of its own as far as there are some.
+        let fd = &self.fds[self.n_tx.fetch_add(1, Relaxed) % self.fds.len()];
+        let (fd, state) = (Arc::clone(fd), Arc::clone(&self.state));
         Ok(Box::new(Tx { fd, state, soft: Softener::default() }))
     }
 

@@ -305,11 +305,11 @@ fn a_tap_of_our_own_and_the_host_exchange_frames() {
 #[test]
 fn an_internal_port_without_taps_is_a_veth_that_goes_with_it() {
     let ns = inside("veth-internal");
-    let mut port = End::of_boxed(netdev::internal::open_veth("br0").unwrap());
+    let mut port = End::of_boxed(netdev::internal::open_veth("br0", 1).unwrap());
     assert_eq!(internal_port_works(&ns, &mut port).as_deref(), Some("veth"));
     // What a killed switch leaves behind is not in the way.
     std::mem::forget(port);
-    let again = netdev::internal::open_veth("br0").unwrap();
+    let again = netdev::internal::open_veth("br0", 1).unwrap();
     drop(again);
     let links = Links::open().unwrap().dump().unwrap();
     assert!(links.values().all(|l| !l.name.starts_with("br0")), "{links:?}");

@@ -158,6 +158,28 @@ pub(crate) fn getsockopt<T: Plain>(
     Ok(value)
 }
 
+/// Makes a socket receive nothing at all, or what it would without that.
+pub(crate) fn mute(fd: BorrowedFd<'_>, muted: bool) -> Result<(), Errno> {
+    let mut nothing = libc::sock_filter { code: libc::BPF_RET as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &mut nothing };
+    let (option, size) = match muted {
+        true => (libc::SO_ATTACH_FILTER, size_of_val(&program)),
+        false => (libc::SO_DETACH_FILTER, size_of::<i32>()),
+    };
+    // SAFETY: the program has one instruction, and the kernel copies it. To detach one, the kernel reads an int
+    // that means nothing.
+    cvt(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_ref(&program).cast(),
+            size as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 /// Binds a packet socket to a device; `protocol` in host byte order, 0 for a socket that only
 /// sends.
 pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32, protocol: u16) -> Result<(), Errno> {
@@ -330,6 +352,31 @@ pub(crate) fn bind_abstract(fd: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno
     cvt(unsafe {
         libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&addr).cast(), len as libc::socklen_t)
     })?;
+    Ok(())
+}
+
+/// The processors that the calling thread may run on, ascending.
+pub(crate) fn affinity() -> Result<Vec<usize>, Errno> {
+    // SAFETY: a set of bits, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the size given; 0 is the calling thread.
+    cvt(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) })?;
+    // SAFETY: the number is below the set's size.
+    let is_set = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
+    Ok((0..libc::CPU_SETSIZE as usize).filter(is_set).collect())
+}
+
+/// Leaves one processor to the calling thread.
+pub(crate) fn set_affinity(cpu: usize) -> Result<(), Errno> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(Errno(libc::EINVAL));
+    }
+    // SAFETY: a set of bits, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is below the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the kernel reads the size given; 0 is the calling thread.
+    cvt(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) })?;
     Ok(())
 }
 

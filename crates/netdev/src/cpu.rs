@@ -1,0 +1,49 @@
+//! Processors: which there are, where they are, and running on one of them.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::sys::{self, Errno};
+
+/// The processors that the process could run on when it asked first, ascending: those that are online and that
+/// its control group and whoever started it leave to it.
+pub fn available() -> &'static [usize] {
+    static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+    ALL.get_or_init(|| sys::affinity().unwrap_or_else(|_| vec![0]))
+}
+
+/// The NUMA node of a processor; 0 where the kernel does not say.
+pub fn numa_node(cpu: usize) -> usize {
+    let dir = format!("/sys/devices/system/cpu/cpu{cpu}");
+    let entries = std::fs::read_dir(Path::new(&dir)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    names.filter_map(|n| n.strip_prefix("node")?.parse().ok()).next().unwrap_or(0)
+}
+
+/// Makes the calling thread run on that processor and no other.
+///
+/// # Errors
+/// `EINVAL`: there is no such processor, or it is not left to the process.
+pub fn pin(cpu: usize) -> Result<(), Errno> {
+    available();
+    sys::set_affinity(cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_stays_on_its_processor_and_the_others_are_not_forgotten() {
+        let all = available().to_vec();
+        let last = *all.last().unwrap();
+        let pinned = std::thread::spawn(move || pin(last).and_then(|()| sys::affinity()));
+        assert_eq!(pinned.join().unwrap(), Ok(vec![last]));
+        assert_eq!(available(), all);
+        assert!(numa_node(last) < 1024);
+        let missing = (0..1024).rev().find(|c| !all.contains(c)).unwrap();
+        let refused = std::thread::spawn(move || pin(missing)).join().unwrap();
+        assert_eq!(refused, Err(Errno(libc::EINVAL)));
+        assert_eq!(pin(usize::MAX), Err(Errno(libc::EINVAL)));
+    }
+}
