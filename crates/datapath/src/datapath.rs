@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::channel;
 
 use base::{DpPort, Duration, HashKey, Instant};
 use conntrack::CtConfig;
 use conntrack::frag::FragConfig;
 use dpif::{DpAction, DropReason, Megaflow, SlowPath};
 use flow::PacketKey;
-use netdev::Port;
-use netdev::poll::Waker;
+use netdev::{Errno, Port, TxQueue};
 use packet::PacketBuf;
 use parking_lot::Mutex;
 
@@ -21,19 +19,23 @@ use crate::fragments::FragTable;
 use crate::meter::Meters;
 use crate::registry::Registry;
 use crate::stats::{DpStats, WorkerStats};
-use crate::worker::{Clock, Command, EventSink, Worker};
+use crate::worker::{Clock, Command, EventSink, Rx, Worker};
+use crate::workers::{Handle, Runs, Workers};
 
 /// Largest datapath port number.
 pub const MAX_PORT: DpPort = DpPort(0xffff);
 
+/// Most workers at a time.
+pub const MAX_WORKERS: usize = 64;
+
+/// Number of what runs on the control plane's thread ([`Datapath::execute`]) where workers are numbered.
+pub const CONTROL: usize = 0;
+
 /// How a datapath is made.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Threads. 0: none; whoever calls [`Datapath::poll`] does the work (tests, `dummy`).
-    ///
-    /// One by default: on two processors, which the guests need too, a second one gained about a
-    /// tenth for one TCP stream, lost as little of the connections per second, and made the round
-    /// trip half as long again, for a packet's answer comes in on another thread, which sleeps.
+    /// Threads to begin with; see [`Datapath::set_workers`]. 0: none, also later; whoever calls
+    /// [`Datapath::poll`] does the work (tests, `dummy`).
     pub n_threads: usize,
     /// Key of all hash tables that strangers' packets fill: drawn at random by the daemon.
     pub secret: HashKey,
@@ -45,8 +47,8 @@ pub struct Config {
     pub exact_cache: bool,
     /// Most entries of a worker's connection cache for each IP version, 64 and 128 bytes each; 0 for none.
     pub conn_cache: usize,
-    /// Shards of the connection table, at least; eight for each thread where there are several. With few of
-    /// them many packets of a batch are tracked under one lock; with many, threads seldom meet at one.
+    /// Shards of the connection table, at least; eight for each thread to begin with where there are several.
+    /// With few of them many packets of a batch are tracked under one lock; with many, threads seldom meet at one.
     pub ct_shards: usize,
     /// Settings of the connection table.
     pub ct: CtConfig,
@@ -79,6 +81,12 @@ pub enum Error {
     /// The system refused a descriptor.
     #[error("cannot make the poll set of a datapath thread ({0})")]
     Poller(netdev::Errno),
+    /// A thread cannot run on that processor.
+    #[error("cannot run a datapath thread on processor {cpu} ({1})", cpu = .0.0)]
+    Pin(Cpu, Errno),
+    /// There are [`MAX_WORKERS`] already.
+    #[error("more than {MAX_WORKERS} datapath threads cannot be had")]
+    TooManyWorkers,
     /// The port number is in use or too large.
     #[error("datapath port {} cannot be used: it is taken or above {}", .0.0, MAX_PORT.0)]
     PortNumber(DpPort),
@@ -87,26 +95,17 @@ pub enum Error {
     Device(#[from] netdev::Error),
 }
 
-#[derive(Debug)]
-struct Handle {
-    commands: Sender<Command>,
-    waker: Waker,
-    runs: Runs,
-}
+/// A processor, by the kernel's number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cpu(pub usize);
 
-#[derive(Debug)]
-enum Runs {
-    Thread(Option<JoinHandle<()>>),
-    /// No thread: whoever has something to do locks it.
-    Here(Box<Mutex<Worker>>),
-}
-
-#[derive(Debug)]
-struct PortEntry {
-    port: DpPort,
-    worker: usize,
-    /// Nanoseconds that the worker spent on its packets; `None` until something is received.
-    busy_ns: Option<Arc<AtomicU64>>,
+/// A worker.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct WorkerUse {
+    /// Its number, from 1. One that is free again is given again.
+    pub number: usize,
+    /// The processor that it runs on, if not wherever the system puts it.
+    pub cpu: Option<Cpu>,
 }
 
 /// A receive queue and who polls it.
@@ -114,6 +113,8 @@ struct PortEntry {
 pub struct QueueUse {
     /// The port whose queue it is.
     pub port: DpPort,
+    /// Which of its queues.
+    pub queue: u32,
     /// The worker that polls it.
     pub worker: usize,
     /// Nanoseconds spent on its packets, by samples.
@@ -122,16 +123,24 @@ pub struct QueueUse {
 
 /// A running datapath.
 ///
-/// Methods that wait for workers ([`Datapath::open_port`], [`Datapath::receive`],
-/// [`Datapath::remove_port`]) must not be called with a lock held that the slow path takes.
-#[derive(Debug)]
+/// Methods that wait for workers ([`Datapath::open_port`], [`Datapath::receive`], [`Datapath::remove_port`],
+/// [`Datapath::set_workers`], [`Datapath::place`]) must not be called with a lock held that the slow path takes.
 pub struct Datapath {
     shared: Arc<Shared>,
-    workers: Vec<Handle>,
+    /// What new workers are made from.
+    config: Config,
+    clock: Clock,
+    events: EventSink,
+    workers: Mutex<Workers>,
     /// For packets that the control plane sends.
     control: Mutex<Engine>,
-    ports: Mutex<Vec<PortEntry>>,
     spin: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Datapath").field("workers", &self.workers).finish_non_exhaustive()
+    }
 }
 
 impl Datapath {
@@ -142,38 +151,91 @@ impl Datapath {
         clock: Clock,
         events: EventSink,
     ) -> Result<Datapath, Error> {
+        // Before any of them has a processor of its own.
+        netdev::cpu::available();
         let n_workers = config.n_threads.max(1);
-        let n_writers = n_workers + 1;
         let for_threads = if n_workers > 1 { 8 * n_workers } else { 1 };
         let n_shards = config.ct_shards.max(for_threads);
         let shared = Arc::new(Shared {
             slow,
-            registry: Registry::new(n_writers, config.flow_limit),
+            registry: Registry::new(1, config.flow_limit),
             ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards)),
             fragments: FragTable::new(FragConfig::default()),
             meters: Arc::clone(&config.meters),
-            stats: (0..n_writers).map(|_| WorkerStats::new()).collect(),
+            stats: (0..=MAX_WORKERS).map(|_| WorkerStats::new()).collect(),
         });
         let spin = Arc::new(AtomicU64::new(config.spin.as_nanos() as u64));
-        let engine = |id| Engine::new(id, Arc::clone(&shared), config);
-        let mut workers = Vec::with_capacity(n_workers);
-        for id in 0..n_workers {
-            let (commands, receiver) = channel();
-            let (clock, events) = (Arc::clone(&clock), Arc::clone(&events));
-            let mut worker = Worker::new(engine(id), receiver, events, clock, Arc::clone(&spin))
-                .map_err(Error::Poller)?;
-            let waker = worker.waker();
-            let runs = if config.n_threads == 0 {
-                Runs::Here(Box::new(Mutex::new(worker)))
-            } else {
-                let thread = std::thread::Builder::new().name(format!("datapath{id}"));
-                let joiner = thread.spawn(move || worker.run()).map_err(Error::Thread)?;
-                Runs::Thread(Some(joiner))
-            };
-            workers.push(Handle { commands, waker, runs });
+        let control = Mutex::new(Engine::new(CONTROL, Arc::clone(&shared), config));
+        let (config, workers) = (config.clone(), Mutex::default());
+        let dp = Datapath { shared, config, clock, events, workers, control, spin };
+        dp.shared.registry.grow_writers(n_workers + 1);
+        for number in 1..=n_workers.min(MAX_WORKERS) {
+            let worker = dp.start(number, None)?;
+            dp.workers.lock().join(worker, Vec::new());
         }
-        let control = Mutex::new(engine(n_workers));
-        Ok(Datapath { shared, workers, control, ports: Mutex::default(), spin })
+        Ok(dp)
+    }
+
+    /// Makes the workers those that are wanted: one for each place, on that processor or wherever the system puts
+    /// it. Those that are there already stay; the queues of those that go are shared out among the others without
+    /// a packet lost or out of order. `open_tx` opens another send queue of a port ([`Port::open_tx`]). Without
+    /// threads the processors are names. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// A worker or one of its send queues cannot be had: then all is as it was. A port whose device is gone
+    /// (`ENODEV`, `ENXIO`) has none and does not count.
+    pub fn set_workers(
+        &self,
+        wanted: &[Option<Cpu>],
+        open_tx: &dyn Fn(DpPort) -> Result<Box<dyn TxQueue>, netdev::Error>,
+    ) -> Result<bool, Error> {
+        let mut workers = self.workers.lock();
+        let (missing, leaving) = workers.difference(wanted);
+        if missing.is_empty() && leaving.is_empty() {
+            return Ok(false);
+        }
+        let mut new: Vec<(Handle, Vec<_>)> = Vec::new();
+        for cpu in missing {
+            let mut queues = Vec::new();
+            for port in workers.port_numbers() {
+                match open_tx(port) {
+                    Ok(queue) => queues.push((port, queue)),
+                    Err(e) if e.is_gone() => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            let taken: Vec<_> = new.iter().map(|(h, _)| h.number).collect();
+            let number = workers.free_number(&taken)?;
+            new.push((self.start(number, cpu)?, queues));
+        }
+        let most = new.iter().map(|(h, _)| h.number).max();
+        // Flows that have no counters for the new ones would be counted by all of them in one place.
+        let grows = most.is_some_and(|n| self.shared.registry.grow_writers(n + 1));
+        new.into_iter().for_each(|(handle, queues)| workers.join(handle, queues));
+        workers.sync();
+        workers.dismiss(&leaving);
+        if grows {
+            let n = self.shared.registry.flush();
+            self.after_removal(n, &workers);
+        }
+        Ok(true)
+    }
+
+    fn start(&self, number: usize, cpu: Option<Cpu>) -> Result<Handle, Error> {
+        let (commands, receiver) = channel();
+        let engine = Engine::new(number, Arc::clone(&self.shared), &self.config);
+        let (clock, events) = (Arc::clone(&self.clock), Arc::clone(&self.events));
+        let spin = Arc::clone(&self.spin);
+        let worker = Worker::new(engine, receiver, events, clock, spin).map_err(Error::Poller)?;
+        match self.config.n_threads {
+            0 => Ok(Handle::here(worker, commands, cpu)),
+            _ => Handle::start(worker, commands, cpu),
+        }
+    }
+
+    /// The workers, by number.
+    pub fn workers(&self) -> Vec<WorkerUse> {
+        self.workers.lock().list()
     }
 
     /// Opens a port, to send and to receive: [`Datapath::open_port`], [`Datapath::receive`].
@@ -186,98 +248,84 @@ impl Datapath {
     /// Opens a port: a send queue goes to each worker. Nothing is received from it before
     /// [`Datapath::receive`], so that its first frame meets tables that know the port.
     pub fn open_port(&self, number: DpPort, port: &dyn Port) -> Result<(), Error> {
-        let mut ports = self.ports.lock();
-        if number > MAX_PORT || ports.iter().any(|p| p.port == number) {
+        let mut workers = self.workers.lock();
+        if number > MAX_PORT || workers.port_numbers().any(|p| p == number) {
             return Err(Error::PortNumber(number));
         }
         // All queues first: a port is added whole or not at all.
         let queues: Vec<_> =
-            self.workers.iter().map(|_| port.open_tx()).collect::<Result<_, _>>()?;
+            workers.handles.iter().map(|_| port.open_tx()).collect::<Result<_, _>>()?;
         let control = port.open_tx()?;
-        let load = |w: usize| ports.iter().filter(|p| p.worker == w).count();
-        let worker = (0..self.workers.len()).min_by_key(|&w| load(w)).unwrap_or(0);
-        for (handle, queue) in self.workers.iter().zip(queues) {
+        for (handle, queue) in workers.handles.iter().zip(queues) {
             handle.tell(Command::AddTx(number, queue));
         }
         self.control.lock().add_tx(number, control);
         // Received packets may go to any port, so all workers must know it before.
-        self.sync();
-        ports.push(PortEntry { port: number, worker, busy_ns: None });
+        workers.sync();
+        workers.add_port(number);
         Ok(())
     }
 
-    /// Begins to receive from a port that was opened: its receive queue goes to the worker with the
-    /// fewest ports, further ones to the workers after it. Does nothing if that was done before.
+    /// Begins to receive from a port that was opened: its receive queues go to the workers with the
+    /// fewest. Does nothing if that was done before.
     pub fn receive(&self, number: DpPort, port: &mut dyn Port) {
-        let mut ports = self.ports.lock();
-        let Some(entry) = ports.iter_mut().find(|p| p.port == number) else { return };
-        let queues = std::iter::from_fn(|| port.take_rx()).collect::<Vec<_>>();
-        if queues.is_empty() {
+        let mut workers = self.workers.lock();
+        if workers.receives(number) {
             return;
         }
-        let busy_ns = entry.busy_ns.get_or_insert_default();
-        for (i, rx) in queues.into_iter().enumerate() {
-            let (state, busy_ns) = (Arc::clone(port.state()), Arc::clone(busy_ns));
-            let worker = &self.workers[(entry.worker + i) % self.workers.len()];
-            worker.tell(Command::AddRx(number, rx, state, busy_ns));
+        while let Some(queue) = port.take_rx() {
+            let state = Arc::clone(port.state());
+            workers.receive(number, |n| Rx::new(number, n as u32, queue, state));
         }
-        self.sync();
+        workers.sync();
     }
 
-    /// The receive queues.
+    /// Moves a receive queue to another worker. False if there is no such queue or worker.
+    pub fn place(&self, port: DpPort, queue: u32, worker: usize) -> bool {
+        self.workers.lock().place(port, queue, worker)
+    }
+
+    /// The receive queues, by port as they were added and by their numbers.
     pub fn queues(&self) -> Vec<QueueUse> {
-        let ports = self.ports.lock();
-        let queue = |p: &PortEntry| {
-            let busy_ns = p.busy_ns.as_ref()?.load(Relaxed);
-            Some(QueueUse { port: p.port, worker: p.worker, busy_ns })
-        };
-        ports.iter().filter_map(queue).collect()
+        self.workers.lock().queues().collect()
     }
 
     /// Closes a port. When this returns, no worker uses its queues.
     pub fn remove_port(&self, number: DpPort) -> bool {
-        let mut ports = self.ports.lock();
-        let Some(at) = ports.iter().position(|p| p.port == number) else { return false };
-        ports.remove(at);
-        self.workers.iter().for_each(|w| w.tell(Command::RemovePort(number)));
+        let mut workers = self.workers.lock();
+        if !workers.remove_port(number) {
+            return false;
+        }
         self.control.lock().remove_tx(number);
-        self.sync();
+        workers.sync();
         true
     }
 
-    /// Numbers of the ports, each with the worker that receives from it.
-    pub fn ports(&self) -> Vec<(DpPort, usize)> {
-        self.ports.lock().iter().map(|p| (p.port, p.worker)).collect()
+    /// Numbers of the ports, as they were added.
+    pub fn ports(&self) -> Vec<DpPort> {
+        self.workers.lock().port_numbers().collect()
     }
 
-    /// Waits until all workers have done what they were told.
-    fn sync(&self) {
-        let waits: Vec<_> = (self.workers.iter())
-            .map(|w| {
-                let (sender, receiver) = channel();
-                w.tell(Command::Sync(sender));
-                receiver
-            })
-            .collect();
-        // A worker that is gone answers by dropping its end.
-        for wait in waits {
-            let _ = wait.recv();
-        }
-    }
-
-    /// Without threads: receives and processes one batch from each port. Returns the number of
+    /// Without threads: receives and processes one batch from each queue. Returns the number of
     /// packets.
     pub fn poll(&self, now: Instant) -> usize {
-        let mut n = 0;
-        for w in &self.workers {
-            if let Runs::Here(worker) = &w.runs {
-                let mut worker = worker.lock();
-                worker.obey();
-                worker.engine.sweep();
-                n += worker.poll_all(now);
-            }
-        }
-        n
+        let workers = self.workers.lock();
+        workers.handles.iter().map(|w| Datapath::poll_one(w, now)).sum()
+    }
+
+    /// The same for one worker's queues.
+    pub fn poll_worker(&self, number: usize, now: Instant) -> usize {
+        let workers = self.workers.lock();
+        let it = workers.handles.iter().find(|w| w.number == number);
+        it.map_or(0, |w| Datapath::poll_one(w, now))
+    }
+
+    fn poll_one(handle: &Handle, now: Instant) -> usize {
+        let Runs::Here(worker) = &handle.runs else { return 0 };
+        let mut worker = worker.lock();
+        worker.obey();
+        worker.engine.sweep();
+        worker.poll_all(now)
     }
 
     /// Runs actions on a packet now, on the calling thread. `key` gives its metadata.
@@ -314,34 +362,24 @@ impl Datapath {
 
     /// Removes all megaflows; how many.
     pub fn flush(&self) -> usize {
-        self.after_removal(self.shared.registry.flush())
+        self.after_removal(self.shared.registry.flush(), &self.workers.lock())
     }
 
     /// Removes megaflows unused for longer than `max_idle` (sooner above the flow limit); how
     /// many. To be called a few times a second.
     pub fn expire(&self, now: Instant, max_idle: Duration) -> usize {
-        self.after_removal(self.shared.registry.expire(now, max_idle))
+        self.after_removal(self.shared.registry.expire(now, max_idle), &self.workers.lock())
     }
 
     /// Translates megaflows of old generations again and replaces wrong ones; how many were.
     pub fn revalidate(&self, now: Instant) -> usize {
         let n = self.shared.registry.revalidate(now, &*self.shared.slow);
-        self.after_removal(n)
+        self.after_removal(n, &self.workers.lock())
     }
 
-    /// Workers let go of removed flows, also those that sleep.
-    fn after_removal(&self, n: usize) -> usize {
+    fn after_removal(&self, n: usize, workers: &Workers) -> usize {
         if n > 0 {
-            for w in &self.workers {
-                match &w.runs {
-                    Runs::Thread(_) => w.waker.wake(),
-                    Runs::Here(worker) => {
-                        if let Some(mut w) = worker.try_lock() {
-                            w.engine.sweep();
-                        }
-                    }
-                }
-            }
+            workers.sweep();
             self.control.lock().sweep();
         }
         n
@@ -373,41 +411,15 @@ impl Datapath {
         sum
     }
 
-    /// Counters of each worker; the last are those of [`Datapath::execute`].
-    pub fn worker_stats(&self) -> Vec<DpStats> {
-        self.shared.stats.iter().map(WorkerStats::read).collect()
+    /// Counters of a worker, or of [`CONTROL`]: of all that had its number.
+    pub fn worker_stats(&self, number: usize) -> DpStats {
+        self.shared.stats.get(number).map(WorkerStats::read).unwrap_or_default()
     }
 
-    /// How long workers look for more packets before they sleep, at most.
+    /// How long workers look for more packets before they sleep, at most. With [`Duration::MAX`] they never
+    /// sleep.
     pub fn set_spin(&self, spin: Duration) {
-        self.spin.store(spin.as_nanos() as u64, Relaxed);
-        self.workers.iter().for_each(|w| w.waker.wake());
-    }
-}
-
-impl Handle {
-    fn tell(&self, command: Command) {
-        // A worker that is gone needs no commands.
-        let _ = self.commands.send(command);
-        match &self.runs {
-            Runs::Thread(_) => self.waker.wake(),
-            Runs::Here(worker) => {
-                worker.lock().obey();
-            }
-        }
-    }
-}
-
-impl Drop for Datapath {
-    fn drop(&mut self) {
-        self.workers.iter().for_each(|w| w.tell(Command::Stop));
-        for w in &mut self.workers {
-            if let Runs::Thread(joiner) = &mut w.runs
-                && let Some(joiner) = joiner.take()
-            {
-                // A worker that panicked has said so already.
-                let _ = joiner.join();
-            }
-        }
+        self.spin.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.workers.lock().handles.iter().for_each(|w| w.waker.wake());
     }
 }

@@ -1,7 +1,7 @@
 //! Receive, extract, cache, execute: batch after batch.
 //!
 //! [`Datapath`] owns workers (plain threads, or none: then [`Datapath::poll`] does the work on a
-//! simulated clock), the list of all megaflows and the connection table. A worker receives a
+//! simulated clock; their number and processors may change at any time), the list of all megaflows and the connection table. A worker receives a
 //! batch from a port, finds each packet's megaflow in its own caches (exact match, then tuple
 //! space search), asks the [`dpif::SlowPath`] on a miss, executes the actions over runs of packets
 //! and sends what came of it once per batch and port.
@@ -28,9 +28,12 @@ mod registry;
 pub mod rewrite;
 mod stats;
 mod worker;
+mod workers;
 
 pub use ct::CtTable;
-pub use datapath::{Config, Datapath, Error, MAX_PORT, QueueUse};
+pub use datapath::{
+    CONTROL, Config, Cpu, Datapath, Error, MAX_PORT, MAX_WORKERS, QueueUse, WorkerUse,
+};
 pub use fragments::FragTable;
 pub use meter::Meters;
 pub use stats::DpStats;

@@ -31,7 +31,7 @@ impl Flows {
 #[derive(Debug)]
 pub(crate) struct Registry {
     flows: Mutex<Flows>,
-    n_writers: usize,
+    n_writers: AtomicUsize,
     limit: AtomicUsize,
     /// Grows with each removal: workers that see a new value let go of dead flows.
     removals: AtomicU64,
@@ -41,10 +41,16 @@ impl Registry {
     pub(crate) fn new(n_writers: usize, limit: usize) -> Registry {
         Registry {
             flows: Mutex::default(),
-            n_writers,
+            n_writers: AtomicUsize::new(n_writers),
             limit: AtomicUsize::new(limit),
             removals: AtomicU64::new(0),
         }
+    }
+
+    /// Megaflows made from now on have counters of their own for so many writers at least. True if that is more
+    /// than those from before have.
+    pub(crate) fn grow_writers(&self, n: usize) -> bool {
+        self.n_writers.fetch_max(n, Relaxed) < n
     }
 
     pub(crate) fn set_limit(&self, limit: usize) {
@@ -69,7 +75,7 @@ impl Registry {
     ) -> Option<Arc<Megaflow>> {
         let generation = spec.generation;
         // Built outside the lock: its name is the hash of its key and mask.
-        let mut new = Megaflow::new(*key, spec, self.n_writers, now);
+        let mut new = Megaflow::new(*key, spec, self.n_writers.load(Relaxed), now);
         let mut flows = self.flows.lock();
         let n = flows.live.len();
         let old = flows.live.get(&new.ufid).cloned();

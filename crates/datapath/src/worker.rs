@@ -6,6 +6,9 @@
 //! ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring a bell that ends
 //! the sleep.
 //!
+//! What the control plane commands is done between two rounds, when all packets of the last one are sent: so a
+//! queue that goes to another worker leaves none behind.
+//!
 //! A queue whose device is gone is let go and reported. One that the kernel calls readable again
 //! and again without there being anything to read is treated the same, so nothing spins for ever.
 
@@ -59,16 +62,21 @@ const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     AddTx(DpPort, Box<dyn TxQueue>),
-    AddRx(DpPort, Box<dyn RxQueue>, Arc<PortState>, Arc<AtomicU64>),
+    AddRx(Box<Rx>),
+    /// Hand back a port's queue, if it is there.
+    TakeRx(DpPort, u32, Sender<Box<Rx>>),
     RemovePort(DpPort),
     /// Answer when everything before was done.
     Sync(Sender<()>),
     Stop,
 }
 
+/// A receive queue.
 #[derive(Debug)]
-struct Rx {
+pub(crate) struct Rx {
     port: DpPort,
+    /// Which of the port's.
+    number: u32,
     queue: Box<dyn RxQueue>,
     /// Not in the poller: asked each time.
     no_fd: bool,
@@ -78,10 +86,20 @@ struct Rx {
     refused: u64,
     state: Arc<PortState>,
     /// Nanoseconds spent on its packets, as far as it was timed.
-    busy_ns: Arc<AtomicU64>,
+    pub(crate) busy_ns: Arc<AtomicU64>,
 }
 
 impl Rx {
+    pub(crate) fn new(
+        port: DpPort,
+        number: u32,
+        queue: Box<dyn RxQueue>,
+        state: Arc<PortState>,
+    ) -> Rx {
+        let (no_fd, busy_ns) = (queue.fd().is_none(), Arc::default());
+        Rx { port, number, queue, no_fd, empty: 0, refused: 0, state, busy_ns }
+    }
+
     /// Whether the queue looks readable for ever without there being anything to read. A frame
     /// that was read and refused is something.
     fn is_stuck(&mut self, n: usize) -> bool {
@@ -106,7 +124,7 @@ impl Rx {
 /// A worker.
 pub(crate) struct Worker {
     pub(crate) engine: Engine,
-    rx: Vec<Option<Rx>>,
+    rx: Vec<Option<Box<Rx>>>,
     n_no_fd: usize,
     poller: Poller,
     ready: Vec<u64>,
@@ -212,7 +230,7 @@ impl Worker {
 
     /// Collects the queues that are seen to have frames; whether there are any.
     fn peek(&mut self) -> bool {
-        let is_ready = |rx: &Option<Rx>| rx.as_ref().is_some_and(|rx| rx.queue.is_ready());
+        let is_ready = |rx: &Option<Box<Rx>>| rx.as_ref().is_some_and(|rx| rx.queue.is_ready());
         self.ready.clear();
         self.ready.extend((0..).zip(&self.rx).filter(|(_, rx)| is_ready(rx)).map(|(at, _)| at));
         !self.ready.is_empty()
@@ -235,8 +253,15 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::AddTx(port, queue) => self.engine.add_tx(port, queue),
-                Command::AddRx(port, queue, state, busy_ns) => {
-                    self.add_rx(port, queue, state, busy_ns);
+                Command::AddRx(rx) => self.add_rx(rx),
+                Command::TakeRx(port, number, to) => {
+                    let mut all = self.rx.iter();
+                    let is_it = |rx: &Rx| rx.port == port && rx.number == number;
+                    let at = all.position(|rx| rx.as_deref().is_some_and(is_it));
+                    if let Some(rx) = at.and_then(|at| self.remove_rx(at)) {
+                        // Whoever asked for it waits for it.
+                        let _ = to.send(rx);
+                    }
                 }
                 Command::RemovePort(port) => {
                     self.engine.remove_tx(port);
@@ -254,39 +279,29 @@ impl Worker {
         true
     }
 
-    fn add_rx(
-        &mut self,
-        port: DpPort,
-        queue: Box<dyn RxQueue>,
-        state: Arc<PortState>,
-        busy_ns: Arc<AtomicU64>,
-    ) {
+    fn add_rx(&mut self, rx: Box<Rx>) {
         let at = self.rx.iter().position(Option::is_none).unwrap_or(self.rx.len());
-        let no_fd = match queue.fd() {
-            Some(fd) => {
-                if self.poller.add(fd, at as u64).is_err() {
-                    (self.events)(Event::PortFailed(port));
-                    return;
-                }
-                false
-            }
-            None => true,
-        };
-        self.n_no_fd += usize::from(no_fd);
-        let rx = Some(Rx { port, queue, state, busy_ns, no_fd, empty: 0, refused: 0 });
+        if let Some(fd) = rx.queue.fd()
+            && self.poller.add(fd, at as u64).is_err()
+        {
+            (self.events)(Event::PortFailed(rx.port));
+            return;
+        }
+        self.n_no_fd += usize::from(rx.no_fd);
         match self.rx.get_mut(at) {
-            Some(place) => *place = rx,
-            None => self.rx.push(rx),
+            Some(place) => *place = Some(rx),
+            None => self.rx.push(Some(rx)),
         }
     }
 
-    fn remove_rx(&mut self, at: usize) {
-        let Some(rx) = self.rx[at].take() else { return };
+    fn remove_rx(&mut self, at: usize) -> Option<Box<Rx>> {
+        let rx = self.rx[at].take()?;
         self.n_no_fd -= usize::from(rx.no_fd);
         if let Some(fd) = rx.queue.fd() {
             // A closed descriptor leaves the set by itself.
             let _ = self.poller.remove(fd);
         }
+        Some(rx)
     }
 
     /// One batch from each ready queue, in turn. Returns packets received.

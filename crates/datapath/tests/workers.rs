@@ -212,8 +212,8 @@ fn a_sleeping_worker_wakes_for_packets_and_commands() {
         dp.add_port(DpPort(n), &mut Custom::new(rx)).unwrap();
         wires.push(wire);
     }
-    let workers: Vec<usize> = dp.ports().iter().skip(1).map(|(_, w)| *w).collect();
-    assert_eq!(workers.iter().filter(|w| **w == 0).count(), 2, "spread over the workers");
+    let workers: Vec<usize> = dp.queues().iter().map(|q| q.worker).collect();
+    assert_eq!(workers.iter().filter(|w| **w == 1).count(), 2, "spread over the workers");
     for i in 0..100u8 {
         wires[usize::from(i) % 4].write_all(&[i]).unwrap();
         assert_eq!(sink.recv().unwrap(), i);
@@ -238,7 +238,7 @@ fn a_panic_in_one_batch_costs_that_batch() {
         wire.write_all(&[round]).unwrap();
         assert_eq!(sink.recv().unwrap(), round);
         wire.write_all(&[66]).unwrap();
-        assert_eq!(events.recv().unwrap(), Event::Panicked { worker: 0 });
+        assert_eq!(events.recv().unwrap(), Event::Panicked { worker: 1 });
     }
     wire.write_all(&[5]).unwrap();
     assert_eq!(sink.recv().unwrap(), 5);

@@ -2,8 +2,9 @@
 //!
 //! # Threads
 //! Key, mask, actions and credit never change; a translation that changed is another megaflow.
-//! Counters have one slot per writer (a worker), so that counting needs no locked instruction;
-//! any thread may read and push them at any time.
+//! Counters have one slot per writer (a worker), so that counting needs no locked instruction, and one
+//! more for all writers that came after the megaflow was made, which share it; any thread may read and
+//! push them at any time.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -157,6 +158,7 @@ pub struct Megaflow {
     words: Box<[(u8, u64, u64)]>,
     /// What an earlier megaflow of the same key had counted: shown, not pushed again.
     inherited: FlowStats,
+    /// One for each writer, and the one that writers share who have none.
     slots: Box<[Slot]>,
     pushed_packets: AtomicU64,
     pushed_bytes: AtomicU64,
@@ -180,7 +182,7 @@ impl Megaflow {
             created: now,
             generation: AtomicU64::new(spec.generation),
             inherited: FlowStats::default(),
-            slots: (0..n_writers.max(1)).map(|_| Slot::default()).collect(),
+            slots: (0..=n_writers).map(|_| Slot::default()).collect(),
             pushed_packets: AtomicU64::new(0),
             pushed_bytes: AtomicU64::new(0),
         }
@@ -225,11 +227,18 @@ impl Megaflow {
         self.generation() == DEAD
     }
 
-    /// Counts packets that hit the flow. Each `writer` number below `n_writers` belongs to one
-    /// thread.
+    /// Counts packets that hit the flow. Each `writer` number belongs to one thread; those below `n_writers`
+    /// count without a locked instruction.
     #[inline]
     pub fn count(&self, writer: usize, now: Instant, n_packets: u64, n_bytes: u64, flags: u16) {
-        let s = &self.slots[writer];
+        let [slots @ .., shared] = &*self.slots else { return };
+        let Some(s) = slots.get(writer) else {
+            shared.n_bytes.fetch_add(n_bytes, Relaxed);
+            shared.n_packets.fetch_add(n_packets, Relaxed);
+            shared.used.fetch_max(now.as_nanos().saturating_add(1), Relaxed);
+            shared.tcp_flags.fetch_or(flags, Relaxed);
+            return;
+        };
         let add = |a: &AtomicU64, n: u64| a.store(a.load(Relaxed) + n, Relaxed);
         add(&s.n_bytes, n_bytes);
         add(&s.n_packets, n_packets);

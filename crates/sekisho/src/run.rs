@@ -79,6 +79,7 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         log_file,
         verbose: verbose.map(|o| o.value.clone().unwrap_or_else(|| "dbg".to_owned())).collect(),
         dummy: parsed.has('s').then_some(Level::Override),
+        dummy_numa: None,
         rundir: dir,
     };
     daemon::run(&options, Box::new(|| {})).map_err(|e| Failure::fatal(e.to_string()))?;

@@ -51,6 +51,10 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         Some("override") => Ok(Level::Override),
         Some(other) => Err(Failure::fatal(format!("--enable-dummy: unknown level \"{other}\""))),
     });
+    let dummy_numa = match last(&common.parsed, "dummy-numa").flatten() {
+        Some(list) => Some(read_nodes(&list)?),
+        None => None,
+    };
     let options = Options {
         source: Source::Server(database),
         pidfile: common.pidfile.clone(),
@@ -60,7 +64,19 @@ pub fn run(session: &mut Session<'_>, args: Vec<String>) -> Outcome {
         log_file: common.log_file.clone(),
         verbose: common.verbose.clone(),
         dummy: dummy.transpose()?,
+        dummy_numa,
         rundir: rundir(),
     };
     common.run(session, |ready| daemon::run(&options, ready).map_err(|e| e.to_string()))
+}
+
+/// NUMA nodes of simulated cores, from core 0 on.
+fn read_nodes(list: &str) -> Result<Vec<usize>, Failure> {
+    let nodes: Result<Vec<_>, _> = list.split(',').map(|n| n.trim().parse()).collect();
+    nodes.map_err(|_| {
+        let text = format!(
+            "--dummy-numa={list}: not a list of NUMA nodes, one for each core, such as 0,0,1"
+        );
+        Failure::fatal(text)
+    })
 }

@@ -21,6 +21,7 @@ use packet::header::ethertype;
 
 use crate::mirrors::MirrorConfig;
 use crate::remote::{self, Remote};
+use crate::rxq::{self, Settings};
 use crate::zones::{self, ZonesConfig};
 
 /// Longest wait between attempts to connect when the row says nothing.
@@ -37,6 +38,8 @@ pub struct Config {
     pub next_cfg: i64,
     /// Open_vSwitch `other_config`.
     pub other_config: BTreeMap<String, String>,
+    /// Workers and who polls what, of it.
+    pub workers: Settings,
     /// Bridges by name.
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// OVSDB clients to serve besides those of `db.sock`, by target.
@@ -161,6 +164,10 @@ pub struct InterfaceConfig {
     pub mtu_request: Option<u32>,
     /// `options`.
     pub options: BTreeMap<String, String>,
+    /// `options:n_rxq`: receive queues, where the device can have several.
+    pub n_rxq: usize,
+    /// `other_config:pmd-rxq-affinity`: cores that queues are to be polled on.
+    pub affinity: BTreeMap<u32, usize>,
 }
 
 impl Config {
@@ -220,6 +227,7 @@ pub fn read(db: &Data) -> Config {
     config.root = Some(root.uuid());
     config.next_cfg = root.integer("next_cfg").unwrap_or(0);
     config.other_config = strings(root, "other_config");
+    config.workers = Settings::read(&config.other_config, &mut config.complaints);
     for row in refs(db, root, "bridges", "Bridge") {
         let name = string(row, "name");
         if name.contains('/') {
@@ -312,7 +320,7 @@ fn read_bridge(
         mirrors: refs(db, row, "mirrors", "Mirror").map(|m| read_mirror(db, m)).collect(),
         tables: read_tables(db, row, name, complaints),
         ports: refs(db, row, "ports", "Port")
-            .map(|p| (string(p, "name"), read_port(db, p)))
+            .map(|p| (string(p, "name"), read_port(db, p, complaints)))
             .collect(),
     }
 }
@@ -502,7 +510,7 @@ fn read_mirror(db: &Data, row: RowRef<'_>) -> MirrorConfig {
     }
 }
 
-fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
+fn read_port(db: &Data, row: RowRef<'_>, complaints: &mut Vec<String>) -> PortConfig {
     let tag = row.integer("tag").and_then(vlan);
     // Without a mode: a tag makes an access port.
     let mode = match row.str("vlan_mode") {
@@ -534,7 +542,7 @@ fn read_port(db: &Data, row: RowRef<'_>) -> PortConfig {
         protected: row.bool("protected").unwrap_or(false),
         queue_dscp: read_queue_dscp(db, row),
         interfaces: refs(db, row, "interfaces", "Interface")
-            .map(|i| (string(i, "name"), read_interface(i)))
+            .map(|i| (string(i, "name"), read_interface(i, complaints)))
             .collect(),
     }
 }
@@ -552,14 +560,39 @@ fn read_queue_dscp(db: &Data, port: RowRef<'_>) -> BTreeMap<u32, u8> {
     pairs.collect()
 }
 
-fn read_interface(row: RowRef<'_>) -> InterfaceConfig {
-    let kind = string(row, "type");
+fn read_interface(row: RowRef<'_>, complaints: &mut Vec<String>) -> InterfaceConfig {
+    let (name, kind) = (string(row, "name"), string(row, "type"));
+    let options = strings(row, "options");
+    let n_rxq = options.get("n_rxq").and_then(|text| {
+        let n = text.parse().ok().filter(|n| (1..=rxq::MAX_QUEUES).contains(n));
+        // AF_XDP has limits of its own.
+        if n.is_none() && kind != "afxdp" {
+            complaints.push(format!(
+                "interface {name}: ignoring options:n_rxq={text}: not a number from 1 to {}",
+                rxq::MAX_QUEUES
+            ));
+        }
+        n
+    });
+    let other = strings(row, "other_config");
+    let affinity = other.get("pmd-rxq-affinity").and_then(|text| {
+        let affinity = rxq::read_affinity(text);
+        if affinity.is_none() {
+            complaints.push(format!(
+                "interface {name}: ignoring other_config:pmd-rxq-affinity={text}: not a list of QUEUE:CORE, \
+                 such as 0:3,1:7"
+            ));
+        }
+        affinity
+    });
     InterfaceConfig {
         uuid: row.uuid(),
         kind: if kind == "system" { String::new() } else { kind },
         ofport_request: row.integer("ofport_request").and_then(|v| u16::try_from(v).ok()),
         mac: row.str("mac").and_then(|m| m.parse().ok()),
         mtu_request: row.integer("mtu_request").and_then(|v| u32::try_from(v).ok()),
-        options: strings(row, "options"),
+        options,
+        n_rxq: n_rxq.unwrap_or(1),
+        affinity: affinity.unwrap_or_default(),
     }
 }

@@ -41,6 +41,7 @@ use crate::pmd::Pmd;
 use crate::reconcile::{Done, Reconciler};
 use crate::remote::{self, Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
+use crate::rxq::Crew;
 use crate::sim::{Level, Sim};
 use crate::status;
 use crate::vlog;
@@ -97,6 +98,8 @@ pub struct Options {
     pub tls: Option<tls::Files>,
     /// Simulated devices, and what they take the place of.
     pub dummy: Option<Level>,
+    /// NUMA nodes of simulated cores, from core 0 on; `None` for the host's cores.
+    pub dummy_numa: Option<Vec<usize>>,
 }
 
 /// Why a daemon could not start.
@@ -144,6 +147,8 @@ pub struct Daemon {
     pub coverage: Coverage,
     /// What workers did lately.
     pub pmd: Pmd,
+    /// The workers and who polls what.
+    pub crew: Crew,
     /// Events of connections, for those who listen.
     pub connlog: ConnLog,
     /// Keys of TLS connections.
@@ -243,7 +248,8 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let sim = options.dummy.map(|level| Sim::new(level, arrivals));
     let host = Host::open(sim)?;
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
-    let pmd = Pmd::new(clock.now(), &dp.worker_stats());
+    let pmd = Pmd::new(clock.now());
+    let crew = Crew::new(options.dummy.is_some(), options.dummy_numa.as_deref());
     let quit = Rc::new(Notify::new());
     let daemon = Rc::new_cyclic(|me| {
         RefCell::new(Daemon {
@@ -255,6 +261,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             connections: Connections::new(me.clone()),
             coverage: Coverage::default(),
             pmd,
+            crew,
             managers: db.host().map(|host| Managers::new(Rc::clone(host), keys.clone())),
             keys,
             default_keys: options.tls.clone(),
@@ -434,7 +441,10 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     d.keys.set(keys);
     // What the daemon writes itself asks for nothing.
     let done = if config == d.config { Done::default() } else { d.rec.apply(&config, now) };
+    let dp = Arc::clone(&d.dp);
+    d.crew.configure(&config.workers, &dp);
     d.config = config;
+    d.settle_queues(false);
     for name in &done.removed {
         d.connections.close_bridge(name);
     }
@@ -500,8 +510,8 @@ impl Daemon {
     fn datapath_event(&mut self, event: datapath::Event) {
         match event {
             datapath::Event::PortFailed(port) => {
-                let now = self.clock.now();
-                self.rec.port_failed(port, now);
+                self.rec.port_failed(port, self.clock.now());
+                self.settle_queues(false);
                 self.write_status();
             }
             datapath::Event::Panicked { worker } => {
@@ -526,6 +536,7 @@ impl Daemon {
             }
         }
         if ours {
+            self.settle_queues(false);
             self.settle();
             self.write_status();
         }
@@ -543,6 +554,7 @@ impl Daemon {
     /// A simulated device came, went or changed.
     pub fn link_changed(&mut self, name: &str) {
         if self.rec.link_changed(name, self.clock.now()) {
+            self.settle_queues(false);
             self.settle();
             self.write_status();
         }
@@ -634,7 +646,8 @@ impl Daemon {
             self.coverage.sample(now, &counters);
         }
         if self.pmd.is_due(now) {
-            self.pmd.sample(now, &self.dp.worker_stats(), &self.dp.queues());
+            let (dp, stats) = (&self.dp, |worker| self.dp.worker_stats(worker));
+            self.pmd.sample(now, &dp.workers(), &dp.queues(), stats);
         }
         if now >= self.due.statistics + self.statistics_interval() {
             self.due.statistics = now;

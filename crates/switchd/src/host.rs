@@ -61,7 +61,8 @@ impl Host {
         })?;
         let port: Box<dyn Port> = match (kind, &mut self.sim) {
             (Kind::System, _) => {
-                let options = netdev::af_packet::Options::default();
+                let n_queues = config.n_rxq;
+                let options = netdev::af_packet::Options { n_queues, ..Default::default() };
                 Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
             }
             (Kind::AfXdp, _) => {
@@ -71,11 +72,12 @@ impl Host {
                 log!(Info, NetdevLinux, "{name}: AF_XDP on {n} queue(s) in {mode} mode");
                 Box::new(port)
             }
-            (Kind::Internal, _) => internal::open(name).map_err(|e| e.to_string())?,
+            (Kind::Internal, _) => internal::open(name, config.n_rxq).map_err(|e| e.to_string())?,
             (Kind::Null, _) => self.memory.open_null(name, &config.options)?,
-            (Kind::Replay, sim) => self.memory.open_replay(name, &config.options, sim.is_none())?,
+            (Kind::Replay, sim) => self.memory.open_replay(name, config, sim.is_none())?,
             (Kind::Dummy | Kind::DummyInternal | Kind::DummyPmd, Some(sim)) => {
-                sim.open(name, &config.options)
+                let n_queues = if kind == Kind::DummyPmd { config.n_rxq } else { 1 };
+                sim.open(name, &config.options, n_queues)
             }
             _ => return Err(format!("{name}: has no device")),
         };
@@ -105,6 +107,14 @@ impl Host {
             return (None, None);
         }
         (self.links.by_name(name).ok().flatten(), self.ethtool.as_ref())
+    }
+
+    /// The NUMA node of the hardware behind a device, if there is any.
+    pub fn numa_node(&self, name: &str, kind: Kind) -> Option<usize> {
+        let file = || std::fs::read_to_string(format!("/sys/class/net/{name}/device/numa_node"));
+        // -1 where the hardware is not said to be at one.
+        let has_hardware = matches!(kind, Kind::System | Kind::AfXdp);
+        if has_hardware { file().ok()?.trim().parse().ok() } else { None }
     }
 
     /// Whether the host's routes are those of the bridges' LOCAL ports: these are its devices.

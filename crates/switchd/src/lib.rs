@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod reconnect;
 pub mod remote;
 pub mod remotedb;
+pub mod rxq;
 pub mod sim;
 pub mod status;
 pub mod tables;

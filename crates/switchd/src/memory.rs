@@ -12,6 +12,8 @@ use netdev::link::Link;
 use netdev::null::Null;
 use netdev::replay::{Options, Replay};
 
+use crate::config::InterfaceConfig;
+
 /// MTU of a device that is given none.
 const MTU: u32 = 1500;
 
@@ -45,10 +47,10 @@ impl Memory {
     pub fn open_replay(
         &mut self,
         name: &str,
-        options: &BTreeMap<String, String>,
+        config: &InterfaceConfig,
         endless: bool,
     ) -> Result<Box<dyn Port>, String> {
-        let options = replay_options(name, options)?;
+        let options = Options { n_queues: config.n_rxq, ..replay_options(name, &config.options)? };
         if options.repeat && !endless {
             return Err(format!(
                 "{name}: options:loop=true would never end in the simulated datapath, which works until \
@@ -94,9 +96,10 @@ impl Memory {
 
 /// What an Interface's `options` ask of a replay.
 fn replay_options(name: &str, options: &BTreeMap<String, String>) -> Result<Options, String> {
-    if let Some(option) = options.keys().find(|o| !["pcap", "loop"].contains(&o.as_str())) {
+    if let Some(option) = options.keys().find(|o| !["pcap", "loop", "n_rxq"].contains(&o.as_str()))
+    {
         return Err(format!(
-            "{name}: type=replay has no options:{option}; it has options:pcap=FILE and options:loop=true"
+            "{name}: type=replay has no options:{option}; it has options:pcap=FILE, options:loop=true and options:n_rxq=N"
         ));
     }
     let file = options.get("pcap").filter(|f| !f.is_empty()).ok_or_else(|| {
@@ -109,7 +112,7 @@ fn replay_options(name: &str, options: &BTreeMap<String, String>) -> Result<Opti
             return Err(format!("{name}: options:loop={other} is neither true nor false"));
         }
     };
-    Ok(Options { file: file.into(), repeat })
+    Ok(Options { file: file.into(), repeat, n_queues: 1 })
 }
 
 #[cfg(test)]
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn options_are_those_that_there_are() {
         let read = |all: &[(&str, &str)]| replay_options("r0", &options(all));
-        let once = Options { file: "/a.pcap".into(), repeat: false };
+        let once = Options { file: "/a.pcap".into(), repeat: false, n_queues: 1 };
         assert_eq!(read(&[("pcap", "/a.pcap")]), Ok(once.clone()));
         assert_eq!(read(&[("pcap", "/a.pcap"), ("loop", "false")]), Ok(once.clone()));
         let endless = Options { repeat: true, ..once };

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use base::{DpPort, Duration, HashKey, Instant, MacAddr, OfPort};
 use datapath::Datapath;
+use netdev::TxQueue;
 use netdev::link::Link;
 use ofproto::port::Peer;
 use ofproto::{BridgeId, BridgeSpec, PortSpec};
@@ -108,6 +109,19 @@ pub struct Done {
     pub added: Vec<String>,
     /// Bridges that are gone.
     pub removed: Vec<String>,
+}
+
+/// What is asked of a port's receive queues.
+#[derive(Copy, Clone, Debug)]
+pub struct QueueSpec<'a> {
+    /// The interface.
+    pub name: &'a str,
+    /// NUMA node of its device, if it has one.
+    pub numa: Option<usize>,
+    /// Cores that queues are to be polled on.
+    pub affinity: &'a BTreeMap<u32, usize>,
+    /// A simulated device that has threads of its own.
+    pub is_pmd: bool,
 }
 
 /// See the module.
@@ -272,6 +286,18 @@ impl Reconciler {
                     {
                         sim.configure(iface_name, &config.options);
                     }
+                    let n_rxq = std::mem::replace(&mut iface.config.n_rxq, config.n_rxq);
+                    if n_rxq != config.n_rxq
+                        && let Some(device) = &iface.device
+                        && device.kind == Kind::DummyPmd
+                    {
+                        let number = device.dp_port;
+                        if let Err(e) = self.reopen(name, iface_name, number, now) {
+                            log!(Warn, Bridge, "{iface_name}: {e}");
+                        }
+                    }
+                    let Some(bridge) = self.bridges.get_mut(name) else { return };
+                    let Some(iface) = bridge.ifaces.get_mut(iface_name) else { continue };
                     let device = (config.mac, config.mtu_request);
                     let is_news = device != (iface.config.mac, iface.config.mtu_request);
                     iface.port = (*port).clone();
@@ -562,22 +588,61 @@ impl Reconciler {
     /// # Errors
     /// There is no such interface, or the number is taken.
     pub fn change_dp_port(&mut self, name: &str, to: DpPort, now: Instant) -> Result<(), String> {
-        let bridge = self.bridges.iter_mut().find(|(_, b)| b.ifaces.contains_key(name));
-        let (bridge_name, iface) = bridge
-            .and_then(|(n, b)| Some((n.clone(), b.ifaces.get_mut(name)?)))
-            .ok_or("unknown port")?;
-        let device = iface.device.as_mut().ok_or("unknown port")?;
-        if self.dp.ports().iter().any(|(n, _)| *n == to) {
+        let bridge = self.bridges.iter().find(|(_, b)| b.ifaces.contains_key(name));
+        let (bridge_name, _) = bridge.ok_or("unknown port")?;
+        if self.dp.ports().contains(&to) {
             return Err("port already in use".to_owned());
         }
+        self.reopen(&bridge_name.clone(), name, to, now)
+    }
+
+    /// Closes an interface's device and opens it as its row says now, under that number in the datapath.
+    fn reopen(
+        &mut self,
+        bridge_name: &str,
+        name: &str,
+        to: DpPort,
+        now: Instant,
+    ) -> Result<(), String> {
+        let bridge = self.bridges.get_mut(bridge_name).ok_or("unknown port")?;
+        let iface = bridge.ifaces.get_mut(name).ok_or("unknown port")?;
+        let device = iface.device.as_mut().ok_or("unknown port")?;
         self.dp.remove_port(device.dp_port);
         let (_, port) = self.host.open_device(name, &iface.config)?;
         self.dp.open_port(to, &*port).map_err(|e| e.to_string())?;
         *device = Device::new(name, device.kind, to, port, now);
         let (link, ethtool) = self.host.link(name);
         device.see(link, ethtool);
-        self.put_port(&bridge_name, name, now);
+        self.put_port(bridge_name, name, now);
         Ok(())
+    }
+
+    /// What is asked of a datapath port's receive queues.
+    pub fn queue_spec(&self, port: DpPort) -> Option<QueueSpec<'_>> {
+        let ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
+        let mut of_port = ifaces.filter_map(|(name, i)| {
+            let device = i.device.as_ref().filter(|d| d.dp_port == port)?;
+            let numa = i.config.options.get("numa_id").and_then(|n| n.parse().ok());
+            let numa = numa.filter(|_| device.kind.is_simulated());
+            Some(QueueSpec {
+                name,
+                numa: numa.or_else(|| self.host.numa_node(name, device.kind)),
+                affinity: &i.config.affinity,
+                is_pmd: device.kind == Kind::DummyPmd,
+            })
+        });
+        of_port.next()
+    }
+
+    /// Opens another send queue of a datapath port.
+    ///
+    /// # Errors
+    /// The device refuses, or there is none.
+    pub fn open_tx(&self, port: DpPort) -> Result<Box<dyn TxQueue>, netdev::Error> {
+        match self.by_dp_port(port) {
+            Some((_, device)) => device.port.open_tx(),
+            None => Err(netdev::Error::gone(&format!("port {}", port.0))),
+        }
     }
 
     /// The number in the datapath of an interface.

@@ -328,6 +328,7 @@ fn change_port_number(d: &mut Daemon, args: &[String]) -> Text {
     let to = DpPort(to.ok_or("bad port number")?);
     let now = d.clock.now();
     d.rec.change_dp_port(&args[1], to, now)?;
+    d.settle_queues(false);
     d.settle();
     Ok(String::new())
 }

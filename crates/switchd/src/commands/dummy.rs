@@ -58,19 +58,19 @@ fn receive(d: &mut Daemon, args: &[String]) -> Text {
     if device(d, name).is_none() {
         return Err("no such dummy netdev".to_owned());
     }
-    let rest = match rest {
+    let n_queues = device(d, name).map_or(0, |device| device.n_queues());
+    let (queue, rest) = match rest {
         [option, queue, rest @ ..] if option == "--qid" && !rest.is_empty() => {
-            // There is one queue.
-            if queue.parse() != Ok(0u32) {
-                return Err("bad rx queue id.".to_owned());
-            }
-            rest
+            let queue = queue.parse().ok().filter(|q| *q < n_queues);
+            (queue.ok_or("bad rx queue id.")?, rest)
         }
-        rest => rest,
+        rest => (0, rest),
     };
     let frames = frames(d, rest)?;
     if let Some(device) = device(d, name) {
-        frames.iter().for_each(|f| device.receive(f));
+        for frame in &frames {
+            device.receive_by(queue, frame);
+        }
     }
     d.settle();
     Ok(String::new())

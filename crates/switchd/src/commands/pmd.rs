@@ -1,19 +1,20 @@
 //! `dpif-netdev/pmd-…`: what each worker does, as `ovs-vswitchd(8)` describes it.
 //!
-//! A worker stands for a PMD thread; its number stands for the core, since workers are not bound to
-//! cores. Time is counted in nanoseconds: the "cycles" of these texts are of a clock of 1 GHz. Caches that
-//! there are not have no hits. Where packets are processed without threads (the simulated datapath), all
-//! is the main thread's.
+//! A worker stands for a PMD thread. Where workers are not bound to cores (`pmd-cpu-mask`), its place among
+//! them stands for the core. Time is counted in nanoseconds: the "cycles" of these texts are of a clock of 1 GHz. Caches that
+//! there are not have no hits. The main thread sends what controllers send; where packets are processed without
+//! threads (the simulated datapath), it also has the ports that no simulated thread has.
 
 use std::fmt::Write;
 
-use datapath::DpStats;
+use datapath::{CONTROL, DpStats};
 use dpif::DropReason;
 
 use crate::clock;
 use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
-use crate::pmd::{INTERVAL, MAX_SECS};
+use crate::pmd::{INTERVAL, MAX_SECS, Usage};
+use crate::rxq::Core;
 
 /// The table.
 pub(super) const COMMANDS: &[Command<Daemon>] = &[
@@ -40,6 +41,15 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         usage: "[-pmd core] [-secs secs] [dp]",
         arity: (0, 5),
         run: |d, a| rxq_show(d, a).into(),
+    },
+    Command {
+        name: "dpif-netdev/pmd-rxq-rebalance",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, _| {
+            d.settle_queues(true);
+            Ok("pmd rxq rebalance requested.\n".to_owned()).into()
+        },
     },
 ];
 
@@ -71,32 +81,34 @@ impl Asked {
 
     /// The workers that are asked for with their counters, the main thread as the last of all.
     fn workers(&self, d: &Daemon) -> Vec<(Worker, DpStats)> {
-        let mut stats = d.dp.worker_stats();
-        let main = stats.len().saturating_sub(1);
-        if d.rec.host.sim.is_some() {
-            let mut sum = DpStats::default();
-            stats.iter().for_each(|s| sum.add(s));
-            stats = vec![DpStats::default(); main];
-            stats.push(sum);
+        let cores = d.crew.cores().iter().filter(|c| self.core.is_none_or(|core| core == c.id));
+        let mut all: Vec<_> = cores
+            .map(|c| (Worker { number: c.worker, core: Some(*c) }, d.dp.worker_stats(c.worker)))
+            .collect();
+        if self.core.is_none() {
+            let mut stats = d.dp.worker_stats(CONTROL);
+            if let Some(main) = d.crew.main_worker(&d.dp) {
+                stats.add(&d.dp.worker_stats(main));
+            }
+            all.push((Worker { number: CONTROL, core: None }, stats));
         }
-        let threads = if d.rec.host.sim.is_some() { 0 } else { main };
-        let all = stats.into_iter().enumerate().filter(|(n, _)| *n < threads || *n == main);
-        let all = all.filter(|(n, _)| self.core.is_none_or(|core| core == *n && *n != main));
-        all.map(|(n, s)| (Worker { number: n, is_main: n == main }, s)).collect()
+        all
     }
 }
 
 #[derive(Copy, Clone)]
 struct Worker {
+    /// As counters know it.
     number: usize,
-    is_main: bool,
+    /// `None` for the main thread.
+    core: Option<Core>,
 }
 
 impl std::fmt::Display for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.is_main {
-            true => f.write_str("main thread"),
-            false => write!(f, "pmd thread numa_id 0 core_id {}", self.number),
+        match self.core {
+            None => f.write_str("main thread"),
+            Some(Core { id, numa, .. }) => write!(f, "pmd thread numa_id {numa} core_id {id}"),
         }
     }
 }
@@ -188,7 +200,7 @@ fn perf_show(d: &mut Daemon, args: &[String]) -> Text {
     let now = d.clock.now();
     let mut s = String::new();
     for (worker, stats) in Asked::parse(args).workers(d) {
-        if worker.is_main {
+        if worker.core.is_none() {
             continue;
         }
         let (c, duration) = d.pmd.since(worker.number, now, &stats);
@@ -306,20 +318,21 @@ fn rxq_show(d: &mut Daemon, args: &[String]) -> Text {
     }
     let mut s = format!("Displaying last {secs} seconds pmd usage %\n");
     let queues = d.dp.queues();
-    for (worker, _) in workers.iter().filter(|(w, _)| !w.is_main) {
-        let _ = writeln!(s, "{worker}:\n  isolated : false");
+    for (worker, _) in &workers {
+        let Some(core) = worker.core else { continue };
+        let _ = writeln!(s, "{worker}:\n  isolated : {}", d.crew.is_isolated(&core));
         let usage = d.pmd.usage(worker.number, secs);
         let of_worker = queues.iter().filter(|q| q.worker == worker.number);
-        let mut names: Vec<_> =
-            of_worker.map(|q| (d.dp_port_name(q.port).unwrap_or_default(), q.port)).collect();
+        let name = |port| d.dp_port_name(port).unwrap_or_default();
+        let mut names: Vec<_> = of_worker.map(|q| (name(q.port), q.queue, q.port)).collect();
         names.sort();
         let percent = |n: Option<u64>| n.map_or("NOT AVAIL".to_owned(), |n| format!("{n:2} %"));
-        for (name, port) in &names {
-            let share = usage.as_ref().map(|u| u.queues.get(port).copied().unwrap_or(0));
+        for (name, queue, port) in &names {
+            let share = |u: &Usage| u.queues.get(&(*port, *queue)).copied().unwrap_or(0);
             let _ = writeln!(
                 s,
-                "  port: {name:<16}  queue-id:  0 (enabled)   pmd usage: {}",
-                percent(share)
+                "  port: {name:<16}  queue-id: {queue:2} (enabled)   pmd usage: {}",
+                percent(usage.as_ref().map(share))
             );
         }
         if !names.is_empty() {

@@ -75,8 +75,14 @@ impl Sim {
     }
 
     /// Makes a device, or opens the one of this name anew.
-    pub fn open(&mut self, name: &str, options: &BTreeMap<String, String>) -> Box<dyn Port> {
+    pub fn open(
+        &mut self,
+        name: &str,
+        options: &BTreeMap<String, String>,
+        n_queues: usize,
+    ) -> Box<dyn Port> {
         let (port, handle) = Dummy::without_offloads(name, MTU);
+        let port = port.with_queues(n_queues);
         if let Some(device) = self.devices.get_mut(name) {
             device.handle = handle;
             return Box::new(port);
@@ -174,12 +180,25 @@ impl Sim {
 }
 
 impl SimDevice {
-    /// A frame arrives from outside.
+    /// A frame arrives from outside, at the first receive queue.
     pub fn receive(&mut self, frame: &[u8]) {
-        if let Some(file) = &mut self.captured_in {
+        self.receive_by(0, frame);
+    }
+
+    /// The same at one of its queues. False if there is no such queue.
+    pub fn receive_by(&mut self, queue: usize, frame: &[u8]) -> bool {
+        let is_there = self.handle.inject_into(queue, PacketBuf::from_frame(frame));
+        if let Some(file) = &mut self.captured_in
+            && is_there
+        {
             file.write(frame);
         }
-        self.handle.inject(PacketBuf::from_frame(frame));
+        is_there
+    }
+
+    /// How many receive queues it has.
+    pub fn n_queues(&self) -> usize {
+        self.handle.n_queues()
     }
 
     /// Whether its cable's other end is there; `None` without a cable, or with one that waits for it.
