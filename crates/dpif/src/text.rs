@@ -1,7 +1,7 @@
 //! Text of keys, actions and whole megaflows, as `dpctl/dump-flows` writes it
 //! (`ovs-dpctl(8)`). Groups stand in the order of OVS 3.7; OVS 3.1 writes the same ones in another.
 //!
-//! [`table`] lists the groups and their items once; formatting and parsing both read it.
+//! `table` lists the groups and their items once; formatting and parsing both read it.
 
 mod actions;
 mod key;

@@ -1,6 +1,6 @@
 //! Receive queues and the workers that poll them: what the database asks for, and who gets what.
 //!
-//! [`Settings`] are what Open_vSwitch `other_config` says of it. [`plan`] gives each queue to a worker as
+//! [`Settings`] are what Open_vSwitch `other_config` says of it. A plan gives each queue to a worker as
 //! `ovs-vswitchd.conf.db(5)` and the manual's pages on PMD threads describe it. [`Crew`] carries out the difference
 //! when something changed: workers come and go, queues move, packets go on.
 //!
