@@ -101,12 +101,53 @@ struct Stage {
     prefix_fields: u8,
     /// Compact words up to which this stage hashes.
     to: usize,
-    /// Sums of the terms of all rules up to here, with the number of distinct keys that have each. The last stage
-    /// needs none: the rules themselves are found by the whole hash.
-    hashes: HashTable<(u64, u32)>,
+    /// What the keys of all rules look like up to here. The last stage needs nothing: the rules themselves are
+    /// found by the whole hash.
+    digests: Digests,
 }
 
-/// The hash that a sum of terms becomes for a stage: any bit of it depends on all of a term.
+/// A set of 32-bit digests of keys, with the number of distinct keys that have each. A key that has one by
+/// chance, one in thousands of millions for each rule, has more of it looked at than needed.
+#[derive(Clone, Debug, Default)]
+struct Digests(HashTable<(u32, u32)>);
+
+impl Digests {
+    /// The digest of a sum of terms: any bit of it depends on all of a term.
+    #[inline(always)]
+    fn of(sum: u64) -> u32 {
+        fold(sum) as u32
+    }
+
+    /// The table looks at both ends.
+    #[inline(always)]
+    fn hash(digest: u32) -> u64 {
+        u64::from(digest) << 32 | u64::from(digest)
+    }
+
+    #[inline(always)]
+    fn has(&self, sum: u64) -> bool {
+        let digest = Digests::of(sum);
+        self.0.find(Digests::hash(digest), |e| e.0 == digest).is_some()
+    }
+
+    fn add(&mut self, sum: u64) {
+        let digest = Digests::of(sum);
+        let entry = self.0.entry(Digests::hash(digest), |e| e.0 == digest, |e| Digests::hash(e.0));
+        entry.and_modify(|e| e.1 += 1).or_insert((digest, 1));
+    }
+
+    fn remove(&mut self, sum: u64) {
+        let digest = Digests::of(sum);
+        if let Ok(mut e) = self.0.find_entry(Digests::hash(digest), |e| e.0 == digest) {
+            e.get_mut().1 -= 1;
+            if e.get().1 == 0 {
+                e.remove();
+            }
+        }
+    }
+}
+
+/// A sum of terms with its better half in the lower one.
 #[inline(always)]
 fn fold(sum: u64) -> u64 {
     sum ^ sum >> 32
@@ -161,7 +202,7 @@ impl<R> Subtable<R> {
         for end in STAGE_ENDS {
             let to = words.partition_point(|w| w.position < end);
             if to > stages.last().map_or(0, |s| s.to) {
-                stages.push(Stage { to, prefix_fields: 0, hashes: HashTable::new() });
+                stages.push(Stage { to, prefix_fields: 0, digests: Digests::default() });
             }
         }
         let (p, n_words) = (ports(mask), words.len());
@@ -356,7 +397,7 @@ impl<R> Subtable<R> {
                 x = w.term(w.of(words)).wrapping_add(x);
             }
             from = stage.to;
-            if i != last && stage.hashes.find(fold(x), |e| e.0 == x).is_none() {
+            if i != last && !stage.digests.has(x) {
                 self.fold(wc, from);
                 return NO_RULE;
             }
@@ -450,7 +491,7 @@ impl<R> Subtable<R> {
                     let terms = ws.iter().zip(key).map(|(w, &v)| w.term(v));
                     finish(terms.fold(0, u64::wrapping_add))
                 });
-                self.count_stages(&masked, 1);
+                self.count_stages(&masked, Digests::add);
                 if self.ports_len > 0 {
                     self.ports.insert(ports(key) & ports(&self.mask), self.ports_len);
                 }
@@ -490,7 +531,7 @@ impl<R> Subtable<R> {
             } else {
                 self.heads.remove(hash, at);
                 let masked: Vec<u64> = self.key(at).into();
-                self.count_stages(&masked, -1);
+                self.count_stages(&masked, Digests::remove);
                 if self.ports_len > 0 {
                     self.ports.remove(ports(key) & ports(&self.mask), self.ports_len);
                 }
@@ -526,7 +567,8 @@ impl<R> Subtable<R> {
         self.heads.iter_mut().for_each(new_place);
     }
 
-    fn count_stages(&mut self, masked: &[u64], by: i32) {
+    /// Tells the stages of a key that came or went.
+    fn count_stages(&mut self, masked: &[u64], count: fn(&mut Digests, u64)) {
         let (mut x, mut from) = (0u64, 0);
         let last = self.stages.len().saturating_sub(1);
         for stage in self.stages.iter_mut().take(last) {
@@ -534,19 +576,7 @@ impl<R> Subtable<R> {
                 x = w.term(v).wrapping_add(x);
             }
             from = stage.to;
-            let hash = fold(x);
-            if by > 0 {
-                stage
-                    .hashes
-                    .entry(hash, |e| e.0 == x, |e| fold(e.0))
-                    .and_modify(|e| e.1 += 1)
-                    .or_insert((x, 1));
-            } else if let Ok(mut e) = stage.hashes.find_entry(hash, |e| e.0 == x) {
-                e.get_mut().1 -= 1;
-                if e.get().1 == 0 {
-                    e.remove();
-                }
-            }
+            count(&mut stage.digests, x);
         }
     }
 
