@@ -64,11 +64,6 @@ impl<R> Found<'_, R> {
     pub fn match_(&self) -> Match {
         self.subtable.match_of(self.slot)
     }
-
-    /// The same, compact.
-    pub fn mini_match(&self) -> MiniMatch {
-        MiniMatch::from(&self.match_())
-    }
 }
 
 impl<R: Conjunctive> Default for Classifier<R> {
@@ -124,6 +119,13 @@ impl<R: Conjunctive> Classifier<R> {
 
     fn subtable(&self, mask: &FlowKey) -> Option<&Subtable<R>> {
         self.by_mask.get(mask).map(|&i| &self.subtables[i as usize])
+    }
+
+    /// Lets `mini`, the small form of `m`, share its mask with those of other rules with the same mask.
+    pub fn share_mask(&self, m: &Match, mini: &mut MiniMatch) {
+        if let Some(s) = self.subtable(&m.mask) {
+            mini.share(&s.mini);
+        }
     }
 
     /// Puts `rule` in; gives back the rule that had the same match and priority.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -11,7 +12,7 @@ use flow::{FLOW_WORDS, FlowKey, Match, PacketKey};
 use hashbrown::HashTable;
 
 use crate::heads::{Heads, NO_RULE};
-use crate::mini::ones;
+use crate::mini::{MiniMask, ones};
 use crate::prefixes::{Plens, Prefixes};
 use crate::trie::Trie;
 use crate::two::Two;
@@ -165,6 +166,8 @@ fn finish(sum: u64) -> u64 {
 pub(crate) struct Subtable<R> {
     /// The mask.
     pub mask: FlowKey,
+    /// The same, for the matches of its rules to share.
+    pub mini: Arc<MiniMask>,
     /// Its non-zero words.
     words: Box<[Word]>,
     /// The same, two by two.
@@ -208,6 +211,7 @@ impl<R> Subtable<R> {
         let (p, n_words) = (ports(mask), words.len());
         let mut s = Subtable {
             mask: *mask,
+            mini: Arc::new(MiniMask::from(mask)),
             pairs: words.chunks(2).map(Pair::new).collect(),
             words,
             stages,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use classifier::{Classifier, Clause, Conjunctive, MAX_PREFIX_FIELDS, PREFIX_FIELDS};
+use classifier::{Classifier, Clause, Conjunctive, MAX_PREFIX_FIELDS, MiniMatch, PREFIX_FIELDS};
 use flow::{FieldId, FlowKey, Match};
 use proptest::prelude::*;
 
@@ -189,7 +189,10 @@ proptest! {
         for f in cls.iter() {
             let (m, p, _) = by_id(f.rule.0).ok_or_else(|| TestCaseError::fail("unknown rule"))?;
             prop_assert_eq!((f.match_(), f.priority), (m, p));
-            prop_assert_eq!(f.mini_match().expand(), m);
+            let own = MiniMatch::from(&m);
+            let mut shared = own.clone();
+            cls.share_mask(&m, &mut shared);
+            prop_assert_eq!((shared.expand(), &shared), (m, &own));
         }
         for (m, p, id) in &list.0 {
             prop_assert_eq!(cls.remove(m, *p), Some(plain(*id)));

@@ -428,6 +428,7 @@ impl FlowTables {
             return Err(FlowModError::Overlap);
         }
         (rule.created, rule.modified) = (now, now);
+        t.rules.share_mask(m, &mut rule.match_);
         match old {
             Some(old) => {
                 // What was counted goes on or not; since when it is idle stays either way.

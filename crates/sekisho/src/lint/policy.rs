@@ -149,7 +149,10 @@ impl Policy {
             }
         }
         let table = f.table.unwrap_or(TableId(0));
-        let match_ = MiniMatch::from(&f.match_);
+        let mut match_ = MiniMatch::from(&f.match_);
+        if let Some(Some(before)) = standing.last() {
+            match_.share_mask(&before.match_);
+        }
         let key = (table, f.priority, match_.clone());
         let rule = Rule {
             line,

@@ -176,8 +176,12 @@ impl Regions {
                 regions.masks.push((r.cube.mask, Vec::new()));
                 regions.masks.len() as u32 - 1
             });
-            regions.masks[mask as usize].1.push(i);
-            let cube = MiniMatch::from(&r.cube);
+            let members = &mut regions.masks[mask as usize].1;
+            let mut cube = MiniMatch::from(&r.cube);
+            if let Some(&first) = members.first() {
+                cube.share_mask(&regions.all[first as usize].cube);
+            }
+            members.push(i);
             regions.all.push(Small { cube, states: r.states, priority, mask });
         }
         let all = &regions.all;
