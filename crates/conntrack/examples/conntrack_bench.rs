@@ -82,7 +82,7 @@ fn datagram(n: u32) -> Frame {
 
 impl Table {
     fn len(&self) -> usize {
-        self.0.iter().map(|s| s.lock().unwrap().len()).sum()
+        self.0.iter().map(|s| s.lock().len()).sum()
     }
 
     /// Reads packets and tracks them in batches.
@@ -139,7 +139,7 @@ impl Slices {
 
 /// As many as a switch with one thread has, and with two.
 const SHARDS: u16 = 4;
-const SHARDS_FOR_TWO: u16 = 16;
+const SHARDS_FOR_TWO: u16 = 8;
 const BATCH: usize = 32;
 /// Packets of a slice.
 const SLICE: usize = 2048;
@@ -252,7 +252,10 @@ fn threads(req: &CtRequest) -> f64 {
     let packets: Vec<Vec<Frame>> =
         (0..2).map(|t| (0..EACH).map(|i| datagram(t * EACH + i)).collect()).collect();
     let times = |n: usize, best: &mut Vec<f64>| {
-        let table = Table::new(SHARDS_FOR_TWO, CtConfig::default().max_conns);
+        let table = Table::new(
+            std::env::var("SHARDS").map_or(SHARDS_FOR_TWO, |s| s.parse().unwrap()),
+            CtConfig::default().max_conns,
+        );
         if !req.commit {
             packets.iter().for_each(|p| table.send(&mut Vec::new(), p, &COMMIT));
         }
@@ -302,6 +305,12 @@ fn threads(req: &CtRequest) -> f64 {
     }
     let both: Vec<_> = alone.iter().zip(&together).filter(|(_, ns)| **ns < f64::MAX).collect();
     let sum = |f: &dyn Fn(&(&f64, &f64)) -> f64| both.iter().map(f).sum::<f64>();
+    eprintln!(
+        "alone {:.1} together {:.1} n {}",
+        sum(&|s| *s.0) / both.len() as f64,
+        sum(&|s| *s.1) / both.len() as f64,
+        both.len()
+    );
     2.0 * sum(&|s| *s.0) / sum(&|s| *s.1)
 }
 

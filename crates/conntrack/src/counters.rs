@@ -17,8 +17,9 @@ impl Default for ByReason {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident;)*) => {
-        /// Totals since the tracker was made.
+        /// Totals since the tracker was made. Those that many packets add to come first.
         #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+        #[repr(C)]
         pub struct Counters {
             $($(#[$doc])* pub $field: u64,)*
             invalid_by: ByReason,

@@ -11,6 +11,7 @@ use base::{HashKey, Instant, Zone};
 
 use crate::alias::Holder;
 use crate::helper::{ExpectId, Sought, assist};
+use crate::lookahead::Lookahead;
 use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::parse::{PacketView, Parse, parse};
 use crate::tcp::Peer;
@@ -43,6 +44,18 @@ pub trait Shards {
     ) -> Option<R> {
         let _ = wait;
         Some(self.with(shard, f))
+    }
+
+    /// The [`Conntrack::lookahead`] of a shard, so that what a batch is going to read can be asked for without a
+    /// visit.
+    fn lookahead(&self, shard: usize) -> Option<&Lookahead> {
+        let _ = shard;
+        None
+    }
+
+    /// A visit is at hand: asks for the memory of the shard's lock.
+    fn prepare(&self, shard: usize) {
+        let _ = shard;
     }
 }
 
@@ -177,9 +190,9 @@ const GROUPS: usize = 64;
 /// have been parsed for `req.zone`; `req.prior` does not count.
 ///
 /// The verdicts are those that [`process`] would give one after the other, but that packets of
-/// different connections may change places. What the searches read is asked for beforehand, so a
-/// large table costs one wait for memory instead of one for each packet. A shard that somebody else is
-/// at comes last.
+/// different connections may change places. What the searches read is asked for beforehand
+/// ([`Shards::lookahead`]), so a large table costs one wait for memory instead of one for each packet. Each shard is
+/// visited once, one that somebody else is at last.
 ///
 /// `ip` gives the IP packet of a number, for helpers; `done` also gets what is to be changed in it besides
 /// its translation.
@@ -212,14 +225,24 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 /// a microsecond, and to sleep takes many.
 const TRIES: u32 = 100;
 
-/// Does something with each of these shards, in the order in which they are to be had.
+/// Makes visits, whose numbers are the bits of `left`, in the order in which their shards are to be had. `visit`
+/// says whether the shard was there, as [`Shards::try_with`] does; it must be if it is to wait. Before a visit the
+/// next one is [prepared](Shards::prepare).
 #[inline]
-fn with_each<S: Shards>(shards: &S, set: u64, mut f: impl FnMut(usize, &mut Conntrack)) {
-    let mut left = set;
+pub fn as_they_come(
+    mut left: u64,
+    prepare: impl Fn(usize),
+    mut visit: impl FnMut(usize, bool) -> bool,
+) {
     for round in 0..=TRIES {
-        for shard in bits(left) {
-            if shards.try_with(shard, round == TRIES, |t| f(shard, t)).is_some() {
-                left &= !(1 << shard);
+        let mut ahead = left;
+        for i in bits(left) {
+            ahead &= ahead - 1;
+            if ahead != 0 {
+                prepare(ahead.trailing_zeros() as usize);
+            }
+            if visit(i, round == TRIES) {
+                left &= !(1 << i);
             }
         }
         if left == 0 {
@@ -257,21 +280,27 @@ fn process_part<'a, S: Shards>(
             None => others |= 1 << i,
         }
     }
-    let members = |shard: usize| bits(u64::from(groups[shard]));
+    if present != 0 {
+        shards.prepare(present.trailing_zeros() as usize);
+    }
     if part.len() > 1 {
-        with_each(shards, present, |shard, t| {
-            t.prefetch_index(members(shard).map(|i| part[i].hash));
-        });
-        with_each(shards, present, |shard, t| {
-            members(shard).for_each(|i| hints[i] = t.prefetch_conn(part[i].hash));
-        });
+        let mut asked = [const { None }; BATCH];
+        for (asked, t) in asked.iter_mut().zip(part) {
+            let ahead = shards.lookahead(crate::shard_of(t.hash, n));
+            *asked = ahead.and_then(|a| a.ask(t.hash));
+        }
+        for ((hint, t), asked) in hints.iter_mut().zip(part).zip(&asked) {
+            *hint = asked.as_ref().and_then(|a| a.prefetch_conn(t.hash));
+        }
     }
     let mut info = CtInfo::UNTRACKED;
-    for round in 0..=TRIES {
-        for shard in bits(present) {
+    as_they_come(
+        present,
+        |shard| shards.prepare(shard),
+        |shard, wait| {
             let (mut left, mut stopped) = (groups[shard], None);
-            let there = shards.try_with(shard, round == TRIES, |t| {
-                for i in members(shard) {
+            let there = shards.try_with(shard, wait, |t| {
+                for i in bits(u64::from(left)) {
                     let mut then = Then::Done;
                     t.enter(&passage(i, hints[i]), &mut then, &mut info);
                     left &= left - 1;
@@ -282,23 +311,17 @@ fn process_part<'a, S: Shards>(
                     done(i, &info, None);
                 }
             });
-            if there.is_none() {
-                continue;
-            }
-            present &= !(1 << shard);
             // The first packet that needs further visits goes on with them before the rest.
-            let Some((i, then)) = stopped else { continue };
-            let mut edit = None;
-            let bytes = Some((ip(i), &mut edit));
-            let info = go_on(shards, &passage(i, None), shard, then, info, bytes);
-            done(i, &info, edit.as_ref());
-            singly(shards, left, &passage, &ip, &mut done);
-        }
-        if present == 0 {
-            break;
-        }
-        core::hint::spin_loop();
-    }
+            if let Some((i, then)) = stopped {
+                let mut edit = None;
+                let bytes = Some((ip(i), &mut edit));
+                let info = go_on(shards, &passage(i, None), shard, then, info, bytes);
+                done(i, &info, edit.as_ref());
+                singly(shards, left, &passage, &ip, &mut done);
+            }
+            there.is_some()
+        },
+    );
     if others != 0 {
         singly(shards, others, &passage, &ip, &mut done);
     }

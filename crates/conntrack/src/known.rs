@@ -9,7 +9,7 @@ use crate::conn::{Fit, Via};
 use crate::nat::Translation;
 use crate::parse::{Body, PacketView, read_known};
 use crate::{ConnId, Conntrack, CtRequest, CtState, Dir};
-use base::{Instant, prefetch};
+use base::Instant;
 
 /// What the state machines need of a TCP or UDP packet.
 #[derive(Copy, Clone, Debug)]
@@ -57,15 +57,6 @@ pub struct Standing {
 }
 
 impl Conntrack {
-    /// Asks for the memory of a connection.
-    #[inline]
-    pub fn prefetch_known(&self, conn: ConnId) {
-        if let Some(c) = self.slab.place(conn.slot) {
-            prefetch(&c.key);
-            prefetch(&c.peers);
-        }
-    }
-
     /// Runs a packet of a known connection through the tracker. `prior` is as in [`CtRequest::prior`];
     /// that of `req` does not count. `nat` becomes what to change in the packet.
     ///

@@ -39,7 +39,9 @@ mod event;
 pub mod frag;
 mod front;
 mod helper;
+mod index;
 mod known;
+mod lookahead;
 mod nat;
 mod parse;
 mod room;
@@ -59,9 +61,12 @@ pub use conn::{KernelTcpState, Traffic};
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
 pub use event::{CtEvent, EventKind};
-pub use front::{Shards, Tracked, delete, peek, process, process_batch, track, visit};
+pub use front::{
+    Shards, Tracked, as_they_come, delete, peek, process, process_batch, track, visit,
+};
 pub use helper::{Edit, ExpectSnapshot, Helper, LIFETIME, MAX_EXPECTED, TextEdit};
 pub use known::{Known, Sent, Standing};
+pub use lookahead::Lookahead;
 pub use nat::{NatKind, NatRequest, Translation};
 pub use parse::{PacketView, Parse, Parsed, parse, parse_into};
 pub use state::CtState;

@@ -9,9 +9,11 @@ use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
 use crate::front::{self, Only, Orphan, Tracked};
 use crate::helper::{Expected, Related, Sought};
+use crate::index::Index;
+use crate::lookahead::Lookahead;
 use crate::nat::{Alias, AliasId, Nat, NatRequest};
 use crate::parse::{Body, PacketView, Parsed};
-use crate::slab::{Index, Slab};
+use crate::slab::Slab;
 use crate::tcp::{self, Peer};
 use crate::tuple::{Dir, Directed, Key};
 use crate::wheel::Wheel;
@@ -22,7 +24,7 @@ use crate::{
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use base::{HashKey, Instant, Zone, prefetch};
+use base::{HashKey, Instant, Zone};
 
 /// Settings that may change while the tracker runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -52,25 +54,31 @@ pub struct Expired {
 
 /// A connection table with its state machines. Single-threaded: a front shards by
 /// [`Parsed::shard`] and locks.
+///
+/// What packets write comes first, beside the lock: each line that a visit writes has to come from the processor
+/// that was here before, and what is only read need not.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Conntrack {
-    pub(crate) secret: HashKey,
-    pub(crate) config: CtConfig,
+    pub(crate) counters: Counters,
+    // What a commit writes.
     pub(crate) slab: Slab<Conn>,
     pub(crate) index: Index,
+    pub(crate) quota: Quota,
+    pub(crate) zones: Zones,
     pub(crate) wheel: Wheel,
     wheel_behind: bool,
-    pub(crate) zones: Zones,
-    pub(crate) limits: Option<Arc<ZoneLimits>>,
-    pub(crate) ceiling: Arc<Ceiling>,
-    pub(crate) quota: Quota,
-    /// Where to look for a connection that may make room.
-    pub(crate) hand: u32,
+    // Settings, and what few packets need.
+    pub(crate) secret: HashKey,
+    pub(crate) config: CtConfig,
     pub(crate) policies: Vec<TimeoutPolicy>,
-    pub(crate) counters: Counters,
-    pub(crate) events: Events,
     /// Its number among the shards of a tracker.
     pub(crate) number: u16,
+    pub(crate) events: Events,
+    pub(crate) limits: Option<Arc<ZoneLimits>>,
+    pub(crate) ceiling: Arc<Ceiling>,
+    /// Where to look for a connection that may make room.
+    pub(crate) hand: u32,
     /// Tuples that translated connections get their replies by.
     pub(crate) aliases: Slab<Alias>,
     pub(crate) alias_index: Index,
@@ -204,23 +212,10 @@ impl Conntrack {
         front::process_batch(&Only::of(self), now, batch, req, |_| &[], |i, info, _| done(i, info));
     }
 
-    /// Asks for what the search for a packet's connection reads first.
-    #[inline]
-    pub(crate) fn prefetch_index(&self, hashes: impl Iterator<Item = u32>) {
-        // A small one is at hand.
-        if !self.index.is_small() {
-            hashes.for_each(|hash| self.index.prefetch(hash));
-        }
-    }
-
-    /// Asks for the connection at which that search will begin, and says where it is.
-    #[inline]
-    pub(crate) fn prefetch_conn(&self, hash: u32) -> Option<u32> {
-        let slot = self.index.first(hash)?;
-        let conn = self.slab.get(slot);
-        prefetch(&conn.key);
-        prefetch(&conn.peers);
-        Some(slot)
+    /// For those who prepare a visit.
+    pub fn lookahead(&self) -> Lookahead {
+        let (buckets, places) = (self.index.buckets().clone(), self.slab.places().clone());
+        Lookahead { buckets, places }
     }
 
     /// The first visit of a packet, to the shard of its key. The verdict is written in place: it is large.

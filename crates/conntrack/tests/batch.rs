@@ -20,7 +20,7 @@ impl Table {
     fn connections(&self) -> Vec<ConnSnapshot> {
         let mut all = Vec::new();
         for shard in &self.0 {
-            let (shard, mut cursor) = (shard.lock().unwrap(), Cursor::default());
+            let (shard, mut cursor) = (shard.lock(), Cursor::default());
             shard.dump(T0, &mut cursor, &ConnFilter::default(), usize::MAX, |c| all.push(*c));
         }
         all.sort_by_key(|c| format!("{:?}", (c.orig, c.reply)));
@@ -29,7 +29,7 @@ impl Table {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut sum = conntrack::Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.lock().unwrap().counters()));
+        self.0.iter().for_each(|s| sum.add(s.lock().counters()));
         sum.rows().collect()
     }
 }

@@ -36,7 +36,7 @@ impl Table {
 
     fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.lock().unwrap().counters()));
+        self.0.iter().for_each(|s| sum.add(s.lock().counters()));
         sum
     }
 
@@ -44,7 +44,7 @@ impl Table {
         for shard in &self.0 {
             let mut cursor = Cursor::default();
             while !cursor.is_done() {
-                shard.lock().unwrap().dump(now, &mut cursor, filter, 3, &mut f);
+                shard.lock().dump(now, &mut cursor, filter, 3, &mut f);
             }
         }
     }

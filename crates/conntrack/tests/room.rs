@@ -17,11 +17,11 @@ const T0: Instant = Instant::from_secs(100);
 
 impl Table {
     fn each(&self, f: impl FnMut(std::sync::MutexGuard<'_, Conntrack>)) {
-        self.0.iter().map(|s| s.lock().unwrap()).for_each(f);
+        self.0.iter().map(|s| s.lock()).for_each(f);
     }
 
     fn sum(&self, f: impl Fn(&Conntrack) -> usize) -> usize {
-        self.0.iter().map(|s| f(&s.lock().unwrap())).sum()
+        self.0.iter().map(|s| f(&s.lock())).sum()
     }
 
     fn len(&self) -> usize {
@@ -155,7 +155,7 @@ fn a_table_of_assured_connections_refuses_at_a_bounded_price() {
     let t = Table::new(1, 2000);
     (0..2000).for_each(|n| assure(&t, n));
     assert!((5000..6000).all(|n| t.open(0, n) == Outcome::TableFull));
-    let of = |f: fn(&conntrack::Counters) -> u64| f(t.0[0].lock().unwrap().counters());
+    let of = |f: fn(&conntrack::Counters) -> u64| f(t.0[0].lock().counters());
     assert_eq!((of(|c| c.early_drop), of(|c| c.drop), of(|c| c.insert_failed)), (0, 1000, 1000));
     let view = datagram(7000, true);
     let view = PacketView { frame: &view, l3: 0, eth_type: 0x800, csum_trusted: true };
@@ -169,7 +169,7 @@ fn time_makes_room_before_anybody_is_dropped() {
     (0..64).for_each(|n| assure(&t, n));
     let later = T0 + Duration::from_secs(1000);
     assert_eq!(t.send(later, &datagram(70, true), &COMMIT).outcome, Outcome::Inserted);
-    let c = *t.0[0].lock().unwrap().counters();
+    let c = *t.0[0].lock().counters();
     assert_eq!((c.early_drop, c.expired), (0, 1));
 }
 
@@ -262,7 +262,7 @@ fn a_zone_is_emptied_in_steps_and_others_stay() {
     for n in 0..1000 {
         t.open((n % 3) as u16, n);
     }
-    let mut s = t.0[0].lock().unwrap();
+    let mut s = t.0[0].lock();
     let filter = ConnFilter::zone(Zone(1));
     let (mut cursor, mut steps) = (Cursor::default(), Vec::new());
     while !cursor.is_done() {
@@ -271,7 +271,7 @@ fn a_zone_is_emptied_in_steps_and_others_stay() {
         // One comes in during each step, and stays.
         drop(s);
         t.open(1, 5000 + steps.len() as u32);
-        s = t.0[0].lock().unwrap();
+        s = t.0[0].lock();
     }
     assert_eq!(steps, [100, 100, 100, 33]);
     let of = |zone| s.zone_len(Zone(zone));

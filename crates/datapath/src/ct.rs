@@ -6,11 +6,11 @@
 //! deletions go in steps, so they never hold a shard for long.
 
 use arrayvec::ArrayVec;
-use base::{Duration, HashKey, Instant, Zone};
+use base::{Duration, HashKey, Instant, Zone, prefetch_to_write};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
-    CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, PacketView, Parse,
-    PolicyId, Shards, TimeoutPolicy, Tracked, Tuple, ZoneLimits,
+    CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, Lookahead,
+    PacketView, Parse, PolicyId, Shards, TimeoutPolicy, Tracked, Tuple, ZoneLimits,
 };
 use flow::PacketKey;
 use netdev::BATCH;
@@ -44,16 +44,31 @@ impl Pace {
     }
 }
 
-/// One shard on its own cache lines.
+/// One shard, and what is read of it without its lock, on cache lines of their own.
+#[derive(Debug)]
+struct Shard {
+    locked: Apart<Mutex<Conntrack>>,
+    ahead: Apart<Lookahead>,
+}
+
+/// On cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shard(Mutex<Conntrack>);
+struct Apart<T>(T);
 
 impl Shard {
+    fn new(t: Conntrack) -> Shard {
+        Shard { ahead: Apart(t.lookahead()), locked: Apart(Mutex::new(t)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Conntrack> {
+        self.locked.0.lock()
+    }
+
     /// Takes one step of many. Who waits for the lock meanwhile has it next: without that, the next
     /// step would often have it before a waiter is awake.
     fn step<R>(&self, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        let mut shard = self.0.lock();
+        let mut shard = self.lock();
         let out = f(&mut shard);
         MutexGuard::unlock_fair(shard);
         out
@@ -107,8 +122,7 @@ impl CtTable {
     pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
         let n = n.max(1);
         let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard =
-            |i| Shard(Mutex::new(Conntrack::shard(secret, config, i as u16, ceiling.clone())));
+        let shard = |i| Shard::new(Conntrack::shard(secret, config, i as u16, ceiling.clone()));
         CtTable { secret, shards: (0..n).map(shard).collect(), limits: Mutex::new(None) }
     }
 
@@ -152,7 +166,7 @@ impl CtTable {
 
     /// Counts a packet that cannot be tracked, and gives its verdict.
     pub(crate) fn refuse(&self, zone: Zone, reason: InvalidReason) -> CtInfo {
-        self.shards[0].0.lock().refuse(zone, reason)
+        self.shards[0].lock().refuse(zone, reason)
     }
 
     /// What [`CtTable::process`] would say, the connection that the packet belongs to, and the key
@@ -235,7 +249,7 @@ impl CtTable {
 
     /// When [`CtTable::expire`] may have work next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.shards.iter().filter_map(|s| s.0.lock().next_timeout()).min()
+        self.shards.iter().filter_map(|s| s.lock().next_timeout()).min()
     }
 
     /// Connections in the table.
@@ -245,7 +259,7 @@ impl CtTable {
 
     /// Connections by shard.
     pub fn shard_lens(&self) -> Vec<usize> {
-        self.shards.iter().map(|s| s.0.lock().len()).collect()
+        self.shards.iter().map(|s| s.lock().len()).collect()
     }
 
     /// As many connections as may be.
@@ -261,7 +275,7 @@ impl CtTable {
     /// Totals.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        self.shards.iter().for_each(|s| sum.add(s.0.lock().counters()));
+        self.shards.iter().for_each(|s| sum.add(s.lock().counters()));
         sum
     }
 
@@ -274,12 +288,12 @@ impl CtTable {
 
     /// The settings for the whole table.
     pub fn config(&self) -> CtConfig {
-        *self.shards[0].0.lock().config()
+        *self.shards[0].lock().config()
     }
 
     /// Changes the settings.
     pub fn set_config(&self, config: CtConfig) {
-        self.shards.iter().for_each(|s| s.0.lock().set_config(config));
+        self.shards.iter().for_each(|s| s.lock().set_config(config));
     }
 
     /// Changes the limits of zones, and what zones without one may have.
@@ -290,7 +304,7 @@ impl CtTable {
         }
         let new = Arc::new(ZoneLimits::new());
         change(&new);
-        self.shards.iter().for_each(|s| s.0.lock().set_limits(Some(new.clone())));
+        self.shards.iter().for_each(|s| s.lock().set_limits(Some(new.clone())));
         *limits = Some(new);
     }
 
@@ -301,17 +315,17 @@ impl CtTable {
 
     /// Connections of a zone.
     pub fn zone_len(&self, zone: Zone) -> usize {
-        self.shards.iter().map(|s| s.0.lock().zone_len(zone)).sum()
+        self.shards.iter().map(|s| s.lock().zone_len(zone)).sum()
     }
 
     /// Sets a timeout policy.
     pub fn set_policy(&self, id: PolicyId, policy: TimeoutPolicy) {
-        self.shards.iter().for_each(|s| s.0.lock().set_policy(id, policy));
+        self.shards.iter().for_each(|s| s.lock().set_policy(id, policy));
     }
 
     /// Queues up to `capacity` events from now on; 0 turns them off.
     pub fn set_events(&self, capacity: usize) {
-        self.shards.iter().for_each(|s| s.0.lock().set_events(capacity));
+        self.shards.iter().for_each(|s| s.lock().set_events(capacity));
     }
 
     /// Hands over the queued events; those of one connection are in order.
@@ -319,7 +333,7 @@ impl CtTable {
         for s in &self.shards {
             let mut events = Vec::new();
             {
-                let mut shard = s.0.lock();
+                let mut shard = s.lock();
                 events.extend(std::iter::from_fn(|| shard.next_event()));
             }
             events.into_iter().for_each(&mut visit);
@@ -328,7 +342,7 @@ impl CtTable {
 
     /// Events that were lost because the queue was full.
     pub fn lost_events(&self) -> u64 {
-        self.shards.iter().map(|s| s.0.lock().lost_events()).sum()
+        self.shards.iter().map(|s| s.lock().lost_events()).sum()
     }
 }
 
@@ -342,7 +356,7 @@ impl Shards for CtTable {
     }
 
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.shards[shard].0.lock())
+        f(&mut self.shards[shard].lock())
     }
 
     fn try_with<R>(
@@ -351,9 +365,17 @@ impl Shards for CtTable {
         wait: bool,
         f: impl FnOnce(&mut Conntrack) -> R,
     ) -> Option<R> {
-        let shard = &self.shards[shard].0;
-        let mut shard = if wait { shard.lock() } else { shard.try_lock()? };
+        let shard = &self.shards[shard];
+        let mut shard = if wait { shard.lock() } else { shard.locked.0.try_lock()? };
         Some(f(&mut shard))
+    }
+
+    fn prepare(&self, shard: usize) {
+        prefetch_to_write(&self.shards[shard].locked);
+    }
+
+    fn lookahead(&self, shard: usize) -> Option<&Lookahead> {
+        self.shards.get(shard).map(|s| &s.ahead.0)
     }
 }
 

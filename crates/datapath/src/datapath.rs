@@ -47,7 +47,7 @@ pub struct Config {
     pub exact_cache: bool,
     /// Most entries of a worker's connection cache for each IP version, 64 and 128 bytes each; 0 for none.
     pub conn_cache: usize,
-    /// Shards of the connection table, at least; eight for each thread to begin with where there are several.
+    /// Shards of the connection table, at least; four for each thread to begin with where there are several.
     /// With few of them many packets of a batch are tracked under one lock; with many, threads seldom meet at one.
     pub ct_shards: usize,
     /// Settings of the connection table.
@@ -154,7 +154,7 @@ impl Datapath {
         // Before any of them has a processor of its own.
         netdev::cpu::available();
         let n_workers = config.n_threads.max(1);
-        let for_threads = if n_workers > 1 { 8 * n_workers } else { 1 };
+        let for_threads = if n_workers > 1 { 4 * n_workers } else { 1 };
         let n_shards = config.ct_shards.max(for_threads);
         let shared = Arc::new(Shared {
             slow,

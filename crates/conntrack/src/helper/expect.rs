@@ -11,7 +11,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::{LIFETIME, MAX_EXPECTED};
 use crate::Ceiling;
-use crate::slab::{Index, NIL, Slab};
+use crate::index::Index;
+use crate::slab::{NIL, Slab};
 use crate::tracker::Passage;
 use crate::tuple::Key;
 use crate::{ConnId, Conntrack, Cursor, InvalidReason, NatRequest, Tuple};

@@ -2,14 +2,31 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use base::HashKey;
-use conntrack::{Ceiling, Conntrack, CtConfig, Shards};
-use std::sync::{Arc, Mutex};
+use base::{HashKey, prefetch_to_write};
+use conntrack::{Ceiling, Conntrack, CtConfig, Lookahead, Shards};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub const SECRET: HashKey = HashKey([8, 9]);
 
 /// The shards.
-pub struct Table(pub Vec<Mutex<Conntrack>>);
+pub struct Table(pub Vec<Shard>);
+
+/// One of them.
+#[repr(align(128))]
+pub struct Shard {
+    ahead: Lookahead,
+    locked: Mutex<Conntrack>,
+}
+
+impl Shard {
+    fn new(t: Conntrack) -> Shard {
+        Shard { ahead: t.lookahead(), locked: Mutex::new(t) }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Conntrack> {
+        self.locked.lock().unwrap()
+    }
+}
 
 impl Shards for Table {
     fn n(&self) -> usize {
@@ -21,7 +38,7 @@ impl Shards for Table {
     }
 
     fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Conntrack) -> R) -> R {
-        f(&mut self.0[shard].lock().unwrap())
+        f(&mut self.0[shard].lock())
     }
 
     fn try_with<R>(
@@ -31,8 +48,16 @@ impl Shards for Table {
         f: impl FnOnce(&mut Conntrack) -> R,
     ) -> Option<R> {
         let shard = &self.0[shard];
-        let mut shard = if wait { shard.lock().unwrap() } else { shard.try_lock().ok()? };
+        let mut shard = if wait { shard.lock() } else { shard.locked.try_lock().ok()? };
         Some(f(&mut shard))
+    }
+
+    fn prepare(&self, shard: usize) {
+        prefetch_to_write(&self.0[shard].locked);
+    }
+
+    fn lookahead(&self, shard: usize) -> Option<&Lookahead> {
+        Some(&self.0[shard].ahead)
     }
 }
 
@@ -41,7 +66,7 @@ impl Table {
     pub fn new(n: u16, max_conns: usize) -> Table {
         let config = CtConfig { max_conns, ..CtConfig::default() };
         let ceiling = Arc::new(Ceiling::new(max_conns));
-        let shard = |i| Mutex::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
+        let shard = |i| Shard::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
         Table((0..n).map(shard).collect())
     }
 }

@@ -22,9 +22,6 @@ use crate::ct::CtTable;
 use crate::engine::{Engine, Run};
 use crate::nat;
 
-/// Connections from which on it pays to ask for all before the first is needed.
-const FEW: usize = 4;
-
 /// The verdict of an earlier step.
 type Prior = Option<(ConnId, CtState)>;
 
@@ -179,8 +176,11 @@ impl Engine {
         if shards.count_ones() > 1 {
             order.sort_unstable();
         }
-        for group in order.chunk_by(|a, b| a.0 == b.0) {
-            self.shared.ct.with(group[0].0.into(), |t| {
+        let groups: ArrayVec<_, BATCH> = order.chunk_by(|a, b| a.0 == b.0).collect();
+        let prepare = |i: usize| self.shared.ct.prepare(groups[i][0].0.into());
+        conntrack::as_they_come((1 << groups.len()) - 1, prepare, |i, wait| {
+            let group = groups[i];
+            let visited = self.shared.ct.try_with(group[0].0.into(), wait, |t| {
                 // After a packet that went otherwise, those of its connection may too.
                 let mut odd: ArrayVec<ConnId, BATCH> = ArrayVec::new();
                 for &(_, slot) in group {
@@ -200,7 +200,8 @@ impl Engine {
                     }
                 }
             });
-        }
+            visited.is_some()
+        });
     }
 
     /// Sends one packet of several connections through the tracker.
@@ -266,21 +267,11 @@ impl Engine {
 
 /// Asks for the connections of all packets that have some.
 fn ask_for_connections(ct: &CtTable, cache: &ConnCache, n: usize) {
-    let mut all: ArrayVec<ConnId, { MAX_CONNS * BATCH }> = ArrayVec::new();
-    for slot in 0..n {
-        let Way::Short(n_conns) = cache.ways[slot] else { continue };
-        for conn in &cache.entries[slot].conns[..n_conns.into()] {
-            if all.last() != Some(conn) {
-                all.push(*conn);
-            }
+    for (way, entry) in cache.ways[..n].iter().zip(&cache.entries) {
+        let Way::Short(n_conns) = way else { continue };
+        for conn in &entry.conns[..usize::from(*n_conns)] {
+            ct.lookahead(conn.shard()).into_iter().for_each(|a| a.prefetch_known(*conn));
         }
-    }
-    if all.len() <= FEW {
-        return;
-    }
-    all.sort_unstable_by_key(|c| c.shard());
-    for group in all.chunk_by(|a, b| a.shard() == b.shard()) {
-        ct.with(group[0].shard(), |t| group.iter().for_each(|c| t.prefetch_known(*c)));
     }
 }
 
