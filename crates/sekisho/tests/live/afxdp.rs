@@ -183,6 +183,43 @@ fn af_xdp_ports_leave_nothing_behind() {
     without_program("vm2p");
 }
 
+/// A device with two queues has two sockets, whose frames all come through.
+#[test]
+fn all_queues_of_a_device_are_read() {
+    if !need::programs(&["ethtool"]).unwrap() {
+        return;
+    }
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let queues = |device: &'static str| ["ethtool", "-L", device, "rx", "2", "tx", "2"];
+    // A veth has room for as many queues as there are processors.
+    if !story.sw.run(&queues("vm1p")).unwrap().success() {
+        need::absent("veth devices with two queues").unwrap();
+        return;
+    }
+    story.vm(Vm::One).ok(&queues("eth0")).unwrap();
+    let mut sut = Sut::start(OURS, BINARY, &story.sw).unwrap();
+    sut.add_bridge(OURS, &["vm1p", "vm2p"]).unwrap();
+    if !become_afxdp(&sut, &["vm1p", "vm2p"], "") {
+        return;
+    }
+    reaches(&story);
+    // Each time another port, so another queue half of the time.
+    for n in 0..20 {
+        assert!(story.ask(Vm::One, "udp", &["7", "5000"]).unwrap(), "{n}");
+    }
+    let statistics = eventually("statistics", DEADLINE, || {
+        let text = get(&sut, "vm1p", "statistics");
+        Ok(text.contains("xsk_queue_1_rx_dropped=0").then_some(text))
+    });
+    assert!(!statistics.unwrap().contains("xsk_queue_2"));
+    sut.ok(OURS, "ovs-vsctl set Interface vm1p options:n_rxq=1").unwrap();
+    assert_eq!(get(&sut, "vm1p", "error"), "[]");
+    sut.ok(OURS, "ovs-vsctl clear Interface vm1p options").unwrap();
+    reaches(&story);
+    sut.check_alive().unwrap();
+}
+
 /// What cannot be is said where the user looks for it.
 #[test]
 fn options_of_af_xdp_that_cannot_be() {
