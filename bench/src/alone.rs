@@ -41,7 +41,7 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
                 Ok(())
             }
         },
-        System::Bridge | System::Direct => Ok(()),
+        System::Afxdp | System::OvsAfxdp | System::Bridge | System::Direct => Ok(()),
     }
 }
 

@@ -14,12 +14,13 @@ mod memory;
 mod probe;
 mod report;
 mod tracking;
+mod udp;
 
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use testkit::netns::Netns;
-use testkit::process::{DEADLINE, Proc};
+use testkit::process::{DEADLINE, Proc, signal};
 use testkit::story::{POLICY_IP, Story, Vm};
 use testkit::sut::{STOCK_PROGRAMS, Sut, Whose, cpu_time, resident_bytes};
 use testkit::{need, peer};
@@ -78,7 +79,7 @@ impl Part {
     }
 }
 
-const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,ovs,bridge,direct] \
+const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,afxdp,ovs,ovs-afxdp,bridge,direct] \
                      [--parts rest,traffic,flows,conntrack,flood,tracker,memory] [--cases policy,new-udp,...] \
                      [--first]";
 
@@ -132,6 +133,9 @@ fn main() -> Result<()> {
             return connections::connect(ip, Duration::from_millis(milliseconds.parse()?));
         }
         ["hold-connections", ip, n] => return connections::hold(ip, n.parse()?),
+        ["answer-udp", ip] => return udp::answer(ip),
+        ["ask-udp", ip] => return udp::ask(ip),
+        ["send-udp", device, seconds] => return udp::send(device, seconds.parse()?),
         ["announce", device] => return frames::announce(device),
         ["send-syns", device, first, n, rate] => {
             return frames::send(device, first.parse()?, n.parse()?, rate.parse()?);
@@ -198,8 +202,8 @@ fn binary() -> Result<String> {
 
 fn whose(system: System) -> Option<Whose> {
     match system {
-        System::Sekisho => Some(Whose::Ours),
-        System::Ovs => Some(Whose::Stock),
+        System::Sekisho | System::Afxdp => Some(Whose::Ours),
+        System::Ovs | System::OvsAfxdp => Some(Whose::Stock),
         System::Bridge | System::Direct => None,
     }
 }
@@ -217,14 +221,14 @@ fn story(system: System) -> Result<Story> {
             ensure!(need::find("iptables").is_some(), "iptables is missing: make deps");
             story.linux_bridge(true)?;
         }
-        System::Ovs => {
+        System::Ovs | System::OvsAfxdp => {
             for program in STOCK_PROGRAMS.iter().chain(&["ethtool"]) {
                 ensure!(need::find(program).is_some(), "{program} is missing: make deps");
             }
             // Without this no TCP passes it at all.
             story.offloads_off()?;
         }
-        System::Sekisho | System::Direct => {}
+        System::Sekisho | System::Afxdp | System::Direct => {}
     }
     Ok(story)
 }
@@ -233,6 +237,16 @@ fn start<'a>(system: System, story: &'a Story) -> Result<Option<Sut<'a>>> {
     let Some(whose) = whose(system) else { return Ok(None) };
     let sut = Sut::start(whose, &binary()?, &story.sw)?;
     sut.add_bridge(tools(), &["vm1p", "vm2p"])?;
+    if matches!(system, System::Afxdp | System::OvsAfxdp) {
+        if system == System::OvsAfxdp {
+            sut.ok(tools(), "ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask=0x2")?;
+        }
+        for port in ["vm1p", "vm2p"] {
+            sut.ok(tools(), &format!("ovs-vsctl set Interface {port} type=afxdp"))?;
+            let mode = sut.ok(tools(), &format!("ovs-vsctl get Interface {port} status:xdp-mode"));
+            println!("{system}: {port} in mode {}", mode?.trim());
+        }
+    }
     Ok(Some(sut))
 }
 
@@ -275,9 +289,9 @@ fn measure_rest(system: System, options: &Options, report: &mut Report) -> Resul
 /// A system with the stateful policy and servers that wait for traffic.
 struct Rig<'a> {
     system: System,
-    one: &'a Netns,
+    story: &'a Story,
     _servers: [Proc; 2],
-    _sut: Option<Sut<'a>>,
+    sut: Option<Sut<'a>>,
 }
 
 impl<'a> Rig<'a> {
@@ -286,36 +300,49 @@ impl<'a> Rig<'a> {
         if let Some(sut) = &sut {
             sut.load_policy(tools(), POLICY_IP)?;
         }
-        let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
-        let _servers = servers(two)?;
+        let _servers = servers(story.vm(Vm::Two))?;
         ensure!(story.ping(Vm::One, 2)?, "vm1 does not reach vm2");
         if system != System::Direct {
             ensure!(!story.ping(Vm::Two, 1)?, "the policy is not in force");
         }
-        Ok(Rig { system, one, _servers, _sut: sut })
+        let rig = Rig { system, story, _servers, sut };
+        rig.let_run(false)?;
+        Ok(rig)
+    }
+
+    /// Stops a switch that polls all the time, or lets it go on: the others need the processor.
+    fn let_run(&self, run: bool) -> Result<()> {
+        if let (System::OvsAfxdp, Some(sut)) = (self.system, &self.sut) {
+            signal(sut.pid()?, if run { "CONT" } else { "STOP" })?;
+        }
+        Ok(())
     }
 
     /// One sample of each metric.
     fn sample(&self, options: &Options, report: &mut Report) -> Result<()> {
         let within = Duration::from_secs(options.seconds + 30);
-        let to = Vm::Two.ip();
+        let (one, to) = (self.story.vm(Vm::One), Vm::Two.ip());
+        self.let_run(true)?;
 
-        report.add(self.system, Metric::Tcp, stream(self.one, options.seconds, within)?);
+        report.add(self.system, Metric::Tcp, stream(one, options.seconds, within)?);
 
-        let ping = self.one.run_within(&["ping", "-q", "-f", "-c", "5000", to], within)?.ok()?;
+        let ping = one.run_within(&["ping", "-q", "-f", "-c", "5000", to], within)?.ok()?;
         let times = ping.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
         let average = times.and_then(|t| t.split('/').nth(1)).context("ping gives no times")?;
         report.add(self.system, Metric::Rtt, average.parse::<f64>()? * 1e3);
 
         let milliseconds = (options.seconds * 1000).to_string();
         let argv = [&own_path()?, "make-connections", to, &milliseconds];
-        let rate = self.one.run_within(&argv, within)?.ok()?;
+        let rate = one.run_within(&argv, within)?.ok()?;
         let (rate, failed) = rate.trim().split_once(' ').context("no rate")?;
         report.add(self.system, Metric::Connections, rate.parse()?);
         if failed != "0" {
             println!("  {failed} connections failed");
         }
-        Ok(())
+
+        let kpps = udp::measure(self.story, options.seconds, within)?;
+        report.add(self.system, Metric::Udp, kpps);
+        self.let_run(false)
     }
 }
 

@@ -10,8 +10,12 @@ use anyhow::{Result, bail};
 pub enum System {
     /// This project's switch, the machines' default offloads on.
     Sekisho,
+    /// The same with ports of `type=afxdp`.
+    Afxdp,
     /// Stock Open vSwitch, `datapath_type=netdev`, the machines' transmit offloads off.
     Ovs,
+    /// The same with ports of `type=afxdp`, which one processor polls all the time.
+    OvsAfxdp,
     /// Linux bridge with br_netfilter, iptables and conntrack.
     Bridge,
     /// A veth pair and no switch: the ceiling of the machine.
@@ -19,9 +23,11 @@ pub enum System {
 }
 
 impl System {
-    const NAMES: [(System, &'static str); 4] = [
+    const NAMES: [(System, &'static str); 6] = [
         (System::Sekisho, "sekisho"),
+        (System::Afxdp, "afxdp"),
         (System::Ovs, "ovs"),
+        (System::OvsAfxdp, "ovs-afxdp"),
         (System::Bridge, "bridge"),
         (System::Direct, "direct"),
     ];
@@ -30,7 +36,10 @@ impl System {
     pub fn parse(name: &str) -> Result<System> {
         match Self::NAMES.iter().find(|(_, n)| *n == name) {
             Some((system, _)) => Ok(*system),
-            None => bail!("unknown system {name}: sekisho, ovs, bridge or direct"),
+            None => {
+                let names = Self::NAMES.map(|(_, name)| name).join(", ");
+                bail!("unknown system {name}: there are {names}")
+            }
         }
     }
 }
@@ -49,6 +58,8 @@ pub enum Metric {
     Tcp,
     /// Round trip of a flood ping, average, microseconds.
     Rtt,
+    /// 64-byte UDP packets of one connection that arrive, thousands per second.
+    Udp,
     /// TCP connections opened and closed, per second.
     Connections,
     /// Processor time of the idle daemon, percent of one processor.
@@ -156,9 +167,10 @@ const TARGETS: [Target; 28] = [
     Target { metric: Metric::TwoInsert, against: None, at_least: true, bound: 1.8 },
 ];
 
-const METRICS: [(Metric, &str); 34] = [
+const METRICS: [(Metric, &str); 35] = [
     (Metric::Tcp, "TCP, one stream, Gb/s"),
     (Metric::Rtt, "flood ping RTT, us"),
+    (Metric::Udp, "UDP of 64 bytes, kpps"),
     (Metric::Connections, "TCP connections/s"),
     (Metric::Idle, "idle processor, %"),
     (Metric::Memory, "idle memory, MiB"),
