@@ -243,8 +243,8 @@ fn start<'a>(system: System, story: &'a Story) -> Result<Option<Sut<'a>>> {
         }
         for port in ["vm1p", "vm2p"] {
             sut.ok(tools(), &format!("ovs-vsctl set Interface {port} type=afxdp"))?;
-            let mode = sut.ok(tools(), &format!("ovs-vsctl get Interface {port} status:xdp-mode"));
-            println!("{system}: {port} in mode {}", mode?.trim());
+            let error = sut.ok(tools(), &format!("ovs-vsctl get Interface {port} error"))?;
+            ensure!(error.trim() == "[]", "{port} as a port of type=afxdp: {error}");
         }
     }
     Ok(Some(sut))
