@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use testkit::netns::Netns;
 use testkit::process::Proc;
-use testkit::story::Vm;
+use testkit::story::{Story, Vm};
 
 use crate::report::{Metric, Report, System};
 use crate::tracking::Rig;
@@ -20,8 +20,8 @@ const SYNS: u32 = 10_000_000;
 /// Connections that stand meanwhile.
 const HELD: u32 = 500;
 /// Seconds of the stream, well within those of the flood.
-const STREAM: u64 = 6;
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const STREAM: u64 = 6;
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the story lets port 2 do, for port 4.
 const FLOWS: [&str; 2] = [
@@ -36,12 +36,7 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     for flow in FLOWS {
         rig.ofctl(&format!("add-flow br0 {flow}"))?;
     }
-    // A pair of which one end is in a machine that knows nobody.
-    let elsewhere = story.sw.sibling("elsewhere")?;
-    let pid = elsewhere.pid();
-    rig.opener.ip(&format!("link add unread type veth peer name eth0 netns {pid}"))?;
-    rig.opener.ip("link set unread up")?;
-    elsewhere.ip("link set eth0 up")?;
+    let _elsewhere = unread(&story, &rig)?;
 
     let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
     let own = own_path()?;
@@ -72,6 +67,16 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     Ok(())
 }
 
+/// Gives the machine behind port 4 a device `unread` that leads to one that knows nobody.
+pub fn unread(story: &Story, rig: &Rig<'_>) -> Result<Netns> {
+    let elsewhere = story.sw.sibling("elsewhere")?;
+    let pid = elsewhere.pid();
+    rig.opener.ip(&format!("link add unread type veth peer name eth0 netns {pid}"))?;
+    rig.opener.ip("link set unread up")?;
+    elsewhere.ip("link set eth0 up")?;
+    Ok(elsewhere)
+}
+
 /// Starts a flood on a device.
 fn flood(from: &Netns, device: &str) -> Result<Proc> {
     let proc = from.spawn(&[&own_path()?, "send-syns", device, "0", &SYNS.to_string(), "0"])?;
@@ -80,7 +85,7 @@ fn flood(from: &Netns, device: &str) -> Result<Proc> {
 }
 
 /// What a stream reaches beside a flood, and how many frames a second the flood had.
-fn beside(from: &Netns, mut flood: Proc) -> Result<(f64, f64)> {
+pub fn beside(from: &Netns, mut flood: Proc) -> Result<(f64, f64)> {
     let rate = stream(from, STREAM, PATIENCE)?;
     ensure!(flood.alive(), "the flood was over before the stream");
     let sent = flood.finish(PATIENCE)?.ok()?;

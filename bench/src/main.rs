@@ -6,6 +6,7 @@
 //! their ratios. `bench/README.md` explains how to read them.
 
 mod alone;
+mod attack;
 mod connections;
 mod flood;
 mod flows;
@@ -53,6 +54,8 @@ enum Part {
     Conntrack,
     /// A flood of new ones.
     Flood,
+    /// Packets that no cache knows, made for that.
+    Attack,
     /// The tracker without a switch.
     Tracker,
     /// Frames from memory.
@@ -60,12 +63,13 @@ enum Part {
 }
 
 impl Part {
-    const NAMES: [(&str, Part); 7] = [
+    const NAMES: [(&str, Part); 8] = [
         ("rest", Part::Rest),
         ("traffic", Part::Traffic),
         ("flows", Part::Flows),
         ("conntrack", Part::Conntrack),
         ("flood", Part::Flood),
+        ("attack", Part::Attack),
         ("tracker", Part::Tracker),
         ("memory", Part::Memory),
     ];
@@ -80,7 +84,7 @@ impl Part {
 }
 
 const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,afxdp,ovs,ovs-afxdp,bridge,direct] \
-                     [--parts rest,traffic,flows,conntrack,flood,tracker,memory] [--cases policy,new-udp,...] \
+                     [--parts rest,traffic,flows,conntrack,flood,attack,tracker,memory] [--cases policy,new-udp,...] \
                      [--first]";
 
 impl Options {
@@ -137,8 +141,13 @@ fn main() -> Result<()> {
         ["ask-udp", ip] => return udp::ask(ip),
         ["send-udp", device, seconds] => return udp::send(device, seconds.parse()?),
         ["announce", device] => return frames::announce(device),
-        ["send-syns", device, first, n, rate] => {
-            return frames::send(device, first.parse()?, n.parse()?, rate.parse()?);
+        [what @ ("send-syns" | "send-crafted" | "send-scan"), device, first, n, rate] => {
+            let make = match what {
+                "send-syns" => frames::syn,
+                "send-crafted" => frames::crafted,
+                _ => frames::scan,
+            };
+            return frames::send(make, device, first.parse()?, n.parse()?, rate.parse()?);
         }
         _ => {}
     }
@@ -146,11 +155,12 @@ fn main() -> Result<()> {
     let _turn = need::turn("cpu")?;
     let mut report = Report::default();
     type Measure = fn(System, &Options, &mut Report) -> Result<()>;
-    let by_system: [(Part, &str, Measure); 5] = [
+    let by_system: [(Part, &str, Measure); 6] = [
         (Part::Rest, "start to first packet, memory, idle processor", measure_rest),
         (Part::Flows, "flows", flows::measure),
         (Part::Conntrack, "millions of connections", tracking::measure),
         (Part::Flood, "a flood of new connections", flood::measure),
+        (Part::Attack, "attacks on the caches", attack::measure),
         (Part::Tracker, "the tracker alone", alone::measure),
     ];
     for (part, what, measure) in by_system {

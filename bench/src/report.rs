@@ -105,6 +105,20 @@ pub enum Metric {
     FloodMemory,
     /// Established connections that are left after the flood, percent.
     FloodKept,
+    /// The stream while 1,000 packets a second are crafted against the caches, Gb/s;
+    StreamCrafted,
+    /// what is left of it then;
+    CraftedShare,
+    /// masks of the megaflows by then.
+    CraftedMasks,
+    /// The stream while a scan from another port goes nowhere, Gb/s;
+    StreamBesideScan,
+    /// and while the switch gets it;
+    StreamScanned,
+    /// what is left of the former,
+    ScanShare,
+    /// and of the stream alone.
+    ScanWhole,
     /// The tracker alone. Bytes a connection of 1,000,000 of TCP:
     ConnBytes,
     /// millions of packets a second of one core: of one connection over and over,
@@ -135,7 +149,7 @@ struct Target {
 }
 
 /// All targets, in the order in which they are shown.
-const TARGETS: [Target; 28] = [
+const TARGETS: [Target; 30] = [
     Target { metric: Metric::Tcp, against: Some(System::Ovs), at_least: true, bound: 12.0 },
     Target { metric: Metric::Tcp, against: Some(System::Bridge), at_least: true, bound: 0.7 },
     Target { metric: Metric::Rtt, against: Some(System::Ovs), at_least: false, bound: 0.9 },
@@ -157,6 +171,8 @@ const TARGETS: [Target; 28] = [
     // The ceiling of 3,000,000 connections at 256 bytes each, and the daemon.
     Target { metric: Metric::FloodMemory, against: None, at_least: false, bound: 752.0 },
     Target { metric: Metric::FloodKept, against: None, at_least: true, bound: 100.0 },
+    Target { metric: Metric::CraftedShare, against: None, at_least: true, bound: 0.9 },
+    Target { metric: Metric::ScanShare, against: None, at_least: true, bound: 0.5 },
     Target { metric: Metric::ConnBytes, against: None, at_least: false, bound: 256.0 },
     Target { metric: Metric::TrackOne, against: Some(System::Ovs), at_least: true, bound: 1.5 },
     Target { metric: Metric::TrackMany, against: Some(System::Ovs), at_least: true, bound: 2.0 },
@@ -167,7 +183,7 @@ const TARGETS: [Target; 28] = [
     Target { metric: Metric::TwoInsert, against: None, at_least: true, bound: 1.8 },
 ];
 
-const METRICS: [(Metric, &str); 35] = [
+const METRICS: [(Metric, &str); 42] = [
     (Metric::Tcp, "TCP, one stream, Gb/s"),
     (Metric::Rtt, "flood ping RTT, us"),
     (Metric::Udp, "UDP of 64 bytes, kpps"),
@@ -194,6 +210,13 @@ const METRICS: [(Metric, &str); 35] = [
     (Metric::FloodShare, "share under the flood"),
     (Metric::FloodMemory, "memory after it, MiB"),
     (Metric::FloodKept, "connections kept, %"),
+    (Metric::StreamCrafted, "under crafted frames, Gb/s"),
+    (Metric::CraftedShare, "share under them"),
+    (Metric::CraftedMasks, "masks by then"),
+    (Metric::StreamBesideScan, "beside a scan, Gb/s"),
+    (Metric::StreamScanned, "under a scan, Gb/s"),
+    (Metric::ScanShare, "share of that beside it"),
+    (Metric::ScanWhole, "share of the stream alone"),
     (Metric::ConnBytes, "bytes a connection"),
     (Metric::TrackOne, "1 connection, Mpps"),
     (Metric::TrackMany, "10,000, Mpps"),

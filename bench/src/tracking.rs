@@ -81,7 +81,12 @@ impl<'a> Rig<'a> {
 
     /// Runs `ovs-ofctl`.
     pub fn ofctl(&self, words: &str) -> Result<()> {
-        self.sut.ok(tools(), &format!("ovs-ofctl {words}")).map(drop)
+        self.ofctl_says(words).map(drop)
+    }
+
+    /// Runs `ovs-ofctl`; what it prints.
+    pub fn ofctl_says(&self, words: &str) -> Result<String> {
+        self.sut.ok(tools(), &format!("ovs-ofctl {words}"))
     }
 
     /// Runs `ovs-appctl`.

@@ -9,6 +9,7 @@
 //! - [`peer`] is the small network program that plays client and server in a namespace or a guest;
 //! - [`golden`] compares what two switches print, but for MACs, times, ids and order;
 //! - [`guest`] boots small virtual machines on taps that QEMU itself opens;
+//! - [`masks`] tells the masks of megaflows from each other in a dump;
 //! - [`need`] says what is missing on a machine, and when that is a failure.
 //!
 //! Everything a test starts ends with the test: children carry a parent-death signal, namespaces
@@ -17,6 +18,7 @@
 pub mod control;
 pub mod golden;
 pub mod guest;
+pub mod masks;
 pub mod need;
 pub mod netns;
 pub mod peer;
