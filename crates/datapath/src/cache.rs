@@ -5,7 +5,9 @@
 //! collision costs time and never correctness. It is small, keyed, and overwritten without
 //! ceremony.
 //!
-//! The tuple space has one hash table per mask ("subtable"), searched in the order of their use.
+//! The tuple space has one hash table per mask ("subtable"), searched in the order of their use. Each
+//! port has a space of its own, for all flows match the port: what comes from one port does not
+//! make look-ups for another any longer. [`crate::masks`] keeps subtables few.
 //!
 //! Everything here belongs to one worker; [`Local`] is its own handle of a shared megaflow, so
 //! that counting references does not bounce between workers.
@@ -14,8 +16,8 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use base::HashKey;
-use dpif::{DpAction, Megaflow, Ufid};
+use base::{HashKey, hash_words};
+use dpif::{DpAction, Megaflow};
 use flow::PacketKey;
 use hashbrown::HashTable;
 use packet::header::ethertype;
@@ -27,8 +29,11 @@ const EXACT_ENTRIES: usize = 8192;
 /// connections than entries, entries live long enough to be of use.
 const REPLACE_ONE_OF: u32 = 16;
 
-/// Look-ups between two sortings of the subtables.
-const SORT_EVERY: u32 = 1 << 14;
+/// Look-ups in a port's subtables between two sortings of them.
+const SORT_EVERY: u32 = 1 << 12;
+
+/// Ports up to this number find their space by it.
+const MAX_NUMBERED: u32 = 0xffff;
 
 /// A worker's handle of a megaflow.
 #[derive(Debug)]
@@ -101,6 +106,9 @@ struct ExactEntry {
 #[derive(Debug)]
 struct Subtable {
     mask: PacketKey,
+    /// Of the mask.
+    hash: u64,
+    /// What its flows are hashed by besides [`common_hash`].
     words: Box<[(u8, u64)]>,
     flows: HashTable<Arc<Local>>,
     hits: u32,
@@ -108,10 +116,68 @@ struct Subtable {
 
 impl Subtable {
     #[inline]
-    fn hash(&self, secret: HashKey, key: &PacketKey) -> u64 {
-        let k = key.words();
-        let h = secret.start(self.words.len());
-        secret.finish(self.words.iter().fold(h, |h, &(i, m)| secret.mix(h, k[usize::from(i)] & m)))
+    fn hash(&self, secret: HashKey, common: u64, key: &PacketKey) -> u64 {
+        masked_hash(secret, common, &self.words, key)
+    }
+}
+
+/// Hash of what all flows match, for one look-up to compute once.
+#[inline]
+fn common_hash(secret: HashKey, key: &PacketKey) -> u64 {
+    let in_port = u64::from(key.in_port) << 32 | u64::from(key.recirc_id);
+    let kind = u64::from(key.packet_type) << 32 | u64::from(key.dl_type);
+    secret.mix(secret.mix(secret.start(2), in_port), kind)
+}
+
+/// Hash of the masked words, on top of [`common_hash`].
+#[inline]
+fn masked_hash(secret: HashKey, common: u64, words: &[(u8, u64)], key: &PacketKey) -> u64 {
+    let k = key.words();
+    secret.finish(words.iter().fold(common, |h, &(i, m)| secret.mix(h, k[usize::from(i)] & m)))
+}
+
+/// The words of a mask, but those that have nothing but what [`common_hash`] has.
+fn own_words(mask: &PacketKey) -> Box<[(u8, u64)]> {
+    let common =
+        PacketKey { in_port: !0, recirc_id: !0, packet_type: !0, dl_type: !0, ..PacketKey::ZERO };
+    (0..)
+        .zip(mask.words().iter().zip(common.words()))
+        .filter(|(_, (bits, common))| *bits & !*common != 0)
+        .map(|(at, (bits, _))| (at, *bits))
+        .collect()
+}
+
+/// The megaflows of one port.
+#[derive(Debug, Default)]
+struct Space {
+    subtables: Vec<Subtable>,
+    since_sort: u32,
+}
+
+impl Space {
+    #[inline]
+    fn look_up(&mut self, secret: HashKey, key: &PacketKey) -> Option<(&Arc<Local>, u32)> {
+        self.since_sort += 1;
+        if self.since_sort >= SORT_EVERY {
+            self.since_sort = 0;
+            self.subtables.sort_by_key(|s| std::cmp::Reverse(s.hits));
+            self.subtables.iter_mut().for_each(|s| s.hits /= 2);
+        }
+        let common = common_hash(secret, key);
+        for (n, sub) in (1..).zip(&mut self.subtables) {
+            let h = sub.hash(secret, common, key);
+            let Some(local) = sub.flows.find(h, |l| l.matches(key)) else { continue };
+            if local.flow.is_dead() {
+                continue;
+            }
+            sub.hits = sub.hits.saturating_add(1);
+            return Some((local, n));
+        }
+        None
+    }
+
+    fn find(&self, hash: u64, mask: &PacketKey) -> Option<usize> {
+        self.subtables.iter().position(|s| s.hash == hash && s.mask == *mask)
     }
 }
 
@@ -128,8 +194,10 @@ pub(crate) enum Hit {
 pub(crate) struct Caches {
     secret: HashKey,
     exact: Box<[ExactEntry]>,
-    subtables: Vec<Subtable>,
-    until_sort: u32,
+    /// By port, for what comes from none the last.
+    spaces: Vec<Space>,
+    /// Look-ups that the exact cache did not answer.
+    n_slow: u32,
     exact_enabled: bool,
 }
 
@@ -139,8 +207,8 @@ impl Caches {
         Caches {
             secret,
             exact: (0..n).map(|_| ExactEntry { hash: 0, local: None }).collect(),
-            subtables: Vec::new(),
-            until_sort: SORT_EVERY,
+            spaces: Vec::new(),
+            n_slow: 0,
             exact_enabled,
         }
     }
@@ -162,84 +230,82 @@ impl Caches {
     }
 
     fn look_up_megaflow(&mut self, hash: u64, key: &PacketKey) -> Option<(&Arc<Local>, Hit)> {
-        self.until_sort -= 1;
-        if self.until_sort == 0 {
-            self.until_sort = SORT_EVERY;
-            self.subtables.sort_by_key(|s| std::cmp::Reverse(s.hits));
-            self.subtables.iter_mut().for_each(|s| s.hits /= 2);
-        }
-        for (n, sub) in (1..).zip(&mut self.subtables) {
-            let h = sub.hash(self.secret, key);
-            let Some(local) = sub.flows.find(h, |l| l.matches(key)) else { continue };
-            if local.flow.is_dead() {
-                continue;
+        self.n_slow = self.n_slow.wrapping_add(1);
+        let space = self.spaces.get_mut(place(key.in_port))?;
+        let (local, n) = space.look_up(self.secret, key)?;
+        if self.exact_enabled {
+            let at = hash as usize & (self.exact.len() - 1);
+            let e = &mut self.exact[at];
+            let free = e.hash == hash || e.local.is_none();
+            if free || self.n_slow.is_multiple_of(REPLACE_ONE_OF) {
+                *e = ExactEntry { hash, local: Some(Arc::clone(local)) };
             }
-            sub.hits = sub.hits.saturating_add(1);
-            if self.exact_enabled {
-                let at = hash as usize & (self.exact.len() - 1);
-                let e = &mut self.exact[at];
-                let free = e.hash == hash || e.local.is_none();
-                if free || self.until_sort.is_multiple_of(REPLACE_ONE_OF) {
-                    *e = ExactEntry { hash, local: Some(Arc::clone(local)) };
-                }
-            }
-            return Some((local, Hit::Megaflow(n)));
         }
-        None
+        Some((local, Hit::Megaflow(n)))
     }
 
     /// Adds a flow; one of the same mask and key is replaced.
     pub(crate) fn insert(&mut self, local: &Arc<Local>) {
-        let flow = &local.flow;
-        let at = match self.subtables.iter().position(|s| s.mask == flow.mask) {
-            Some(at) => at,
-            None => {
-                let words = flow.significant_words().iter().map(|&(i, m, _)| (i, m)).collect();
-                self.subtables.push(Subtable {
-                    mask: flow.mask,
-                    words,
-                    flows: HashTable::new(),
-                    hits: 0,
-                });
-                self.subtables.len() - 1
-            }
-        };
-        let (sub, secret) = (&mut self.subtables[at], self.secret);
-        let hash = sub.hash(secret, &flow.key);
-        if let Some(old) = sub.flows.find_mut(hash, |l| l.matches(&flow.key)) {
-            *old = Arc::clone(local);
-            return;
+        let (flow, secret) = (&local.flow, self.secret);
+        let place = place(flow.key.in_port);
+        if self.spaces.len() <= place {
+            self.spaces.resize_with(place + 1, Space::default);
         }
-        // Hashes are computed anew when the table grows.
-        let words = std::mem::take(&mut sub.words);
-        let rehash = |l: &Arc<Local>| {
-            let k = l.flow.key.words();
-            let h = secret.start(words.len());
-            secret.finish(words.iter().fold(h, |h, &(i, m)| secret.mix(h, k[usize::from(i)] & m)))
-        };
-        sub.flows.insert_unique(hash, Arc::clone(local), rehash);
-        sub.words = words;
+        let space = &mut self.spaces[place];
+        let hash = hash_words(secret, flow.mask.words());
+        let at = space.find(hash, &flow.mask).unwrap_or_else(|| {
+            let (words, flows) = (own_words(&flow.mask), HashTable::new());
+            space.subtables.push(Subtable { mask: flow.mask, hash, words, flows, hits: 0 });
+            space.subtables.len() - 1
+        });
+        let Subtable { words, flows, .. } = &mut space.subtables[at];
+        let hash_of = |key: &PacketKey| masked_hash(secret, common_hash(secret, key), words, key);
+        let hash = hash_of(&flow.key);
+        match flows.find_mut(hash, |l| l.matches(&flow.key)) {
+            Some(old) => *old = Arc::clone(local),
+            // Hashes are computed anew when the table grows.
+            None => {
+                flows.insert_unique(hash, Arc::clone(local), |l| hash_of(&l.flow.key));
+            }
+        }
     }
 
     /// Lets go of all flows.
     pub(crate) fn clear(&mut self) {
         self.exact.iter_mut().for_each(|e| e.local = None);
-        self.subtables.clear();
+        self.spaces.clear();
     }
 
-    /// Lets go of dead flows; gives their names.
-    pub(crate) fn sweep(&mut self) -> Vec<Ufid> {
-        let mut gone = Vec::new();
+    /// Lets go of a flow that was removed. Returns whether it was here. The exact cache does not
+    /// answer with it any more and has it until [`Caches::sweep`].
+    pub(crate) fn remove(&mut self, flow: &Arc<Megaflow>) -> bool {
+        let Some(space) = self.spaces.get_mut(place(flow.key.in_port)) else { return false };
+        let hash = hash_words(self.secret, flow.mask.words());
+        let Some(at) = space.find(hash, &flow.mask) else { return false };
+        let sub = &mut space.subtables[at];
+        let hash = sub.hash(self.secret, common_hash(self.secret, &flow.key), &flow.key);
+        let Ok(entry) = sub.flows.find_entry(hash, |l| Arc::ptr_eq(&l.flow, flow)) else {
+            return false;
+        };
+        entry.remove();
+        if sub.flows.is_empty() {
+            space.subtables.remove(at);
+        }
+        true
+    }
+
+    /// Lets go of dead flows in the exact cache.
+    pub(crate) fn sweep(&mut self) {
         for e in &mut self.exact {
             if e.local.as_ref().is_some_and(|l| l.flow.is_dead()) {
                 e.local = None;
             }
         }
-        for sub in &mut self.subtables {
-            let dead = sub.flows.extract_if(|l| l.flow.is_dead());
-            gone.extend(dead.map(|l| l.flow.ufid));
-        }
-        self.subtables.retain(|s| !s.flows.is_empty());
-        gone
     }
+}
+
+/// Where the space of a port is.
+#[inline]
+fn place(port: u32) -> usize {
+    port.min(MAX_NUMBERED + 1) as usize
 }

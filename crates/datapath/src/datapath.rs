@@ -158,7 +158,7 @@ impl Datapath {
         let n_shards = config.ct_shards.max(for_threads);
         let shared = Arc::new(Shared {
             slow,
-            registry: Registry::new(1, config.flow_limit),
+            registry: Registry::new(config.secret, 1, config.flow_limit),
             ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards)),
             fragments: FragTable::new(FragConfig::default()),
             meters: Arc::clone(&config.meters),
@@ -324,14 +324,14 @@ impl Datapath {
         let Runs::Here(worker) = &handle.runs else { return 0 };
         let mut worker = worker.lock();
         worker.obey();
-        worker.engine.sweep();
+        worker.engine.sweep_all();
         worker.poll_all(now)
     }
 
     /// Runs actions on a packet now, on the calling thread. `key` gives its metadata.
     pub fn execute(&self, now: Instant, pkt: &PacketBuf, key: &PacketKey, actions: &[DpAction]) {
         let mut engine = self.control.lock();
-        engine.sweep();
+        engine.sweep_all();
         engine.execute_one(now, pkt, key, actions);
     }
 
@@ -380,7 +380,7 @@ impl Datapath {
     fn after_removal(&self, n: usize, workers: &Workers) -> usize {
         if n > 0 {
             workers.sweep();
-            self.control.lock().sweep();
+            self.control.lock().sweep_all();
         }
         n
     }

@@ -24,13 +24,14 @@ use flow::PacketKey;
 use netdev::{BATCH, FRAME_CAPACITY, TxQueue};
 use packet::PacketBuf;
 
+use crate::admission::Admission;
 use crate::cache::{Caches, Hit, Local, connection_hash};
 use crate::conns::{ConnCache, Replay, Trail};
 use crate::ct::CtTable;
 use crate::datapath::Config;
 use crate::fragments::{FragTable, Waiting};
 use crate::meter::Meters;
-use crate::registry::{Registry, confirm};
+use crate::registry::{Registry, Tray, confirm};
 use crate::stats::WorkerStats;
 
 /// Recirculations of one packet.
@@ -41,6 +42,9 @@ pub(crate) const NO_TRAIL: u8 = u8::MAX;
 
 /// Copies in use that make the queues be sent before the end of the batch.
 const MANY_COPIES: usize = 64;
+
+/// Removed flows that are let go of in one sweep.
+const SWEPT_AT_ONCE: usize = 2048;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -115,7 +119,8 @@ pub(crate) struct Engine {
     dirty: Vec<u32>,
     pub(crate) now: Instant,
     pub(crate) generation: u64,
-    removals: u64,
+    admission: Admission,
+    tray: Arc<Tray>,
     /// State of the sample action's random numbers.
     pub(crate) random: u64,
 }
@@ -134,6 +139,7 @@ impl Engine {
         let secret = config.secret;
         Engine {
             id,
+            tray: shared.registry.tray(),
             shared,
             caches: Caches::new(secret, config.exact_cache),
             conns: ConnCache::of(secret, config.conn_cache),
@@ -147,7 +153,7 @@ impl Engine {
             dirty: Vec::new(),
             now: Instant::ZERO,
             generation: 0,
-            removals: 0,
+            admission: Admission::new(),
             random: secret.0[0] | 1,
         }
     }
@@ -176,22 +182,34 @@ impl Engine {
 
     /// Whether flows were removed that this worker may still hold.
     pub(crate) fn sweep_is_due(&self) -> bool {
-        self.shared.registry.removals() != self.removals
+        !self.tray.is_empty()
     }
 
-    /// Lets go of flows that were removed, if any were. Those that were replaced go on as what replaced
+    /// Lets go of flows that were removed, of many only some. Those that were replaced go on as what replaced
     /// them, so that their packets need no translation.
     pub(crate) fn sweep(&mut self) {
-        let removals = self.shared.registry.removals();
-        if removals != self.removals {
-            self.removals = removals;
-            let gone = self.caches.sweep();
-            for flow in self.shared.registry.live(&gone) {
-                self.caches.insert(&Local::new(flow));
+        if !self.sweep_is_due() {
+            return;
+        }
+        for flow in self.tray.take(SWEPT_AT_ONCE) {
+            if self.caches.remove(&flow)
+                && let Some(new) = self.shared.registry.live(flow.ufid)
+            {
+                self.caches.insert(&Local::new(new));
             }
+        }
+        if !self.sweep_is_due() {
+            self.caches.sweep();
             if let Some(conns) = &mut self.conns {
                 conns.sweep();
             }
+        }
+    }
+
+    /// Lets go of all flows that were removed.
+    pub(crate) fn sweep_all(&mut self) {
+        while self.sweep_is_due() {
+            self.sweep();
         }
     }
 
@@ -337,9 +355,15 @@ impl Engine {
         self.stats().slow_ns.add(began.elapsed().as_nanos() as u64);
         let actions = up.execute.or_else(|| up.flow.as_ref().map(|f| Arc::clone(&f.actions)));
         if let Some(spec) = up.flow {
-            match self.shared.registry.install(&meta.key, spec, self.now) {
-                Some(flow) => self.caches.insert(&Local::new(flow)),
-                None => self.stats().lost.add(1),
+            let stats = &self.shared.stats[self.id];
+            let hash = connection_hash(self.caches.secret(), &meta.key);
+            if !self.admission.admits(self.now, meta.key.in_port, hash) {
+                stats.passed_over.add(1);
+            } else if let Some(new) = self.shared.registry.install(&meta.key, spec, self.now) {
+                stats.widened.add(u64::from(new.is_widened));
+                self.caches.insert(&Local::new(new.flow));
+            } else {
+                stats.lost.add(1);
             }
         }
         actions.unwrap_or_else(|| Arc::from([DpAction::Drop(DropReason::UpcallError)]))

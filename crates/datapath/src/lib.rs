@@ -11,9 +11,10 @@
 //! which they came (fragments with the last of their datagram); a cached answer is given only while its generation is the slow path's.
 //!
 //! # Threads
-//! Workers share the registry of megaflows (one lock, taken on a miss), conntrack's shards, the
+//! Workers share the registry of megaflows (locks, taken on a miss), conntrack's shards, the
 //! meters' token buckets (atomics), and nothing else that is written. Counters have one writer each.
 
+mod admission;
 mod alg;
 mod cache;
 mod conns;
@@ -22,6 +23,7 @@ mod datapath;
 mod engine;
 mod exec;
 mod fragments;
+mod masks;
 mod meter;
 mod nat;
 mod registry;

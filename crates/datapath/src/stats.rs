@@ -70,6 +70,8 @@ worker_stats! {
     missed, "Look-ups that nothing answered: translated by the slow path.";
     stale, "Look-ups whose megaflow was of an old generation: translated again.";
     lost, "Translations that could not be cached because the flow limit was reached.";
+    widened, "Translations cached with a wider mask, because the port has many masks.";
+    passed_over, "Translations not cached at first sight, because the port had many new flows.";
     recirculated, "Look-ups after a recirculation (counted above too).";
     subtables_searched, "Subtables that were searched for the look-ups that a megaflow answered.";
     slow_ns, "Nanoseconds in the slow path for the look-ups that nothing answered.";

@@ -274,7 +274,7 @@ impl Workers {
                 Runs::Thread(_) => w.waker.wake(),
                 Runs::Here(worker) => {
                     if let Some(mut w) = worker.try_lock() {
-                        w.engine.sweep();
+                        w.engine.sweep_all();
                     }
                 }
             }

@@ -33,6 +33,8 @@ pub use action::{
     UserspaceCookie,
 };
 pub use drop_reason::DropReason;
-pub use megaflow::{Credit, FlowStats, Megaflow, MegaflowSpec, Ufid, required_mask};
+pub use megaflow::{
+    Credit, FlowStats, Megaflow, MegaflowSpec, Ufid, installed_mask, required_mask,
+};
 pub use meter::{BandKind, BandSpec, MAX_BANDS, MAX_METERS, MeterCounters, MeterSpec, MeterStore};
 pub use slow_path::{Revalidation, SlowPath, Upcall};

@@ -66,12 +66,15 @@ pub struct Settings {
     isolate: bool,
     /// `pmd-spin-max` and `pmd-sleep-max`.
     spin: Duration,
+    /// `flow-limit`: most megaflows.
+    flow_limit: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         let algorithm = Algorithm::default();
-        Settings { n_threads: None, cores: None, algorithm, isolate: true, spin: SPIN }
+        let flow_limit = datapath::Config::default().flow_limit;
+        Settings { n_threads: None, cores: None, algorithm, isolate: true, spin: SPIN, flow_limit }
     }
 }
 
@@ -97,6 +100,9 @@ impl Settings {
         // A sleep ends when a packet comes, so how long it may be is nothing; whether there is one is.
         if number("pmd-sleep-max", 0, 10_000) == Some(0) {
             settings.spin = Duration::MAX;
+        }
+        if let Some(n) = number("flow-limit", 0, u64::from(u32::MAX)) {
+            settings.flow_limit = n as usize;
         }
         settings.cores = other_config.get("pmd-cpu-mask").map(|m| read_mask(m, complaints));
         if let Some(name) = other_config.get("pmd-rxq-assign") {
@@ -390,6 +396,10 @@ impl Crew {
                 Duration::MAX => log!(Info, DpifNetdev, "workers never sleep"),
                 spin => log!(Info, DpifNetdev, "workers look for {spin:?} before they sleep"),
             }
+        }
+        // What a command said stands until the setting changes.
+        if old.flow_limit != settings.flow_limit {
+            dp.set_flow_limit(settings.flow_limit);
         }
         if old.algorithm != settings.algorithm {
             let name = settings.algorithm.name();

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod afxdp;
+mod attack;
 mod bad_clients;
 mod controllers;
 mod conversations;
