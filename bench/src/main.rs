@@ -60,10 +60,12 @@ enum Part {
     Tracker,
     /// Frames from memory.
     Memory,
+    /// The same with two workers.
+    Workers,
 }
 
 impl Part {
-    const NAMES: [(&str, Part); 8] = [
+    const NAMES: [(&str, Part); 9] = [
         ("rest", Part::Rest),
         ("traffic", Part::Traffic),
         ("flows", Part::Flows),
@@ -72,6 +74,7 @@ impl Part {
         ("attack", Part::Attack),
         ("tracker", Part::Tracker),
         ("memory", Part::Memory),
+        ("workers", Part::Workers),
     ];
 
     fn parse(name: &str) -> Result<Part> {
@@ -84,7 +87,7 @@ impl Part {
 }
 
 const USAGE: &str = "bench/run [--rounds N] [--seconds N] [--only sekisho,afxdp,ovs,ovs-afxdp,bridge,direct] \
-                     [--parts rest,traffic,flows,conntrack,flood,attack,tracker,memory] [--cases policy,new-udp,...] \
+                     [--parts rest,traffic,flows,conntrack,flood,attack,tracker,memory,workers] [--cases policy,new-udp,...] \
                      [--first]";
 
 impl Options {
@@ -172,11 +175,15 @@ fn main() -> Result<()> {
     if options.parts.contains(&Part::Traffic) {
         measure_traffic(&options, &mut report)?;
     }
-    if options.parts.iter().any(|p| *p != Part::Memory) {
+    if options.parts.iter().any(|p| !matches!(p, Part::Memory | Part::Workers)) {
         println!("\n{report}");
     }
     if options.parts.contains(&Part::Memory) {
         let table = memory::measure(&options)?;
+        println!("\n{table}");
+    }
+    if options.parts.contains(&Part::Workers) {
+        let table = memory::workers::measure(&options)?;
         println!("\n{table}");
     }
     Ok(())

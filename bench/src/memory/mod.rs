@@ -11,6 +11,7 @@
 
 mod dpdk;
 mod traffic;
+pub mod workers;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,7 +4,7 @@ mod common;
 
 use std::net::IpAddr;
 
-use base::{Duration, RecircId, Zone};
+use base::{DpPort, Duration, RecircId, Zone};
 use common::{Net, Policy, Tcp, out, tcp, udp};
 use conntrack::{ConnFilter, CtRequest, NatKind, NatRequest};
 use datapath::Config;
@@ -187,6 +187,8 @@ enum Step {
     Flush,
     FlushConns,
     Revalidate,
+    /// The port's queue goes to that worker, if there is one.
+    Move(u32, usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -210,6 +212,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Flush),
         1 => Just(Step::FlushConns),
         1 => Just(Step::Revalidate),
+        2 => (1u32..4, 1usize..3).prop_map(|(port, worker)| Step::Move(port, worker)),
     ];
     proptest::collection::vec(step, 1..30)
 }
@@ -227,6 +230,12 @@ enum Caching {
 }
 
 fn play(table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, u64) {
+    let (seen, net) = play_by(1, table, steps, caching);
+    (seen, net.dp.stats().hit_conn)
+}
+
+/// The same with so many workers.
+fn play_by(n_workers: usize, table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, Net) {
     let start = table.clone();
     let mut policy = Policy::new(move |k| start.translate(k));
     policy.install = caching != Caching::Nothing;
@@ -236,7 +245,7 @@ fn play(table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, u64) {
         conn_cache: if caching == Caching::Connections { 1 << 10 } else { 0 },
         ..Config::default()
     };
-    let mut net = Net::new(3, config, policy);
+    let mut net = Net::with_workers(n_workers, 3, config, policy);
     let mut seen = Vec::new();
     for step in steps {
         match step {
@@ -257,11 +266,18 @@ fn play(table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, u64) {
                 net.dp.expire(net.now, Duration::from_secs(10));
                 net.dp.conntrack().expire(net.now, usize::MAX);
             }
-            Step::Flush => drop(net.dp.flush()),
+            Step::Flush => {
+                net.dp.flush();
+            }
             Step::FlushConns => {
                 net.dp.conntrack().delete(net.now, &ConnFilter::default());
             }
-            Step::Revalidate => drop(net.dp.revalidate(net.now)),
+            Step::Revalidate => {
+                net.dp.revalidate(net.now);
+            }
+            Step::Move(port, worker) => {
+                assert_eq!(net.dp.place(DpPort(*port), 0, *worker), *worker <= n_workers);
+            }
         }
         net.dp.push_stats();
         let mut conns = Vec::new();
@@ -277,7 +293,7 @@ fn play(table: &Table, steps: &[Step], caching: Caching) -> (Vec<Seen>, u64) {
         let rule = &net.policy.rule;
         seen.push((frames.collect(), conns, load(&rule.n_packets), load(&rule.n_bytes)));
     }
-    (seen, net.dp.stats().hit_conn)
+    (seen, net)
 }
 
 /// One packet per batch: within a batch, conntrack runs over all packets of a run before any of them is
@@ -302,6 +318,32 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case plays its steps four times.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Two workers, the ports shared out anyhow and anew at any time, each with caches of its own: both directions
+    /// of a connection may come to different ones. What is counted adds up.
+    #[test]
+    fn nor_do_two_workers(table in tables(), steps in steps()) {
+        let steps = one_by_one(steps);
+        let (plain, _) = play(&table, &steps, Caching::Nothing);
+        for caching in [Caching::Megaflows, Caching::Exact, Caching::Connections] {
+            let (seen, net) = play_by(2, &table, &steps, caching);
+            prop_assert_eq!(&seen, &plain, "{:?}", caching);
+            let n = steps.iter().filter(|s| matches!(s, Step::Batch(..))).count() as u64;
+            let all = net.dp.stats();
+            let mut sum = net.dp.worker_stats(datapath::CONTROL);
+            (1..3).for_each(|w| sum.add(&net.dp.worker_stats(w)));
+            prop_assert_eq!((all.packets, all.hits() + all.missed), (n, n + all.recirculated));
+            prop_assert_eq!(sum, all);
+        }
+    }
+}
+
+proptest! {
     #[test]
     fn the_exact_cache_changes_nothing_in_batches_either(table in tables(), steps in steps()) {
         let with = play(&table, &steps, Caching::Exact).0;
@@ -328,6 +370,24 @@ proptest! {
         });
         prop_assert_eq!(with, without);
     }
+}
+
+/// The property of two workers shows nothing if one has all the work, or no connection is of both.
+#[test]
+fn both_workers_work_in_such_steps() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut by, mut hits) = ([0; 2], [0; 2]);
+    for _ in 0..100 {
+        let case = (tables(), steps()).new_tree(&mut runner).unwrap().current();
+        let net = play_by(2, &case.0, &one_by_one(case.1), Caching::Connections).1;
+        for (worker, n) in by.iter_mut().enumerate() {
+            let stats = net.dp.worker_stats(worker + 1);
+            *n += stats.packets;
+            hits[worker] += stats.hit_conn;
+        }
+    }
+    let (packets, hits) = ((by[0].min(by[1]), by[0].max(by[1])), hits[0].min(hits[1]));
+    assert!(3 * packets.0 > packets.1 && 8 * hits > packets.0, "{by:?} {hits}");
 }
 
 /// A property of a cache that is never asked shows nothing.

@@ -8,11 +8,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 
 use base::{DpPort, Instant, RecircId};
 use common::{Net, Policy, out, udp};
-use datapath::{Config, Datapath, Event};
+use datapath::{Config, Cpu, Datapath, Event};
 use dpif::{DpAction, HashAlg, SetGroup, SetMasked};
 use flow::PacketKey;
 use netdev::dummy::Dummy;
@@ -222,6 +223,162 @@ fn a_sleeping_worker_wakes_for_packets_and_commands() {
     let s = dp.stats();
     assert_eq!((s.packets, s.missed, s.hits()), (100, 4, 96));
     assert_eq!(dp.flows().iter().map(|f| f.stats().n_packets).sum::<u64>(), 96);
+}
+
+/// Bytes come in order and without a gap, so many.
+fn check_order(from: &Receiver<u8>, n: usize) {
+    for i in 0..n {
+        let got = from.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        assert_eq!(got, i as u8, "of {i}");
+    }
+}
+
+#[test]
+fn a_queue_that_moves_loses_nothing_and_keeps_its_order() {
+    const N: usize = 30_000;
+    let (dp, _events) = datapath(2, Policy::new(|_| (common::five_tuple_mask(), vec![out(9)])));
+    let sink = with_sink(&dp, 9);
+    let (rx, mut wire) = Bytes::new();
+    dp.add_port(DpPort(1), &mut Custom::new(rx)).unwrap();
+    let sender = std::thread::spawn(move || {
+        (0..N).for_each(|i| wire.write_all(&[i as u8]).unwrap());
+        wire
+    });
+    let checker = std::thread::spawn(move || check_order(&sink, N));
+    let mut n_moves = 0;
+    while !checker.is_finished() {
+        n_moves += 1;
+        assert!(dp.place(DpPort(1), 0, 1 + n_moves % 2));
+        std::thread::yield_now();
+    }
+    checker.join().unwrap();
+    drop(sender.join().unwrap());
+    assert!(n_moves > 10, "{n_moves}");
+    assert_eq!(dp.stats().packets, N as u64);
+    assert!([1, 2].iter().all(|w| dp.worker_stats(*w).packets > 0));
+    // Neither a queue nor a worker that there is not.
+    assert!(!dp.place(DpPort(1), 1, 1) && !dp.place(DpPort(7), 0, 1) && !dp.place(DpPort(1), 0, 3));
+}
+
+#[test]
+fn workers_come_and_go_while_packets_flow() {
+    const N: usize = 30_000;
+    let (dp, _events) = datapath(1, Policy::new(|_| (common::five_tuple_mask(), vec![out(9)])));
+    let (to, from) = channel();
+    let sink = Sink { dummy: Dummy::new("sink", 0).0, to };
+    dp.open_port(DpPort(9), &sink).unwrap();
+    let (rx, mut wire) = Bytes::new();
+    let mut port = Custom::new(rx);
+    dp.add_port(DpPort(1), &mut port).unwrap();
+    let sender = std::thread::spawn(move || {
+        (0..N).for_each(|i| wire.write_all(&[i as u8]).unwrap());
+        wire
+    });
+    let checker = std::thread::spawn(move || check_order(&from, N));
+    let open_tx = |port: DpPort| match port {
+        DpPort(9) => sink.open_tx(),
+        _ => Err(netdev::Error::gone("custom")),
+    };
+    let last = *netdev::cpu::available().last().unwrap();
+    let mut n = 0;
+    while !checker.is_finished() {
+        n += 1;
+        let wanted = match n % 4 {
+            0 => vec![None],
+            1 => vec![None, None, None],
+            2 => vec![Some(Cpu(last))],
+            _ => vec![None, Some(Cpu(last))],
+        };
+        assert!(dp.set_workers(&wanted, &open_tx).unwrap());
+        assert!(!dp.set_workers(&wanted, &open_tx).unwrap());
+        let mut cpus: Vec<_> = dp.workers().iter().map(|w| w.cpu).collect();
+        cpus.sort();
+        assert_eq!(cpus, wanted);
+        let owner = dp.queues()[0].worker;
+        assert!(dp.workers().iter().any(|w| w.number == owner));
+    }
+    checker.join().unwrap();
+    drop(sender.join().unwrap());
+    assert!(n > 4, "{n}");
+    dp.push_stats();
+    let stats = dp.stats();
+    assert_eq!((stats.packets, stats.hits() + stats.missed), (N as u64, N as u64));
+    // What cannot be had changes nothing.
+    dp.set_workers(&[None], &open_tx).unwrap();
+    let refused = dp.set_workers(&[Some(Cpu(9999))], &open_tx).unwrap_err().to_string();
+    assert_eq!(refused, "cannot run a datapath thread on processor 9999 (Invalid argument)");
+    assert!(matches!(dp.set_workers(&[None; 65], &open_tx), Err(datapath::Error::TooManyWorkers)));
+    assert_eq!(dp.workers().len(), 1);
+}
+
+/// Frames without end, seen to be there without a system call.
+#[derive(Debug)]
+struct Flood {
+    bell: Stuck,
+    batches: Arc<AtomicU64>,
+}
+
+impl RxQueue for Flood {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.fd()
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        self.batches.fetch_add(1, Relaxed);
+        for b in bufs.iter_mut() {
+            b.copy_from(&udp([10, 0, 0, 1], [10, 0, 0, 2], 9, 1, &[1]));
+        }
+        Received { n: bufs.len(), more: true, gone: false }
+    }
+}
+
+/// Tells for each batch how many the flood had had.
+#[derive(Debug)]
+struct Watched {
+    queue: Bytes,
+    flood: Arc<AtomicU64>,
+    to: std::sync::mpsc::Sender<u64>,
+}
+
+impl RxQueue for Watched {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.queue.fd()
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let got = self.queue.recv(bufs);
+        if got.n > 0 {
+            let _ = self.to.send(self.flood.load(Relaxed));
+        }
+        got
+    }
+}
+
+#[test]
+fn flooding_ports_do_not_starve_another() {
+    let (dp, _events) = datapath(1, Policy::new(|_| (PacketKey::ZERO, vec![])));
+    let batches = Arc::new(AtomicU64::new(0));
+    for n in 1..=3 {
+        // One of them counts.
+        let batches = if n == 1 { Arc::clone(&batches) } else { Arc::default() };
+        let flood = Flood { bell: Stuck::new(), batches };
+        dp.add_port(DpPort(n), &mut Custom::new(flood)).unwrap();
+    }
+    let (queue, mut wire) = Bytes::new();
+    let (to, from) = channel();
+    let watched = Watched { queue, flood: Arc::clone(&batches), to };
+    // Ten full batches wait from the start: each has its turn after at most eight rounds without a look at
+    // queues whose frames are not seen in memory.
+    wire.write_all(&[1; 320]).unwrap();
+    dp.add_port(DpPort(4), &mut Custom::new(watched)).unwrap();
+    let seen: Vec<u64> = from.iter().take(10).collect();
+    let most = seen.windows(2).map(|w| w[1] - w[0]).max().unwrap();
+    assert!(most <= 9, "{seen:?}");
+    assert_eq!(dp.queues().len(), 4);
 }
 
 #[test]

@@ -141,6 +141,11 @@ pub struct Net {
 
 impl Net {
     pub fn new(n_ports: u32, config: Config, policy: Policy) -> Net {
+        Net::with_workers(1, n_ports, config, policy)
+    }
+
+    /// Several workers take turns.
+    pub fn with_workers(n: usize, n_ports: u32, config: Config, policy: Policy) -> Net {
         let policy = Arc::new(policy);
         let dp = Datapath::new(
             &config,
@@ -149,6 +154,7 @@ impl Net {
             Arc::new(|_| ()),
         )
         .unwrap();
+        dp.set_workers(&vec![None; n], &|_| Err(netdev::Error::gone("no port"))).unwrap();
         let ends = (1..=n_ports)
             .map(|n| {
                 let (mut port, end) = Dummy::new(&format!("p{n}"), 0);
