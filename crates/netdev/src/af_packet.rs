@@ -30,7 +30,7 @@ use crate::link::Links;
 use crate::soft::{Softener, Takes};
 use crate::sys::mmsg::{self, RxMeta};
 use crate::sys::ring::Ring;
-use crate::sys::{self, Errno, PacketMreq, TpacketStats};
+use crate::sys::{self, Errno, Hears, PacketMreq, TpacketStats};
 use crate::{
     BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
 };
@@ -44,9 +44,11 @@ const PACKET_QDISC_BYPASS: i32 = 20;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_MR_PROMISC: u16 = 1;
 const ETH_P_ALL: u16 = 3;
-/// `PACKET_FANOUT_FLAG_UNIQUEID` in its place above the group's number: the kernel finds a number. The
-/// algorithm beside it is `PACKET_FANOUT_HASH`, which is 0.
-const NEW_GROUP: i32 = 0x2000 << 16;
+/// `PACKET_FANOUT_FLAG_…` in their place above the group's number: the kernel finds a number; frames that we send
+/// do not come back (kernels before 5.17 do not know that one). The algorithm beside them is
+/// `PACKET_FANOUT_HASH`, which is 0.
+const NEW_GROUP: i32 = 0x2000 << 16 | IGNORE_OUTGOING;
+const IGNORE_OUTGOING: i32 = 0x4000 << 16;
 
 /// How a device is opened.
 #[derive(Clone, Debug)]
@@ -202,8 +204,10 @@ impl AfPacket {
             return;
         }
         let fd = self.rx_fds[0].as_fd();
-        let group = match sys::getsockopt(fd, libc::SOL_PACKET, PACKET_FANOUT, 0i32) {
-            Ok(group) => group & 0xffff,
+        let group = sys::getsockopt(fd, libc::SOL_PACKET, PACKET_FANOUT, 0i32);
+        // What the sockets were told of outgoing frames does not count in a group.
+        let group = match group.and_then(|g| sys::set_filter(fd, Hears::Incoming).map(|()| g)) {
+            Ok(group) => group & 0xffff | IGNORE_OUTGOING,
             Err(errno) => return self.refused("PACKET_FANOUT", errno),
         };
         for at in 1..self.options.n_queues {
@@ -222,10 +226,10 @@ impl AfPacket {
         self.open_rx(sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(fail)?)?;
         let fd = Arc::clone(&self.rx_fds[at]);
         // Between being bound and being in the group it would get frames that the others get, too.
-        sys::mute(fd.as_fd(), true).map_err(fail)?;
+        sys::set_filter(fd.as_fd(), Hears::Nothing).map_err(fail)?;
         sys::bind_packet(fd.as_fd(), self.ifindex, ETH_P_ALL).map_err(fail)?;
         self.join_group(at, group).map_err(fail)?;
-        sys::mute(fd.as_fd(), false).map_err(fail)
+        sys::set_filter(fd.as_fd(), Hears::Incoming).map_err(fail)
     }
 
     fn join_group(&self, at: usize, group: i32) -> Result<(), Errno> {

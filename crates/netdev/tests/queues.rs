@@ -110,8 +110,14 @@ fn a_kernel_device_hands_each_connection_to_one_of_its_sockets() {
             is_ours.then(|| (if f[42] % 2 == 1 { f[37] } else { f[35] }, f[42]))
         });
         check(&got, 30, &[0, 1, 2, 3]);
+        // What is sent does not come back.
+        let mut tx = port.open_tx().unwrap();
+        (0..30).for_each(|connection| assert_eq!(tx.send(&[&datagram(connection, false, 9)]), 1));
+        (0..30).for_each(|connection| assert_eq!(q.send(&datagram(connection, false, 8)), 1));
+        let got = receive(&mut queues, 30, |f| (f[6..12] == MARK).then(|| (f[35], f[42])));
+        check(&got, 30, &[8]);
         let c = port.counters();
-        assert!(c.rx_packets >= 120 && c.rx_drops.iter().all(|n| *n == 0), "{c:?}");
+        assert!(c.rx_packets >= 150 && c.rx_drops.iter().all(|n| *n == 0), "{c:?}");
         drop((port, queues));
         ns.ip("link set p1 down").unwrap();
     }

@@ -158,23 +158,35 @@ pub(crate) fn getsockopt<T: Plain>(
     Ok(value)
 }
 
-/// Makes a socket receive nothing at all, or what it would without that.
-pub(crate) fn mute(fd: BorrowedFd<'_>, muted: bool) -> Result<(), Errno> {
-    let mut nothing = libc::sock_filter { code: libc::BPF_RET as u16, jt: 0, jf: 0, k: 0 };
-    let program = libc::sock_fprog { len: 1, filter: &mut nothing };
-    let (option, size) = match muted {
-        true => (libc::SO_ATTACH_FILTER, size_of_val(&program)),
-        false => (libc::SO_DETACH_FILTER, size_of::<i32>()),
+/// What a packet socket receives.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hears {
+    Nothing,
+    /// All but what leaves by the device.
+    Incoming,
+}
+
+/// Sets a packet socket's filter.
+pub(crate) fn set_filter(fd: BorrowedFd<'_>, hears: Hears) -> Result<(), Errno> {
+    const PKTTYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let step = |code: u32, jt, k| libc::sock_filter { code: code as u16, jt, jf: 0, k };
+    let (drop, take) = (step(libc::BPF_RET, 0, 0), step(libc::BPF_RET, 0, u32::MAX));
+    let outgoing = step(IF_EQUAL, 1, u32::from(libc::PACKET_OUTGOING));
+    let mut steps = match hears {
+        Hears::Nothing => vec![drop],
+        Hears::Incoming => vec![step(LOAD, 0, PKTTYPE), outgoing, take, drop],
     };
-    // SAFETY: the program has one instruction, and the kernel copies it. To detach one, the kernel reads an int
-    // that means nothing.
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the program has as many instructions as it says, and the kernel checks and copies them.
     cvt(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
             libc::SOL_SOCKET,
-            option,
+            libc::SO_ATTACH_FILTER,
             std::ptr::from_ref(&program).cast(),
-            size as libc::socklen_t,
+            size_of_val(&program) as libc::socklen_t,
         )
     })?;
     Ok(())

@@ -35,6 +35,7 @@ mod transcript;
 mod transfers;
 mod wild;
 mod words;
+mod workers;
 mod zones;
 
 use testkit::need;

@@ -1,0 +1,152 @@
+//! Workers: how many, where, and who polls what, changed while packets flow.
+
+use testkit::netns::Netns;
+use testkit::process::DEADLINE;
+use testkit::story::{Story, Vm};
+use testkit::sut::{Sut, Whose};
+
+use crate::BINARY;
+use crate::simulated::{UDP, simulated};
+
+/// Processors that threads of workers may run on, by thread.
+fn affinities(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut all: Vec<String> = tasks
+        .filter_map(|task| {
+            // It may be gone meanwhile.
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
+            let line = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).map(str::trim);
+            let is_worker = line("Name:")?.starts_with("datapath");
+            line("Cpus_allowed_list:").filter(|_| is_worker).map(str::to_owned)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// The first of a list of processors.
+fn first(list: &str) -> usize {
+    list.split([',', '-']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn settings_take_effect_while_packets_flow() {
+    let story = Story::new().unwrap();
+    let sut = Sut::start(Whose::Ours, BINARY, &story.sw).unwrap();
+    sut.add_bridge(Whose::Ours, &["vm1p", "vm2p"]).unwrap();
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    ok("ovs-ofctl add-flow br0 actions=normal");
+    assert!(story.ping(Vm::One, 2).unwrap());
+    let set = |what: &str| drop(ok(&format!("ovs-vsctl set Open_vSwitch . other_config:{what}")));
+    let shown = || ok("ovs-appctl dpif-netdev/pmd-rxq-show");
+    let count = |text: &str, what: &str| text.matches(what).count();
+
+    set("n-handler-threads=1");
+    let everywhere = affinities(sut.pid().unwrap());
+    assert_eq!((everywhere.len(), count(&shown(), "pmd thread")), (1, 1), "{}", shown());
+    let cpu = first(&everywhere[0]);
+    let argv = ["ping", "-q", "-i", "0.002", "-c", "1500", Vm::Two.ip()];
+    let pinging = story.vm(Vm::One).spawn(&argv).unwrap();
+    for _ in 0..5 {
+        set("n-handler-threads=3");
+        let text = shown();
+        assert_eq!((count(&text, "pmd thread"), count(&text, "  port: ")), (3, 3), "{text}");
+        // Each port has a worker for itself.
+        assert_eq!(count(&text, "overhead:"), 3, "{text}");
+        ok("ovs-vsctl set Interface vm1p other_config:pmd-rxq-affinity=0:2");
+        let text = shown();
+        let (_, last) = text.split_once("core_id 2:\n").unwrap();
+        assert!(last.starts_with("  isolated : true\n  port: vm1p "), "{text}");
+        assert_eq!((count(last, "  port: "), count(&text, "  port: ")), (1, 3), "{text}");
+        set(&format!("pmd-cpu-mask={:x}", 1u128 << cpu));
+        assert_eq!(affinities(sut.pid().unwrap()), [cpu.to_string()]);
+        assert!(shown().contains(&format!("core_id {cpu}:\n")), "{}", shown());
+        set("pmd-rxq-assign=group");
+        assert_eq!(
+            ok("ovs-appctl dpif-netdev/pmd-rxq-rebalance"),
+            "pmd rxq rebalance requested.\n"
+        );
+        ok("ovs-vsctl remove Interface vm1p other_config pmd-rxq-affinity");
+        ok("ovs-vsctl remove Open_vSwitch . other_config pmd-cpu-mask -- remove Open_vSwitch . \
+            other_config pmd-rxq-assign");
+        set("n-handler-threads=2");
+        assert_eq!(affinities(sut.pid().unwrap()), vec![everywhere[0].clone(); 2]);
+    }
+    let said = pinging.finish(DEADLINE).unwrap().ok().unwrap();
+    assert!(said.contains("1500 received") && said.contains(" 0% packet loss"), "{said}");
+
+    // A tap and a kernel device with two queues.
+    ok("ovs-vsctl set Interface br0 options:n_rxq=2 -- set Interface vm2p options:n_rxq=2");
+    let text = shown();
+    for port in ["br0", "vm2p"] {
+        for queue in 0..2 {
+            let row = format!("  port: {port:<16}  queue-id:  {queue} (enabled)");
+            assert_eq!(count(&text, &row), 1, "{text}");
+        }
+    }
+    assert!(story.ping(Vm::One, 2).unwrap() && story.ping(Vm::Two, 2).unwrap());
+    // Statistics of all workers are those of the datapath.
+    let stats = ok("ovs-appctl dpif-netdev/pmd-stats-show");
+    assert_eq!(count(&stats, "pmd thread"), 2, "{stats}");
+
+    // What makes no sense is told once and changes nothing.
+    for (wrong, says) in [
+        (
+            "n-handler-threads=none",
+            "ignoring other_config:n-handler-threads=none: not a number from 1 to 64",
+        ),
+        ("pmd-cpu-mask=what", "other_config:pmd-cpu-mask=what: Invalid cpu mask"),
+        ("pmd-rxq-assign=best", "pmd-rxq-assign=best is none of roundrobin, cycles, group"),
+        (
+            "pmd-spin-max=1h",
+            "ignoring other_config:pmd-spin-max=1h: not a number from 0 to 1000000",
+        ),
+    ] {
+        set(wrong);
+        ok("ovs-vsctl set Bridge br0 other_config:dp-desc=again");
+        ok("ovs-vsctl remove Bridge br0 other_config dp-desc");
+        assert_eq!(count(&sut.output(), says), 1, "{}", sut.output());
+        let key = wrong.split('=').next().unwrap();
+        ok(&format!("ovs-vsctl remove Open_vSwitch . other_config {key}"));
+    }
+    ok("ovs-vsctl set Interface vm1p other_config:pmd-rxq-affinity=0-3");
+    assert_eq!(count(&sut.output(), "vm1p: ignoring other_config:pmd-rxq-affinity=0-3"), 1);
+    ok("ovs-vsctl set Interface vm1p options:n_rxq=many");
+    assert_eq!(count(&sut.output(), "vm1p: ignoring options:n_rxq=many: not a number"), 1);
+    assert!(story.ping(Vm::One, 2).unwrap());
+}
+
+#[test]
+fn simulated_devices_have_queues_and_threads_of_their_own() {
+    let ns = Netns::new("queues").unwrap();
+    let sut = simulated(&ns, 1);
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    ok("ovs-vsctl add-port br0 p7 -- set Interface p7 type=dummy-pmd options:n_rxq=4");
+    ok("ovs-ofctl add-flow br0 actions=drop");
+    assert!(
+        ok("ovs-appctl dpif/show").contains("p7 2/7: (dummy-pmd: n_rxq=4, n_txq=1, numa_id=0)")
+    );
+    let shown = ok("ovs-appctl dpif-netdev/pmd-rxq-show");
+    for queue in 0..4 {
+        let row = format!(
+            "  port: p7                queue-id:  {queue} (enabled)   pmd usage: NOT AVAIL\n"
+        );
+        assert!(shown.contains(&row), "{shown}");
+    }
+    assert!(!shown.contains("port: p1") && !shown.contains("main thread"), "{shown}");
+    ok(&format!("ovs-appctl netdev-dummy/receive p7 --qid 3 {UDP}"));
+    ok(&format!("ovs-appctl netdev-dummy/receive p7 --qid 0 {UDP}"));
+    ok(&format!("ovs-appctl netdev-dummy/receive p1 {UDP}"));
+    let stats = ok("ovs-appctl dpif-netdev/pmd-stats-show");
+    let received: Vec<_> = stats.lines().filter(|l| l.contains("received")).collect();
+    assert_eq!(received, ["  packets received: 2", "  packets received: 1"], "{stats}");
+
+    ok("ovs-vsctl set Interface p7 options:n_rxq=2");
+    let shown = ok("ovs-appctl dpif-netdev/pmd-rxq-show");
+    assert_eq!(shown.matches("port: p7").count(), 2, "{shown}");
+    let argv = ["ovs-appctl", "netdev-dummy/receive", "p7", "--qid", "3", UDP];
+    let refused = sut.tool(Whose::Ours, &argv).unwrap();
+    assert!(refused.stderr.starts_with("bad rx queue id."), "{refused}");
+    ok(&format!("ovs-appctl netdev-dummy/receive p7 --qid 1 {UDP}"));
+    assert!(ok("ovs-ofctl dump-flows br0").contains("n_packets=4"));
+}
