@@ -2,11 +2,12 @@
 //!
 //! [`Device`] is an open device together with what the host says of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base::{DpPort, Instant, MacAddr};
 use netdev::link::{Driver, Ethtool, Link, Settings};
-use netdev::{Counters, Port, PortState};
+use netdev::{Counters, Port, PortState, RxDrop, TxDrop};
 
 /// What an Interface `type` means here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Device {
     pub driver: Driver,
     /// Times the carrier was seen to change, for `link_resets`.
     pub link_resets: u64,
+    /// Reasons of losses that were told of.
+    told: BTreeSet<&'static str>,
 }
 
 impl Device {
@@ -133,6 +136,7 @@ impl Device {
             settings: Settings::default(),
             driver: Driver::default(),
             link_resets: 0,
+            told: BTreeSet::new(),
         }
     }
 
@@ -173,8 +177,43 @@ impl Device {
         self.link.as_ref().map_or(MacAddr::ZERO, |l| l.mac)
     }
 
+    /// Why frames were lost that was not told before, and how many so far. That a link is down or gone is told
+    /// elsewhere.
+    pub fn new_losses(&mut self) -> Vec<(&'static str, u64)> {
+        let counters = self.counters();
+        let received = RxDrop::ALL.iter().map(|r| (r.name(), counters.rx_drop(*r)));
+        let is_told = |r: &&TxDrop| matches!(r, TxDrop::Down | TxDrop::Gone);
+        let sent = TxDrop::ALL.iter().filter(|r| !is_told(r));
+        let sent = sent.map(|r| (r.name(), counters.tx_drop(*r)));
+        received.chain(sent).filter(|(name, n)| *n > 0 && self.told.insert(name)).collect()
+    }
+
     /// What went through the switch's end of it.
     pub fn counters(&self) -> Counters {
         self.port.counters()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netdev::dummy::Dummy;
+    use packet::PacketBuf;
+
+    #[test]
+    fn each_reason_of_losses_is_told_once() {
+        let (port, _end) = Dummy::new("p1", 100);
+        let mut tx = port.open_tx().unwrap();
+        let mut device =
+            Device::new("p1", Kind::Dummy, DpPort(1), Box::new(port), Instant::from_secs(1));
+        assert!(device.new_losses().is_empty());
+        let long = PacketBuf::from_frame(&[0; 200]);
+        assert_eq!(tx.send(&[&long, &long]), 0);
+        assert_eq!(device.new_losses(), [("tx-too-big", 2)]);
+        // Another MTU, and the same reason again: counted, and no news.
+        device.state.set_mtu(150);
+        assert_eq!(tx.send(&[&long, &PacketBuf::from_frame(&[0; 160])]), 1);
+        assert!(device.new_losses().is_empty());
+        assert_eq!(device.counters().tx_drop(TxDrop::TooBig), 3);
     }
 }

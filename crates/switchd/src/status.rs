@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::device::{Device, Kind};
+use crate::log;
 use crate::managers::Status as Manager;
 use crate::ofconn::Status as Controller;
 use crate::reconcile::{Iface, Reconciler};
@@ -122,6 +123,14 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
             if iface.device.is_some() {
                 devices.push((iface.config.uuid, name.clone()));
             }
+        }
+    }
+    let all = rec.bridges.values_mut().flat_map(|b| b.ifaces.values_mut());
+    for device in all.filter_map(|i| i.device.as_mut()) {
+        let name = device.name.clone();
+        for (reason, n) in device.new_losses() {
+            let more = "more are counted in its statistics and not told";
+            log!(Info, Netdev, "{name}: frames were lost: {reason} ({n} so far; {more})");
         }
     }
     let mut w = WriteBack::new(db);
