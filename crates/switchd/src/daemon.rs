@@ -41,7 +41,7 @@ use crate::pmd::Pmd;
 use crate::reconcile::{Done, Reconciler};
 use crate::remote::{self, Keys, OVSDB_PORT, Remote};
 use crate::remotedb::{self, RemoteDb};
-use crate::rxq::Crew;
+use crate::rxq::{Crew, default_workers};
 use crate::sim::{Level, Sim};
 use crate::status;
 use crate::vlog;
@@ -232,7 +232,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
         &datapath::Config {
             secret,
             // In the simulated world nothing happens by itself.
-            n_threads: if options.dummy.is_some() { 0 } else { 1 },
+            n_threads: if options.dummy.is_some() { 0 } else { default_workers() },
             meters: Arc::clone(&world.meters),
             ..datapath::Config::default()
         },

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::{DpPort, Instant};
-use datapath::{Cpu, Datapath, MAX_WORKERS};
+use datapath::{Cpu, Datapath, MAX_WORKERS, QueueUse};
 use netdev::cpu;
 
 use crate::daemon::Daemon;
@@ -28,6 +28,12 @@ const SPIN: Duration = Duration::from_micros(40);
 const MAX_SPIN_US: u64 = 1_000_000;
 /// Workers that there are at most unless the database asks for more.
 const MOST_BY_DEFAULT: usize = 4;
+
+/// Workers that there are unless the database asks for another number: half of the processors, for the guests need
+/// some too.
+pub fn default_workers() -> usize {
+    (cpu::available().len() / 2).clamp(1, MOST_BY_DEFAULT)
+}
 
 /// How queues that are not pinned are given to workers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -336,6 +342,10 @@ fn plan(cores: &[Core], queues: &[Queue], algorithm: Algorithm, isolate: bool) -
     plan
 }
 
+fn placed(queues: &[QueueUse]) -> Vec<(DpPort, u32, usize)> {
+    queues.iter().map(|q| (q.port, q.queue, q.worker)).collect()
+}
+
 /// The workers that there are, and what they were given.
 #[derive(Debug)]
 pub struct Crew {
@@ -348,6 +358,8 @@ pub struct Crew {
     isolated: BTreeSet<usize>,
     /// What the queues were given out for.
     planned: Option<(Vec<Core>, Vec<Queue>, Algorithm, bool)>,
+    /// Who had what then: port, queue, worker.
+    placed: Vec<(DpPort, u32, usize)>,
     /// What could not be had, so that it is told once.
     refused: Option<String>,
 }
@@ -373,6 +385,7 @@ impl Crew {
             cores: Vec::new(),
             isolated: BTreeSet::new(),
             planned: None,
+            placed: Vec::new(),
             refused: None,
         }
     }
@@ -436,8 +449,7 @@ impl Crew {
             true if dp_has_pmd => firsts().collect(),
             true => Vec::new(),
             false => {
-                let n = (self.nodes.len() / 2).clamp(1, MOST_BY_DEFAULT);
-                vec![None; self.settings.n_threads.unwrap_or(n)]
+                vec![None; self.settings.n_threads.unwrap_or_else(default_workers)]
             }
         };
         (wanted, refused)
@@ -472,9 +484,16 @@ impl Crew {
         queues.sort_by_key(|q| (q.port, q.queue));
         self.set_workers(rec, dp, pmd, now, !queues.is_empty());
 
+        if let Some(main) = self.main_worker(dp) {
+            let is_planned = |port| queues.iter().any(|q| q.port == port);
+            for q in all.iter().filter(|q| !is_planned(q.port)) {
+                dp.place(q.port, q.queue, main);
+            }
+        }
         let Settings { algorithm, isolate, .. } = self.settings;
         let planned = (self.cores.clone(), queues.clone(), algorithm, isolate);
-        if !anew && self.planned.as_ref() == Some(&planned) {
+        // A port that was opened again has its queues with whoever had the fewest.
+        if !anew && self.planned.as_ref() == Some(&planned) && self.placed == placed(&dp.queues()) {
             return;
         }
         queues.iter_mut().for_each(|q| q.busy = pmd.busy(q.port, q.queue));
@@ -490,14 +509,9 @@ impl Crew {
                 dp.place(q.port, q.queue, self.cores[*core].worker);
             }
         }
-        if let Some(main) = self.main_worker(dp) {
-            let is_planned = |port| queues.iter().any(|q| q.port == port);
-            for q in all.iter().filter(|q| !is_planned(q.port)) {
-                dp.place(q.port, q.queue, main);
-            }
-        }
         self.isolated = plan.isolated.iter().map(|c| self.cores[*c].worker).collect();
         self.planned = Some(planned);
+        self.placed = placed(&dp.queues());
     }
 
     /// The worker that stands for the main thread, in the simulated world.
