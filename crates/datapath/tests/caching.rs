@@ -401,5 +401,5 @@ fn the_connection_cache_is_used_in_such_steps() {
         hits += play(&case.0, &steps, Caching::Connections).1;
         packets += steps.iter().filter(|s| matches!(s, Step::Batch(..))).count() as u64;
     }
-    assert!(hits * 4 > packets, "{hits} of {packets}");
+    assert!(hits * 8 > packets, "{hits} of {packets}");
 }

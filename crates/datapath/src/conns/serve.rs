@@ -44,7 +44,7 @@ impl ConnCache {
     #[inline]
     fn way(&mut self, slot: usize, generation: u64, buf: &PacketBuf) -> Way {
         let entry = match self.sight(slot) {
-            Sight::First => return Way::Long,
+            Sight::New => return Way::Long,
             Sight::Again => return Way::Noted,
             Sight::Known(entry) => entry,
         };

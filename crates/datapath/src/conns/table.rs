@@ -5,8 +5,9 @@
 //! and up to two connections. The table begins small and is replaced by an empty one several times as large
 //! when entries in use had to go.
 //!
-//! What comes once leaves only a mark; what comes again while the mark is there is taken in, so that a
-//! scan pushes nobody out.
+//! What comes leaves only a mark, until it comes for the third time while the mark is there: then it is taken in.
+//! So a scan pushes nobody out, and of a TCP connection that is closed as soon as it stands, which has two plain
+//! packets, nothing is learned.
 
 use conntrack::ConnId;
 
@@ -54,9 +55,9 @@ impl Entry {
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Sight {
     Known(Entry),
-    /// It has been seen lately and may be taken in.
+    /// It has been seen lately, often enough to be taken in.
     Again,
-    First,
+    New,
 }
 
 /// Entries whose keys have `K` words, in `E` words each.
@@ -72,9 +73,14 @@ pub(crate) struct Table<const K: usize, const E: usize> {
     /// Entries that had no place.
     refused: usize,
     dice: u64,
-    /// What packets without an entry have left.
+    /// What packets without an entry have left: six bits of their hash, and how often they came.
     marks: Vec<u8>,
 }
+
+/// The bits of a mark that count.
+const TIMES: u8 = 3;
+/// Packets that come before the one that is taken in.
+const SEEN_BEFORE: u8 = 2;
 
 pub(crate) type TableV4 = Table<V4_WORDS, { V4_WORDS + META }>;
 pub(crate) type TableV6 = Table<V6_WORDS, { V6_WORDS + META + 4 }>;
@@ -138,18 +144,20 @@ impl<const K: usize, const E: usize> Table<K, E> {
             return Sight::Known(Entry { path, conns });
         }
         let at = (head.hash >> 24) as usize & (self.marks.len() - 1);
-        let mark = (head.hash >> 56) as u8 | 1;
-        let place = &mut self.marks[at];
-        if *place == mark {
+        let (mark, place) = ((head.hash >> 56) as u8 & !TIMES, &mut self.marks[at]);
+        if *place & TIMES == 0 {
+            *place = mark | 1;
+        } else if *place & !TIMES != mark {
+            // Of those that come in turn to one place, one is to find its mark in the end.
+            self.dice = self.dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            *place -= (self.dice >> 63) as u8;
+        } else if *place & TIMES == SEEN_BEFORE {
             *place = 0;
             return Sight::Again;
+        } else {
+            *place += 1;
         }
-        // Of two that come in turn to one place, one is to find its mark in the end.
-        self.dice = self.dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        if *place == 0 || self.dice >> 63 == 0 {
-            *place = mark;
-        }
-        Sight::First
+        Sight::New
     }
 
     /// Takes a packet in; `varies` is as in [`Table::find`]. What was known of it is replaced.
@@ -260,7 +268,7 @@ mod tests {
                     known += 1;
                 }
                 Sight::Again => t.insert(&head(i, 64), &entry(i), any),
-                Sight::First => {}
+                Sight::New => {}
             }
         }
         known
@@ -270,10 +278,13 @@ mod tests {
     fn a_table_grows_until_what_is_in_use_fits() {
         let mut t = TableV4::new(1 << 16);
         let known: Vec<u32> = (0..40).map(|_| round(&mut t, 20_000)).collect();
-        assert_eq!(known[..2], [0, 0], "what comes once or twice is not known yet");
+        assert!(
+            known[..3].iter().all(|n| *n < 20),
+            "what comes the third time is not known yet: {known:?}"
+        );
         assert!(known[39] > 19_000, "{known:?}");
         let mut small = TableV4::new(1 << 10);
-        let few = (0..200).map(|_| round(&mut small, 20_000)).last().unwrap();
+        let few = (0..200).map(|_| round(&mut small, 5_000)).last().unwrap();
         assert!(few > 500, "entries live long enough to be of use: {few}");
     }
 
@@ -293,7 +304,7 @@ mod tests {
     #[test]
     fn a_scan_pushes_nobody_out() {
         let mut t = TableV4::new(1 << 10);
-        let before = (0..9).map(|_| round(&mut t, 300)).last().unwrap();
+        let before = (0..20).map(|_| round(&mut t, 300)).last().unwrap();
         for i in 1_000..20_000 {
             if let Sight::Again = t.find(&head(i, 64), any) {
                 t.insert(&head(i, 64), &entry(i), any);
