@@ -52,6 +52,7 @@ impl Handle {
             // Whoever starts it waits for the answer.
             let _ = pinned.send(pin);
             if may_run {
+                netdev::cpu::prefer_short_slices();
                 worker.run();
             }
         });

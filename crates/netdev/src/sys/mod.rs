@@ -392,6 +392,34 @@ pub(crate) fn set_affinity(cpu: usize) -> Result<(), Errno> {
     Ok(())
 }
 
+/// How the calling thread is scheduled.
+fn scheduling() -> Result<libc::sched_attr, Errno> {
+    // SAFETY: numbers, for which zero is a value.
+    let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = size_of_val(&attr) as u32;
+    // SAFETY: the kernel writes at most the size given; 0 is the calling thread.
+    cvt(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attr, size, 0) })?;
+    Ok(attr)
+}
+
+/// The time slice of the calling thread in nanoseconds, if it has one that the kernel tells.
+#[cfg(test)]
+pub(crate) fn time_slice() -> Result<u64, Errno> {
+    Ok(scheduling()?.sched_runtime)
+}
+
+/// Sets the time slice of the calling thread in nanoseconds, if it has any. Policy and niceness stay.
+pub(crate) fn set_time_slice(slice: u64) -> Result<(), Errno> {
+    let mut attr = scheduling()?;
+    if attr.sched_policy != libc::SCHED_OTHER as u32 {
+        return Ok(());
+    }
+    attr.sched_runtime = slice;
+    // SAFETY: the kernel reads the size that the structure gives; 0 is the calling thread.
+    cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) })?;
+    Ok(())
+}
+
 /// A new epoll set.
 pub(crate) fn epoll_create() -> Result<OwnedFd, Errno> {
     // SAFETY: a flag in, a descriptor out.
