@@ -87,7 +87,7 @@ fn crafted_packets_stop_nobody_and_leave_few_masks() {
     .unwrap();
 
     // Connections stand and are made meanwhile, and what is not allowed is not.
-    story.transfer(Vm::One, 20_000_000).unwrap();
+    story.transfer(Vm::One, 1_000_000).unwrap();
     assert!(story.ping(Vm::One, 3).unwrap() && !story.ping(Vm::Two, 1).unwrap());
     let dump = ok("ovs-appctl dpctl/dump-flows -m");
     let port = dump.lines().find(|l| l.contains("in_port(r0)")).map(|_| "in_port(r0)");
