@@ -305,12 +305,6 @@ fn threads(req: &CtRequest) -> f64 {
     }
     let both: Vec<_> = alone.iter().zip(&together).filter(|(_, ns)| **ns < f64::MAX).collect();
     let sum = |f: &dyn Fn(&(&f64, &f64)) -> f64| both.iter().map(f).sum::<f64>();
-    eprintln!(
-        "alone {:.1} together {:.1} n {}",
-        sum(&|s| *s.0) / both.len() as f64,
-        sum(&|s| *s.1) / both.len() as f64,
-        both.len()
-    );
     2.0 * sum(&|s| *s.0) / sum(&|s| *s.1)
 }
 
