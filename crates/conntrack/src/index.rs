@@ -123,7 +123,7 @@ impl Bucket {
 #[derive(Debug)]
 pub(crate) struct Buckets {
     n: AtomicU32,
-    /// A first one that all share, and those that were needed.
+    /// Those that were needed so far, from the first on.
     segments: [OnceBox<[Bucket; SEGMENT]>; MAX_SEGMENTS],
 }
 

@@ -397,9 +397,10 @@ fn the_connection_cache_is_used_in_such_steps() {
     let (mut hits, mut packets) = (0, 0);
     for _ in 0..100 {
         let case = (tables(), steps()).new_tree(&mut runner).unwrap().current();
-        let steps = one_by_one(case.1);
+        // Thrice, for a packet is known from the fourth of its kind on.
+        let steps = [case.1.clone(), case.1.clone(), case.1].map(one_by_one).concat();
         hits += play(&case.0, &steps, Caching::Connections).1;
         packets += steps.iter().filter(|s| matches!(s, Step::Batch(..))).count() as u64;
     }
-    assert!(hits * 8 > packets, "{hits} of {packets}");
+    assert!(hits * 4 > packets, "{hits} of {packets}");
 }

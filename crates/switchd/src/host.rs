@@ -113,8 +113,7 @@ impl Host {
     pub fn numa_node(&self, name: &str, kind: Kind) -> Option<usize> {
         let file = || std::fs::read_to_string(format!("/sys/class/net/{name}/device/numa_node"));
         // -1 where the hardware is not said to be at one.
-        let has_hardware = matches!(kind, Kind::System | Kind::AfXdp);
-        if has_hardware { file().ok()?.trim().parse().ok() } else { None }
+        if kind.is_host_device() { file().ok()?.trim().parse().ok() } else { None }
     }
 
     /// Whether the host's routes are those of the bridges' LOCAL ports: these are its devices.
