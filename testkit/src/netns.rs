@@ -11,7 +11,7 @@
 //! is root; [`Netns::sibling`] makes further ones in the same user namespace, so that veth pairs
 //! can run between them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -54,16 +54,22 @@ impl Netns {
             .args(["sh", "-c", "echo inside; exec cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .context("cannot run unshare (package util-linux)")?;
-        let mut line = String::new();
+        let (mut line, mut why) = (String::new(), String::new());
         if let Some(out) = holder.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
         }
+        let inside = line.trim() == "inside";
+        if let Some(mut err) = holder.stderr.take().filter(|_| !inside) {
+            err.read_to_string(&mut why)?;
+        }
         let ns = Netns { name: name.to_owned(), holder, rootless };
         ensure!(
-            line.trim() == "inside",
-            "cannot make network namespace {name}: root or user namespaces are needed"
+            inside,
+            "cannot make network namespace {name}: root or user namespaces are needed ({})",
+            why.trim()
         );
         ns.ip("link set lo up")?;
         ns.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;

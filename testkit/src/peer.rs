@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::scratch::Scratch;
 use crate::{need, process};
 
 /// The program's main file, and where what it does stands.
@@ -22,9 +23,16 @@ const SOURCES: [&str; 2] = [
 
 static PATH: OnceLock<std::result::Result<String, String>> = OnceLock::new();
 
-/// Says that the program at `path` is the network program. Without effect after the first use.
-pub fn use_program(path: String) {
-    let _ = PATH.set(Ok(path));
+/// Says that `program` is the network program when it is called `sekisho-peer`, as which it is linked in a
+/// directory. Without effect after the first use.
+///
+/// # Errors
+/// If the link cannot be made.
+pub fn use_program(program: &str, dir: &Scratch) -> Result<()> {
+    let link = dir.join("sekisho-peer");
+    std::os::unix::fs::symlink(program, &link).with_context(|| format!("cannot make {link}"))?;
+    let _ = PATH.set(Ok(link));
+    Ok(())
 }
 
 /// Path of the program, compiled if need be.

@@ -2,10 +2,14 @@
 //!
 //! A program's output is read by threads, so neither a full pipe nor a silent program can hang a
 //! test; a program that outlives its deadline is killed and that is an error.
+//!
+//! A program that is told to end calls [`interrupt`]: from then on every wait of this crate is an error, and all
+//! that was started ends as the values that hold it are dropped.
 
 use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +18,33 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// How long [`run`] waits where a caller names no other deadline.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes every wait of this crate an error, those under way too.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Sleeps.
+///
+/// # Errors
+/// If [`interrupt`] is called before the end.
+pub fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        ensure!(!interrupted(), "interrupted");
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return Ok(()),
+            left => std::thread::sleep(left.min(Duration::from_millis(50))),
+        }
+    }
+}
 
 /// A program that has ended.
 #[derive(Debug, Clone)]
@@ -198,6 +229,7 @@ impl Proc {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status.code());
             }
+            ensure!(!interrupted(), "`{}`: interrupted", self.command);
             if Instant::now() >= end {
                 self.kill();
                 bail!(
@@ -274,6 +306,7 @@ pub fn eventually<T>(
         if let Some(value) = probe()? {
             return Ok(value);
         }
+        ensure!(!interrupted(), "{what}: interrupted");
         ensure!(Instant::now() < end, "{what}: did not happen within {deadline:?}");
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));

@@ -31,6 +31,9 @@ pub enum Whose {
 pub const STOCK_PROGRAMS: &[&str] =
     &["ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl"];
 
+/// The schema of its database.
+pub const STOCK_SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
 /// A running switch; killed when dropped, with its files.
 #[derive(Debug)]
 pub struct Sut<'a> {
@@ -41,6 +44,10 @@ pub struct Sut<'a> {
     procs: Vec<Proc>,
     /// Options of the daemon besides those of its files.
     options: Vec<String>,
+    /// The stock daemon.
+    daemon: String,
+    /// `KEY=VALUE`s of the table Open_vSwitch that are there before the stock daemon starts.
+    settings: Vec<String>,
     dir: Scratch,
 }
 
@@ -60,19 +67,44 @@ impl<'a> Sut<'a> {
     ) -> Result<Sut<'a>> {
         let mut sut = Sut { whose, ..Sut::stage(binary, ns)? };
         sut.options = options.iter().map(|o| (*o).to_owned()).collect();
-        if whose == Whose::Stock {
-            let schema = "/usr/share/openvswitch/vswitch.ovsschema";
-            sut.run(&["ovsdb-tool", "create", &sut.database(), schema])?.ok()?;
-        }
-        sut.launch()?;
+        sut.first_launch()?;
         Ok(sut)
+    }
+
+    /// Starts the stock switch with settings of its table Open_vSwitch (`other_config:dpdk-init=true`) that the
+    /// daemon finds when it starts. `program` is the daemon if it is not the `ovs-vswitchd` on the path.
+    pub fn start_stock(program: Option<&str>, settings: &[&str], ns: &'a Netns) -> Result<Sut<'a>> {
+        let mut sut = Sut { whose: Whose::Stock, ..Sut::stage("", ns)? };
+        sut.settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        if let Some(program) = program {
+            // By its name it names its sockets, where tools look for them.
+            sut.daemon = sut.dir.join("ovs-vswitchd");
+            std::os::unix::fs::symlink(program, &sut.daemon)?;
+        }
+        sut.first_launch()?;
+        Ok(sut)
+    }
+
+    fn first_launch(&mut self) -> Result<()> {
+        if self.whose == Whose::Stock {
+            self.run(&["ovsdb-tool", "create", &self.database(), STOCK_SCHEMA])?.ok()?;
+        }
+        self.launch()
     }
 
     /// Directory and environment of a switch of ours that a test starts itself.
     pub fn stage(binary: &str, ns: &'a Netns) -> Result<Sut<'a>> {
         let binary = std::env::var("SEKISHO").unwrap_or_else(|_| binary.to_owned());
-        let (procs, options, dir) = (Vec::new(), Vec::new(), Scratch::new()?);
-        Ok(Sut { whose: Whose::Ours, binary, ns, procs, options, dir })
+        Ok(Sut {
+            whose: Whose::Ours,
+            binary,
+            ns,
+            procs: Vec::new(),
+            options: Vec::new(),
+            daemon: "ovs-vswitchd".to_owned(),
+            settings: Vec::new(),
+            dir: Scratch::new()?,
+        })
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -105,7 +137,12 @@ impl<'a> Sut<'a> {
         self.procs.push(proc);
         self.await_database()?;
         self.run(&["ovs-vsctl", "--no-wait", "init"])?.ok()?;
-        let mut argv = vec!["ovs-vswitchd", "--pidfile", "--log-file", quiet];
+        if !self.settings.is_empty() {
+            let mut set = vec!["ovs-vsctl", "--no-wait", "set", "Open_vSwitch", "."];
+            set.extend(self.settings.iter().map(String::as_str));
+            self.run(&set)?.ok()?;
+        }
+        let mut argv = vec![&*self.daemon, "--pidfile", "--log-file", quiet];
         argv.extend(self.options.iter().map(String::as_str));
         let proc = self.spawn(&argv)?;
         self.procs.push(proc);

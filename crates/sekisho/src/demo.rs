@@ -63,9 +63,7 @@ impl<'s, 'a> Demo<'s, 'a> {
         let program = std::env::current_exe()?.to_string_lossy().into_owned();
         let dir = Scratch::new()?;
         // The machines' program is this one under another name.
-        let peer = dir.join("sekisho-peer");
-        std::os::unix::fs::symlink(&program, &peer)?;
-        peer::use_program(peer);
+        peer::use_program(&program, &dir)?;
         let story = Story::new()?;
         let (rundir, db) = (dir.join(""), dir.join("conf.db"));
         let rundir = rundir.trim_end_matches('/');
