@@ -13,7 +13,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["classifier", "conntrack", "services"],
     &["openflow", "dpif", "netdev"],
     &["ofproto", "datapath"],
-    &["switchd"],
+    &["switchd", "bench"],
     &["sekisho"],
 ];
 
@@ -80,7 +80,7 @@ mod tests {
 
     /// Libraries that read clocks, open sockets or start threads, and the rooms that may use them.
     const WORLDLY: &[(&str, &[&str])] = &[
-        ("tokio", &["ovsdb", "switchd", "sekisho"]),
+        ("tokio", &["ovsdb", "switchd", "bench", "sekisho"]),
         ("rustls", &["tls"]),
         ("tokio-rustls", &["switchd"]),
         ("socket2", &["netdev", "switchd", "sekisho"]),
@@ -144,9 +144,8 @@ mod tests {
                     wrong.push(format!("{from} must not use {name}"));
                 }
                 let Some(to) = rooms.get(name) else { continue };
-                if to == "testkit" && from != "sekisho" {
-                    // `sekisho demo` plays the story on the same stage as the tests.
-                    // The demo plays on the tests' stage.
+                if to == "testkit" {
+                    // Demo and benchmarks play on the tests' stage.
                     if !for_tests && from != "sekisho" && from != "bench" {
                         wrong.push(format!("{from} uses testkit outside of tests"));
                     }

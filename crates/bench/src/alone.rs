@@ -1,19 +1,23 @@
 //! The tracker without a switch, beside Open vSwitch's own.
 //!
-//! Ours is `conntrack_bench`, an example of the crate that `bench/run` builds; theirs is `ovstest
+//! Ours is `conntrack_bench`, an example of the crate that `bench/run` builds beside this program; theirs is `ovstest
 //! test-conntrack`, which no package has: `$OVSTEST` or the search path says where it is. Both send
 //! datagrams, the packets of theirs read but for what the tracker itself reads. Its `benchmark-zones`
 //! has a second zone in the table and gives packets one at a time.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use testkit::need;
 use testkit::process::run_with;
 
-use crate::report::{Metric, Report, System};
-use crate::{Options, own_path};
+use crate::machine::Lack;
+use crate::metric::Metric;
+use crate::report::Report;
+use crate::stage::Stage;
+use crate::system::System;
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -27,21 +31,42 @@ fn ovstest() -> Option<String> {
     std::env::var("OVSTEST").ok().or_else(found)
 }
 
-/// Both, in turn.
-pub fn measure(system: System, options: &Options, report: &mut Report) -> Result<()> {
-    let rounds = options.rounds.min(3);
+/// What theirs needs.
+pub fn lack_theirs() -> Option<Lack> {
+    let gone = ovstest().is_none();
+    gone.then(|| {
+        Lack::new("there is no ovstest, which no package has", "$OVSTEST says where it is")
+    })
+}
+
+/// Where our test program is.
+fn conntrack_bench() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name("examples/conntrack_bench");
+    path.is_file().then_some(path)
+}
+
+/// What ours needs.
+pub fn lack_ours() -> Option<Lack> {
+    let build = "cargo build --release -p sekisho-conntrack --example conntrack_bench";
+    let gone = conntrack_bench().is_none();
+    gone.then(|| {
+        Lack::new(
+            "there is no examples/conntrack_bench beside this program",
+            format!("{build}, in a clone of the source, and that build of this program have it"),
+        )
+    })
+}
+
+/// One of both.
+pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result<()> {
+    let rounds = stage.options.rounds.min(3);
     match system {
         System::Sekisho => (0..rounds).try_for_each(|_| ours(report)),
-        System::Ovs => match ovstest() {
-            Some(ovstest) => (0..rounds).try_for_each(|_| theirs(&ovstest, report)),
-            None => {
-                println!(
-                    "  skipped: ovstest is not here, which no package has; $OVSTEST says where it is"
-                );
-                Ok(())
-            }
-        },
-        System::Afxdp | System::OvsAfxdp | System::Bridge | System::Direct => Ok(()),
+        System::Ovs => {
+            let ovstest = ovstest().context("ovstest is gone")?;
+            (0..rounds).try_for_each(|_| theirs(&ovstest, report))
+        }
+        _ => bail!("{system} has no tracker that runs alone"),
     }
 }
 
@@ -53,9 +78,8 @@ fn case(text: &str, name: &str) -> Result<f64> {
 }
 
 fn ours(report: &mut Report) -> Result<()> {
-    let program = std::path::Path::new(&own_path()?).with_file_name("examples/conntrack_bench");
-    let program = program.to_str().context("a path that is no text")?;
-    let text = run(program, &[]).context("bench/run builds it")?;
+    let program = conntrack_bench().context("conntrack_bench is gone")?;
+    let text = run(program.to_str().context("a path that is no text")?, &[])?;
     let mut add = |metric, name: &str, of: fn(f64) -> f64| -> Result<()> {
         report.add(System::Sekisho, metric, of(case(&text, name)?));
         Ok(())

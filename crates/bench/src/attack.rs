@@ -4,19 +4,21 @@
 //! four is some bits of each field, and which, the sender chooses. A thousand packets a second are
 //! crafted so that each has other bits; a scan goes from anywhere to anywhere, as fast as one thread sends.
 //! The measure is a TCP stream between the story's machines, through the story's policy. For the scan it is
-//! held against what the stream reaches while the same frames go nowhere, as in [`crate::flood`].
+//! held against what the stream reaches while the same frames go nowhere, as in [`crate::siege`].
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use testkit::netns::Netns;
-use testkit::process::Proc;
+use testkit::process::pause;
 use testkit::story::Vm;
 
-use crate::flood::{PATIENCE, STREAM, beside, unread};
-use crate::report::{Metric, Report, System};
+use crate::metric::Metric;
+use crate::report::Report;
+use crate::say;
+use crate::siege::{STREAM, SWITCH, Siege, UNREAD};
+use crate::stage::Stage;
+use crate::system::System;
 use crate::tracking::Rig;
-use crate::{Options, own_path, servers, story, stream};
 
 /// The rules of port 4.
 const FLOWS: [&str; 6] = [
@@ -32,63 +34,49 @@ const FLOWS: [&str; 6] = [
 const CRAFTED: u32 = 1000;
 /// For so long they come before the stream: no switch forgets what it cached within that time.
 const BEFORE: Duration = Duration::from_secs(9);
+/// After so long all that was cached is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(11);
 /// Frames of a scan, more than one thread sends while a stream lasts.
 const SCANNED: u32 = 10_000_000;
 
 /// All figures of a system.
-pub fn measure(system: System, options: &Options, report: &mut Report) -> Result<()> {
-    let story = story(system)?;
-    let Some(rig) = Rig::new(system, &story)? else { return Ok(()) };
-    for flow in FLOWS {
-        rig.ofctl(&format!("add-flow br0 {flow}"))?;
-    }
-    let _elsewhere = unread(&story, &rig)?;
-    let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
-    let _servers = servers(two)?;
-
-    for round in 0..options.rounds.min(3) as u32 {
-        let alone = stream(one, STREAM, PATIENCE)?;
-        report.add(system, Metric::StreamAlone, alone);
+pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result<()> {
+    let story = stage.story(system)?;
+    let siege = Siege::new(stage, system, &story, &FLOWS)?;
+    let rig = &siege.rig;
+    for round in 0..stage.options.rounds.min(3) as u32 {
+        let alone = siege.stream()?;
+        report.add(system, Metric::AttackAlone, alone);
 
         let n = CRAFTED * (BEFORE.as_secs() + STREAM + 4) as u32;
-        let attack = attack(&rig.opener, "crafted", "eth0", round * n, n, CRAFTED)?;
-        std::thread::sleep(BEFORE);
+        let attack = siege.send("send-crafted", SWITCH, round * n, n, CRAFTED)?;
+        pause(BEFORE - Duration::from_secs(1))?;
         let flows = rig.appctl("dpctl/dump-flows")?;
         let masks = testkit::masks::of(&flows, "in_port(4)").len();
         report.add(system, Metric::CraftedMasks, masks as f64);
-        println!("  {} flows of the attacker", flows.matches("in_port(4)").count());
-        let (under, _) = beside(one, attack)?;
+        say(format_args!("  {} flows of the attacker", flows.matches("in_port(4)").count()));
+        let (under, _) = siege.beside(attack)?;
         report.add(system, Metric::StreamCrafted, under);
         report.add(system, Metric::CraftedShare, under / alone);
-        // All that was cached for it is forgotten.
-        std::thread::sleep(Duration::from_secs(11));
+        pause(FORGOTTEN)?;
 
-        let scan = |device| attack_at_full_rate(&rig.opener, device);
-        let (base, rate) = beside(one, scan("unread")?)?;
-        println!("  {rate:.0} frames a second went nowhere");
+        let scan = |device| siege.send("send-scan", device, 0, SCANNED, 0);
+        let (base, rate) = siege.beside(scan(UNREAD)?)?;
+        say(format_args!("  {rate:.0} frames a second went nowhere"));
         report.add(system, Metric::StreamBesideScan, base);
-        let before = received(&rig)?;
-        let (under, rate) = beside(one, scan("eth0")?)?;
-        let got = (received(&rig)? - before) as f64 / f64::from(SCANNED);
-        println!("  {rate:.0} frames a second of the scan, of which the switch took {got:.2}");
+        let before = received(rig)?;
+        let (under, rate) = siege.beside(scan(SWITCH)?)?;
+        let got = (received(rig)? - before) as f64 / f64::from(SCANNED);
+        say(format_args!(
+            "  {rate:.0} frames a second of the scan, of which the switch took {got:.2}"
+        ));
         report.add(system, Metric::StreamScanned, under);
         report.add(system, Metric::ScanShare, under / base);
         report.add(system, Metric::ScanWhole, under / alone);
         ensure!(story.ping(Vm::One, 2)?, "vm1 does not reach vm2 after the scan");
-        std::thread::sleep(Duration::from_secs(11));
+        pause(FORGOTTEN)?;
     }
     Ok(())
-}
-
-fn attack(from: &Netns, what: &str, device: &str, first: u32, n: u32, rate: u32) -> Result<Proc> {
-    let [first, n, rate] = [first, n, rate].map(|n| n.to_string());
-    from.spawn(&[&own_path()?, &format!("send-{what}"), device, &first, &n, &rate])
-}
-
-fn attack_at_full_rate(from: &Netns, device: &str) -> Result<Proc> {
-    let proc = attack(from, "scan", device, 0, SCANNED, 0)?;
-    std::thread::sleep(Duration::from_secs(1));
-    Ok(proc)
 }
 
 /// Packets that the switch received from port 4.

@@ -7,13 +7,13 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testkit::scratch::Scratch;
-use testkit::story::Vm;
 use testkit::sut::{Sut, Whose, resident_bytes};
 
+use crate::metric::Metric;
 use crate::probe::Probe;
-use crate::report::{Metric, Report, System};
-use crate::{Options, binary, start, story, whose};
+use crate::report::Report;
+use crate::stage::{Stage, introduce};
+use crate::system::System;
 
 /// Flows that are loaded and dumped.
 const MANY: usize = 100_000;
@@ -80,17 +80,12 @@ fn timed(sut: &Sut<'_>, whose: Whose, line: &str) -> Result<f64> {
 }
 
 /// All figures of a system.
-pub fn measure(system: System, options: &Options, report: &mut Report) -> Result<()> {
-    let Some(whose) = whose(system) else { return Ok(()) };
-    let story = story(system)?;
-    for vm in [Vm::One, Vm::Two] {
-        let (ip, mac) = (vm.other().ip(), vm.other().mac());
-        let neighbour = format!("neigh replace {ip} lladdr {mac} dev eth0 nud permanent");
-        story.vm(vm).ip(&neighbour)?;
-    }
-    let Some(sut) = start(system, &story)? else { return Ok(()) };
-    let dir = Scratch::new()?;
-    let (many, very_many) = (dir.join("many"), dir.join("very-many"));
+pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result<()> {
+    let Some(whose) = system.whose() else { return Ok(()) };
+    let story = stage.story(system)?;
+    introduce(&story)?;
+    let Some(sut) = stage.start(system, &story)? else { return Ok(()) };
+    let (many, very_many) = (stage.dir.join("many"), stage.dir.join("very-many"));
     std::fs::write(&many, flows(MANY)?)?;
     std::fs::write(&very_many, flows(VERY_MANY)?)?;
     // Packets of one megaflow, and packets of which each needs one of its own.
@@ -102,12 +97,9 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     );
 
     let add = format!("ovs-ofctl add-flows br0 {many}");
-    let dumped = dir.join("dumped");
-    let tool = match whose {
-        Whose::Ours => format!("{} ofctl", binary()?),
-        Whose::Stock => "ovs-ofctl".into(),
-    };
-    for _ in 0..options.rounds.min(3) {
+    let dumped = stage.dir.join("dumped");
+    let tool = stage.own_tool(&sut, "ofctl");
+    for _ in 0..stage.options.rounds.min(3) {
         timed(&sut, whose, "ovs-ofctl del-flows br0")?;
         report.add(system, Metric::AddFlows, timed(&sut, whose, &add)?);
         let began = Instant::now();
@@ -122,7 +114,7 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
             timed(&sut, whose, "ovs-ofctl del-flows br0")?;
             let forward = format!("ovs-ofctl add-flow br0 priority=60000,udp,in_port=2,{actions}");
             timed(&sut, whose, &forward)?;
-            let probe = Probe::start(&story, sender)?;
+            let probe = Probe::start(stage, &story, sender)?;
             timed(&sut, whose, &add)?;
             report.add(system, metric, probe.finish()?);
         }

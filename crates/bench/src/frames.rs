@@ -117,6 +117,16 @@ pub fn announce(device: &str) -> Result<()> {
     Ok(())
 }
 
+/// The frames of one of the ends that [`crate::run_end`] names.
+pub fn generator(end: &str) -> Option<fn(u32) -> [u8; 60]> {
+    match end {
+        "send-syns" => Some(syn),
+        "send-crafted" => Some(crafted),
+        "send-scan" => Some(scan),
+        _ => None,
+    }
+}
+
 /// Sends `n` frames from number `first` on, no more than `rate` a second (0: as
 /// fast as can be). Prints how many were sent and in what time in seconds.
 pub fn send(make: fn(u32) -> [u8; 60], device: &str, first: u32, n: u32, rate: u32) -> Result<()> {

@@ -15,10 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use testkit::netns::Netns;
-use testkit::process::Proc;
+use testkit::process::{Proc, pause};
 use testkit::story::{Story, Vm};
 
-use crate::own_path;
+use crate::say;
+use crate::stage::Stage;
 
 /// The port that the receiver listens on.
 const PORT: u16 = 9;
@@ -165,6 +166,7 @@ fn without(stalls: &[Span], (from, until): Span) -> u64 {
 /// Packets from vm1 to vm2, all the time.
 #[derive(Debug)]
 pub struct Probe<'a> {
+    stage: &'a Stage<'a>,
     one: &'a Netns,
     sender: Proc,
     receiver: Proc,
@@ -173,40 +175,33 @@ pub struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     /// Starts sending; `sender` is the command of this program that does it.
-    pub fn start(story: &'a Story, sender: &str) -> Result<Probe<'a>> {
-        let own = own_path()?;
+    pub fn start(stage: &'a Stage<'a>, story: &'a Story, sender: &str) -> Result<Probe<'a>> {
         // Both ends run before all others: it is the switch that is to be waited for.
-        let first = ["chrt", "--fifo", "10", &own];
+        let first = ["chrt", "--fifo", "10"];
         let to = Vm::Two.ip();
-        let receive = [&first[..], &["receive-probe", to]].concat();
+        let receive = [&first[..], &stage.end(&["receive-probe", to])].concat();
         let mut receiver = story.vm(Vm::Two).spawn(&receive)?;
         receiver.wait_for("listens", |out| out.contains("listening"))?;
         let watch = |cpu: usize| {
-            story.sw.spawn(&[
-                "taskset",
-                "-c",
-                &cpu.to_string(),
-                "chrt",
-                "--fifo",
-                "20",
-                &own,
-                "watch",
-            ])
+            let cpu = cpu.to_string();
+            let first = ["taskset", "-c", &cpu, "chrt", "--fifo", "20"];
+            story.sw.spawn(&[&first[..], &stage.end(&["watch"])].concat())
         };
         let n = std::thread::available_parallelism()?.get();
         let watchers = (0..n).map(watch).collect::<Result<_>>()?;
-        let sender = story.vm(Vm::One).spawn(&[&first[..], &[sender, to]].concat())?;
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(Probe { one: story.vm(Vm::One), sender, receiver, watchers })
+        let send = [&first[..], &stage.end(&[sender, to])].concat();
+        let sender = story.vm(Vm::One).spawn(&send)?;
+        pause(Duration::from_millis(300))?;
+        Ok(Probe { stage, one: story.vm(Vm::One), sender, receiver, watchers })
     }
 
     /// The longest gap in milliseconds.
     pub fn finish(mut self) -> Result<f64> {
         ensure!(self.sender.alive(), "the sender ended: {}", self.sender.stderr());
         // A gap ends with a packet that comes.
-        std::thread::sleep(Duration::from_millis(500));
+        pause(Duration::from_millis(500))?;
         self.sender.kill();
-        self.one.ok(&[&own_path()?, "end-probe", Vm::Two.ip()])?;
+        self.one.ok(&self.stage.end(&["end-probe", Vm::Two.ip()]))?;
         let out = self.receiver.finish(Duration::from_secs(30))?.ok()?;
         let mut stalls = Vec::new();
         for mut watcher in self.watchers {
@@ -226,12 +221,12 @@ impl<'a> Probe<'a> {
         let longest = spans(&out).into_iter().map(|gap| without(&stalls, gap)).max();
         let gap = longest.map_or(seen as f64, |ns| ns as f64 / 1e3);
         let stalled: u64 = stalls.iter().map(|(from, until)| until - from).sum();
-        println!(
+        say(format_args!(
             "  probe: {n} packets came, {lost} were lost; the longest gap was {gap:.0} us, {seen} us \
              with stalls of the machine, of which there were {}, {} ms together",
             stalls.len(),
             stalled / 1_000_000
-        );
+        ));
         Ok(gap / 1e3)
     }
 }

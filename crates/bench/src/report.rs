@@ -1,248 +1,190 @@
-//! The samples, their medians, and the targets they are held against.
+//! The samples, their medians and ratios, and the promises they are held against.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use testkit::process;
 
-/// What is measured against what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum System {
-    /// This project's switch, the machines' default offloads on.
-    Sekisho,
-    /// The same with ports of `type=afxdp`.
-    Afxdp,
-    /// Stock Open vSwitch, `datapath_type=netdev`, the machines' transmit offloads off.
-    Ovs,
-    /// The same with ports of `type=afxdp`, which one processor polls all the time.
-    OvsAfxdp,
-    /// Linux bridge with br_netfilter, iptables and conntrack.
-    Bridge,
-    /// A veth pair and no switch: the ceiling of the machine.
-    Direct,
-}
+use crate::machine::Lack;
+use crate::metric::{Metric, Target};
+use crate::part::Part;
+use crate::say;
+use crate::system::System;
 
-impl System {
-    const NAMES: [(System, &'static str); 6] = [
-        (System::Sekisho, "sekisho"),
-        (System::Afxdp, "afxdp"),
-        (System::Ovs, "ovs"),
-        (System::OvsAfxdp, "ovs-afxdp"),
-        (System::Bridge, "bridge"),
-        (System::Direct, "direct"),
-    ];
-
-    /// The system called `name`.
-    pub fn parse(name: &str) -> Result<System> {
-        match Self::NAMES.iter().find(|(_, n)| *n == name) {
-            Some((system, _)) => Ok(*system),
-            None => {
-                let names = Self::NAMES.map(|(_, name)| name).join(", ");
-                bail!("unknown system {name}: there are {names}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for System {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(s, _)| s == self).map_or("?", |(_, name)| *name);
-        f.pad(name)
-    }
-}
-
-/// A figure that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Metric {
-    /// One TCP stream, received, Gb/s.
-    Tcp,
-    /// Round trip of a flood ping, average, microseconds.
-    Rtt,
-    /// 64-byte UDP packets of one connection that arrive, thousands per second.
-    Udp,
-    /// TCP connections opened and closed, per second.
-    Connections,
-    /// Processor time of the idle daemon, percent of one processor.
-    Idle,
-    /// Resident memory of the idle daemon, MiB.
-    Memory,
-    /// From the start of the daemon to the first forwarded packet, ms.
-    Start,
-    /// Adding 100,000 flows, s.
-    AddFlows,
-    /// Dumping them, s.
-    DumpFlows,
-    /// Longest time without forwarding while they are added, ms.
-    Gap,
-    GapNew,
-    /// Resident memory of the daemon with a million flows, MiB.
-    FlowMemory,
-    /// Resident memory of the daemon with 2,000,000 connections, MiB.
-    ConnMemory,
-    /// The same with 3,000,000.
-    ConnMemoryMore,
-    /// Listing them with `dpctl/dump-conntrack`, s.
-    DumpConns,
-    /// Longest time without forwarding with 3,000,000 connections, ms: while nothing is done with them,
-    GapQuiet,
-    /// while they are listed by `dpctl/dump-conntrack`,
-    GapDump,
-    /// by `conntrack -L`,
-    GapList,
-    /// while a zone of a million is flushed,
-    GapFlush,
-    /// while a million of them expire.
-    GapExpire,
-    /// One TCP stream, Gb/s: alone,
-    StreamAlone,
-    /// beside a generator of frames whose frames nobody gets,
-    StreamBeside,
-    /// while the switch gets them, 10,000,000 SYNs from another port.
-    StreamUnder,
-    /// What is left of the stream beside the generator.
-    FloodShare,
-    /// Resident memory after the flood, MiB.
-    FloodMemory,
-    /// Established connections that are left after the flood, percent.
-    FloodKept,
-    /// The stream while 1,000 packets a second are crafted against the caches, Gb/s;
-    StreamCrafted,
-    /// what is left of it then;
-    CraftedShare,
-    /// masks of the megaflows by then.
-    CraftedMasks,
-    /// The stream while a scan from another port goes nowhere, Gb/s;
-    StreamBesideScan,
-    /// and while the switch gets it;
-    StreamScanned,
-    /// what is left of the former,
-    ScanShare,
-    /// and of the stream alone.
-    ScanWhole,
-    /// The tracker alone. Bytes a connection of 1,000,000 of TCP:
-    ConnBytes,
-    /// millions of packets a second of one core: of one connection over and over,
-    TrackOne,
-    /// of 10,000 established ones,
-    TrackMany,
-    /// of 100,000,
-    TrackMore,
-    /// of 1,000,000;
-    TrackMost,
-    /// a new connection, ns;
-    Commit,
-    /// to flush one with its zone, ns;
-    Flush,
-    /// what two threads do of what one does: packets of known connections,
-    TwoUpdate,
-    /// new connections.
-    TwoInsert,
-}
-
-/// A promise: the median of ours stands in this relation to a bound.
-struct Target {
-    metric: Metric,
-    /// The system whose median is the unit of the bound; none: the bound is absolute.
-    against: Option<System>,
-    at_least: bool,
-    bound: f64,
-}
-
-/// All targets, in the order in which they are shown.
-const TARGETS: [Target; 30] = [
-    Target { metric: Metric::Tcp, against: Some(System::Ovs), at_least: true, bound: 12.0 },
-    Target { metric: Metric::Tcp, against: Some(System::Bridge), at_least: true, bound: 0.7 },
-    Target { metric: Metric::Rtt, against: Some(System::Ovs), at_least: false, bound: 0.9 },
-    Target { metric: Metric::Connections, against: Some(System::Ovs), at_least: true, bound: 1.2 },
-    Target { metric: Metric::Idle, against: None, at_least: false, bound: 1.0 },
-    Target { metric: Metric::Memory, against: None, at_least: false, bound: 20.0 },
-    Target { metric: Metric::Start, against: None, at_least: false, bound: 200.0 },
-    Target { metric: Metric::AddFlows, against: Some(System::Ovs), at_least: false, bound: 0.5 },
-    Target { metric: Metric::DumpFlows, against: Some(System::Ovs), at_least: false, bound: 0.5 },
-    Target { metric: Metric::Gap, against: None, at_least: false, bound: 5.0 },
-    Target { metric: Metric::GapNew, against: Some(System::Ovs), at_least: false, bound: 0.1 },
-    Target { metric: Metric::FlowMemory, against: Some(System::Ovs), at_least: false, bound: 0.6 },
-    Target { metric: Metric::ConnMemory, against: None, at_least: false, bound: 600.0 },
-    Target { metric: Metric::GapDump, against: None, at_least: false, bound: 1.0 },
-    Target { metric: Metric::GapList, against: None, at_least: false, bound: 1.0 },
-    Target { metric: Metric::GapFlush, against: None, at_least: false, bound: 1.0 },
-    Target { metric: Metric::GapExpire, against: None, at_least: false, bound: 1.0 },
-    Target { metric: Metric::FloodShare, against: None, at_least: true, bound: 0.8 },
-    // The ceiling of 3,000,000 connections at 256 bytes each, and the daemon.
-    Target { metric: Metric::FloodMemory, against: None, at_least: false, bound: 752.0 },
-    Target { metric: Metric::FloodKept, against: None, at_least: true, bound: 100.0 },
-    Target { metric: Metric::CraftedShare, against: None, at_least: true, bound: 0.9 },
-    Target { metric: Metric::ScanShare, against: None, at_least: true, bound: 0.5 },
-    Target { metric: Metric::ConnBytes, against: None, at_least: false, bound: 256.0 },
-    Target { metric: Metric::TrackOne, against: Some(System::Ovs), at_least: true, bound: 1.5 },
-    Target { metric: Metric::TrackMany, against: Some(System::Ovs), at_least: true, bound: 2.0 },
-    Target { metric: Metric::TrackMore, against: Some(System::Ovs), at_least: true, bound: 2.5 },
-    Target { metric: Metric::Commit, against: Some(System::Ovs), at_least: false, bound: 0.5 },
-    Target { metric: Metric::Flush, against: Some(System::Ovs), at_least: false, bound: 0.5 },
-    Target { metric: Metric::TwoUpdate, against: None, at_least: true, bound: 1.8 },
-    Target { metric: Metric::TwoInsert, against: None, at_least: true, bound: 1.8 },
-];
-
-const METRICS: [(Metric, &str); 42] = [
-    (Metric::Tcp, "TCP, one stream, Gb/s"),
-    (Metric::Rtt, "flood ping RTT, us"),
-    (Metric::Udp, "UDP of 64 bytes, kpps"),
-    (Metric::Connections, "TCP connections/s"),
-    (Metric::Idle, "idle processor, %"),
-    (Metric::Memory, "idle memory, MiB"),
-    (Metric::Start, "start to first packet, ms"),
-    (Metric::AddFlows, "adding 100,000 flows, s"),
-    (Metric::DumpFlows, "dumping 100,000 flows, s"),
-    (Metric::Gap, "gap while adding, ms"),
-    (Metric::GapNew, "the same, new flows, ms"),
-    (Metric::FlowMemory, "1,000,000 flows, MiB"),
-    (Metric::ConnMemory, "2,000,000 conns, MiB"),
-    (Metric::ConnMemoryMore, "3,000,000 conns, MiB"),
-    (Metric::DumpConns, "dumping 3,000,000, s"),
-    (Metric::GapQuiet, "gap with 3,000,000, ms"),
-    (Metric::GapDump, "gap, dump-conntrack, ms"),
-    (Metric::GapList, "gap, conntrack -L, ms"),
-    (Metric::GapFlush, "gap, flush of a zone, ms"),
-    (Metric::GapExpire, "gap, expiry, ms"),
-    (Metric::StreamAlone, "stream alone, Gb/s"),
-    (Metric::StreamBeside, "beside a generator, Gb/s"),
-    (Metric::StreamUnder, "under a SYN flood, Gb/s"),
-    (Metric::FloodShare, "share under the flood"),
-    (Metric::FloodMemory, "memory after it, MiB"),
-    (Metric::FloodKept, "connections kept, %"),
-    (Metric::StreamCrafted, "under crafted frames, Gb/s"),
-    (Metric::CraftedShare, "share under them"),
-    (Metric::CraftedMasks, "masks by then"),
-    (Metric::StreamBesideScan, "beside a scan, Gb/s"),
-    (Metric::StreamScanned, "under a scan, Gb/s"),
-    (Metric::ScanShare, "share of that beside it"),
-    (Metric::ScanWhole, "share of the stream alone"),
-    (Metric::ConnBytes, "bytes a connection"),
-    (Metric::TrackOne, "1 connection, Mpps"),
-    (Metric::TrackMany, "10,000, Mpps"),
-    (Metric::TrackMore, "100,000, Mpps"),
-    (Metric::TrackMost, "1,000,000, Mpps"),
-    (Metric::Commit, "a new connection, ns"),
-    (Metric::Flush, "zone flush, ns each"),
-    (Metric::TwoUpdate, "two threads, known, x one"),
-    (Metric::TwoInsert, "two threads, new, x one"),
-];
-
-/// Samples by system and metric.
+/// Samples by figure and system, and what there are none of.
 #[derive(Debug, Default)]
-pub struct Report(BTreeMap<(Metric, System), Vec<f64>>);
+pub struct Report {
+    samples: BTreeMap<Metric, BTreeMap<System, Vec<f64>>>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Why there are no figures, or fewer, of a system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub parts: Vec<Part>,
+    pub system: System,
+    pub why: String,
+    /// What would bring it, if that is known.
+    pub remedy: Option<String>,
+    /// It was begun and failed.
+    pub failed: bool,
+}
+
+/// A system's figures, in words of statistics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
 
 impl Report {
     /// Takes a sample.
     pub fn add(&mut self, system: System, metric: Metric, value: f64) {
-        self.0.entry((metric, system)).or_default().push(value);
+        self.samples.entry(metric).or_default().entry(system).or_default().push(value);
     }
 
-    /// Smallest, median and largest sample.
-    fn spread(&self, system: System, metric: Metric) -> Option<[f64; 3]> {
-        let mut samples = self.0.get(&(metric, system))?.clone();
-        samples.sort_by(f64::total_cmp);
-        Some([*samples.first()?, median(&samples)?, *samples.last()?])
+    /// Notes that a part is not measured of a system.
+    pub fn leave_out(&mut self, part: Part, system: System, lack: Lack) {
+        let remedy = Some(lack.remedy);
+        self.note(
+            &[part],
+            LeftOut { parts: vec![], system, why: lack.what, remedy, failed: false },
+        );
+    }
+
+    /// A step's result; if it failed that is noted of the system, and the rest goes on.
+    ///
+    /// # Errors
+    /// If the program is to end.
+    pub fn keep<T>(
+        &mut self,
+        parts: &[Part],
+        system: System,
+        result: Result<T>,
+    ) -> Result<Option<T>> {
+        let error = match result {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        // A signal that ended what was waited for comes here as well.
+        process::pause(Duration::from_millis(100))?;
+        let why = format!("{error:#}");
+        say(format_args!("{system}: {why}"));
+        self.note(parts, LeftOut { parts: vec![], system, why, remedy: None, failed: true });
+        Ok(None)
+    }
+
+    fn note(&mut self, parts: &[Part], left_out: LeftOut) {
+        let same =
+            |known: &&mut LeftOut| (known.system, &known.why) == (left_out.system, &left_out.why);
+        match self.left_out.iter_mut().find(same) {
+            Some(known) => known.parts.extend(parts),
+            None => self.left_out.push(LeftOut { parts: parts.to_vec(), ..left_out }),
+        }
+    }
+
+    /// Whether something failed that had been begun.
+    pub fn has_failures(&self) -> bool {
+        self.left_out.iter().any(|l| l.failed)
+    }
+
+    /// What was left out, and why.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// The same as lines of text.
+    pub fn left_out_text(&self) -> String {
+        let line = |l: &LeftOut| {
+            let parts: Vec<&str> = l.parts.iter().map(|p| p.name()).collect();
+            let what = if l.failed { "failed" } else { "left out" };
+            let remedy = l.remedy.as_ref().map_or(String::new(), |r| format!("; {r}"));
+            format!("{what}: {} ({}): {}{remedy}", l.system, parts.join(", "), l.why.trim_end())
+        };
+        self.left_out.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The figures there are, in the order of the tables.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+        self.samples.keys().copied()
+    }
+
+    /// Every round's figure of each system that has some.
+    pub fn of(&self, metric: Metric) -> impl Iterator<Item = (System, &[f64])> {
+        self.samples.get(&metric).into_iter().flatten().map(|(s, all)| (*s, all.as_slice()))
+    }
+
+    /// Smallest, median and largest figure of a system.
+    pub fn spread(&self, system: System, metric: Metric) -> Option<Spread> {
+        let mut sorted = self.samples.get(&metric)?.get(&system)?.clone();
+        sorted.sort_by(f64::total_cmp);
+        Some(Spread { min: *sorted.first()?, median: median(&sorted)?, max: *sorted.last()? })
+    }
+
+    /// The system whose median is the unit of ratios.
+    pub fn reference(&self, metric: Metric) -> Option<System> {
+        System::REFERENCES.into_iter().find(|s| self.spread(*s, metric).is_some())
+    }
+
+    /// A system's median by that of the reference.
+    pub fn ratio(&self, system: System, metric: Metric) -> Option<f64> {
+        let unit = self.spread(self.reference(metric)?, metric)?.median;
+        (unit != 0.0).then_some(self.spread(system, metric)?.median / unit)
+    }
+
+    /// Which promises are kept, as far as something was measured that they are of.
+    pub fn targets(&self) -> Vec<Verdict> {
+        Target::all().into_iter().filter_map(|target| self.verdict(target)).collect()
+    }
+
+    fn verdict(&self, target: Target) -> Option<Verdict> {
+        let ours = self.spread(System::Sekisho, target.metric)?.median;
+        let (unit, recorded) = match target.against {
+            None => (1.0, false),
+            Some(system) => match (self.spread(system, target.metric), target.recorded) {
+                (Some(theirs), _) => (theirs.median, false),
+                (None, recorded) => (recorded?, true),
+            },
+        };
+        let value = ours / unit;
+        let met = if target.at_least { value >= target.bound } else { value <= target.bound };
+        Some(Verdict { target, value, recorded, met })
+    }
+
+    /// The same as lines of text.
+    pub fn verdicts(&self) -> String {
+        self.targets().iter().map(|verdict| format!("{verdict}\n")).collect()
+    }
+}
+
+/// Whether a promise is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    pub target: Target,
+    /// In the unit of the bound.
+    pub value: f64,
+    /// The other's figure is of another machine.
+    pub recorded: bool,
+    pub met: bool,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { metric, against, at_least, bound, .. } = self.target;
+        let (facts, value) = (metric.facts(), short(self.value));
+        let verdict = if self.met { "met   " } else { "MISSED" };
+        write!(f, "{verdict} {}", facts.title)?;
+        match against {
+            Some(system) => write!(f, ": {value} x {system}")?,
+            None => write!(f, ": {value} {}", facts.unit)?,
+        }
+        if self.recorded {
+            write!(f, " as recorded on another machine")?;
+        }
+        write!(f, " ({} {bound})", if at_least { "at least" } else { "at most" })
     }
 }
 
@@ -262,50 +204,38 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// A table for each figure.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<26}", "median [min..max]")?;
-        let systems: Vec<System> = System::NAMES
-            .map(|(system, _)| system)
-            .into_iter()
-            .filter(|system| self.0.keys().any(|(_, s)| s == system))
-            .collect();
-        for system in &systems {
-            write!(f, " {system:>24}")?;
-        }
-        writeln!(f)?;
-        for (metric, name) in METRICS {
-            write!(f, "{name:<26}")?;
-            for &system in &systems {
-                let cell = self.spread(system, metric).map_or("-".to_owned(), |[min, mid, max]| {
-                    format!("{} [{}..{}]", short(mid), short(min), short(max))
-                });
-                write!(f, " {cell:>24}")?;
+        for metric in self.metrics() {
+            let facts = metric.facts();
+            let unit = if facts.unit.is_empty() { "" } else { ", " };
+            writeln!(
+                f,
+                "{}{unit}{} ({}: {} is better)",
+                facts.title,
+                facts.unit,
+                facts.part,
+                facts.better.name()
+            )?;
+            let reference = self.reference(metric);
+            let by = reference.map_or(String::new(), |system| format!("   x {system}"));
+            writeln!(f, "  {:<14}{:>10} {:>20}{by}", "", "median", "[min..max]")?;
+            for (system, _) in self.of(metric) {
+                let Some(Spread { min, median, max }) = self.spread(system, metric) else {
+                    continue;
+                };
+                let spread = format!("[{}..{}]", short(min), short(max));
+                let ratio = self.ratio(system, metric);
+                let ratio = ratio.map_or(String::new(), |r| format!("{:>1$}", short(r), by.len()));
+                writeln!(f, "  {system:<14}{:>10} {spread:>20}{ratio}", short(median))?;
             }
             writeln!(f)?;
         }
-        writeln!(f)?;
-        for Target { metric, against, at_least, bound } in TARGETS {
-            let name = METRICS.iter().find(|(m, _)| *m == metric).map_or("", |(_, name)| *name);
-            let unit = against.map(|system| self.spread(system, metric));
-            let ours = self.spread(System::Sekisho, metric);
-            let (Some([_, ours, _]), None | Some(Some(_))) = (ours, unit) else { continue };
-            let (value, of) = match (unit, against) {
-                (Some(Some([_, theirs, _])), Some(system)) => {
-                    (ours / theirs, format!(" x {system}"))
-                }
-                _ => (ours, String::new()),
-            };
-            let met = if at_least { value >= bound } else { value <= bound };
-            writeln!(
-                f,
-                "{} {name:<26} {}{of} (target: {} {bound})",
-                if met { "met   " } else { "MISSED" },
-                short(value),
-                if at_least { "at least" } else { "at most" },
-            )?;
+        match self.left_out_text() {
+            text if text.is_empty() => Ok(()),
+            text => writeln!(f, "{text}\n"),
         }
-        Ok(())
     }
 }
 
@@ -313,8 +243,7 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    #[test]
-    fn medians_and_verdicts() {
+    fn made_up() -> Report {
         let mut report = Report::default();
         for value in [9.0, 7.0, 8.0] {
             report.add(System::Sekisho, Metric::Tcp, value);
@@ -322,14 +251,60 @@ mod tests {
         for value in [0.5, 0.6] {
             report.add(System::Ovs, Metric::Tcp, value);
         }
+        report.add(System::Bridge, Metric::Tcp, 11.0);
         report.add(System::Sekisho, Metric::Start, 250.0);
-        let text = report.to_string();
-        assert!(text.contains("8.00 [7.00..9.00]") && text.contains("0.55 [0.50..0.60]"), "{text}");
-        assert!(text.contains("met    TCP, one stream, Gb/s      14.5 x ovs"), "{text}");
-        assert!(
-            text.contains("MISSED start to first packet, ms  250 (target: at most 200)"),
-            "{text}"
+        report
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_system() {
+        let text = made_up().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "TCP, one stream, Gb/s (tcp: more is better)");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(lines[1]), ["median", "[min..max]", "x", "ovs"]);
+        assert_eq!(words(lines[2]), ["sekisho", "8.00", "[7.00..9.00]", "14.5"]);
+        assert_eq!(words(lines[3]), ["ovs", "0.55", "[0.50..0.60]", "1.00"]);
+        assert_eq!(words(lines[4]), ["bridge", "11.0", "[11.0..11.0]", "20.0"]);
+        // Nothing to compare with: no ratio.
+        assert!(text.contains("start to first packet, ms (rest: less is better)"), "{text}");
+        assert_eq!(words(lines[8]), ["sekisho", "250", "[250..250]"]);
+    }
+
+    #[test]
+    fn without_ovs_ratios_are_to_a_bridge() {
+        let mut report = Report::default();
+        report.add(System::Sekisho, Metric::Rtt, 8.0);
+        report.add(System::Bridge, Metric::Rtt, 4.0);
+        assert_eq!(report.reference(Metric::Rtt), Some(System::Bridge));
+        assert_eq!(report.ratio(System::Sekisho, Metric::Rtt), Some(2.0));
+        report.add(System::BrNetfilter, Metric::Rtt, 0.0);
+        assert_eq!(report.reference(Metric::Rtt), Some(System::BrNetfilter), "the same policy");
+        assert_eq!(report.ratio(System::Sekisho, Metric::Rtt), None, "not infinite");
+    }
+
+    #[test]
+    fn promises_are_told_as_far_as_their_systems_were_measured() {
+        let text = made_up().verdicts();
+        assert!(text.contains("met    TCP, one stream: 14.5 x ovs (at least 12)\n"), "{text}");
+        assert!(text.contains("MISSED start to first packet: 250 ms (at most 200)\n"), "{text}");
+        assert!(!text.contains("br_netfilter"), "nothing was measured there: {text}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once_with_what_would_bring_it() {
+        let mut report = made_up();
+        let lack = || Lack { what: "no ethtool".into(), remedy: "apt-get install ethtool".into() };
+        report.leave_out(Part::Tcp, System::Ovs, lack());
+        report.leave_out(Part::Rtt, System::Ovs, lack());
+        assert!(!report.has_failures());
+        let failed =
+            report.keep::<()>(&[Part::Udp], System::Direct, Err(anyhow::anyhow!("broken")));
+        assert!(failed.unwrap().is_none() && report.has_failures());
+        assert_eq!(
+            report.left_out_text(),
+            "left out: ovs (tcp, rtt): no ethtool; apt-get install ethtool\n\
+             failed: direct (udp): broken"
         );
-        assert!(!text.contains("x bridge"), "nothing was measured there: {text}");
     }
 }

@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use testkit::netns::Netns;
-use testkit::story::{POLICY_IP, Story, Vm};
+use testkit::process::pause;
+use testkit::story::Story;
 use testkit::sut::{Sut, Whose, resident_bytes};
 
+use crate::metric::Metric;
 use crate::probe::Probe;
-use crate::report::{Metric, Report, System};
-use crate::{Options, binary, own_path, story, tools, whose};
+use crate::report::Report;
+use crate::say;
+use crate::stage::{STORY_PORTS, Stage, introduce};
+use crate::system::System;
 
 /// Connections of one zone.
 const ZONE: u32 = 1_000_000;
@@ -28,8 +32,8 @@ const BRIEF: u32 = 20;
 
 /// The machines behind ports 4 and 5, with a switch between them and the story's.
 pub struct Rig<'a> {
+    stage: &'a Stage<'a>,
     pub sut: Sut<'a>,
-    pub whose: Whose,
     /// Behind port 4.
     pub opener: Netns,
     /// Behind port 5.
@@ -37,9 +41,8 @@ pub struct Rig<'a> {
 }
 
 impl<'a> Rig<'a> {
-    /// Starts a switch of four ports; none of the systems without a tracker of its own.
-    pub fn new(system: System, story: &'a Story) -> Result<Option<Rig<'a>>> {
-        let Some(whose) = whose(system) else { return Ok(None) };
+    /// Starts a switch of four ports.
+    pub fn new(stage: &'a Stage<'a>, system: System, story: &'a Story) -> Result<Rig<'a>> {
         let [opener, sink] = [story.sw.sibling("opener")?, story.sw.sibling("sink")?];
         for (port, ns) in [("openp", &opener), ("sinkp", &sink)] {
             let pid = ns.pid();
@@ -47,17 +50,15 @@ impl<'a> Rig<'a> {
             story.sw.ip(&format!("link set {port} up"))?;
             ns.ip("link set eth0 up")?;
         }
-        for vm in [Vm::One, Vm::Two] {
-            let (ip, mac) = (vm.other().ip(), vm.other().mac());
-            story.vm(vm).ip(&format!("neigh replace {ip} lladdr {mac} dev eth0 nud permanent"))?;
-        }
-        let sut = Sut::start(whose, &binary()?, &story.sw)?;
-        sut.add_bridge(tools(), &["vm1p", "vm2p", "openp", "sinkp"])?;
-        sut.load_policy(tools(), POLICY_IP)?;
-        let rig = Rig { sut, whose, opener, sink };
+        introduce(story)?;
+        let sut = stage.launch(system, &story.sw)?;
+        let sut = sut.with_context(|| format!("{system} has no tracker of its own"))?;
+        sut.add_bridge(stage.tools, &[&STORY_PORTS[..], &["openp", "sinkp"]].concat())?;
+        sut.load_policy(stage.tools, &stage.policy)?;
+        let rig = Rig { stage, sut, opener, sink };
         rig.ofctl("add-flow br0 priority=50,in_port=5,actions=normal")?;
-        rig.sink.ok(&[&own_path()?, "announce", "eth0"])?;
-        Ok(Some(rig))
+        rig.sink.ok(&stage.end(&["announce", "eth0"]))?;
+        Ok(rig)
     }
 
     /// Lets the thread that forwards go before all that is not of real-time priority.
@@ -67,7 +68,7 @@ impl<'a> Rig<'a> {
             let path = task?.path();
             let name = std::fs::read_to_string(path.join("comm"))?;
             // The stock switch forwards on its main thread.
-            let forwards = match self.whose {
+            let forwards = match self.sut.whose() {
                 Whose::Ours => name.starts_with("datapath"),
                 Whose::Stock => path.ends_with(pid.to_string()),
             };
@@ -86,12 +87,12 @@ impl<'a> Rig<'a> {
 
     /// Runs `ovs-ofctl`; what it prints.
     pub fn ofctl_says(&self, words: &str) -> Result<String> {
-        self.sut.ok(tools(), &format!("ovs-ofctl {words}"))
+        self.sut.ok(self.stage.tools, &format!("ovs-ofctl {words}"))
     }
 
     /// Runs `ovs-appctl`.
     pub fn appctl(&self, words: &str) -> Result<String> {
-        self.sut.ok(tools(), &format!("ovs-appctl {words}"))
+        self.sut.ok(self.stage.tools, &format!("ovs-appctl {words}"))
     }
 
     /// Connections in the table.
@@ -99,18 +100,10 @@ impl<'a> Rig<'a> {
         self.appctl("dpctl/ct-get-nconns")?.trim().parse().context("not a number")
     }
 
-    /// The words that begin a call of a tool that belongs to the switch.
-    pub fn own_tool(&self, tool: &str) -> Result<String> {
-        Ok(match self.whose {
-            Whose::Ours => format!("{} {tool}", binary()?),
-            Whose::Stock => format!("ovs-{tool}"),
-        })
-    }
-
     /// Runs such a tool, its output into nothing; the seconds it took.
     fn timed(&self, tool: &str, words: &str) -> Result<f64> {
         let began = Instant::now();
-        let line = format!("exec {} {words} > /dev/null", self.own_tool(tool)?);
+        let line = format!("exec {} {words} > /dev/null", self.stage.own_tool(&self.sut, tool));
         self.sut.spawn(&["sh", "-c", &line])?.finish(PATIENCE)?.ok()?;
         Ok(began.elapsed().as_secs_f64())
     }
@@ -118,7 +111,7 @@ impl<'a> Rig<'a> {
     /// Unanswered SYNs of a zone are kept for `seconds`.
     fn set_timeout(&self, zone: u32, seconds: u32) -> Result<()> {
         let line = format!("ovs-vsctl add-zone-tp netdev zone={zone} tcp_syn_sent={seconds}");
-        self.sut.ok(tools(), &line).map(drop)
+        self.sut.ok(self.stage.tools, &line).map(drop)
     }
 
     /// Opens [`ZONE`] connections in a zone.
@@ -134,11 +127,11 @@ impl<'a> Rig<'a> {
                 return Ok(());
             }
             let [at, n, rate] = [first, missing, RATE].map(|n| n.to_string());
-            let send = [&own_path()?, "send-syns", "eth0", &at, &n, &rate];
+            let send = self.stage.end(&["send-syns", "eth0", &at, &n, &rate]);
             self.opener.run_within(&send, PATIENCE)?.ok()?;
             first += missing;
             // What waits in queues still.
-            std::thread::sleep(Duration::from_millis(200));
+            pause(Duration::from_millis(200))?;
         }
         anyhow::bail!("{} connections where {want} were to be opened", self.n()?);
     }
@@ -150,12 +143,13 @@ impl<'a> Rig<'a> {
 }
 
 /// All figures of a system.
-pub fn measure(system: System, options: &Options, report: &mut Report) -> Result<()> {
-    let story = story(system)?;
-    let Some(rig) = Rig::new(system, &story)? else { return Ok(()) };
+pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result<()> {
+    let options = stage.options;
+    let story = stage.story(system)?;
+    let rig = Rig::new(stage, system, &story)?;
     rig.appctl("dpctl/ct-set-maxconns 4000000")?;
     rig.sut.ok(
-        tools(),
+        stage.tools,
         "ovs-vsctl -- --id=@d create Datapath datapath_version=0 -- \
          set Open_vSwitch . datapaths:netdev=@d",
     )?;
@@ -172,13 +166,13 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
     let rounds = options.rounds.min(3);
     for _ in 0..rounds {
         rig.fill(3)?;
-        let probe = Probe::start(&story, "send-probe")?;
+        let probe = Probe::start(stage, &story, "send-probe")?;
         // Asked for seldom: to start a tool takes processor time as well. Some connections are there that
         // the probe and its like made.
         let end = Instant::now() + PATIENCE;
         while rig.n()? >= 2 * ZONE + 100 {
             ensure!(Instant::now() < end, "the connections of a zone do not expire");
-            std::thread::sleep(Duration::from_secs(3));
+            pause(Duration::from_secs(3))?;
         }
         report.add(system, Metric::GapExpire, probe.finish()?);
     }
@@ -187,25 +181,25 @@ pub fn measure(system: System, options: &Options, report: &mut Report) -> Result
         if round == 0 {
             report.add(system, Metric::ConnMemoryMore, rig.resident_mib()?);
         }
-        let probe = Probe::start(&story, "send-probe")?;
+        let probe = Probe::start(stage, &story, "send-probe")?;
         // As long as an expiry takes.
-        std::thread::sleep(Duration::from_secs(20));
+        pause(Duration::from_secs(20))?;
         report.add(system, Metric::GapQuiet, probe.finish()?);
 
-        let probe = Probe::start(&story, "send-probe")?;
+        let probe = Probe::start(stage, &story, "send-probe")?;
         let took = rig.timed("appctl", "dpctl/dump-conntrack")?;
         report.add(system, Metric::GapDump, probe.finish()?);
         report.add(system, Metric::DumpConns, took);
-        if rig.whose == Whose::Ours {
-            let probe = Probe::start(&story, "send-probe")?;
+        if rig.sut.whose() == Whose::Ours {
+            let probe = Probe::start(stage, &story, "send-probe")?;
             let took = rig.timed("conntrack", "-L")?;
             report.add(system, Metric::GapList, probe.finish()?);
-            println!("  conntrack -L took {took:.1} s");
+            say(format_args!("  conntrack -L took {took:.1} s"));
         }
-        let probe = Probe::start(&story, "send-probe")?;
+        let probe = Probe::start(stage, &story, "send-probe")?;
         let took = rig.timed("appctl", "dpctl/flush-conntrack zone=4")?;
         report.add(system, Metric::GapFlush, probe.finish()?);
-        println!("  the flush took {took:.2} s");
+        say(format_args!("  the flush took {took:.2} s"));
         ensure!(rig.n()? < 2 * ZONE + 100, "the zone was not flushed");
     }
     Ok(())

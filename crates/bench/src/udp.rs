@@ -10,7 +10,8 @@ use packet::{PacketBuf, checksum};
 use testkit::netns::Netns;
 use testkit::story::{Story, Vm};
 
-use crate::own_path;
+use crate::say;
+use crate::stage::Stage;
 
 const FROM_PORT: u16 = 4000;
 const TO_PORT: u16 = 9;
@@ -19,23 +20,24 @@ const DROP: &str = "table netdev bench { chain c { type filter hook ingress devi
                     udp dport 9 drop; }; }";
 
 /// Thousands of packets a second that arrive at vm2.
-pub fn measure(story: &Story, seconds: u64, within: Duration) -> Result<f64> {
+pub fn measure(stage: &Stage<'_>, story: &Story, seconds: u64) -> Result<f64> {
     let (one, two) = (story.vm(Vm::One), story.vm(Vm::Two));
-    let (own, to) = (own_path()?, Vm::Two.ip());
-    let mut answerer = two.spawn(&[&own, "answer-udp", to])?;
+    let (to, within) = (Vm::Two.ip(), Duration::from_secs(seconds + 30));
+    let mut answerer = two.spawn(&stage.end(&["answer-udp", to]))?;
     answerer.wait_for("listens", |out| out.contains("listening"))?;
-    one.run_within(&[&own, "ask-udp", to], within)?.ok()?;
+    one.run_within(&stage.end(&["ask-udp", to]), within)?.ok()?;
     answerer.finish(within)?.ok()?;
     two.ok(&["nft", DROP])?;
     let before = received(two)?;
-    let argv = [&own, "send-udp", "eth0", &seconds.to_string()];
-    let sent = one.run_within(&argv, within);
+    let seconds = seconds.to_string();
+    let sent = one.run_within(&stage.end(&["send-udp", "eth0", &seconds]), within);
     let after = received(two)?;
     two.ok(&["nft", "delete", "table", "netdev", "bench"])?;
     let sent = sent?.ok()?;
     let (n, took) = sent.trim().split_once(' ').context("no figures")?;
     let took = took.parse::<f64>()?;
-    println!("  {:.0} thousand UDP packets a second were sent", n.parse::<f64>()? / took / 1e3);
+    let offered = n.parse::<f64>()? / took / 1e3;
+    say(format_args!("  {offered:.0} thousand UDP packets a second were sent"));
     Ok((after - before) as f64 / took / 1e3)
 }
 

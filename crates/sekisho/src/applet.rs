@@ -100,6 +100,18 @@ pub const APPLETS: &[Applet] = &[
         run: crate::demo::run_peer,
     },
     Applet {
+        name: "bench",
+        aliases: &[],
+        help: "measure this switch beside Open vSwitch and the Linux bridge, on this machine",
+        run: crate::bench::run,
+    },
+    Applet {
+        name: "bench-end",
+        aliases: &[],
+        help: "one end of the traffic that bench makes",
+        run: crate::bench::run_end,
+    },
+    Applet {
         name: "install-links",
         aliases: &[],
         help: "make links DIR/ovs-vsctl, DIR/ovs-ofctl, … to this program",

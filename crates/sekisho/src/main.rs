@@ -6,6 +6,7 @@
 
 mod appctl;
 mod applet;
+mod bench;
 mod conntrack_tool;
 mod control;
 mod daemonize;

@@ -7,98 +7,88 @@
 //! second, so that both directions of a connection are of one worker, as a NIC with several queues gives them.
 //! *Across*: each worker has one port, so that each connection is of both, as with one tap for each guest.
 
-use std::fmt;
-use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use testkit::netns::Netns;
-use testkit::scratch::Scratch;
-use testkit::sut::{Sut, Whose};
+use testkit::process::pause;
 
-use super::{CASES, Case, Switch, number, write_files};
-use crate::Options;
-use crate::report::{median, short};
+use super::{CASES, Case, Switch, asked_for, number, write_files};
+use crate::metric::{Better, Facts, Metric, Target};
+use crate::part::Part;
+use crate::report::Report;
+use crate::say;
+use crate::stage::Stage;
+use crate::system::System;
 
 /// At least so many times one worker's.
 const TARGET: f64 = 1.8;
 
-/// What is measured of each case, and the cores of the queues of either port.
-const WAYS: [(&str, Option<[&str; 2]>); 3] =
-    [("one", None), ("apart", Some(["0:0,1:1"; 2])), ("across", Some(["0:0,1:0", "0:1,1:1"]))];
+/// What is measured of each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Column {
+    One,
+    Apart,
+    Across,
+    /// *Apart* by what one worker did in the same round.
+    ApartByOne,
+    AcrossByOne,
+}
+
+/// The cores of the queues of either port.
+const WAYS: [(Column, Option<[&str; 2]>); 3] = [
+    (Column::One, None),
+    (Column::Apart, Some(["0:0,1:1"; 2])),
+    (Column::Across, Some(["0:0,1:0", "0:1,1:1"])),
+];
 
 /// Those of the cases that have connections to share out.
 const NAMES: [&str; 5] =
     ["output-100k", "policy-udp-10k", "policy-udp-100k", "policy-tcp-10k", "policy-tcp-100k"];
 
-/// Mpps of a case, by way.
-#[derive(Debug)]
-struct Row {
-    name: &'static str,
-    samples: [Vec<f64>; 3],
-}
-
-/// The table.
-#[derive(Debug, Default)]
-pub struct Table(Vec<Row>);
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [one, apart, across] = WAYS.map(|w| format!("{}, Mpps", w.0));
-        writeln!(
-            f,
-            "{:<17} {one:>12} {apart:>12} {:>6} {across:>12} {:>6}  target",
-            "workers", "", ""
-        )?;
-        for row in &self.0 {
-            // What matters is the ratio of samples of one round.
-            let ratio = |way: usize| {
-                let pairs = row.samples[0].iter().zip(&row.samples[way]);
-                let mut ratios: Vec<f64> = pairs.map(|(one, two)| two / one).collect();
-                ratios.sort_by(f64::total_cmp);
-                median(&ratios).unwrap_or(0.0)
-            };
-            let mid = |way: usize| {
-                let mut sorted = row.samples[way].clone();
-                sorted.sort_by(f64::total_cmp);
-                median(&sorted).map_or("-".to_owned(), short)
-            };
-            let verdict = if ratio(1) >= TARGET { "met" } else { "MISSED" };
-            writeln!(
-                f,
-                "{:<17} {:>12} {:>12} {:>6} {:>12} {:>6}  {verdict} (apart: at least {TARGET})",
-                row.name,
-                mid(0),
-                mid(1),
-                short(ratio(1)),
-                mid(2),
-                short(ratio(2)),
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Measures all cases.
-///
-/// # Errors
-/// A switch does not start or does not do as it is told.
-pub fn measure(options: &Options) -> Result<Table> {
-    let wanted = |case: &&Case| {
-        let asked = &options.cases;
-        NAMES.contains(&case.name)
-            && (asked.is_empty() || asked.iter().any(|c| case.name.starts_with(c.as_str())))
+/// What is to be said of the figure of a case.
+pub fn facts(case: usize, column: Column) -> Facts {
+    let (name, words, unit) = match column {
+        Column::One => ("one", "one worker", "Mpps"),
+        Column::Apart => ("apart", "two workers apart", "Mpps"),
+        Column::Across => ("across", "two workers across", "Mpps"),
+        Column::ApartByOne => ("apart-by-one", "two workers apart, by one", ""),
+        Column::AcrossByOne => ("across-by-one", "two workers across, by one", ""),
     };
-    let cases: Vec<&'static Case> = CASES.iter().filter(wanted).collect();
-    ensure!(!cases.is_empty(), "no case is called that: {}", NAMES.join(", "));
-    let dir = Scratch::new()?;
-    write_files(cases.iter().copied(), &dir)?;
-    let mut table = Table::default();
-    for case in cases {
-        println!("{}", case.name);
-        table.0.push(measure_case(case, options, &dir).context(case.name)?);
+    let case = CASES[case].name;
+    Facts {
+        part: Part::Workers,
+        name: format!("{case}-{name}"),
+        title: format!("{case}, {words}"),
+        unit,
+        better: Better::More,
     }
-    Ok(table)
+}
+
+/// What is promised of cases.
+pub fn targets() -> impl Iterator<Item = Target> {
+    let cases = CASES.iter().enumerate().filter(|(_, case)| NAMES.contains(&case.name));
+    cases.map(|(i, _)| Target {
+        metric: Metric::Workers(i, Column::ApartByOne),
+        against: None,
+        at_least: true,
+        bound: TARGET,
+        recorded: None,
+    })
+}
+
+/// All of these cases that are asked for.
+pub fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+    let cases: Vec<_> =
+        asked_for(&stage.options.cases).filter(|(_, case)| NAMES.contains(&case.name)).collect();
+    let names = NAMES.join(", ");
+    anyhow::ensure!(!cases.is_empty(), "none of the cases that are asked for is one of {names}");
+    write_files(stage, cases.iter().map(|(_, case)| *case))?;
+    for (i, case) in cases {
+        say(format_args!("workers: {}", case.name));
+        measure_case(stage, i, case, report).context(case.name)?;
+    }
+    Ok(())
 }
 
 /// Millions of packets a second that so many workers would do, each on a processor of its own.
@@ -107,9 +97,9 @@ fn rate(switch: &Switch<'_>, n_workers: u32, seconds: u64) -> Result<f64> {
         let text = switch.ok("ovs-appctl dpif-netdev/pmd-stats-show")?;
         text.split("packets received:").skip(1).map(|rest| number(rest, "")).sum()
     };
-    let (before, spent) = (packets()?, workers_time(switch.pid()?)?);
-    sleep(Duration::from_secs(seconds));
-    let (after, then) = (packets()?, workers_time(switch.pid()?)?);
+    let (before, spent) = (packets()?, workers_time(switch.sut.pid()?)?);
+    pause(Duration::from_secs(seconds))?;
+    let (after, then) = (packets()?, workers_time(switch.sut.pid()?)?);
     Ok((after - before) / (then - spent).as_secs_f64() * f64::from(n_workers) / 1e6)
 }
 
@@ -129,16 +119,17 @@ fn workers_time(pid: u32) -> Result<Duration> {
     Ok(sum)
 }
 
-fn measure_case(case: &'static Case, options: &Options, dir: &Scratch) -> Result<Row> {
+fn measure_case(stage: &Stage<'_>, i: usize, case: &Case, report: &mut Report) -> Result<()> {
     let ns = Netns::new("two")?;
-    let switch = Switch::Ours(Sut::start(Whose::Ours, &crate::binary()?, &ns)?);
-    switch.set_up(case, dir)?;
+    let switch = Switch::start(stage, System::Sekisho, &ns)?;
+    switch.set_up(stage, case)?;
     for port in ["vm1p", "vm2p"] {
         switch.ok(&format!("ovs-vsctl set Interface {port} options:n_rxq=2"))?;
     }
-    let mut row = Row { name: case.name, samples: Default::default() };
-    for _ in 0..options.rounds {
-        for ((_, cores), samples) in WAYS.iter().zip(&mut row.samples) {
+    let mut add = |column, value| report.add(System::Sekisho, Metric::Workers(i, column), value);
+    for _ in 0..stage.options.rounds {
+        let mut of_one = 0.0;
+        for (column, cores) in WAYS {
             let n = if cores.is_some() { 2 } else { 1 };
             let [first, second] = cores.unwrap_or(["0:0"; 2]);
             let set = format!("set Open_vSwitch . other_config:n-handler-threads={n}");
@@ -150,9 +141,15 @@ fn measure_case(case: &'static Case, options: &Options, dir: &Scratch) -> Result
                 pin("vm2p", second)
             ))?;
             // Until each worker's caches know what comes.
-            sleep(Duration::from_secs(if case.n > 50_000 { 4 } else { 2 }));
-            samples.push(rate(&switch, n, options.seconds)?);
+            pause(Duration::from_secs(if case.n > 50_000 { 4 } else { 2 }))?;
+            let rate = rate(&switch, n, stage.options.seconds)?;
+            add(column, rate);
+            match column {
+                Column::Apart => add(Column::ApartByOne, rate / of_one),
+                Column::Across => add(Column::AcrossByOne, rate / of_one),
+                _ => of_one = rate,
+            }
         }
     }
-    Ok(row)
+    Ok(())
 }

@@ -10,6 +10,7 @@
 mod afxdp;
 mod attack;
 mod bad_clients;
+mod bench;
 mod controllers;
 mod conversations;
 mod demo;
