@@ -16,12 +16,12 @@ impl Default for ByReason {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $field:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $field:ident;)*) => {
         /// Totals since the tracker was made. Those that many packets add to come first.
         #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
         #[repr(C)]
         pub struct Counters {
-            $($(#[$doc])* pub $field: u64,)*
+            $($(#[doc = $doc])* pub $field: u64,)*
             invalid_by: ByReason,
         }
 
@@ -29,6 +29,14 @@ macro_rules! counters {
             /// Name and value of each, without the reasons of invalidity.
             pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field),)*].into_iter()
+            }
+
+            /// What the counter of this name counts, in a sentence.
+            pub fn text(name: &str) -> Option<&'static str> {
+                match name {
+                    $(stringify!($field) => Some(concat!($($doc),*).trim_ascii()),)*
+                    _ => None,
+                }
             }
 
             /// Adds another shard's counters.
@@ -99,6 +107,16 @@ impl CtStats {
 
     /// The kind that OVS counts in the total only.
     pub const ICMPV6: &str = "ICMPv6";
+
+    /// Names and numbers of the kinds.
+    pub fn protocols(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CtStats::PROTOS.into_iter().zip(self.by_proto)
+    }
+
+    /// Names and numbers of the states of TCP connections.
+    pub fn tcp_states(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        PeerState::ALL.map(PeerState::name).into_iter().zip(self.by_tcp_state)
+    }
 
     /// Counts one more.
     pub fn count(&mut self, c: &ConnSnapshot) {

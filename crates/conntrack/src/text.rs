@@ -1,6 +1,5 @@
 //! The lines of `dpctl/dump-conntrack` and `dpctl/ct-stats-show`, as OVS prints them.
 
-use crate::tcp::PeerState;
 use crate::{ConnSnapshot, CtStats, ExpectSnapshot, TcpInfo, Tuple};
 use core::fmt::{self, Write};
 use packet::header::ipproto;
@@ -145,16 +144,16 @@ pub struct StatsText<'a> {
 impl fmt::Display for StatsText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Connections Stats:\n    Total: {}", self.stats.total)?;
-        for (name, n) in CtStats::PROTOS.into_iter().zip(self.stats.by_proto) {
+        for (name, n) in self.stats.protocols() {
             if n == 0 || name == CtStats::ICMPV6 {
                 continue;
             }
             writeln!(f, "  {name}: {n}")?;
             if name == "TCP" && self.more {
                 writeln!(f, "    Conn per TCP states:")?;
-                for (state, n) in PeerState::ALL.iter().zip(self.stats.by_tcp_state) {
+                for (state, n) in self.stats.tcp_states() {
                     if n != 0 {
-                        writeln!(f, "\t  [{}]={n}", state.name())?;
+                        writeln!(f, "\t  [{state}]={n}")?;
                     }
                 }
             }

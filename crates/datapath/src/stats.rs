@@ -44,6 +44,15 @@ macro_rules! worker_stats {
                 [$((stringify!($field), self.$field),)*].into_iter()
             }
 
+            /// Sets the counter of this name; whether there is one.
+            pub fn set(&mut self, name: &str, n: u64) -> bool {
+                match name {
+                    $(stringify!($field) => self.$field = n,)*
+                    _ => return false,
+                }
+                true
+            }
+
             /// What was counted since `before`.
             pub fn since(&self, before: &DpStats) -> DpStats {
                 DpStats {
@@ -116,5 +125,21 @@ impl WorkerStats {
     #[inline]
     pub(crate) fn drop(&self, reason: DropReason, n: u64) {
         self.drops[reason as usize].add(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_make_the_counters_that_they_are_of() {
+        let mut all = DpStats::default();
+        let n_rows = all.rows().count();
+        for (i, (name, _)) in DpStats::default().rows().enumerate() {
+            assert!(all.set(name, 1 + i as u64), "{name}");
+        }
+        assert!(all.rows().map(|(_, n)| n).eq(1..=n_rows as u64));
+        assert!(!all.set("no_such", 1));
     }
 }

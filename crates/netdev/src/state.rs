@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::Errno;
 
 macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$d:meta])* $id:ident = $text:literal;)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $d:literal])* $id:ident = $text:literal;)* }) => {
         $(#[$doc])*
         #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$d])* $id,)* }
+        pub enum $name { $($(#[doc = $d])* $id,)* }
 
         impl $name {
             /// All reasons, in the order of [`Counters`].
@@ -17,6 +17,11 @@ macro_rules! reasons {
             /// Name in statistics and traces.
             pub const fn name(self) -> &'static str {
                 match self { $($name::$id => $text,)* }
+            }
+
+            /// What happened, in a sentence.
+            pub const fn text(self) -> &'static str {
+                match self { $($name::$id => concat!($($d),*).trim_ascii(),)* }
             }
         }
     };

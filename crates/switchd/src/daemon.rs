@@ -27,7 +27,7 @@ use crate::commands;
 use crate::config::{self, Config};
 use crate::connlog::ConnLog;
 use crate::control;
-use crate::coverage::{Counter, Coverage};
+use crate::coverage::Coverage;
 use crate::database::Db;
 use crate::dbhost::{self, DbHost};
 use crate::dplog;
@@ -44,6 +44,7 @@ use crate::remotedb::{self, RemoteDb};
 use crate::rxq::{Crew, default_workers};
 use crate::sim::{Level, Sim};
 use crate::status;
+use crate::talkers::Looker;
 use crate::vlog;
 use crate::world::World;
 
@@ -167,6 +168,8 @@ pub struct Daemon {
     pub n_flows_deleted: u64,
     /// What `dpctl/ct-set-sweep-interval` was given, in milliseconds.
     pub ct_sweep_ms: u32,
+    /// Looks through the connection table, for those who watch it.
+    pub(crate) looker: Looker,
     /// Ways to controllers and managers.
     pub(crate) next_hops: NextHops,
     /// Flows go by their names where these are shorter (`upcall/disable-ufid`).
@@ -271,6 +274,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             revalidation_paused: false,
             n_flows_deleted: 0,
             ct_sweep_ms: 20_000,
+            looker: Looker::default(),
             next_hops: NextHops::default(),
             ufids: true,
             quit: Rc::clone(&quit),
@@ -635,6 +639,7 @@ impl Daemon {
             self.revalidate(now);
         }
         self.conntrack_tick(now);
+        self.looker.forget_unless_asked();
         self.follow_in_band(now);
         self.openflow_tick(now);
         let news = self.managers.as_ref().is_some_and(|m| m.borrow_mut().tick(now));
@@ -720,47 +725,6 @@ impl Daemon {
                 );
             }
         }
-    }
-
-    /// All counters of the daemon that count events, in a fixed order.
-    pub fn counters(&self) -> Vec<Counter> {
-        let stats = self.dp.stats();
-        let mut all: Vec<Counter> =
-            stats.rows().map(|(name, n)| (format!("datapath_{name}"), n)).collect();
-        for (reason, name, _) in dpif::DropReason::ALL {
-            all.push(((*name).to_owned(), stats.dropped(*reason)));
-        }
-        let of = self.connections.counters();
-        all.extend(of.map(|(name, n)| (name.to_owned(), n)));
-        all.push(("packet_in_overflow".to_owned(), self.world.n_overflows()));
-        all.push(("revalidate_missing_dp_flow".to_owned(), self.n_flows_deleted));
-        let switch = self.world.switch.read();
-        let macs = switch.mac_totals();
-        for (name, n) in [
-            ("learned", macs.n_learned),
-            ("expired", macs.n_expired),
-            ("evicted", macs.n_evicted),
-            ("moved", macs.n_moved),
-            ("static_none_move", macs.n_static_elsewhere),
-        ] {
-            all.push((format!("mac_learning_{name}"), n));
-        }
-        drop(switch);
-        let fragments = self.dp.fragments();
-        let (v4, v6) = (fragments.counters(false), fragments.counters(true));
-        // These by the names that OVS has for them.
-        all.push(("ipf_stuck_frag_list_expired".to_owned(), v4.expired + v6.expired));
-        all.push(("ipf_stuck_frag_list_purged".to_owned(), v4.purged + v6.purged));
-        for (version, counters) in [("v4", v4), ("v6", v6)] {
-            all.extend(counters.rows().map(|(name, n)| (format!("fragments_{version}_{name}"), n)));
-        }
-        let ct = self.dp.conntrack().counters();
-        all.extend(ct.rows().map(|(name, n)| (format!("conntrack_{name}"), n)));
-        for reason in conntrack::InvalidReason::ALL {
-            let n = ct.invalid_by(*reason);
-            all.push((format!("conntrack_invalid_{}", reason.name().replace([' ', '-'], "_")), n));
-        }
-        all
     }
 
     /// Whether listings of connections show their traffic.

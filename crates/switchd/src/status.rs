@@ -260,24 +260,55 @@ impl PortCounters {
         }
     }
 
+    /// Each by the name that the Interface table's `statistics` has for it.
+    fn by_name(&mut self) -> [(&'static str, &mut u64); 14] {
+        [
+            ("collisions", &mut self.collisions),
+            ("rx_bytes", &mut self.rx_bytes),
+            ("rx_crc_err", &mut self.rx_crc_err),
+            ("rx_dropped", &mut self.rx_dropped),
+            ("rx_errors", &mut self.rx_errors),
+            ("rx_frame_err", &mut self.rx_frame_err),
+            ("rx_missed_errors", &mut self.rx_missed),
+            ("rx_multicast_packets", &mut self.rx_multicast),
+            ("rx_over_err", &mut self.rx_over_err),
+            ("rx_packets", &mut self.rx_packets),
+            ("tx_bytes", &mut self.tx_bytes),
+            ("tx_dropped", &mut self.tx_dropped),
+            ("tx_errors", &mut self.tx_errors),
+            ("tx_packets", &mut self.tx_packets),
+        ]
+    }
+
     /// As the Interface table's `statistics`.
-    pub fn columns(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let all = [
-            ("collisions", self.collisions),
-            ("rx_bytes", self.rx_bytes),
-            ("rx_crc_err", self.rx_crc_err),
-            ("rx_dropped", self.rx_dropped),
-            ("rx_errors", self.rx_errors),
-            ("rx_frame_err", self.rx_frame_err),
-            ("rx_missed_errors", self.rx_missed),
-            ("rx_multicast_packets", self.rx_multicast),
-            ("rx_over_err", self.rx_over_err),
-            ("rx_packets", self.rx_packets),
-            ("tx_bytes", self.tx_bytes),
-            ("tx_dropped", self.tx_dropped),
-            ("tx_errors", self.tx_errors),
-            ("tx_packets", self.tx_packets),
-        ];
+    pub fn columns(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let all = { *self }.by_name().map(|(name, n)| (name, *n));
         all.into_iter().filter(|(_, n)| *n != PortCounters::UNKNOWN)
+    }
+
+    /// From [`PortCounters::columns`]; those that are not there are unknown.
+    pub fn from_columns(columns: impl IntoIterator<Item = (impl AsRef<str>, u64)>) -> PortCounters {
+        let mut all = PortCounters::default();
+        all.by_name().into_iter().for_each(|(_, n)| *n = PortCounters::UNKNOWN);
+        for (name, n) in columns {
+            let found = all.by_name().into_iter().find(|(known, _)| *known == name.as_ref());
+            found.into_iter().for_each(|(_, place)| *place = n);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_make_the_counters_that_they_are_of() {
+        let mut all = PortCounters::default();
+        all.by_name().into_iter().zip(1..).for_each(|((_, place), n)| *place = n);
+        assert_eq!(all.columns().count(), 14);
+        assert_eq!(PortCounters::from_columns(all.columns()), all);
+        let some = PortCounters::from_columns([("rx_bytes", 7), ("no_such", 8)]);
+        assert_eq!(some.columns().collect::<Vec<_>>(), [("rx_bytes", 7)]);
     }
 }

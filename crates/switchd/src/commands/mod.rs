@@ -11,6 +11,7 @@ mod fragments;
 mod general;
 mod ofproto;
 mod pmd;
+mod status;
 mod zones;
 
 pub(crate) use db::{DatabaseCommands, Databases};
@@ -31,6 +32,7 @@ pub const SWITCH: &[&[Command<Daemon>]] = &[
     fragments::COMMANDS,
     conntrack::COMMANDS,
     zones::COMMANDS,
+    status::COMMANDS,
     dummy::COMMANDS,
 ];
 

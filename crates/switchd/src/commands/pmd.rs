@@ -97,11 +97,16 @@ impl Asked {
 }
 
 #[derive(Copy, Clone)]
-struct Worker {
+pub(super) struct Worker {
     /// As counters know it.
     number: usize,
     /// `None` for the main thread.
-    core: Option<Core>,
+    pub core: Option<Core>,
+}
+
+/// All workers with their counters since they are there, the main thread as the last of all.
+pub(super) fn workers(d: &Daemon) -> Vec<(Worker, DpStats)> {
+    Asked::default().workers(d)
 }
 
 impl std::fmt::Display for Worker {
