@@ -102,7 +102,12 @@ impl DpStats {
 
     /// Look-ups that needed no translation, as `dpctl/show` counts.
     pub fn hits(&self) -> u64 {
-        self.hit_conn + self.hit_exact + self.hit_megaflow + self.stale
+        self.hit_conn + self.hit_exact + self.megaflow_hits()
+    }
+
+    /// Look-ups that a megaflow answered. One of an old generation that was found right is a hit, too.
+    pub fn megaflow_hits(&self) -> u64 {
+        self.hit_megaflow + self.stale
     }
 }
 

@@ -88,6 +88,12 @@ pub const APPLETS: &[Applet] = &[
         run: crate::why::run,
     },
     Applet {
+        name: "top",
+        aliases: &[],
+        help: "show what the running switch does, live",
+        run: crate::top::run,
+    },
+    Applet {
         name: "demo",
         aliases: &[],
         help: "play the story live in network namespaces",

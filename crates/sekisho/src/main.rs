@@ -22,6 +22,7 @@ mod ovsdb_server;
 mod pki;
 mod run;
 mod table;
+mod top;
 mod vsctl;
 mod vswitchd;
 mod why;

@@ -19,6 +19,7 @@ use switchd::ctl::conntrack::{ConnEventKind, ConnEvents, ConnFilter, ConnRecord,
 use crate::applet::{Failure, Outcome, Session};
 use crate::control::{Control, DEFAULT_TARGET};
 use crate::getopt::{Order, parse_text};
+pub(crate) use format::protocol_name;
 use format::{Output, XML_HEAD, XML_TAIL};
 use options::{Id, OPTIONS, options, zone_for_zero};
 

@@ -31,6 +31,7 @@ mod simulated;
 mod story;
 mod story_qemu;
 mod tls;
+mod top;
 mod traffic;
 mod transcript;
 mod transfers;

@@ -149,7 +149,7 @@ impl std::fmt::Display for Stats<'_> {
             c.packets,
             c.recirculated,
             c.hit_exact,
-            megaflow_hits(c),
+            c.megaflow_hits(),
             ratio(c.subtables_searched, c.hit_megaflow),
             c.missed - failed(c),
             failed(c),
@@ -181,11 +181,6 @@ impl std::fmt::Display for Stats<'_> {
             c.packets,
         )
     }
-}
-
-/// A flow of an old generation that was found right is a hit, too.
-fn megaflow_hits(c: &DpStats) -> u64 {
-    c.hit_megaflow + c.stale
 }
 
 /// Look-ups for which the slow path had no answer either.
@@ -284,8 +279,8 @@ impl std::fmt::Display for Perf<'_> {
             writeln!(
                 f,
                 "  - Megaflow hits:    {:12}  ({:5.1} %, {:.2} subtbl lookups/hit)",
-                megaflow_hits(c),
-                percent(megaflow_hits(c)),
+                c.megaflow_hits(),
+                percent(c.megaflow_hits()),
                 ratio(c.subtables_searched, c.hit_megaflow),
             )?;
             writeln!(

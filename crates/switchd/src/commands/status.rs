@@ -13,6 +13,7 @@ use crate::ctl::status::{
 };
 use crate::daemon::Daemon;
 use crate::device::{Device, Kind};
+use crate::reconcile::Iface;
 use crate::status::PortCounters;
 use crate::talkers;
 
@@ -61,7 +62,7 @@ fn ports(d: &mut Daemon) -> Vec<Port> {
                 bridge: bridge.clone(),
                 name: name.clone(),
                 ofport: iface.ofport.map(|n| n.0),
-                kind: device.map_or(Kind::Patch, |d| d.kind).shown().to_owned(),
+                kind: kind(iface).to_owned(),
                 link: link_state(device, iface.ofport.is_some()),
                 error: iface.error.clone(),
                 counters: device.map(|d| PortCounters::of(d, stats)),
@@ -69,6 +70,15 @@ fn ports(d: &mut Daemon) -> Vec<Port> {
         }
     }
     all
+}
+
+/// What it is, or is to be.
+fn kind(iface: &Iface) -> &str {
+    let asked = match iface.config.kind.as_str() {
+        "" => Kind::System.shown(),
+        kind => kind,
+    };
+    iface.device.as_ref().map_or(asked, |d| d.kind.shown())
 }
 
 /// A patch port has no device, and a link while it runs.
