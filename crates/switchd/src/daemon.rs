@@ -639,7 +639,7 @@ impl Daemon {
             self.revalidate(now);
         }
         self.conntrack_tick(now);
-        self.looker.forget_unless_asked();
+        self.looker.forget_unless_asked(std::time::Instant::now());
         self.follow_in_band(now);
         self.openflow_tick(now);
         let news = self.managers.as_ref().is_some_and(|m| m.borrow_mut().tick(now));

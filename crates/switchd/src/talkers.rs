@@ -64,8 +64,8 @@ impl Looker {
     }
 
     /// Forgets all if nobody asked for a while.
-    pub fn forget_unless_asked(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() > LINGER) {
+    pub fn forget_unless_asked(&mut self, now: Real) {
+        if self.asked.is_some_and(|asked| now.saturating_duration_since(asked) > LINGER) {
             *self = Looker::default();
         }
     }
@@ -81,9 +81,8 @@ pub struct Eye {
 }
 
 impl Eye {
-    /// What there is to see at `now`, or lately.
-    pub fn look(&mut self, table: &CtTable, now: Instant) -> Arc<Look> {
-        let begin = Real::now();
+    /// What there is to see at `now`, which is when it `begin`s, or lately.
+    pub fn look(&mut self, table: &CtTable, now: Instant, begin: Real) -> Arc<Look> {
         if self.rest_until.is_some_and(|t| begin < t) {
             return Arc::clone(&self.last);
         }
@@ -107,7 +106,7 @@ impl Eye {
         zones.truncate(ZONES);
         let talkers = talkers.into_sorted();
         self.last = Arc::new(Look { at: now, since, all, zones, n_zones, talkers });
-        let took = begin.elapsed();
+        let took = Real::now().saturating_duration_since(begin);
         self.rest_until = Some(begin + took + PAUSE.max(took * REST));
         Arc::clone(&self.last)
     }
@@ -237,6 +236,26 @@ mod tests {
             all.offer(sum(&c.1).bytes, || *c);
         }
         Memory::of(all, Instant::from_secs(10))
+    }
+
+    #[test]
+    fn looks_rest_and_are_forgotten() {
+        let table = CtTable::new(base::HashKey::default(), conntrack::CtConfig::default(), 2);
+        let mut looker = Looker::default();
+        let now = Real::now();
+        let eye = looker.eye();
+        let look = |at, begin| eye.lock().look(&table, Instant::from_secs(at), begin);
+        let first = look(10, now);
+        assert_eq!((first.at, first.since), (Instant::from_secs(10), None));
+        // Too soon: what was seen is told again.
+        assert!(Arc::ptr_eq(&first, &look(11, now)));
+        let second = look(3610, now + Duration::from_secs(3600));
+        assert_eq!(second.since, Some(first.at));
+
+        looker.forget_unless_asked(now + LINGER);
+        assert!(Arc::ptr_eq(&eye, &looker.eye()), "somebody asked a moment ago");
+        looker.forget_unless_asked(Real::now() + LINGER + Duration::from_secs(1));
+        assert!(!Arc::ptr_eq(&eye, &looker.eye()));
     }
 
     const OLD: Instant = Instant::from_secs(5);

@@ -215,14 +215,10 @@ impl View {
         let before = before.filter(|b| b.pid == now.pid && b.clock_ns < now.clock_ns);
         let seconds = before.map_or(0.0, |b| (now.clock_ns - b.clock_ns) as f64 / 1e9);
         let gap = Gap(seconds);
-        let all = |workers: &[Worker]| {
-            let mut sum = DpStats::default();
-            workers.iter().for_each(|w| sum.add(&w.counters));
-            sum
-        };
-        let all_before = before.map(|b| all(&b.workers));
-        let (workers, ports) = (workers(now, before, gap), ports(now, before, gap));
-        let mut all_workers = work(&all(&now.workers), all_before.as_ref(), gap);
+        let (gained, ports) = (gained(now, before), ports(now, before, gap));
+        let mut all = DpStats::default();
+        gained.iter().for_each(|(_, c)| all.add(c));
+        let mut all_workers = work(&all, gap);
         // The main thread has other work.
         let n = now.workers.iter().filter(|w| w.core.is_some()).count();
         all_workers.busy = round(all_workers.busy / n.max(1) as f64);
@@ -232,7 +228,7 @@ impl View {
             datapath: now.datapath.clone(),
             seconds: round(seconds),
             ports,
-            workers,
+            workers: gained.iter().map(|(w, c)| worker(w, c, gap)).collect(),
             all_workers,
             flows: now.flows,
             connections: connections(&now.connections, before.map(|b| &b.connections), gap),
@@ -332,22 +328,24 @@ fn ports(now: &Status, before: Option<&Status>, gap: Gap) -> Vec<PortRow> {
     now.ports.iter().map(row).collect()
 }
 
-fn workers(now: &Status, before: Option<&Status>, gap: Gap) -> Vec<WorkerRow> {
-    let row = |w: &Worker| {
-        let old = before.and_then(|b| b.workers.iter().find(|o| o.core == w.core));
-        WorkerRow {
-            name: w.core.map_or("main".to_owned(), |core| format!("core {core}")),
-            numa: w.numa,
-            n_queues: w.n_queues,
-            work: work(&w.counters, old.map(|o| &o.counters), gap),
-        }
-    };
-    now.workers.iter().map(row).collect()
+/// The workers, and what each counted in between. One that was not there before has the counters of another that
+/// had its number, and so counted nothing yet.
+fn gained<'a>(now: &'a Status, before: Option<&Status>) -> Vec<(&'a Worker, DpStats)> {
+    let old = |w: &Worker| before?.workers.iter().find(|o| o.number == w.number);
+    let gain = |w: &Worker| old(w).map_or(DpStats::default(), |o| w.counters.since(&o.counters));
+    now.workers.iter().map(|w| (w, gain(w))).collect()
 }
 
-fn work(now: &DpStats, before: Option<&DpStats>, gap: Gap) -> Work {
-    let Some(before) = before else { return Work::default() };
-    let c = now.since(before);
+fn worker(w: &Worker, gained: &DpStats, gap: Gap) -> WorkerRow {
+    WorkerRow {
+        name: w.core.map_or("main".to_owned(), |core| format!("core {core}")),
+        numa: w.numa,
+        n_queues: w.n_queues,
+        work: work(gained, gap),
+    }
+}
+
+fn work(c: &DpStats, gap: Gap) -> Work {
     let lookups = c.hits() + c.missed;
     let per_s = |n: u64| gap.rate(Some(0), n);
     let each = |ns: u64, n: u64| if n == 0 { 0.0 } else { ns as f64 / n as f64 };
@@ -467,7 +465,7 @@ pub mod tests {
         };
         let worker = |core: Option<usize>, packets: u64| {
             json!({
-                "core": core, "numa": 0, "n_queues": core.map_or(0, |_| 2),
+                "number": core, "core": core, "numa": 0, "n_queues": core.map_or(0, |_| 2),
                 "counters": {
                     "packets": n(packets), "hit_conn": n(packets / 2), "hit_exact": n(packets / 4),
                     "hit_megaflow": n(packets / 5), "missed": n(packets / 20), "sent": n(packets),
@@ -597,8 +595,11 @@ pub mod tests {
         let mut before = status(4000);
         before.ports.remove(0);
         before.reasons.remove(0);
+        before.workers.remove(1);
         let v = View::of(&status(5000), Some(&before));
         assert_eq!(v.ports[0].rx.packets_per_s, Some(0.0));
+        assert_eq!(v.workers[1].work, Work::default());
+        assert_eq!(v.all_workers.packets_per_s, 1e6);
         assert_eq!(v.ports[1].rx.packets_per_s, Some(620_000.0));
         assert_eq!(v.drops[0].per_s, 160.0, "none are told until there are some");
     }

@@ -45,7 +45,8 @@ fn status(d: &mut Daemon, _: &[String]) -> Answer {
     };
     let eye = d.looker.eye();
     aside::work(move || {
-        let look = eye.lock().look(&ct, now);
+        // Who waited for another's look has that.
+        let look = eye.lock().look(&ct, now, std::time::Instant::now());
         status.connections.look = tell(&look, &ct);
         serde_json::to_string(&status).map_err(|e| e.to_string())
     })
@@ -96,6 +97,7 @@ fn link_state(device: Option<&Device>, runs: bool) -> LinkState {
 fn workers(d: &Daemon) -> Vec<Worker> {
     let queues = d.dp.queues();
     let tell = |(worker, counters): (super::pmd::Worker, _)| Worker {
+        number: worker.core.map(|c| c.worker),
         core: worker.core.map(|c| c.id),
         numa: worker.core.map_or(0, |c| c.numa),
         n_queues: queues.iter().filter(|q| Some(q.worker) == worker.core.map(|c| c.worker)).count(),
@@ -117,7 +119,7 @@ fn tell(look: &talkers::Look, ct: &datapath::CtTable) -> Look {
         packets: moved.map(|t| t.packets),
         bytes: moved.map(|t| t.bytes),
     });
-    let window = look.since.map_or(0, |since| look.at.as_nanos() - since.as_nanos());
+    let window = look.since.map_or(0, |since| look.at.as_nanos().saturating_sub(since.as_nanos()));
     Look {
         clock_ns: look.at.as_nanos(),
         window_ns: window,

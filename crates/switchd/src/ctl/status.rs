@@ -86,7 +86,9 @@ impl LinkState {
 /// A thread that processes packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
-    /// Core, or place among the workers where they are not bound to cores; `None` is the main thread.
+    /// Its number in the datapath, which its counters go by; `None` is the main thread.
+    pub number: Option<usize>,
+    /// Core, or place among the workers where they are not bound to cores.
     pub core: Option<usize>,
     /// NUMA node of the core.
     pub numa: usize,
