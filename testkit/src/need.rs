@@ -60,6 +60,7 @@ impl Drop for Turn {
 /// processes.
 pub fn turn(resource: &str) -> Result<Turn> {
     let path = std::env::temp_dir().join(format!("sekisho-turn-{resource}"));
+    let mut told = false;
     loop {
         // Another user may own it already: reading is enough for a lock.
         let file = File::open(&path)
@@ -70,7 +71,12 @@ pub fn turn(resource: &str) -> Result<Turn> {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) => process::pause(Duration::from_millis(50))?,
+                Err(TryLockError::WouldBlock) => {
+                    if !std::mem::replace(&mut told, true) {
+                        eprintln!("waiting for the turn that {} gives", path.display());
+                    }
+                    process::pause(Duration::from_millis(50))?;
+                }
                 Err(TryLockError::Error(e)) => return Err(e).context("cannot wait for a turn"),
             }
         }

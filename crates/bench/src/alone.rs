@@ -34,9 +34,7 @@ fn ovstest() -> Option<String> {
 /// What theirs needs.
 pub fn lack_theirs() -> Option<Lack> {
     let gone = ovstest().is_none();
-    gone.then(|| {
-        Lack::new("there is no ovstest, which no package has", "$OVSTEST says where it is")
-    })
+    gone.then(|| Lack::new("ovstest, which no package has", "$OVSTEST says where it is"))
 }
 
 /// Where our test program is.
@@ -51,8 +49,8 @@ pub fn lack_ours() -> Option<Lack> {
     let gone = conntrack_bench().is_none();
     gone.then(|| {
         Lack::new(
-            "there is no examples/conntrack_bench beside this program",
-            format!("{build}, in a clone of the source, and that build of this program have it"),
+            "examples/conntrack_bench beside this program",
+            format!("`{build}` in a clone of the sources puts it beside the program built there"),
         )
     })
 }

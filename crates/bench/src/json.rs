@@ -95,7 +95,7 @@ mod tests {
         }
         report.add(System::Ovs, Metric::Tcp, 0.5);
         report.add(System::Sekisho, Metric::Frames(0), 30.0);
-        let lack = Lack { what: "no X".into(), remedy: "get X".into() };
+        let lack = Lack::new("X", "get X");
         report.leave_out(Part::Memory, System::OvsDpdk, lack);
         let text = document(&Options::default(), &Machine::made_up(), &report);
         let all: Value = serde_json::from_str(&text).unwrap();
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(all["systems"][1]["version"], "3.1.0");
         assert_eq!(
             all["left_out"][0],
-            json!({ "system": "ovs-dpdk", "parts": ["memory"], "why": "no X", "remedy": "get X",
+            json!({ "system": "ovs-dpdk", "parts": ["memory"], "why": "needs X", "remedy": "get X",
                     "failed": false })
         );
         let tcp = &all["parts"][0];

@@ -16,9 +16,10 @@ use crate::part::Part;
 use crate::stage::Stage;
 use crate::system::System;
 
-/// Something that is not there.
+/// Something that is needed and not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
+    /// What; behind "needs".
     pub what: String,
     /// What would bring it.
     pub remedy: String,
@@ -32,7 +33,7 @@ impl Lack {
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
+        write!(f, "needs {}; {}", self.what, self.remedy)
     }
 }
 
@@ -72,8 +73,8 @@ fn lack_programs<'a>(programs: impl IntoIterator<Item = &'a &'a str>) -> Option<
     let mut packages: Vec<&str> = missing.iter().map(package).collect();
     packages.sort_unstable();
     packages.dedup();
-    let what = format!("there is no {}", missing.join(", no "));
-    Some(Lack::new(what, format!("apt-get install {} brings it", packages.join(" "))))
+    let remedy = format!("apt-get install {} brings what is missing", packages.join(" "));
+    Some(Lack::new(missing.join(", "), remedy))
 }
 
 /// What every measurement needs.
@@ -112,9 +113,7 @@ pub fn lack_of(system: System) -> Option<Lack> {
     let stock = || {
         lack_programs(STOCK_PROGRAMS).or_else(|| {
             let gone = !Path::new(STOCK_SCHEMA).exists();
-            gone.then(|| {
-                Lack::new(format!("there is no {STOCK_SCHEMA}"), "openvswitch-common has it")
-            })
+            gone.then(|| Lack::new(STOCK_SCHEMA, "openvswitch-common has it"))
         })
     };
     match system {
@@ -125,9 +124,7 @@ pub fn lack_of(system: System) -> Option<Lack> {
         System::BrNetfilter => lack_programs(&["iptables"]).or_else(|| {
             let knob = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
             let gone = !knob.exists();
-            gone.then(|| {
-                Lack::new("the kernel has no br_netfilter", "modprobe br_netfilter loads it")
-            })
+            gone.then(|| Lack::new("br_netfilter in the kernel", "modprobe br_netfilter loads it"))
         }),
     }
 }
@@ -241,7 +238,7 @@ mod tests {
         let lack = lack_programs(&["sh", "ovs-no-such", "nor-such"]).unwrap();
         assert_eq!(
             lack.to_string(),
-            "there is no ovs-no-such, no nor-such; apt-get install openvswitch-switch brings it"
+            "needs ovs-no-such, nor-such; apt-get install openvswitch-switch brings what is missing"
         );
         for part in Part::all() {
             for program in part.programs().iter().chain(&ALWAYS) {

@@ -48,11 +48,8 @@ impl Report {
 
     /// Notes that a part is not measured of a system.
     pub fn leave_out(&mut self, part: Part, system: System, lack: Lack) {
-        let remedy = Some(lack.remedy);
-        self.note(
-            &[part],
-            LeftOut { parts: vec![], system, why: lack.what, remedy, failed: false },
-        );
+        let (why, remedy) = (format!("needs {}", lack.what), Some(lack.remedy));
+        self.note(&[part], LeftOut { parts: vec![], system, why, remedy, failed: false });
     }
 
     /// A step's result; if it failed that is noted of the system, and the rest goes on.
@@ -81,7 +78,10 @@ impl Report {
         let same =
             |known: &&mut LeftOut| (known.system, &known.why) == (left_out.system, &left_out.why);
         match self.left_out.iter_mut().find(same) {
-            Some(known) => known.parts.extend(parts),
+            Some(known) => {
+                known.parts.extend(parts);
+                known.parts.dedup();
+            }
             None => self.left_out.push(LeftOut { parts: parts.to_vec(), ..left_out }),
         }
     }
@@ -98,13 +98,21 @@ impl Report {
 
     /// The same as lines of text.
     pub fn left_out_text(&self) -> String {
-        let line = |l: &LeftOut| {
+        let mut lines: Vec<(String, String)> = Vec::new();
+        for l in &self.left_out {
             let parts: Vec<&str> = l.parts.iter().map(|p| p.name()).collect();
-            let what = if l.failed { "failed" } else { "left out" };
             let remedy = l.remedy.as_ref().map_or(String::new(), |r| format!("; {r}"));
-            format!("{what}: {} ({}): {}{remedy}", l.system, parts.join(", "), l.why.trim_end())
-        };
-        self.left_out.iter().map(line).collect::<Vec<_>>().join("\n")
+            let why = format!(" ({}): {}{remedy}", parts.join(", "), l.why.trim_end());
+            // Systems that lack the same share a line.
+            match lines.iter_mut().find(|(_, known)| *known == why) {
+                Some((head, _)) => head.push_str(&format!(", {}", l.system)),
+                None => {
+                    let what = if l.failed { "failed" } else { "left out" };
+                    lines.push((format!("{what}: {}", l.system), why));
+                }
+            }
+        }
+        lines.into_iter().map(|(head, why)| head + &why).collect::<Vec<_>>().join("\n")
     }
 
     /// The figures there are, in the order of the tables.
@@ -179,6 +187,7 @@ impl fmt::Display for Verdict {
         write!(f, "{verdict} {}", facts.title)?;
         match against {
             Some(system) => write!(f, ": {value} x {system}")?,
+            None if facts.unit.is_empty() => write!(f, ": {value}")?,
             None => write!(f, ": {value} {}", facts.unit)?,
         }
         if self.recorded {
@@ -294,17 +303,22 @@ mod tests {
     #[test]
     fn what_is_left_out_is_told_once_with_what_would_bring_it() {
         let mut report = made_up();
-        let lack = || Lack { what: "no ethtool".into(), remedy: "apt-get install ethtool".into() };
-        report.leave_out(Part::Tcp, System::Ovs, lack());
-        report.leave_out(Part::Rtt, System::Ovs, lack());
+        let lack = || Lack::new("ethtool", "apt-get install ethtool brings it");
+        for system in [System::Ovs, System::OvsAfxdp] {
+            report.leave_out(Part::Tcp, system, lack());
+            report.leave_out(Part::Rtt, system, lack());
+        }
         assert!(!report.has_failures());
-        let failed =
-            report.keep::<()>(&[Part::Udp], System::Direct, Err(anyhow::anyhow!("broken")));
+        let failed = report.keep::<()>(
+            &[Part::Udp],
+            System::Direct,
+            Err(anyhow::anyhow!("a made-up failure")),
+        );
         assert!(failed.unwrap().is_none() && report.has_failures());
         assert_eq!(
             report.left_out_text(),
-            "left out: ovs (tcp, rtt): no ethtool; apt-get install ethtool\n\
-             failed: direct (udp): broken"
+            "left out: ovs, ovs-afxdp (tcp, rtt): needs ethtool; apt-get install ethtool brings it\n\
+             failed: direct (udp): a made-up failure"
         );
     }
 }

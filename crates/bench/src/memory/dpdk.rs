@@ -25,7 +25,7 @@ pub fn lack() -> Option<Lack> {
     let here = Path::new(PROGRAM).exists() && drivers.into_iter().any(|d| has_driver(&d.path()));
     (!here).then(|| {
         Lack::new(
-            "there is no OVS-DPDK with its driver of capture files",
+            "OVS-DPDK with its driver of capture files",
             "apt-get install openvswitch-switch-dpdk librte-net-pcap23 brings them (and makes the former the \
              ovs-vswitchd of the machine, which update-alternatives can take back)",
         )

@@ -144,7 +144,7 @@ fn what_cannot_be_measured_is_told_with_what_would_be_right() {
     tracker.args(["bench", "--parts", "tracker", "--only", "ovs"]).env_remove("OVSTEST");
     let ran = run(&mut tracker).unwrap();
     assert_eq!(ran.status, Some(3), "{ran}");
-    assert!(ran.stderr.contains("there is no ovstest, which no package has"), "{ran}");
+    assert!(ran.stderr.contains("needs ovstest, which no package has"), "{ran}");
 }
 
 #[test]
