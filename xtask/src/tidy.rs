@@ -85,7 +85,7 @@ mod tests {
         ("tokio-rustls", &["switchd"]),
         ("socket2", &["netdev", "switchd", "sekisho"]),
         ("libc", &["netdev", "datapath", "switchd", "sekisho"]),
-        ("parking_lot", &["netdev", "datapath", "switchd", "sekisho"]),
+        ("parking_lot", &["conntrack", "netdev", "datapath", "switchd", "sekisho"]),
     ];
 
     /// A file longer than this has more than one subject.

@@ -1,4 +1,4 @@
-//! What every room shares: points in time, identifiers, a keyed hash, a token bucket.
+//! What every room shares: points in time, identifiers, a keyed hash, a tally, a token bucket.
 //!
 //! Nothing here reads a clock, allocates or does I/O. Engines get [`Instant`] as an argument.
 
@@ -11,6 +11,7 @@ mod hash;
 mod ids;
 mod mac;
 mod prefetch;
+mod tally;
 mod time;
 mod token_bucket;
 
@@ -18,5 +19,6 @@ pub use hash::{HashKey, hash_words};
 pub use ids::{Cookie, DpPort, OfPort, RecircId, TableId, Zone};
 pub use mac::{MacAddr, ParseMacError};
 pub use prefetch::{prefetch, prefetch_address, prefetch_to_write};
+pub use tally::Tally;
 pub use time::{Duration, Instant};
 pub use token_bucket::TokenBucket;

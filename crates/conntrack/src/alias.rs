@@ -46,7 +46,7 @@ impl Conntrack {
     /// A connection as it is.
     pub(crate) fn live_copy(&self, now: Instant, id: ConnId) -> Option<Conn> {
         let c = self.conn(id)?;
-        (!c.expired(now)).then(|| c.clone())
+        (!c.expired(now)).then(|| c.copied())
     }
 
     /// An empty tracker of one shard, with the rules of this one.
@@ -59,12 +59,13 @@ impl Conntrack {
 
     /// Takes a connection of another tracker over; its state as it is there.
     pub(crate) fn adopt(&mut self, now: Instant, conn: Conn) -> ConnSnapshot {
-        let nat = conn.nat().cloned();
-        let slot = self.slab.insert(conn);
+        let nat = conn.nat();
+        let slot = self.slab.insert();
+        self.slab.get(slot).become_copy(&conn);
         let snapshot = ConnSnapshot::of(self.slab.get(slot), self.id(slot), now);
         self.index.insert(&mut self.slab, slot);
-        self.wheel.insert(&mut self.slab, slot);
-        self.zones.insert(&mut self.slab, slot);
+        self.wheel.insert(&self.slab, slot);
+        self.zones.insert(&self.slab, slot);
         if let Some(mut nat) = nat
             && nat.alias.is_some()
         {
@@ -73,7 +74,7 @@ impl Conntrack {
             if let Some(alias) = nat.alias {
                 self.settle_alias(alias, self.id(slot));
             }
-            self.slab.get_mut(slot).set_nat(nat);
+            self.slab.get(slot).set_nat(nat);
         }
         snapshot
     }
@@ -185,7 +186,7 @@ impl Conntrack {
     #[cold]
     pub(crate) fn bereave(&mut self, slot: u32) {
         let owner = self.id(slot);
-        let Some(extra) = self.slab.get_mut(slot).take_extra() else { return };
+        let Some(extra) = self.slab.get(slot).take_extra() else { return };
         let alias = extra.nat.and_then(|n| n.alias).map(Orphan::Alias);
         let expected = extra.alg.and_then(|alg| alg.watch).map(|w| w.expected).unwrap_or_default();
         let expected = expected.into_iter().map(|id| Orphan::Expected(id, owner));

@@ -5,15 +5,17 @@
 //! the shards are filled, and commits seldom meet at one counter.
 
 use crate::helper::Filter;
+use crate::open::Rules;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The ceiling, and how much of it the shards have taken.
+/// The ceiling, and how much of it the shards have taken. And what else the shards of a tracker have in common.
 #[derive(Debug)]
 pub struct Ceiling {
     max: AtomicUsize,
     taken: AtomicUsize,
     /// The same of expected connections.
     pub(crate) expected: Filter,
+    pub(crate) rules: Rules,
 }
 
 /// The part that a shard has.
@@ -23,7 +25,12 @@ pub(crate) struct Quota(usize);
 impl Ceiling {
     /// A ceiling of `max` connections, of which nothing is taken.
     pub fn new(max: usize) -> Ceiling {
-        Ceiling { max: AtomicUsize::new(max), taken: AtomicUsize::new(0), expected: Filter::new() }
+        Ceiling {
+            max: AtomicUsize::new(max),
+            taken: AtomicUsize::new(0),
+            expected: Filter::new(),
+            rules: Rules::new(),
+        }
     }
 
     /// The most connections.

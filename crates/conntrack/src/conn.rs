@@ -10,13 +10,17 @@ use crate::slab::NIL;
 use crate::tcp::{self, Peer, PeerState, Segment, Step};
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Dir, Directed, Key, Tuple};
+use crate::words::{Bits, Time, U8, U16, U32, U64};
 use crate::{
     ConnId, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
     TimeoutPolicy,
 };
 use alloc::boxed::Box;
-use base::{Duration, Instant};
+use base::{Duration, Instant, prefetch, prefetch_address};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU8, Ordering::*};
 use packet::header::ipproto;
+use parking_lot::Mutex;
 
 /// How far a connection without a handshake has come.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,39 +43,42 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+/// Who has the shard puts it in, takes it out and links it. Its state (the second line, `expires`, `flags`, `talk`,
+/// mark and label) is moved by packets: by one at a time, for those that come without the shard
+/// ([`crate::open`]) come to [open](Conn::open_up) ones only and [hold](Conn::hold) them meanwhile, and so does who has
+/// the shard.
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Conn {
     // First line: found by, and what every packet reads or writes.
-    pub key: Key,
+    key: [U64; 5],
+    pub expires: Time,
     /// Next in the index chain, or in the free list.
-    pub next: u32,
-    pub generation: u32,
-    pub expires: Instant,
-    pub policy: PolicyId,
-    pub alive: bool,
-    /// The original direction goes against the key's order.
-    pub swapped: bool,
-    pub talk: Talk,
-    pub seen_reply: bool,
-    pub assured: bool,
+    pub next: U32,
+    pub generation: U32,
+    pub policy: U16,
+    flags: Bits,
+    talk: U8,
     /// What the third line has that a packet needs ([`MARKED`], [`TRANSLATED`]).
-    rare: u8,
+    rare: Bits,
+    pub timer_slot: U8,
+    /// [`CLOSED`], [`OPEN`] or [`HELD`].
+    lock: AtomicU8,
     // Second line.
-    pub peers: [Peer; 2],
-    pub traffic: [Traffic; 2],
+    peers: [[U64; 2]; 2],
+    /// Packets and bytes by direction.
+    traffic: [[U64; 2]; 2],
     // Third line: a packet reads it only if `rare` says so.
-    pub hash: u32,
-    pub timer_prev: u32,
-    pub timer_next: u32,
-    mark: u32,
-    label: [u64; 2],
-    pub start: Instant,
+    pub hash: U32,
+    pub timer_prev: U32,
+    pub timer_next: U32,
+    mark: U32,
+    label: [U64; 2],
+    start: Time,
     /// Neighbours within the zone, by when they came.
-    pub zone_newer: u32,
-    pub zone_older: u32,
-    pub timer_slot: u8,
-    extra: Option<Box<Extra>>,
+    pub zone_newer: U32,
+    pub zone_older: U32,
+    extra: Mutex<Option<Box<Extra>>>,
 }
 
 /// What few connections have.
@@ -104,6 +111,8 @@ pub(crate) enum Fit {
     /// Opens another connection in its place.
     Reopen,
     Invalid(InvalidReason),
+    /// Only who has the shard can say.
+    Unsettled,
 }
 
 /// The timeout of a class in one of these policies.
@@ -124,71 +133,293 @@ const TRANSLATED: u8 = 2;
 const HELPED: u8 = 4;
 /// Another connection announced it.
 const RELATED: u8 = 8;
+/// Its replies have another tuple than its packets have, turned round.
+const ALIASED: u8 = 16;
+/// That tuple goes against its key's order.
+const REPLY_SWAPPED: u8 = 32;
 
-crate::slab::entry!(Conn, peers, hash);
+const ALIVE: u8 = 1;
+/// The original direction goes against the key's order.
+const SWAPPED: u8 = 2;
+/// A packet of the reply direction was seen.
+const SEEN_REPLY: u8 = 4;
+/// Not to be dropped early.
+const ASSURED: u8 = 8;
+
+/// Packets come with the shard only.
+const CLOSED: u8 = 0;
+/// Packets may come without the shard.
+const OPEN: u8 = 1;
+/// One is there.
+const HELD: u8 = 2;
+
+/// Where the lines of a connection begin that every packet needs.
+const LINES: [usize; 2] = [offset_of!(Conn, key), offset_of!(Conn, peers)];
 
 const _: () = assert!(size_of::<Conn>() == 192);
 
+/// An open connection that nobody else moves meanwhile.
+pub(crate) struct Hold<'a>(&'a Conn);
+
+impl Drop for Hold<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.lock.store(OPEN, Release);
+    }
+}
+
+impl Hold<'_> {
+    /// From now on packets come with the shard only.
+    fn close(self) {
+        self.0.lock.store(CLOSED, Release);
+        core::mem::forget(self);
+    }
+}
+
+/// Who waits for a connection for longer than a packet takes calls this with the number of tries so far.
+pub(crate) type Pause = fn(u32);
+
 impl Conn {
-    /// No connection; a place for one. What was just written costs more to move than to write.
-    pub const BLANK: Conn = Conn {
-        key: Key::NOTHING,
-        next: NIL,
-        generation: 1,
-        expires: Instant::ZERO,
-        policy: PolicyId(0),
-        alive: true,
-        swapped: false,
-        talk: Talk::First,
-        seen_reply: false,
-        assured: false,
-        rare: 0,
-        peers: [Peer::SILENT; 2],
-        traffic: [Traffic { packets: 0, bytes: 0 }; 2],
-        hash: 0,
-        timer_prev: NIL,
-        timer_next: NIL,
-        mark: 0,
-        label: [0; 2],
-        start: Instant::ZERO,
-        zone_newer: NIL,
-        zone_older: NIL,
-        timer_slot: 0,
-        extra: None,
-    };
+    /// No connection; a place for one.
+    pub const fn blank() -> Conn {
+        const SILENT: [u64; 2] = Peer::SILENT.to_words();
+        Conn {
+            key: [const { U64::new(0) }; 5],
+            next: U32::new(NIL),
+            generation: U32::new(1),
+            expires: Time::new(Instant::ZERO),
+            policy: U16::new(0),
+            flags: Bits::new(0),
+            talk: U8::new(Talk::First as u8),
+            rare: Bits::new(0),
+            timer_slot: U8::new(0),
+            lock: AtomicU8::new(CLOSED),
+            peers: [const { [U64::new(SILENT[0]), U64::new(SILENT[1])] }; 2],
+            traffic: [const { [U64::new(0), U64::new(0)] }; 2],
+            hash: U32::new(0),
+            timer_prev: U32::new(NIL),
+            timer_next: U32::new(NIL),
+            mark: U32::new(0),
+            label: [U64::new(0), U64::new(0)],
+            start: Time::new(Instant::ZERO),
+            zone_newer: U32::new(NIL),
+            zone_older: U32::new(NIL),
+            extra: Mutex::new(None),
+        }
+    }
+
+    /// Makes a place in which nothing lives blank again, but for the generation.
+    pub fn clear(&self) {
+        self.flags.set_all(0);
+        self.talk.set(Talk::First as u8);
+        self.rare.set_all(0);
+        self.next.set(NIL);
+        self.traffic.iter().flatten().for_each(|w| w.set(0));
+    }
 
     /// Makes a blank one a connection whose first packet has `len` bytes; in no table yet.
     #[inline]
-    pub fn open(
-        &mut self,
+    pub fn begin(
+        &self,
         (key, swapped): (&Key, bool),
         hash: u32,
         peers: &[Peer; 2],
         now: Instant,
         len: u32,
     ) {
-        (self.key, self.swapped, self.hash) = (*key, swapped, hash);
-        (self.peers, self.start) = (*peers, now);
-        self.traffic[Dir::Orig as usize] = Traffic { packets: 1, bytes: u64::from(len) };
+        self.key.iter().zip(key.0).for_each(|(word, v)| word.set(v));
+        self.flags.put(SWAPPED, swapped);
+        self.hash.set(hash);
+        self.set_peers(peers);
+        self.start.set(now);
+        let [packets, bytes] = &self.traffic[Dir::Orig as usize];
+        packets.set(1);
+        bytes.set(u64::from(len));
+    }
+
+    /// Lets packets come without the shard from now on, if it is a connection like most. It must be closed.
+    #[inline]
+    pub fn open_up(&self) {
+        if !self.has_extra() {
+            self.lock.store(OPEN, Release);
+        }
+    }
+
+    /// Holds it, unless somebody else does or it is closed.
+    #[inline(always)]
+    pub fn try_hold(&self) -> Option<Hold<'_>> {
+        self.lock.compare_exchange(OPEN, HELD, Acquire, Relaxed).ok().map(|_| Hold(self))
+    }
+
+    /// Its packets come with the shard only.
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        self.lock.load(Relaxed) == CLOSED
+    }
+
+    /// Somebody holds it.
+    pub fn is_held(&self) -> bool {
+        self.lock.load(Relaxed) == HELD
+    }
+
+    /// Holds it for who has the shard; nothing to hold if it is closed.
+    #[inline(always)]
+    pub fn hold(&self, pause: Pause) -> Option<Hold<'_>> {
+        if self.is_closed() { None } else { self.wait(pause) }
+    }
+
+    #[inline(never)]
+    fn wait(&self, pause: Pause) -> Option<Hold<'_>> {
+        let mut tries = 0;
+        loop {
+            // Only who has the shard opens and closes.
+            match self.try_hold() {
+                Some(hold) => return Some(hold),
+                None => pause(tries),
+            }
+            tries += 1;
+        }
+    }
+
+    /// No packet comes without the shard any more.
+    #[inline]
+    pub fn close(&self, pause: Pause) {
+        if let Some(hold) = self.hold(pause) {
+            hold.close();
+        }
+    }
+
+    /// Closes it if its time has run out; whether it has.
+    #[inline]
+    pub fn close_if_expired(&self, now: Instant, pause: Pause) -> bool {
+        if !self.expired(now) {
+            return false;
+        }
+        let hold = self.hold(pause);
+        let expired = self.expired(now);
+        match hold {
+            Some(hold) if expired => hold.close(),
+            _ => {}
+        }
+        expired
+    }
+
+    /// Asks for all of it.
+    pub fn prefetch(&self) {
+        prefetch(&self.key);
+        prefetch(&self.peers);
+        prefetch(&self.hash);
+    }
+
+    /// Asks for the lines that every packet needs.
+    #[inline]
+    pub fn prefetch_hot(&self) {
+        let address = core::ptr::from_ref(self).addr();
+        LINES.iter().for_each(|line| prefetch_address(address + line));
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.flags.has(ALIVE)
+    }
+
+    pub fn set_alive(&self, alive: bool) {
+        self.flags.put(ALIVE, alive);
+    }
+
+    pub fn seen_reply(&self) -> bool {
+        self.flags.has(SEEN_REPLY)
+    }
+
+    pub fn assured(&self) -> bool {
+        self.flags.has(ASSURED)
+    }
+
+    fn swapped(&self) -> bool {
+        self.flags.has(SWAPPED)
+    }
+
+    #[inline]
+    pub fn key(&self) -> Key {
+        Key(self.key.each_ref().map(U64::get))
+    }
+
+    /// Whether this is its key, without a branch.
+    #[inline]
+    pub fn has_key(&self, key: &Key) -> bool {
+        self.key().is(key)
+    }
+
+    #[inline(always)]
+    pub fn peers(&self) -> [Peer; 2] {
+        self.peers.each_ref().map(|p| Peer::from_words(p.each_ref().map(U64::get)))
+    }
+
+    #[inline(always)]
+    fn set_peers(&self, peers: &[Peer; 2]) {
+        for (words, peer) in self.peers.iter().zip(peers) {
+            words.iter().zip(peer.to_words()).for_each(|(word, v)| word.set(v));
+        }
+    }
+
+    /// By direction.
+    pub fn traffic(&self) -> [Traffic; 2] {
+        self.traffic
+            .each_ref()
+            .map(|[packets, bytes]| Traffic { packets: packets.get(), bytes: bytes.get() })
+    }
+
+    pub fn start(&self) -> Instant {
+        self.start.get()
+    }
+
+    fn talk(&self) -> Talk {
+        match self.talk.get() {
+            0 => Talk::First,
+            1 => Talk::OneWay,
+            _ => Talk::BothWays,
+        }
     }
 
     pub fn id(&self, shard: u16, slot: u32) -> ConnId {
-        ConnId { slot, generation: self.generation, shard }
+        ConnId { slot, generation: self.generation.get(), shard }
+    }
+
+    /// Another like this, in no table.
+    pub fn copied(&self) -> Conn {
+        let copy = Conn::blank();
+        copy.become_copy(self);
+        copy
+    }
+
+    /// Becomes what another is that lives in another table, in state but not in place.
+    pub fn become_copy(&self, o: &Conn) {
+        self.begin((&o.key(), o.swapped()), o.hash.get(), &o.peers(), o.start(), 0);
+        self.flags.set_all(o.flags.all() | ALIVE);
+        self.talk.set(o.talk.get());
+        self.rare.set_all(o.rare.all());
+        self.expires.set(o.expires.get());
+        self.policy.set(o.policy.get());
+        self.mark.set(o.mark.get());
+        self.label.iter().zip(&o.label).for_each(|(word, o)| word.set(o.get()));
+        for (words, o) in self.traffic.iter().zip(&o.traffic) {
+            words.iter().zip(o).for_each(|(word, o)| word.set(o.get()));
+        }
+        *self.extra.lock() = o.extra.lock().clone();
     }
 
     pub fn is_tcp(&self) -> bool {
-        self.key.proto() == ipproto::TCP
+        self.key().proto() == ipproto::TCP
     }
 
     /// The tuple of the original direction.
     pub fn orig(&self) -> Tuple {
-        self.key.tuple(self.swapped)
+        self.key().tuple(self.swapped())
     }
 
     /// The same as the tables have it.
     #[inline]
     pub fn directed(&self) -> Directed {
-        Directed::new(self.key, self.swapped)
+        Directed::new(self.key(), self.swapped())
     }
 
     /// The tuple that packets of the reply direction carry.
@@ -196,108 +427,118 @@ impl Conn {
         self.nat().map_or_else(|| self.orig().reverse(), |n| n.reply())
     }
 
-    /// Its translation, if it has one.
-    #[inline]
-    pub fn nat(&self) -> Option<&Nat> {
-        if self.rare & TRANSLATED == 0 { None } else { self.extra.as_deref()?.nat.as_ref() }
+    fn with_extra<R>(&self, f: impl FnOnce(&Extra) -> Option<R>) -> Option<R> {
+        self.extra.lock().as_deref().and_then(f)
     }
 
-    pub fn set_nat(&mut self, nat: Nat) {
-        self.extra.get_or_insert_default().nat = Some(nat);
-        self.rare |= TRANSLATED;
+    /// Its translation, if it has one.
+    #[inline]
+    pub fn nat(&self) -> Option<Nat> {
+        if !self.rare.has(TRANSLATED) { None } else { self.with_extra(|e| e.nat.clone()) }
+    }
+
+    /// Translates its packets from now on. It must be closed, and is not opened again.
+    pub fn set_nat(&self, nat: Nat) {
+        self.rare.put(TRANSLATED, true);
+        self.rare.put(ALIASED, nat.alias.is_some());
+        self.rare.put(REPLY_SWAPPED, nat.swapped);
+        self.extra.lock().get_or_insert_default().nat = Some(nat);
     }
 
     /// It announces connections, or was announced.
     #[inline]
     pub fn has_alg(&self) -> bool {
-        self.rare & (HELPED | RELATED) != 0
+        self.rare.has(HELPED | RELATED)
     }
 
     #[inline]
     pub fn is_helped(&self) -> bool {
-        self.rare & HELPED != 0
+        self.rare.has(HELPED)
     }
 
     #[inline]
     pub fn is_related(&self) -> bool {
-        self.rare & RELATED != 0
+        self.rare.has(RELATED)
     }
 
-    fn alg(&self) -> Option<&Alg> {
-        if self.has_alg() { self.extra.as_deref()?.alg.as_deref() } else { None }
+    /// Does something with what it remembers as a control connection, if it is one.
+    pub fn with_watch<R>(&self, f: impl FnOnce(&mut Watch) -> R) -> Option<R> {
+        if !self.is_helped() {
+            return None;
+        }
+        let mut extra = self.extra.lock();
+        extra.as_deref_mut()?.alg.as_deref_mut()?.watch.as_mut().map(f)
     }
 
-    fn alg_mut(&mut self) -> &mut Alg {
-        self.extra.get_or_insert_default().alg.get_or_insert_default()
+    /// Who reads its packets.
+    pub fn helper(&self) -> Option<Helper> {
+        self.with_watch(|w| w.helper)
     }
 
-    /// What it remembers as a control connection, if it is one.
-    pub fn watch(&self) -> Option<&Watch> {
-        self.alg()?.watch.as_ref()
-    }
-
-    pub fn watch_mut(&mut self) -> Option<&mut Watch> {
-        if self.is_helped() { self.alg_mut().watch.as_mut() } else { None }
-    }
-
-    pub fn set_helper(&mut self, helper: Helper) {
-        self.alg_mut().watch = Some(Watch::new(helper));
-        self.rare |= HELPED;
+    /// Lets a helper read its packets from now on. It must be closed, and is not opened again.
+    pub fn set_helper(&self, helper: Helper) {
+        let mut extra = self.extra.lock();
+        extra.get_or_insert_default().alg.get_or_insert_default().watch = Some(Watch::new(helper));
+        self.rare.put(HELPED, true);
     }
 
     /// Tuple of the connection that announced it.
-    pub fn parent(&self) -> Option<&Tuple> {
-        self.alg()?.parent.as_ref()
+    pub fn parent(&self) -> Option<Tuple> {
+        if !self.is_related() { None } else { self.with_extra(|e| e.alg.as_ref()?.parent) }
     }
 
-    pub fn set_parent(&mut self, parent: Tuple) {
-        self.alg_mut().parent = Some(parent);
-        self.rare |= RELATED;
+    pub fn set_parent(&self, parent: Tuple) {
+        let mut extra = self.extra.lock();
+        extra.get_or_insert_default().alg.get_or_insert_default().parent = Some(parent);
+        self.rare.put(RELATED, true);
     }
 
     #[inline]
     pub fn has_extra(&self) -> bool {
-        self.rare & !MARKED != 0
+        self.rare.has(!MARKED)
     }
 
     /// Whether its replies have another tuple than its packets have, turned round.
     #[inline]
     pub fn is_translated(&self) -> bool {
-        self.nat().is_some_and(|n| n.alias.is_some())
+        self.rare.has(ALIASED)
     }
 
     /// Gives away what few connections have. It is none of them any more.
-    pub fn take_extra(&mut self) -> Option<Box<Extra>> {
-        self.rare &= MARKED;
-        self.extra.take()
+    pub fn take_extra(&self) -> Option<Box<Extra>> {
+        self.rare.set_all(self.rare.all() & MARKED);
+        self.extra.lock().take()
     }
 
     /// Whether a packet that was found by this tuple is as its sender made it, rather than translated
     /// already.
     pub fn is_raw(&self, dir: Dir, via: Via) -> bool {
-        match self.nat() {
-            Some(n) if n.alias.is_some() => (dir == Dir::Orig) == (via == Via::Orig),
-            _ => true,
-        }
+        !self.is_translated() || (dir == Dir::Orig) == (via == Via::Orig)
     }
 
     /// What an event tells of, if it changes.
     #[inline]
     pub fn stage(&self) -> ([PeerState; 2], bool, bool) {
-        (self.peers.map(|p| p.state), self.seen_reply, self.assured)
+        (self.peers().map(|p| p.state), self.seen_reply(), self.assured())
     }
 
-    /// Moves the state machine, the counters and the clock by a packet of a direction.
+    /// Moves the state machine, the counters and the clock by a packet of a direction. `timeout` is that of a class.
+    ///
+    /// Without the `shard` nothing moves but what no one else needs to know of: [`Fit::Unsettled`] else, and nothing
+    /// has changed.
     #[inline(always)]
     pub fn advance(
-        &mut self,
+        &self,
         now: Instant,
         (dir, via): (Dir, Via),
         (body, len): (&Body, u32),
         tcp_seq_chk: bool,
-        policies: &[TimeoutPolicy],
+        shard: bool,
+        timeout: impl Fn(TimeoutClass) -> Duration,
     ) -> Fit {
         let mut still_new = false;
+        let (mut assured, mut talk) = (self.assured(), self.talk());
+        let mut moved = None;
         let class = match body {
             Body::Tcp(segment) => {
                 let unmoved;
@@ -308,8 +549,9 @@ impl Conn {
                         &unmoved
                     }
                 };
-                let step = tcp::update(&mut self.peers, dir, segment, tcp_seq_chk);
-                self.assured |= self.peers.iter().all(|p| p.state == PeerState::Established);
+                let peers = moved.insert(self.peers());
+                let step = tcp::update(peers, dir, segment, tcp_seq_chk);
+                assured |= peers.iter().all(|p| p.state == PeerState::Established);
                 match step {
                     Ok(Step::Fits(class)) => Some(class),
                     Ok(Step::Tolerated) => None,
@@ -317,45 +559,68 @@ impl Conn {
                         still_new = true;
                         Some(TimeoutClass::TcpSynSent)
                     }
+                    _ if !shard => return Fit::Unsettled,
                     Ok(Step::Reopen) => return Fit::Reopen,
                     Err(reason) => return Fit::Invalid(reason),
                 }
             }
             Body::Icmp { .. } => {
                 if dir == Dir::Reply {
-                    self.talk = Talk::BothWays;
+                    talk = Talk::BothWays;
                 }
-                still_new = self.talk != Talk::BothWays;
+                still_new = talk != Talk::BothWays;
                 Some(if still_new { TimeoutClass::IcmpFirst } else { TimeoutClass::IcmpReply })
             }
             Body::Other | Body::Error => {
-                match (dir, self.talk) {
-                    (Dir::Reply, _) => self.talk = Talk::BothWays,
-                    (Dir::Orig, Talk::First) => self.talk = Talk::OneWay,
+                match (dir, talk) {
+                    (Dir::Reply, _) => talk = Talk::BothWays,
+                    (Dir::Orig, Talk::First) => talk = Talk::OneWay,
                     (Dir::Orig, _) => {}
                 }
-                still_new = self.talk != Talk::BothWays;
+                still_new = talk != Talk::BothWays;
                 // When it began stands where a packet seldom has to look.
-                if self.seen_reply && !self.assured && dir == Dir::Orig {
+                if self.seen_reply() && !assured && dir == Dir::Orig {
                     const STREAM: Duration = Duration::from_secs(2);
-                    self.assured = now.since(self.start) > STREAM;
+                    assured = now.since(self.start()) > STREAM;
                 }
                 Some(if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple })
             }
         };
-        let t = &mut self.traffic[dir as usize];
-        t.packets += 1;
-        t.bytes += u64::from(len);
-        self.seen_reply |= dir == Dir::Reply;
         if let Some(class) = class {
-            self.expires = now + timeout(policies, self.policy, class);
+            let expires = now + timeout(class);
+            // The wheel has to know.
+            if !shard && expires < self.expires.get() {
+                return Fit::Unsettled;
+            }
+            self.expires.set(expires);
         }
+        match &moved {
+            Some(peers) => self.set_peers(peers),
+            None => self.talk.set(talk as u8),
+        }
+        let mut flags = self.flags.all();
+        flags |= if assured { ASSURED } else { 0 };
+        flags |= if dir == Dir::Reply { SEEN_REPLY } else { 0 };
+        self.flags.set_all(flags);
+        let [packets, bytes] = &self.traffic[dir as usize];
+        packets.set(packets.get() + 1);
+        bytes.set(bytes.get() + u64::from(len));
         Fit::Part(still_new)
+    }
+
+    /// Whether a commit would change mark or label.
+    #[inline]
+    pub fn is_labelled_by(&self, req: &CtRequest) -> bool {
+        let differs = |old: u128, (value, mask): (u128, u128)| (old ^ value) & mask != 0;
+        let wide = |(value, mask): (u32, u32)| (u128::from(value), u128::from(mask));
+        !self.is_related()
+            && (req.mark.is_some_and(|mark| differs(self.mark().into(), wide(mark)))
+                || req.label.is_some_and(|label| differs(self.label(), label)))
     }
 
     /// Sets what a commit says of mark and label; whether that changed anything.
     #[inline]
-    pub fn label_by(&mut self, req: &CtRequest) -> bool {
+    pub fn label_by(&self, req: &CtRequest) -> bool {
         if self.is_related() {
             return false;
         }
@@ -380,7 +645,7 @@ impl Conn {
         out.orig = Some(self.directed());
         (out.conn, out.invalid) = (Some(id), None);
         (out.outcome, out.nat) = (Outcome::None, None);
-        if self.rare != 0 {
+        if self.rare.all() != 0 {
             (out.mark, out.label) = (self.mark(), self.label());
             if self.has_extra() {
                 *then = self.elaborate((dir, via), x, out);
@@ -416,23 +681,26 @@ impl Conn {
         }
         if let Some(parent) = self.parent() {
             out.state |= CtState::REL;
-            out.orig = Some(Directed::of(parent));
+            out.orig = Some(Directed::of(&parent));
         }
         let translated =
             out.state.intersects(CtState::SNAT | CtState::DNAT) || !self.is_raw(dir, via);
         let reads = out.nat.is_some() || !translated;
-        self.watch().filter(|_| reads).map_or(Then::Done, |w| Then::Help(w.helper))
+        self.helper().filter(|_| reads).map_or(Then::Done, Then::Help)
     }
 
     /// A segment in the numbers of the ends that count them: what was moved on the way is moved back.
     #[cold]
     pub fn unmoved(&self, dir: Dir, via: Via, s: &Segment) -> Segment {
-        let Some(w) = self.watch() else { return *s };
-        let (sent, acked) = (&w.shifts[dir as usize], &w.shifts[dir.flip() as usize]);
-        match self.is_raw(dir, via) {
-            true => Segment { ack: acked.sent(s.ack), ..*s },
-            false => Segment { seq: sent.sent(s.seq), ..*s },
-        }
+        let raw = self.is_raw(dir, via);
+        let unmoved = self.with_watch(|w| {
+            let (sent, acked) = (&w.shifts[dir as usize], &w.shifts[dir.flip() as usize]);
+            match raw {
+                true => Segment { ack: acked.sent(s.ack), ..*s },
+                false => Segment { seq: sent.sent(s.seq), ..*s },
+            }
+        });
+        unmoved.unwrap_or(*s)
     }
 
     /// Direction of a packet, given by which tuple it was found and whether it goes against the
@@ -440,103 +708,53 @@ impl Conn {
     #[inline]
     pub fn dir(&self, swapped: bool, via: Via) -> Dir {
         match via {
-            Via::Orig if swapped == self.swapped => Dir::Orig,
+            Via::Orig if swapped == self.swapped() => Dir::Orig,
             Via::Orig => Dir::Reply,
-            Via::Reply if self.nat().is_some_and(|n| n.swapped != swapped) => Dir::Orig,
+            Via::Reply if self.rare.has(REPLY_SWAPPED) != swapped => Dir::Orig,
             Via::Reply => Dir::Reply,
         }
     }
 
     #[inline]
     pub fn mark(&self) -> u32 {
-        if self.rare & MARKED != 0 { self.mark } else { 0 }
+        if self.rare.has(MARKED) { self.mark.get() } else { 0 }
     }
 
     #[inline]
     pub fn label(&self) -> u128 {
-        if self.rare & MARKED == 0 {
+        if !self.rare.has(MARKED) {
             return 0;
         }
-        u128::from(self.label[0]) << 64 | u128::from(self.label[1])
+        u128::from(self.label[0].get()) << 64 | u128::from(self.label[1].get())
     }
 
     /// Sets what mask selects; whether that changed anything.
-    pub fn set_mark(&mut self, (value, mask): (u32, u32)) -> bool {
-        let old = self.mark();
+    pub fn set_mark(&self, (value, mask): (u32, u32)) -> bool {
+        let (old, label) = (self.mark(), self.label());
         let new = value & mask | old & !mask;
-        self.mark = new;
-        self.rare |= if new != 0 { MARKED } else { 0 };
+        self.note(new, label);
         old != new
     }
 
     /// Sets what mask selects; whether that changed anything.
-    pub fn set_label(&mut self, (value, mask): (u128, u128)) -> bool {
-        let old = self.label();
+    pub fn set_label(&self, (value, mask): (u128, u128)) -> bool {
+        let (mark, old) = (self.mark(), self.label());
         let new = value & mask | old & !mask;
-        self.label = [(new >> 64) as u64, new as u64];
-        self.rare |= if new != 0 { MARKED } else { 0 };
+        self.note(mark, new);
         old != new
+    }
+
+    fn note(&self, mark: u32, label: u128) {
+        self.mark.set(mark);
+        self.label[0].set((label >> 64) as u64);
+        self.label[1].set(label as u64);
+        if mark != 0 || label != 0 {
+            self.rare.put(MARKED, true);
+        }
     }
 
     #[inline]
     pub fn expired(&self, now: Instant) -> bool {
-        self.expires <= now
-    }
-}
-
-/// The state of a TCP connection in the vocabulary of the Linux kernel's tracker.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum KernelTcpState {
-    /// SYN seen.
-    SynSent,
-    /// SYN and SYN+ACK seen.
-    SynRecv,
-    /// Handshake complete.
-    Established,
-    /// One FIN seen.
-    FinWait,
-    /// One FIN seen and acknowledged.
-    CloseWait,
-    /// Both FINs seen.
-    LastAck,
-    /// Both FINs acknowledged.
-    TimeWait,
-    /// Reset.
-    Close,
-    /// Two SYNs seen (simultaneous open).
-    SynSent2,
-}
-
-impl KernelTcpState {
-    /// From the two ends.
-    pub fn of(orig: PeerState, reply: PeerState) -> KernelTcpState {
-        use PeerState as P;
-        match (orig.min(reply), orig.max(reply)) {
-            (_, P::TimeWait) => KernelTcpState::Close,
-            (P::FinWait2, _) => KernelTcpState::TimeWait,
-            (P::Closing, _) => KernelTcpState::LastAck,
-            (_, P::FinWait2) => KernelTcpState::CloseWait,
-            (_, P::Closing) => KernelTcpState::FinWait,
-            (P::Established, _) => KernelTcpState::Established,
-            (P::SynSent, P::SynSent) => KernelTcpState::SynSent2,
-            (P::SynSent, _) => KernelTcpState::SynRecv,
-            _ => KernelTcpState::SynSent,
-        }
-    }
-
-    /// The name that `conntrack -L` prints.
-    pub const fn name(self) -> &'static str {
-        match self {
-            KernelTcpState::SynSent => "SYN_SENT",
-            KernelTcpState::SynRecv => "SYN_RECV",
-            KernelTcpState::Established => "ESTABLISHED",
-            KernelTcpState::FinWait => "FIN_WAIT",
-            KernelTcpState::CloseWait => "CLOSE_WAIT",
-            KernelTcpState::LastAck => "LAST_ACK",
-            KernelTcpState::TimeWait => "TIME_WAIT",
-            KernelTcpState::Close => "CLOSE",
-            KernelTcpState::SynSent2 => "SYN_SENT2",
-        }
+        self.expires.get() <= now
     }
 }

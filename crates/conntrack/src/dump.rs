@@ -3,8 +3,8 @@
 //! A dump or a flush goes through the slots in bounded steps ([`Cursor`]); between two steps the
 //! table is free for packets. A connection that lives through all steps is met exactly once.
 
-use crate::conn::{Conn, KernelTcpState, Traffic};
-use crate::tcp::{PeerState, Scale};
+use crate::conn::{Conn, Traffic};
+use crate::tcp::{KernelTcpState, PeerState, Scale};
 use crate::tuple::Tuple;
 use crate::{ConnId, Helper, PolicyId};
 use base::{Duration, Instant, Zone};
@@ -75,31 +75,27 @@ pub struct ConnSnapshot {
 
 impl ConnSnapshot {
     pub(crate) fn of(c: &Conn, id: ConnId, now: Instant) -> ConnSnapshot {
-        let orig = c.orig();
-        let shift = |s: Scale| match s {
-            Scale::Shift(n) => Some(n),
-            _ => None,
-        };
+        let (orig, peers) = (c.orig(), c.peers());
         ConnSnapshot {
             id,
-            zone: c.key.zone(),
+            zone: c.key().zone(),
             orig,
             reply: c.reply(),
-            traffic: c.traffic,
+            traffic: c.traffic(),
             mark: c.mark(),
             label: c.label(),
-            timeout: c.expires.since(now),
-            start: c.start,
+            timeout: c.expires.get().since(now),
+            start: c.start(),
             tcp: c.is_tcp().then(|| TcpInfo {
-                states: c.peers.map(|p| p.state),
-                wscale: c.peers.map(|p| shift(p.scale)),
-                liberal: c.peers.iter().any(|p| p.scale == Scale::Unknown),
+                states: peers.map(|p| p.state),
+                wscale: peers.map(|p| p.scale.offered()),
+                liberal: peers.iter().any(|p| p.scale == Scale::UNKNOWN),
             }),
-            seen_reply: c.seen_reply,
-            assured: c.assured,
-            policy: c.policy,
-            helper: c.watch().map(|w| w.helper),
-            parent: c.parent().copied(),
+            seen_reply: c.seen_reply(),
+            assured: c.assured(),
+            policy: PolicyId(c.policy.get()),
+            helper: c.helper(),
+            parent: c.parent(),
         }
     }
 }
@@ -173,8 +169,8 @@ impl ConnFilter {
     }
 
     pub(crate) fn matches(&self, c: &Conn) -> bool {
-        if self.zone.is_some_and(|z| z != c.key.zone())
-            || self.ipv6.is_some_and(|v| v != c.key.is_ipv6())
+        if self.zone.is_some_and(|z| z != c.key().zone())
+            || self.ipv6.is_some_and(|v| v != c.key().is_ipv6())
             || self.mark.is_some_and(|(v, m)| (c.mark() ^ v) & m != 0)
             || self.label.is_some_and(|(v, m)| (c.label() ^ v) & m != 0)
         {

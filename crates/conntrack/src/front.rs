@@ -10,6 +10,7 @@ use core::cell::{OnceCell, RefCell};
 use base::{HashKey, Instant, Zone};
 
 use crate::alias::Holder;
+use crate::conn::Conn;
 use crate::helper::{ExpectId, Sought, assist};
 use crate::lookahead::Lookahead;
 use crate::nat::{Alias, AliasId, Nat, candidates};
@@ -46,11 +47,16 @@ pub trait Shards {
         Some(self.with(shard, f))
     }
 
-    /// The [`Conntrack::lookahead`] of a shard, so that what a batch is going to read can be asked for without a
-    /// visit.
+    /// The [`Conntrack::lookahead`] of a shard: what a batch is going to read is asked for without a visit, and
+    /// most packets need none.
     fn lookahead(&self, shard: usize) -> Option<&Lookahead> {
         let _ = shard;
         None
+    }
+
+    /// Counts packets that were tracked without a visit.
+    fn count_found(&self, n: u64) {
+        self.with(0, |t| t.count_found(n));
     }
 
     /// A visit is at hand: asks for the memory of the shard's lock.
@@ -263,14 +269,42 @@ fn process_part<'a, S: Shards>(
     mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {
     let n = shards.n();
-    let mut hints = [None; BATCH];
-    let passage = |i: usize, hint: Option<u32>| {
+    let passage = |i: usize, hint| {
         let Tracked { parsed: p, hash, prior } = &part[i];
         Passage { now, hash: *hash, p, req, prior: *prior, hint, sought: Sought::NotYet }
     };
+    let ahead_of = |t: &Tracked| shards.lookahead(crate::shard_of(t.hash, n));
+    let open = part.first().and_then(ahead_of).is_some_and(Lookahead::is_open);
+    let (mut asked, mut hints) = ([None; BATCH], [None; BATCH]);
+    if open || part.len() > 1 {
+        for (asked, t) in asked.iter_mut().zip(part) {
+            *asked = ahead_of(t).and_then(|a| a.ask(t.hash));
+        }
+        for ((hint, t), asked) in hints.iter_mut().zip(part).zip(&asked) {
+            *hint = asked.as_ref().and_then(|a| a.prefetch_conn(t.hash));
+        }
+    }
+    let mut info = CtInfo::UNTRACKED;
+    let (mut left, mut found) = (u32::MAX, 0);
+    if open {
+        // Packets of one connection keep their order: behind one that needs a visit, no other goes without.
+        let mut held_up = 0_u64;
+        for (i, t) in part.iter().enumerate() {
+            let mark = 1 << (t.hash & 63);
+            let ahead = asked[i].filter(|_| held_up & mark == 0).map(|a| a.ahead);
+            match ahead.and_then(|a| a.enter(&passage(i, hints[i]), &mut info)) {
+                Some(moved) => {
+                    found += u64::from(moved);
+                    left &= !(1 << i);
+                    done(i, &info, None);
+                }
+                None => held_up |= mark,
+            }
+        }
+    }
     // Bit `i` of a group is the packet `i`, bit `g` of `present` is group `g`.
     let (mut groups, mut present, mut others) = ([0_u32; GROUPS], 0_u64, 0_u32);
-    for (i, t) in part.iter().enumerate() {
+    for (i, t) in part.iter().enumerate().filter(|(i, _)| left & 1 << i != 0) {
         let shard = crate::shard_of(t.hash, n);
         match groups.get_mut(shard) {
             Some(group) => {
@@ -280,20 +314,12 @@ fn process_part<'a, S: Shards>(
             None => others |= 1 << i,
         }
     }
+    if found != 0 {
+        shards.count_found(found);
+    }
     if present != 0 {
         shards.prepare(present.trailing_zeros() as usize);
     }
-    if part.len() > 1 {
-        let mut asked = [const { None }; BATCH];
-        for (asked, t) in asked.iter_mut().zip(part) {
-            let ahead = shards.lookahead(crate::shard_of(t.hash, n));
-            *asked = ahead.and_then(|a| a.ask(t.hash));
-        }
-        for ((hint, t), asked) in hints.iter_mut().zip(part).zip(&asked) {
-            *hint = asked.as_ref().and_then(|a| a.prefetch_conn(t.hash));
-        }
-    }
-    let mut info = CtInfo::UNTRACKED;
     as_they_come(
         present,
         |shard| shards.prepare(shard),
@@ -332,7 +358,7 @@ fn process_part<'a, S: Shards>(
 fn singly<'a, 'b, S: Shards>(
     shards: &S,
     set: u32,
-    passage: &impl Fn(usize, Option<u32>) -> Passage<'b>,
+    passage: &impl Fn(usize, Option<(u32, &'b Conn)>) -> Passage<'b>,
     ip: &impl Fn(usize) -> &'a [u8],
     done: &mut impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {

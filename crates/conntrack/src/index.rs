@@ -8,7 +8,7 @@
 //! Whoever has not the shard may look into the buckets as well ([`Buckets`]) to learn what to ask for: what he
 //! sees may be changing under his eyes, so it is a guess.
 
-use crate::slab::{Entry, NIL, SEGMENT, SEGMENT_BITS, Slab};
+use crate::slab::{NIL, SEGMENT, SEGMENT_BITS};
 use crate::tuple::Key;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -34,7 +34,7 @@ const WIDTH: usize = 7;
 pub(crate) struct Bucket {
     /// The last is how many there are: eight are compared as fast as seven.
     hashes: [AtomicU32; WIDTH + 1],
-    /// The last is the first of those that have no place: they are linked by [`Entry::next`].
+    /// The last is the first of those that have no place: they are linked by [`Entries::next`].
     slots: [AtomicU32; WIDTH + 1],
 }
 
@@ -156,6 +156,14 @@ impl Buckets {
     }
 }
 
+/// What an index finds: entries that are linked if they have no place in their bucket.
+pub(crate) trait Entries {
+    fn has_key(&self, slot: u32, key: &Key) -> bool;
+    fn hash(&self, slot: u32) -> u32;
+    fn next(&self, slot: u32) -> u32;
+    fn set_next(&mut self, slot: u32, next: u32);
+}
+
 /// Slots by key.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -179,12 +187,12 @@ impl Index {
 
     /// The slot of the connection with `key`.
     #[inline]
-    pub fn find<T: Entry>(&self, slab: &Slab<T>, hash: u32, key: &Key) -> Option<u32> {
+    pub fn find<E: Entries>(&self, slab: &E, hash: u32, key: &Key) -> Option<u32> {
         let bucket = self.buckets.of(hash)?;
         let mut places = bucket.places(hash);
         while places != 0 {
             let slot = bucket.slot(places.trailing_zeros() as usize);
-            if slab.get(slot).key().is(key) {
+            if slab.has_key(slot, key) {
                 return Some(slot);
             }
             places &= places - 1;
@@ -196,8 +204,8 @@ impl Index {
     }
 
     /// Adds a connection that is in the slab and not in the index.
-    pub fn insert<T: Entry>(&mut self, slab: &mut Slab<T>, slot: u32) {
-        let (hash, n) = (slab.get(slot).hash(), self.buckets.n());
+    pub fn insert<E: Entries>(&mut self, slab: &mut E, slot: u32) {
+        let (hash, n) = (slab.hash(slot), self.buckets.n());
         self.put(slab, Buckets::number(hash, n), hash, slot);
         self.entries += 1;
         if self.entries > n * LOAD && (n as usize) < MAX_SEGMENTS * SEGMENT {
@@ -216,20 +224,17 @@ impl Index {
         &segment.get_or_init(make)[number as usize & (SEGMENT - 1)]
     }
 
-    fn put<T: Entry>(&self, slab: &mut Slab<T>, number: u32, hash: u32, slot: u32) {
+    fn put<E: Entries>(&self, slab: &mut E, number: u32, hash: u32, slot: u32) {
         let bucket = self.bucket(number);
         if !bucket.put(hash, slot) {
-            slab.get_mut(slot).set_next(bucket.more());
+            slab.set_next(slot, bucket.more());
             bucket.set_more(slot);
         }
     }
 
     /// Takes a connection out.
-    pub fn remove<T: Entry>(&mut self, slab: &mut Slab<T>, slot: u32) {
-        let (hash, after) = {
-            let c = slab.get(slot);
-            (c.hash(), c.next())
-        };
+    pub fn remove<E: Entries>(&mut self, slab: &mut E, slot: u32) {
+        let (hash, after) = (slab.hash(slot), slab.next(slot));
         self.entries -= 1;
         let bucket = self.bucket(Buckets::number(hash, self.buckets.n()));
         match (0..bucket.len()).find(|i| bucket.slot(*i) == slot) {
@@ -238,24 +243,23 @@ impl Index {
                 // Whoever waits for a place gets it.
                 let first = bucket.more();
                 if first != NIL {
-                    let c = slab.get(first);
-                    bucket.set_more(c.next());
-                    bucket.put(c.hash(), first);
+                    bucket.set_more(slab.next(first));
+                    bucket.put(slab.hash(first), first);
                 }
             }
             None if bucket.more() == slot => bucket.set_more(after),
             None => {
                 let mut at = bucket.more();
-                while slab.get(at).next() != slot {
-                    at = slab.get(at).next();
+                while slab.next(at) != slot {
+                    at = slab.next(at);
                 }
-                slab.get_mut(at).set_next(after);
+                slab.set_next(at, after);
             }
         }
     }
 
     /// One more bucket, filled from the one that held its hashes so far.
-    fn split<T: Entry>(&mut self, slab: &mut Slab<T>) {
+    fn split<E: Entries>(&mut self, slab: &mut E) {
         let new = self.buckets.n();
         // Without its highest bit.
         let old = new & (u32::MAX >> new.leading_zeros() >> 1);
@@ -269,8 +273,7 @@ impl Index {
             self.put(slab, Buckets::number(hash, n), hash, slot);
         }
         while at != NIL {
-            let c = slab.get(at);
-            let (hash, next) = (c.hash(), c.next());
+            let (hash, next) = (slab.hash(at), slab.next(at));
             self.put(slab, Buckets::number(hash, n), hash, at);
             at = next;
         }
@@ -280,14 +283,13 @@ impl Index {
 
 /// The connection with `key` among those that have no place in their bucket.
 #[cold]
-fn find_in_chain<T: Entry>(slab: &Slab<T>, first: u32, key: &Key) -> Option<u32> {
+fn find_in_chain<E: Entries>(slab: &E, first: u32, key: &Key) -> Option<u32> {
     let mut at = first;
     while at != NIL {
-        let c = slab.get(at);
-        if c.key().is(key) {
+        if slab.has_key(at, key) {
             return Some(at);
         }
-        at = c.next();
+        at = slab.next(at);
     }
     None
 }
@@ -295,6 +297,7 @@ fn find_in_chain<T: Entry>(slab: &Slab<T>, first: u32, key: &Key) -> Option<u32>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::Slab;
     use crate::tuple::Tuple;
     use base::Zone;
     use core::net::{IpAddr, Ipv4Addr};

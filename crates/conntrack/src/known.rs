@@ -8,6 +8,7 @@
 use crate::conn::{Fit, Via};
 use crate::nat::Translation;
 use crate::parse::{Body, PacketView, read_known};
+use crate::tracker::Moved;
 use crate::{ConnId, Conntrack, CtRequest, CtState, Dir};
 use base::Instant;
 
@@ -85,21 +86,24 @@ impl Conntrack {
             (true, Dir::Reply) => Via::Reply,
             _ => Via::Orig,
         };
+        let hold = c.hold(self.pause);
+        let mut moved = Moved::default();
         let base = match prior {
             Some((_, state)) => state,
-            None => match self.advance(now, conn.slot, (dir, via), &sent.body, sent.len) {
-                Fit::Part(still_new) => CtState::of_known(still_new, dir),
-                Fit::Reopen | Fit::Invalid(_) => return None,
-            },
+            None => {
+                let fit;
+                (fit, moved) = self.advance(now, c, (dir, via), &sent.body, sent.len);
+                let Fit::Part(still_new) = fit else { return None };
+                CtState::of_known(still_new, dir)
+            }
         };
         let mut state = base;
-        let c = self.slab.get_mut(conn.slot);
         *nat = c.translation((dir, via), req, false, &mut state);
         let labelled = req.commit && c.label_by(req);
+        moved.changed |= labelled && self.events.enabled();
         let standing = Standing { base, state, mark: c.mark(), label: c.label() };
-        if labelled {
-            self.tell(now, conn.slot, false, self.events.enabled());
-        }
+        drop(hold);
+        self.note(now, conn.slot, moved);
         Some(standing)
     }
 }

@@ -22,7 +22,8 @@
 //! Threads: none here. To use several, make `n` shards with one secret, put each behind a lock,
 //! implement [`Shards`], and [`process()`] takes a parsed packet where it belongs: both directions
 //! and ICMP errors about a connection fall into one shard, and only the replies of a translated one
-//! may have to visit two, one after the other.
+//! may have to visit two, one after the other. Packets of a batch that move nothing but their connection need not visit
+//! any ([`Lookahead`]).
 
 #![no_std]
 
@@ -33,6 +34,7 @@ extern crate std;
 mod alias;
 mod ceiling;
 mod conn;
+mod conns;
 mod counters;
 mod dump;
 mod event;
@@ -43,6 +45,7 @@ mod index;
 mod known;
 mod lookahead;
 mod nat;
+mod open;
 mod parse;
 mod room;
 mod slab;
@@ -54,10 +57,11 @@ mod tracker;
 mod tuple;
 mod verdict;
 mod wheel;
+mod words;
 mod zone;
 
 pub use ceiling::Ceiling;
-pub use conn::{KernelTcpState, Traffic};
+pub use conn::Traffic;
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
 pub use event::{CtEvent, EventKind};
@@ -70,6 +74,7 @@ pub use lookahead::Lookahead;
 pub use nat::{NatKind, NatRequest, Translation};
 pub use parse::{PacketView, Parse, Parsed, parse, parse_into};
 pub use state::CtState;
+pub use tcp::KernelTcpState;
 pub use timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy, UNUSED_POLICY_KEYS};
 pub use tracker::{Conntrack, CtConfig, Expired};
 pub use tuple::{Dir, Directed, ICMP_QUERIES, ICMPV6_QUERIES, Key, Tuple};

@@ -1,31 +1,33 @@
-//! What can be asked for before a shard is visited.
+//! What can be done before a shard is visited.
 //!
 //! A visit costs least if all it reads is at hand: then it is short for whoever waits, and the waits for memory of
 //! a whole batch are one. So the first look at the index is taken without the shard. What it sees may be changing
 //! at that moment; it chooses what is prefetched and where the visit looks first, and decides nothing.
+//!
+//! Most packets need no visit at all: see [`open`](crate::open).
 
-use crate::ConnId;
 use crate::conn::Conn;
+use crate::conns::Places;
 use crate::index::{Bucket, Buckets};
-use crate::slab::Places;
+use crate::{Ceiling, ConnId};
 use alloc::sync::Arc;
 use base::prefetch;
-use core::mem::offset_of;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Lookahead {
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) places: Arc<Places>,
+    pub(crate) shared: Arc<Ceiling>,
+    /// Of the shard.
+    pub(crate) number: u16,
 }
 
-/// Where the lines of a connection begin that every packet needs.
-const LINES: [usize; 2] = [offset_of!(Conn, key), offset_of!(Conn, peers)];
-
 /// A bucket that was asked for.
+#[derive(Copy, Clone)]
 pub(crate) struct Asked<'a> {
     bucket: &'a Bucket,
-    places: &'a Places,
+    pub ahead: &'a Lookahead,
 }
 
 impl Lookahead {
@@ -34,22 +36,23 @@ impl Lookahead {
     pub(crate) fn ask(&self, hash: u32) -> Option<Asked<'_>> {
         let bucket = self.buckets.of(hash)?;
         prefetch(bucket);
-        Some(Asked { bucket, places: &self.places })
+        Some(Asked { bucket, ahead: self })
     }
 
     /// Asks for the memory of a connection.
     #[inline]
     pub fn prefetch_known(&self, conn: ConnId) {
-        self.places.prefetch::<Conn>(conn.slot, &LINES);
+        self.places.get(conn.slot).into_iter().for_each(Conn::prefetch_hot);
     }
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
     /// Asks for the connection at which the search for `hash` will begin, and says where it is.
     #[inline]
-    pub fn prefetch_conn(&self, hash: u32) -> Option<u32> {
+    pub fn prefetch_conn(&self, hash: u32) -> Option<(u32, &'a Conn)> {
         let slot = self.bucket.first(hash)?;
-        self.places.prefetch::<Conn>(slot, &LINES);
-        Some(slot)
+        let conn = self.ahead.places.get(slot)?;
+        conn.prefetch_hot();
+        Some((slot, conn))
     }
 }

@@ -45,10 +45,10 @@ impl Conntrack {
         for _ in 0..LOOK.min(self.slab.slots()) {
             hand = if hand + 1 < self.slab.slots() { hand + 1 } else { 0 };
             match self.slab.live(hand) {
-                Some(c) if c.expired(now) || !(c.assured || c.seen_reply) => {
+                Some(c) if c.expired(now) || !(c.assured() || c.seen_reply()) => {
                     return (Some(hand), hand);
                 }
-                Some(c) if !c.assured => answered = answered.or(Some(hand)),
+                Some(c) if !c.assured() => answered = answered.or(Some(hand)),
                 _ => {}
             }
         }

@@ -1,19 +1,12 @@
-//! Where connections live: a slab that grows by segments and moves nothing once it is larger than one.
-//!
-//! Where its segments are, [`Places`] tells those who have not the shard, for them to ask for memory.
+//! Where that lives which only who has the shard looks at: a slab that grows by segments and moves nothing once it
+//! is larger than one.
 
+use crate::index::Entries;
 use crate::tuple::Key;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use base::prefetch_address;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub(crate) const SEGMENT_BITS: u32 = 12;
 pub(crate) const SEGMENT: usize = 1 << SEGMENT_BITS;
-
-/// Segments that [`Places`] knows, of eight million entries together. Those of further ones are not asked for
-/// beforehand.
-const KNOWN_SEGMENTS: usize = 2048;
 
 /// "No slot" in the links.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -30,14 +23,11 @@ pub(crate) trait Entry {
     fn set_generation(&mut self, n: u32);
     fn is_alive(&self) -> bool;
     fn set_alive(&mut self, alive: bool);
-    /// Asks for all of it.
-    fn prefetch(&self);
 }
 
-/// Makes a type with fields of these names an [`Entry`]. Further fields are those with which cache lines
-/// after the first begin.
+/// Makes a type with fields of these names an [`Entry`].
 macro_rules! entry {
-    ($ty:ty $(, $line:ident)*) => {
+    ($ty:ty) => {
         impl $crate::slab::Entry for $ty {
             #[inline]
             fn key(&self) -> &Key {
@@ -72,37 +62,15 @@ macro_rules! entry {
             fn set_alive(&mut self, alive: bool) {
                 self.alive = alive;
             }
-
-            fn prefetch(&self) {
-                base::prefetch(self);
-                $(base::prefetch(&self.$line);)*
-            }
         }
     };
 }
 pub(crate) use entry;
 
-/// Where the segments of a slab begin; 0 for those that are not there. Who reads it knows where an entry is, or
-/// was a moment ago: good enough to ask for its memory.
-#[derive(Debug)]
-pub(crate) struct Places([AtomicUsize; KNOWN_SEGMENTS]);
-
-impl Places {
-    /// Asks for the cache lines at these offsets in an entry of type `T`.
-    #[inline]
-    pub fn prefetch<T>(&self, slot: u32, offsets: &[usize]) {
-        let Some(segment) = self.0.get((slot >> SEGMENT_BITS) as usize) else { return };
-        let entry = slot as usize & (SEGMENT - 1);
-        let address = segment.load(Relaxed).wrapping_add(entry * size_of::<T>());
-        offsets.iter().for_each(|o| prefetch_address(address.wrapping_add(*o)));
-    }
-}
-
-/// Connections (or what else is found by a key) by slot number.
+/// What is found by a key, by slot number.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     segments: Vec<Vec<T>>,
-    places: Arc<Places>,
     free: Option<u32>,
     used: u32,
     live: u32,
@@ -110,8 +78,7 @@ pub(crate) struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        let places = Arc::new(Places([const { AtomicUsize::new(0) }; KNOWN_SEGMENTS]));
-        Slab { segments: Vec::new(), places, free: None, used: 0, live: 0 }
+        Slab { segments: Vec::new(), free: None, used: 0, live: 0 }
     }
 }
 
@@ -119,11 +86,6 @@ impl<T: Entry> Slab<T> {
     /// Connections alive.
     pub fn len(&self) -> usize {
         self.live as usize
-    }
-
-    /// Where its entries are.
-    pub fn places(&self) -> &Arc<Places> {
-        &self.places
     }
 
     /// One more than the highest slot ever used.
@@ -167,9 +129,6 @@ impl<T: Entry> Slab<T> {
             place.set_alive(true);
             place.set_generation(generation);
             self.free = (next_free != NIL).then_some(next_free);
-            if let Some(next) = self.free {
-                self.get(next).prefetch();
-            }
             return slot;
         }
         let slot = self.used;
@@ -177,11 +136,8 @@ impl<T: Entry> Slab<T> {
             // A small table takes what it needs, a large one whole segments.
             self.segments.push(Vec::with_capacity(if slot == 0 { 64 } else { SEGMENT }));
         }
-        let number = self.segments.len() - 1;
-        let last = &mut self.segments[number];
-        last.push(entry);
-        if let Some(place) = self.places.0.get(number) {
-            place.store(last.as_ptr().addr(), Relaxed);
+        if let Some(last) = self.segments.last_mut() {
+            last.push(entry);
         }
         self.get_mut(slot).set_alive(true);
         self.used += 1;
@@ -197,5 +153,24 @@ impl<T: Entry> Slab<T> {
         c.set_next(next);
         self.free = Some(slot);
         self.live -= 1;
+    }
+}
+
+impl<T: Entry> Entries for Slab<T> {
+    #[inline]
+    fn has_key(&self, slot: u32, key: &Key) -> bool {
+        self.get(slot).key().is(key)
+    }
+
+    fn hash(&self, slot: u32) -> u32 {
+        self.get(slot).hash()
+    }
+
+    fn next(&self, slot: u32) -> u32 {
+        self.get(slot).next()
+    }
+
+    fn set_next(&mut self, slot: u32, next: u32) {
+        self.get_mut(slot).set_next(next);
     }
 }

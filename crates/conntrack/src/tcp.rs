@@ -101,6 +101,18 @@ impl PeerState {
         PeerState::TimeWait,
     ];
 
+    /// The reverse of `as u8`.
+    const fn from_u8(n: u8) -> PeerState {
+        match n {
+            1 => PeerState::SynSent,
+            2 => PeerState::Established,
+            3 => PeerState::Closing,
+            4 => PeerState::FinWait2,
+            5 => PeerState::TimeWait,
+            _ => PeerState::Closed,
+        }
+    }
+
     /// OVS's name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -214,27 +226,56 @@ pub struct Peer {
     pub(crate) scale: Scale,
 }
 
-/// What is known of the window scaling of one end.
+/// What is known of the window scaling of one end: 2 and the shift that its SYN offered, or less.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
+pub(crate) struct Scale(u8);
+
+impl Scale {
     /// Its SYN had no such option, or the other end's had none.
-    Off,
-    /// Its SYN offered this shift.
-    Shift(u8),
+    pub const OFF: Scale = Scale(0);
     /// Its SYN was not seen.
-    Unknown,
+    pub const UNKNOWN: Scale = Scale(1);
+
+    /// Its SYN offered this shift, or none.
+    fn offering(shift: Option<u8>) -> Scale {
+        shift.map_or(Scale::OFF, |n| Scale(n.min(MAX_SHIFT) + 2))
+    }
+
+    /// The shift that its SYN offered.
+    pub const fn offered(self) -> Option<u8> {
+        self.0.checked_sub(2)
+    }
 }
 
 impl Peer {
     /// An end that has not spoken.
     pub(crate) const SILENT: Peer =
-        Peer { end: 0, max_end: 0, max_win: 1, state: PeerState::Closed, scale: Scale::Off };
+        Peer { end: 0, max_end: 0, max_win: 1, state: PeerState::Closed, scale: Scale::OFF };
+
+    /// As two words, from the low bits on: `end`, `max_end`; `max_win`, state, scale.
+    pub(crate) const fn to_words(self) -> [u64; 2] {
+        [
+            self.end as u64 | (self.max_end as u64) << 32,
+            self.max_win as u64 | (self.state as u64) << 32 | (self.scale.0 as u64) << 40,
+        ]
+    }
+
+    /// The reverse of [`Peer::to_words`].
+    pub(crate) fn from_words([ends, rest]: [u64; 2]) -> Peer {
+        Peer {
+            end: ends as u32,
+            max_end: (ends >> 32) as u32,
+            max_win: rest as u32,
+            state: PeerState::from_u8((rest >> 32) as u8),
+            scale: Scale((rest >> 40) as u8),
+        }
+    }
 
     /// Shift of the announced window, for a segment that is not a SYN.
     fn shift(&self, other: &Peer) -> u8 {
-        match (self.scale, other.scale) {
-            (Scale::Shift(s), Scale::Shift(_)) => s,
-            (Scale::Unknown, _) | (_, Scale::Unknown) => MAX_SHIFT,
+        match (self.scale.offered(), other.scale.offered()) {
+            (Some(shift), Some(_)) => shift,
+            _ if self.scale == Scale::UNKNOWN || other.scale == Scale::UNKNOWN => MAX_SHIFT,
             _ => 0,
         }
     }
@@ -277,9 +318,9 @@ pub(crate) fn open(s: &Segment, pick_up: bool) -> Result<[Peer; 2], InvalidReaso
     a.max_end = a.end;
     a.max_win = u32::from(s.window).max(1);
     if s.has(SYN) {
-        a.scale = s.wscale.map_or(Scale::Off, Scale::Shift);
+        a.scale = Scale::offering(s.wscale);
     } else {
-        (a.scale, b.scale) = (Scale::Unknown, Scale::Unknown);
+        (a.scale, b.scale) = (Scale::UNKNOWN, Scale::UNKNOWN);
         a.max_win <<= MAX_SHIFT;
     }
     Ok([a, b])
@@ -337,7 +378,7 @@ fn reopen_half(src: &mut Peer, dst: &mut Peer, s: &Segment) {
     src.end = s.end();
     src.max_end = src.end.wrapping_add(dst.max_win);
     src.max_win = u32::from(s.window).max(1);
-    src.scale = s.wscale.map_or(Scale::Off, Scale::Shift);
+    src.scale = Scale::offering(s.wscale);
     let open_to = dst.end.wrapping_add(src.max_win);
     if dst.state != PeerState::Closed && le(dst.max_end, open_to) {
         // Simultaneous open: the window it announces counts, though nothing is acknowledged.
@@ -350,10 +391,7 @@ fn judge(src: &mut Peer, dst: &Peer, s: &Segment) -> Result<(), InvalidReason> {
     let first = src.state == PeerState::Closed;
     if first {
         if s.has(SYN) {
-            src.scale = match (s.wscale, dst.scale) {
-                (Some(shift), Scale::Shift(_)) => Scale::Shift(shift),
-                _ => Scale::Off,
-            };
+            src.scale = Scale::offering(s.wscale.filter(|_| dst.scale.offered().is_some()));
         }
         src.end = s.end();
         src.max_end = src.end.wrapping_add(dst.max_win.max(1));
@@ -409,10 +447,10 @@ fn advance(src: &mut Peer, dst: &mut Peer, s: &Segment) {
     if end != s.seq && le(src.end, end) {
         src.end = end;
     }
-    if s.has(SYN) && src.scale == Scale::Off {
+    if s.has(SYN) && src.scale == Scale::OFF {
         // The answer declines scaling, so the opener's offer is void (RFC 7323 §2.2).
-        if s.has(ACK) && dst.scale != Scale::Unknown {
-            dst.scale = Scale::Off;
+        if s.has(ACK) && dst.scale != Scale::UNKNOWN {
+            dst.scale = Scale::OFF;
         }
     }
     if s.has(ACK) {
@@ -436,6 +474,63 @@ fn timeout_class(a: PeerState, b: PeerState) -> TimeoutClass {
         TimeoutClass::TcpFinWait
     } else {
         TimeoutClass::TcpEstablished
+    }
+}
+
+/// The state of a TCP connection in the vocabulary of the Linux kernel's tracker.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum KernelTcpState {
+    /// SYN seen.
+    SynSent,
+    /// SYN and SYN+ACK seen.
+    SynRecv,
+    /// Handshake complete.
+    Established,
+    /// One FIN seen.
+    FinWait,
+    /// One FIN seen and acknowledged.
+    CloseWait,
+    /// Both FINs seen.
+    LastAck,
+    /// Both FINs acknowledged.
+    TimeWait,
+    /// Reset.
+    Close,
+    /// Two SYNs seen (simultaneous open).
+    SynSent2,
+}
+
+impl KernelTcpState {
+    /// From the two ends.
+    pub fn of(orig: PeerState, reply: PeerState) -> KernelTcpState {
+        use PeerState as P;
+        match (orig.min(reply), orig.max(reply)) {
+            (_, P::TimeWait) => KernelTcpState::Close,
+            (P::FinWait2, _) => KernelTcpState::TimeWait,
+            (P::Closing, _) => KernelTcpState::LastAck,
+            (_, P::FinWait2) => KernelTcpState::CloseWait,
+            (_, P::Closing) => KernelTcpState::FinWait,
+            (P::Established, _) => KernelTcpState::Established,
+            (P::SynSent, P::SynSent) => KernelTcpState::SynSent2,
+            (P::SynSent, _) => KernelTcpState::SynRecv,
+            _ => KernelTcpState::SynSent,
+        }
+    }
+
+    /// The name that `conntrack -L` prints.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KernelTcpState::SynSent => "SYN_SENT",
+            KernelTcpState::SynRecv => "SYN_RECV",
+            KernelTcpState::Established => "ESTABLISHED",
+            KernelTcpState::FinWait => "FIN_WAIT",
+            KernelTcpState::CloseWait => "CLOSE_WAIT",
+            KernelTcpState::LastAck => "LAST_ACK",
+            KernelTcpState::TimeWait => "TIME_WAIT",
+            KernelTcpState::Close => "CLOSE",
+            KernelTcpState::SynSent2 => "SYN_SENT2",
+        }
     }
 }
 
@@ -518,8 +613,8 @@ mod tests {
     fn window_scale_option_is_found_or_refused() {
         let s = |ws| Segment { wscale: ws, ..fitting(Event::Syn, &Peer::SILENT, &Peer::SILENT) };
         let [a, _] = open(&s(Some(7)), true).unwrap();
-        assert_eq!(a.scale, Scale::Shift(7));
+        assert_eq!(a.scale.offered(), Some(7));
         let [a, _] = open(&s(None), true).unwrap();
-        assert_eq!(a.scale, Scale::Off);
+        assert_eq!(a.scale, Scale::OFF);
     }
 }

@@ -4,7 +4,8 @@
 //! written top-down: look up, age, turn around (`force`), move the state machine, commit, label.
 
 use crate::ceiling::{Ceiling, Quota};
-use crate::conn::{Conn, Fit, Via, timeout};
+use crate::conn::{Conn, Fit, Pause, Via, timeout};
+use crate::conns::Conns;
 use crate::dump::{ConnFilter, ConnSnapshot, Cursor};
 use crate::event::{CtEvent, EventKind, Events};
 use crate::front::{self, Only, Orphan, Tracked};
@@ -62,7 +63,7 @@ pub struct Expired {
 pub struct Conntrack {
     pub(crate) counters: Counters,
     // What a commit writes.
-    pub(crate) slab: Slab<Conn>,
+    pub(crate) slab: Conns,
     pub(crate) index: Index,
     pub(crate) quota: Quota,
     pub(crate) zones: Zones,
@@ -72,6 +73,7 @@ pub struct Conntrack {
     pub(crate) secret: HashKey,
     pub(crate) config: CtConfig,
     pub(crate) policies: Vec<TimeoutPolicy>,
+    pub(crate) pause: Pause,
     /// Its number among the shards of a tracker.
     pub(crate) number: u16,
     pub(crate) events: Events,
@@ -98,8 +100,8 @@ pub(crate) struct Passage<'a> {
     pub req: &'a CtRequest,
     /// What an earlier pass of this packet found.
     pub prior: Option<(ConnId, CtState)>,
-    /// Where its connection may be.
-    pub hint: Option<u32>,
+    /// What its connection may be, of this shard.
+    pub hint: Option<(u32, &'a Conn)>,
     /// Whether it is expected.
     pub sought: Sought<'a>,
 }
@@ -118,6 +120,25 @@ impl Passage<'_> {
         let asked = self.req.nat?;
         self.related().map_or(Some(asked), |r| Some(r.nat)).filter(|n| n.kind.is_some())
     }
+}
+
+/// What a packet has moved.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct Moved {
+    /// The connection, so it counts.
+    pub counts: bool,
+    /// Its time, which is shorter now.
+    pub sooner: bool,
+    /// What somebody wants to hear of.
+    pub changed: bool,
+}
+
+/// What is left to be done after a packet of a known connection.
+enum Left {
+    Moved(Moved),
+    /// The connection is to go for another that the packet opens.
+    MakeWay,
+    Invalid(InvalidReason),
 }
 
 /// Whether a verdict is the last word.
@@ -149,10 +170,11 @@ impl Conntrack {
         number: u16,
         ceiling: Arc<Ceiling>,
     ) -> Conntrack {
+        ceiling.rules.set_tcp_seq_chk(config.tcp_seq_chk);
         Conntrack {
             secret,
             config,
-            slab: Slab::default(),
+            slab: Conns::default(),
             index: Index::default(),
             wheel: Wheel::new(),
             wheel_behind: false,
@@ -163,6 +185,7 @@ impl Conntrack {
             quota: Quota::default(),
             hand: 0,
             policies: alloc::vec![TimeoutPolicy::DEFAULT],
+            pause: |_| core::hint::spin_loop(),
             counters: Counters::default(),
             events: Events::default(),
             number,
@@ -212,25 +235,40 @@ impl Conntrack {
         front::process_batch(&Only::of(self), now, batch, req, |_| &[], |i, info, _| done(i, info));
     }
 
-    /// For those who prepare a visit.
+    /// For those who have not the shard.
     pub fn lookahead(&self) -> Lookahead {
-        let (buckets, places) = (self.index.buckets().clone(), self.slab.places().clone());
-        Lookahead { buckets, places }
+        Lookahead {
+            buckets: self.index.buckets().clone(),
+            places: self.slab.places().clone(),
+            shared: self.ceiling.clone(),
+            number: self.number,
+        }
+    }
+
+    /// Sets what is called again and again, with the number of times so far, by who has the shard and waits until a
+    /// packet without it has moved its connection: less than a microsecond if that packet's thread is not interrupted.
+    pub fn set_pause(&mut self, pause: fn(u32)) {
+        self.pause = pause;
+    }
+
+    /// Counts packets that were tracked without the shard.
+    pub fn count_found(&mut self, n: u64) {
+        self.counters.found += n;
     }
 
     /// The first visit of a packet, to the shard of its key. The verdict is written in place: it is large.
     #[inline]
     pub(crate) fn enter(&mut self, x: &Passage<'_>, then: &mut Then, out: &mut CtInfo) {
         match self.search(x) {
-            Some(slot) => {
-                let conn = self.slab.get(slot);
-                if conn.expired(x.now) {
+            Some((slot, conn)) => {
+                if conn.close_if_expired(x.now, self.pause) {
                     self.bury_expired(x.now, slot);
                     self.stranger(x, then, out);
                 } else if conn.is_translated() {
                     self.known_translated(x, slot, then, out);
                 } else {
-                    self.known(x, slot, Via::Orig, then, out);
+                    let left = self.judge(x, slot, conn, Via::Orig, then, out);
+                    self.settle(x, slot, left, then, out);
                 }
             }
             None => self.stranger(x, then, out),
@@ -285,7 +323,7 @@ impl Conntrack {
         self.known_by(x, id.slot, Via::Reply, then, out);
     }
 
-    /// [`Conntrack::known`] of a translated connection.
+    /// A packet of a translated connection.
     #[inline(never)]
     fn known_by(
         &mut self,
@@ -295,75 +333,109 @@ impl Conntrack {
         then: &mut Then,
         out: &mut CtInfo,
     ) {
-        self.known(x, slot, via, then, out);
+        let left = self.judge(x, slot, self.slab.get(slot), via, then, out);
+        self.settle(x, slot, left, then, out);
     }
 
-    /// A packet of a known connection.
+    /// The verdict of a packet of a known connection, whose state it moves.
     #[inline(always)]
-    fn known(&mut self, x: &Passage<'_>, slot: u32, via: Via, then: &mut Then, out: &mut CtInfo) {
+    fn judge(
+        &self,
+        x: &Passage<'_>,
+        slot: u32,
+        conn: &Conn,
+        via: Via,
+        then: &mut Then,
+        out: &mut CtInfo,
+    ) -> Left {
         let (p, req) = (x.p, x.req);
-        let conn = self.slab.get_mut(slot);
         let id = conn.id(self.number, slot);
         let way = (conn.dir(p.swapped, via), via);
+        let _hold = conn.hold(self.pause);
+        let mut moved = Moved::default();
         let state = if let Body::Error = p.body {
             CtState::TRK | CtState::REL | reply_bit(way.0)
         } else if req.commit && req.force && way.0 == Dir::Reply {
-            return self.make_way(x, slot, then);
+            return Left::MakeWay;
         } else if let Some((_, state)) = x.prior.filter(|(prior, _)| *prior == id) {
             state
         } else {
-            match self.advance(x.now, slot, way, &p.body, p.len) {
+            let fit;
+            (fit, moved) = self.advance(x.now, conn, way, &p.body, p.len);
+            match fit {
                 Fit::Part(still_new) => CtState::of_known(still_new, way.0),
-                Fit::Reopen => return self.make_way(x, slot, then),
-                Fit::Invalid(reason) => {
-                    // Commits nothing, but shows what connection it pretends to be of.
-                    let c = self.slab.get(slot);
-                    let (mark, label) = (c.mark(), c.label());
-                    *out = CtInfo { mark, label, ..self.invalid(req.zone, reason) };
-                    return;
-                }
+                Fit::Reopen | Fit::Unsettled => return Left::MakeWay,
+                Fit::Invalid(reason) => return Left::Invalid(reason),
             }
         };
-        let conn = self.slab.get_mut(slot);
         let labelled = req.commit && conn.label_by(req);
+        if labelled {
+            moved.changed |= self.events.enabled();
+        }
         conn.answer(id, x, way, state, then, out);
         if labelled {
             out.outcome = Outcome::Updated;
-            self.tell(x.now, slot, false, self.events.enabled());
+        }
+        Left::Moved(moved)
+    }
+
+    /// What is left to be done after a packet of a known connection.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        x: &Passage<'_>,
+        slot: u32,
+        left: Left,
+        then: &mut Then,
+        out: &mut CtInfo,
+    ) {
+        match left {
+            Left::Moved(moved) => self.note(x.now, slot, moved),
+            Left::MakeWay => self.make_way(x, slot, then),
+            Left::Invalid(reason) => {
+                // Commits nothing, but shows what connection it pretends to be of.
+                let conn = self.slab.get(slot);
+                let (mark, label) = (conn.mark(), conn.label());
+                *out = CtInfo { mark, label, ..self.invalid(x.req.zone, reason) };
+            }
         }
     }
 
-    /// Moves a connection's state machine, counters and clock by a packet of a direction.
+    /// Moves the state machine, counters and clock of a connection that is held by a packet of a direction.
     #[inline(always)]
     pub(crate) fn advance(
-        &mut self,
+        &self,
         now: Instant,
-        slot: u32,
+        conn: &Conn,
         way: (Dir, Via),
         body: &Body,
         len: u32,
-    ) -> Fit {
-        let conn = self.slab.get_mut(slot);
+    ) -> (Fit, Moved) {
         // The first of two stages tells of the second only if somebody wants to know.
-        let (old, before) = (conn.expires, self.events.enabled().then(|| conn.stage()));
-        let fit = conn.advance(now, way, (body, len), self.config.tcp_seq_chk, &self.policies);
-        if let Fit::Part(_) = fit {
-            self.counters.found += 1;
-            let sooner = conn.expires < old;
-            let changed = before.is_some_and(|before| before != conn.stage());
-            if sooner || changed {
-                self.tell(now, slot, sooner, changed);
-            }
+        let (old, before) = (conn.expires.get(), self.events.enabled().then(|| conn.stage()));
+        let policy = PolicyId(conn.policy.get());
+        let timeout = |class| timeout(&self.policies, policy, class);
+        let fit = conn.advance(now, way, (body, len), self.config.tcp_seq_chk, true, timeout);
+        let changed = before.is_some_and(|before| before != conn.stage());
+        let moved = Moved { counts: true, sooner: conn.expires.get() < old, changed };
+        (fit, moved)
+    }
+
+    /// Counts what a packet has moved, and tells whom it concerns.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, now: Instant, slot: u32, moved: Moved) {
+        self.counters.found += u64::from(moved.counts);
+        if moved.sooner || moved.changed {
+            self.tell(now, slot, moved.sooner, moved.changed);
         }
-        fit
     }
 
     /// Tells the wheel that a connection's time is shorter now, and who listens that it changed.
     #[cold]
     pub(crate) fn tell(&mut self, now: Instant, slot: u32, sooner: bool, changed: bool) {
         if sooner {
-            self.wheel.remove(&mut self.slab, slot);
-            self.wheel.insert(&mut self.slab, slot);
+            self.wheel.remove(&self.slab, slot);
+            self.wheel.insert(&self.slab, slot);
         }
         if changed {
             self.event(now, slot, EventKind::Update);
@@ -378,25 +450,26 @@ impl Conntrack {
         *then = Then::Again;
     }
 
-    /// The connection of a packet; its time may have run out.
+    /// The connection of a packet, and its slot; its time may have run out.
     #[inline]
-    fn search(&self, x: &Passage<'_>) -> Option<u32> {
-        match x.hint {
-            Some(slot) if self.slab.live(slot).is_some_and(|c| c.key.is(&x.p.key)) => Some(slot),
-            _ => self.index.find(&self.slab, x.hash, &x.p.key),
-        }
+    fn search<'a>(&'a self, x: &Passage<'a>) -> Option<(u32, &'a Conn)> {
+        let hinted = x.hint.filter(|(_, c)| c.is_alive() && c.has_key(&x.p.key));
+        hinted.or_else(|| {
+            let slot = self.index.find(&self.slab, x.hash, &x.p.key)?;
+            Some((slot, self.slab.get(slot)))
+        })
     }
 
     /// The live connection of a packet; one whose time ran out goes now.
     pub(crate) fn lookup(&mut self, x: &Passage<'_>) -> Option<u32> {
-        let slot = self.search(x)?;
+        let (slot, _) = self.search(x)?;
         (!self.reap(x.now, slot)).then_some(slot)
     }
 
     /// Removes a connection if its time has run out; whether it had.
     #[inline]
     pub(crate) fn reap(&mut self, now: Instant, slot: u32) -> bool {
-        let expired = self.slab.get(slot).expired(now);
+        let expired = self.slab.get(slot).close_if_expired(now, self.pause);
         if expired {
             self.bury_expired(now, slot);
         }
@@ -476,11 +549,11 @@ impl Conntrack {
         };
         let policy = req.timeout_policy.filter(|_| TimeoutPolicy::covers(p.key.proto()));
         let policy = policy.unwrap_or_default();
-        let slot = self.slab.insert(Conn::BLANK);
-        let conn = self.slab.get_mut(slot);
-        conn.open((&p.key, p.swapped), x.hash, peers, now, p.len);
-        conn.policy = policy;
-        conn.expires = now + timeout(&self.policies, policy, class);
+        let slot = self.slab.insert();
+        let conn = self.slab.get(slot);
+        conn.begin((&p.key, p.swapped), x.hash, peers, now, p.len);
+        conn.policy.set(policy.0);
+        conn.expires.set(now + timeout(&self.policies, policy, class));
         match x.related() {
             // Its mark and label are not its own (as in OVS).
             Some(r) => {
@@ -508,8 +581,9 @@ impl Conntrack {
             conn.set_nat(nat);
         }
         self.index.insert(&mut self.slab, slot);
-        self.wheel.insert(&mut self.slab, slot);
-        self.zones.insert(&mut self.slab, slot);
+        self.wheel.insert(&self.slab, slot);
+        self.zones.insert(&self.slab, slot);
+        self.slab.get(slot).open_up();
         self.counters.insert += 1;
         if self.events.enabled() {
             self.event(now, slot, EventKind::New);
@@ -530,22 +604,23 @@ impl Conntrack {
 
     /// Takes a live connection out of everything.
     pub(crate) fn remove(&mut self, now: Instant, slot: u32) {
-        self.wheel.remove(&mut self.slab, slot);
+        self.slab.get(slot).close(self.pause);
+        self.wheel.remove(&self.slab, slot);
         self.retire(now, slot);
     }
 
-    /// Takes a live connection that is out of the wheel out of the rest.
+    /// Takes a live connection that is closed and out of the wheel out of the rest.
     fn retire(&mut self, now: Instant, slot: u32) {
         if self.events.enabled() {
             self.event(now, slot, EventKind::Destroy);
         }
         if let Some(limits) = &self.limits {
-            limits.count_out(self.slab.get(slot).key.zone(), 1);
+            limits.count_out(self.slab.get(slot).key().zone(), 1);
         }
         if self.slab.get(slot).has_extra() {
             self.bereave(slot);
         }
-        self.zones.remove(&mut self.slab, slot);
+        self.zones.remove(&self.slab, slot);
         self.index.remove(&mut self.slab, slot);
         self.slab.remove(slot);
         self.quota.trim(&self.ceiling, self.slab.len());
@@ -556,16 +631,16 @@ impl Conntrack {
         let mut done = Expired::default();
         let n_expected = self.expected.remove_expired(now, budget);
         for _ in 0..budget - n_expected {
-            let Some(slot) = self.wheel.pop_due(&mut self.slab, now) else {
+            let Some(slot) = self.wheel.pop_due(&self.slab, now) else {
                 self.wheel_behind = false;
                 return done;
             };
-            if self.slab.get(slot).expired(now) {
+            if self.slab.get(slot).close_if_expired(now, self.pause) {
                 self.counters.expired += 1;
                 self.retire(now, slot);
                 done.removed += 1;
             } else {
-                self.wheel.insert(&mut self.slab, slot);
+                self.wheel.insert(&self.slab, slot);
             }
         }
         self.wheel_behind = true;
@@ -681,6 +756,7 @@ impl Conntrack {
     /// keeps what is there.
     pub fn set_config(&mut self, config: CtConfig) {
         self.config = config;
+        self.ceiling.rules.set_tcp_seq_chk(config.tcp_seq_chk);
         self.ceiling.set_max(config.max_conns);
         self.quota.give_back(&self.ceiling, self.slab.len());
     }
@@ -692,11 +768,15 @@ impl Conntrack {
             self.policies.resize(i + 1, TimeoutPolicy::DEFAULT);
         }
         self.policies[i] = policy;
+        if i == 0 {
+            self.ceiling.rules.set_timeouts(&policy);
+        }
     }
 
     /// Queues up to `capacity` events from now on; 0 turns them off.
     pub fn set_events(&mut self, capacity: usize) {
         self.events.set_capacity(capacity);
+        self.ceiling.rules.set_events(self.events.enabled());
     }
 
     /// The oldest queued event.

@@ -5,8 +5,8 @@
 //! again. Four levels of 64 slots of 134 ms, 8.6 s, 550 s and 9.8 h; longer waits sit in the last
 //! slot and go round. Work is counted per connection looked at, so a caller bounds it exactly.
 
-use crate::conn::Conn;
-use crate::slab::{NIL, Slab};
+use crate::conns::Conns;
+use crate::slab::NIL;
 use base::Instant;
 
 const TICK_BITS: u32 = 27;
@@ -29,8 +29,8 @@ impl Wheel {
     }
 
     /// Puts a connection in for its `expires`.
-    pub fn insert(&mut self, slab: &mut Slab<Conn>, slot: u32) {
-        let due = (slab.get(slot).expires.as_nanos() >> TICK_BITS) + 1;
+    pub fn insert(&mut self, slab: &Conns, slot: u32) {
+        let due = (slab.get(slot).expires.get().as_nanos() >> TICK_BITS) + 1;
         let due = due.max(self.tick + 1);
         let mut place = None;
         for level in 0..LEVELS {
@@ -45,26 +45,29 @@ impl Wheel {
         let (level, n) = place.unwrap_or((LEVELS - 1, (self.tick >> last) + SLOTS as u64 - 1));
         let at = level * SLOTS + (n as usize & (SLOTS - 1));
         let head = self.heads[at];
-        let c = slab.get_mut(slot);
-        (c.timer_slot, c.timer_prev, c.timer_next) = (at as u8, NIL, head);
+        let c = slab.get(slot);
+        c.timer_slot.set(at as u8);
+        c.timer_prev.set(NIL);
+        c.timer_next.set(head);
         if head != NIL {
-            slab.get_mut(head).timer_prev = slot;
+            slab.get(head).timer_prev.set(slot);
         }
         self.heads[at] = slot;
         self.occupied[level] |= 1 << (at & (SLOTS - 1));
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, slab: &mut Slab<Conn>, slot: u32) {
+    pub fn remove(&mut self, slab: &Conns, slot: u32) {
         let c = slab.get(slot);
-        let (at, prev, next) = (usize::from(c.timer_slot), c.timer_prev, c.timer_next);
+        let (at, prev, next) =
+            (usize::from(c.timer_slot.get()), c.timer_prev.get(), c.timer_next.get());
         if prev == NIL {
             self.heads[at] = next;
         } else {
-            slab.get_mut(prev).timer_next = next;
+            slab.get(prev).timer_next.set(next);
         }
         if next != NIL {
-            slab.get_mut(next).timer_prev = prev;
+            slab.get(next).timer_prev.set(prev);
         }
         if self.heads[at] == NIL {
             self.occupied[at / SLOTS] &= !(1 << (at & (SLOTS - 1)));
@@ -72,7 +75,7 @@ impl Wheel {
     }
 
     /// The next connection to look at, taken out; moves the wheel on to at most `now`.
-    pub fn pop_due(&mut self, slab: &mut Slab<Conn>, now: Instant) -> Option<u32> {
+    pub fn pop_due(&mut self, slab: &Conns, now: Instant) -> Option<u32> {
         let now = now.as_nanos() >> TICK_BITS;
         loop {
             for level in 0..LEVELS {

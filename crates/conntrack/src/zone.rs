@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 use base::Zone;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::conn::Conn;
-use crate::slab::{NIL, Slab};
+use crate::conns::Conns;
+use crate::slab::NIL;
 
 const N_ZONES: usize = 1 << 16;
 const PAGE: usize = 256;
@@ -74,35 +74,36 @@ impl Zones {
     }
 
     /// Puts a connection in.
-    pub fn insert(&mut self, slab: &mut Slab<Conn>, slot: u32) {
-        let list = self.list(slab.get(slot).key.zone());
+    pub fn insert(&mut self, slab: &Conns, slot: u32) {
+        let list = self.list(slab.get(slot).key().zone());
         let next = list.newest;
         list.newest = slot;
         list.len += 1;
         if next == NIL {
             list.oldest = slot;
         } else {
-            slab.get_mut(next).zone_newer = slot;
+            slab.get(next).zone_newer.set(slot);
         }
-        let c = slab.get_mut(slot);
-        (c.zone_newer, c.zone_older) = (NIL, next);
+        let c = slab.get(slot);
+        c.zone_newer.set(NIL);
+        c.zone_older.set(next);
     }
 
     /// Takes a connection out.
-    pub fn remove(&mut self, slab: &mut Slab<Conn>, slot: u32) {
+    pub fn remove(&mut self, slab: &Conns, slot: u32) {
         let c = slab.get(slot);
-        let (newer, older) = (c.zone_newer, c.zone_older);
-        let list = self.list(c.key.zone());
+        let (newer, older) = (c.zone_newer.get(), c.zone_older.get());
+        let list = self.list(c.key().zone());
         list.len -= 1;
         if newer == NIL {
             list.newest = older;
         } else {
-            slab.get_mut(newer).zone_older = older;
+            slab.get(newer).zone_older.set(older);
         }
         if older == NIL {
             list.oldest = newer;
         } else {
-            slab.get_mut(older).zone_newer = newer;
+            slab.get(older).zone_newer.set(newer);
         }
     }
 }

@@ -5,10 +5,9 @@
 mod common;
 
 use base::{Instant, Zone};
-use common::{SECRET, Table};
+use common::{SECRET, Table, frame, view};
 use conntrack::{
-    ConnFilter, ConnSnapshot, CtInfo, CtRequest, Cursor, NatKind, NatRequest, PacketView, Parse,
-    Tracked, parse,
+    ConnFilter, ConnSnapshot, CtInfo, CtRequest, Cursor, NatKind, NatRequest, Parse, Tracked, parse,
 };
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,36 +25,6 @@ impl Table {
         all.sort_by_key(|c| format!("{:?}", (c.orig, c.reply)));
         all
     }
-
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut sum = conntrack::Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.lock().counters()));
-        sum.rows().collect()
-    }
-}
-
-/// A packet between client `n` and the server: TCP with these flags, or UDP.
-fn frame(n: u8, up: bool, tcp: Option<u8>) -> Vec<u8> {
-    let (client, server) = ([10, 0, 0, n], [192, 0, 2, 1]);
-    let (src, dst) = if up { (client, server) } else { (server, client) };
-    let ports: [u16; 2] = if up { [1000, 80] } else { [80, 1000] };
-    let mut body = ports.map(u16::to_be_bytes).concat();
-    match tcp {
-        Some(flags) => body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 255, 255, 0, 0, 0, 0]),
-        None => body.extend([0, 8, 0, 0]),
-    }
-    let mut ip = vec![0x45, 0, 0, 20 + body.len() as u8, 0, 0, 0, 0, 64];
-    ip.extend([if tcp.is_some() { 6 } else { 17 }, 0, 0]);
-    ip.extend(src);
-    ip.extend(dst);
-    let sum = packet::checksum::checksum(&ip);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    ip.extend(body);
-    ip
-}
-
-fn view(frame: &[u8]) -> PacketView<'_> {
-    PacketView { frame, l3: 0, eth_type: 0x800, csum_trusted: true }
 }
 
 /// What does not depend on where a connection is stored.

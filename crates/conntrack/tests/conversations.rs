@@ -21,23 +21,30 @@
 mod common;
 
 use base::{Duration, Instant, Zone};
-use common::Table;
+use common::{SECRET, Table};
 use conntrack::text::{DumpLine, DumpOptions, StatsText};
 use conntrack::{
-    ConnFilter, ConnSnapshot, Counters, CtConfig, CtInfo, CtRequest, CtState, CtStats, Cursor,
-    NatKind, NatRequest, PacketView, Parse,
+    ConnFilter, ConnSnapshot, CtConfig, CtInfo, CtRequest, CtState, CtStats, Cursor, NatKind,
+    NatRequest, PacketView, Parse, Tracked,
 };
 use testkit::rows::{Row, host};
 
 impl Table {
-    fn process(&self, now: Instant, view: &PacketView<'_>, req: &CtRequest) -> CtInfo {
-        conntrack::track(self, now, view, req, &mut None)
-    }
-
-    fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
-        self.0.iter().for_each(|s| sum.add(s.lock().counters()));
-        sum
+    /// Tracks a packet alone, or as a batch.
+    fn process(
+        &self,
+        now: Instant,
+        view: &PacketView<'_>,
+        req: &CtRequest,
+        batches: bool,
+    ) -> CtInfo {
+        let mut t = Tracked { prior: req.prior, ..Tracked::NOTHING };
+        if !batches || t.read(view, req.zone, SECRET).is_err() {
+            return conntrack::track(self, now, view, req, &mut None);
+        }
+        let mut out = None;
+        conntrack::process_batch(self, now, &[t], req, |_| &[], |_, info, _| out = Some(*info));
+        out.unwrap()
     }
 
     fn each(&self, now: Instant, filter: &ConnFilter, mut f: impl FnMut(&ConnSnapshot)) {
@@ -52,6 +59,7 @@ impl Table {
 
 struct Player {
     ct: Table,
+    batches: bool,
     now: Instant,
     v6: bool,
 }
@@ -74,7 +82,7 @@ impl Player {
             _ => None,
         };
         assert_eq!(self.ct.counters(), counters);
-        let info = self.ct.process(self.now, &view, &first);
+        let info = self.ct.process(self.now, &view, &first, self.batches);
         if let Some(peeked) = peeked {
             assert_eq!(CtInfo { conn: info.conn, ..peeked }, info);
         }
@@ -108,7 +116,7 @@ impl Player {
                 Parse::Packet(p) => Some(conntrack::peek(&self.ct, self.now, &p, &req).0),
                 _ => None,
             };
-            let second = self.ct.process(self.now, &view, &req);
+            let second = self.ct.process(self.now, &view, &req, self.batches);
             if let Some(peeked) = peeked {
                 assert_eq!(CtInfo { conn: second.conn, ..peeked }, second, "{head}");
             }
@@ -164,14 +172,17 @@ fn verdict(info: &CtInfo) -> String {
     bits.chain(mark).chain(nat).collect::<Vec<_>>().join(" ")
 }
 
-/// Plays a file and says every row that came out otherwise.
+/// Plays a file, with packets alone and in batches, and says every row that came out otherwise.
 fn check(name: &str, text: &str) {
-    check_sharded(name, text, 1);
+    assert_eq!(play(name, text, 1, false), 0);
+    assert!(play(name, text, 1, true) > 0, "{name}: no packet came without a shard");
 }
 
-fn check_sharded(name: &str, text: &str, n: u16) {
+/// Says how many packets came without a shard.
+fn play(name: &str, text: &str, n: u16, batches: bool) -> u64 {
     let fresh = || Table::new(n, CtConfig::default().max_conns);
-    let mut p = Player { ct: fresh(), now: Instant::from_secs(1000), v6: false };
+    let mut n_open = 0;
+    let mut p = Player { ct: fresh(), batches, now: Instant::from_secs(1000), v6: false };
     let mut wrong = String::new();
     let mut title = "";
     let mut rows = 0;
@@ -183,6 +194,7 @@ fn check_sharded(name: &str, text: &str, n: u16) {
             [] => continue,
             [b'=', ..] => {
                 title = line;
+                n_open += p.ct.1.get();
                 p = Player { ct: fresh(), v6: line.ends_with(" v6"), ..p };
                 continue;
             }
@@ -202,6 +214,7 @@ fn check_sharded(name: &str, text: &str, n: u16) {
         }
     }
     assert!(wrong.is_empty() && rows > 0, "{name}:\n{wrong}");
+    n_open + p.ct.1.get()
 }
 
 #[test]
@@ -222,7 +235,9 @@ fn tcp_as_stock_ovs() {
 #[test]
 fn translation() {
     for n in [1, 2, 7, 64] {
-        check_sharded("nat", include_str!("conversations/nat.rows"), n);
+        for batches in [false, true] {
+            play("nat", include_str!("conversations/nat.rows"), n, batches);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const T0: Instant = Instant::from_secs(100);
 
 impl Table {
-    fn each(&self, f: impl FnMut(std::sync::MutexGuard<'_, Conntrack>)) {
+    fn each(&self, f: impl FnMut(parking_lot::MutexGuard<'_, Conntrack>)) {
         self.0.iter().map(|s| s.lock()).for_each(f);
     }
 

@@ -57,7 +57,8 @@ impl SlowPath for Slow {
 /// Receives its frames again and again, and takes everything.
 #[derive(Debug)]
 struct Memory {
-    frames: Arc<[PacketBuf]>,
+    /// Of a port: until its queue is taken.
+    frames: Option<Arc<[PacketBuf]>>,
     next: usize,
     state: Arc<PortState>,
 }
@@ -68,12 +69,12 @@ impl RxQueue for Memory {
     }
 
     fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
-        if self.frames.is_empty() {
+        let Some(frames) = self.frames.as_deref().filter(|f| !f.is_empty()) else {
             return Received::default();
-        }
+        };
         for b in bufs.iter_mut() {
-            b.copy_from(&self.frames[self.next]);
-            self.next = if self.next + 1 == self.frames.len() { 0 } else { self.next + 1 };
+            b.copy_from(&frames[self.next]);
+            self.next = if self.next + 1 == frames.len() { 0 } else { self.next + 1 };
         }
         Received { n: bufs.len(), more: true, gone: false }
     }
@@ -102,8 +103,9 @@ impl netdev::Port for Memory {
     }
 
     fn take_rx(&mut self) -> Option<Box<dyn RxQueue>> {
-        let frames = std::mem::replace(&mut self.frames, Arc::new([]));
-        Some(Box::new(Memory { frames, next: 0, state: Arc::clone(&self.state) }))
+        // One queue.
+        let frames = self.frames.take()?;
+        Some(Box::new(Memory { frames: Some(frames), next: 0, state: Arc::clone(&self.state) }))
     }
 
     fn open_tx(&self) -> Result<Box<dyn TxQueue>, netdev::Error> {
@@ -272,6 +274,6 @@ fn run_with(
 
 impl Memory {
     fn new(frames: Vec<PacketBuf>) -> Memory {
-        Memory { frames: frames.into(), next: 0, state: Arc::new(PortState::new(0)) }
+        Memory { frames: Some(frames.into()), next: 0, state: Arc::new(PortState::new(0)) }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Both directions of a connection, and ICMP errors about it, hash into the same shard, unless it is
 //! translated: then a packet may visit two, one after the other ([`conntrack::process`]). Packets
-//! are read outside the lock; a lock is held for one look-up and state transition. Dumps and
-//! deletions go in steps, so they never hold a shard for long.
+//! are read outside the lock; a lock is held for one look-up and state transition, and most packets of known
+//! connections need none ([`Lookahead`]). Dumps and deletions go in steps, so they never hold a shard for long.
 
 use arrayvec::ArrayVec;
-use base::{Duration, HashKey, Instant, Zone, prefetch_to_write};
+use base::{Duration, HashKey, Instant, Tally, Zone, prefetch_to_write};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
     CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, Lookahead,
@@ -49,6 +49,17 @@ impl Pace {
 struct Shard {
     locked: Apart<Mutex<Conntrack>>,
     ahead: Apart<Lookahead>,
+}
+
+/// Waits for a packet of another thread that moves a connection. If that takes long, the thread is waiting for a
+/// processor, perhaps this one.
+fn pause(tries: u32) {
+    const SHORT: u32 = 200;
+    const LONG: std::time::Duration = std::time::Duration::from_micros(20);
+    match tries < SHORT {
+        true => std::hint::spin_loop(),
+        false => std::thread::sleep(LONG),
+    }
 }
 
 /// On cache lines of its own.
@@ -113,6 +124,8 @@ impl Batch {
 pub struct CtTable {
     secret: HashKey,
     shards: Box<[Shard]>,
+    /// Packets that were tracked without a shard.
+    found: Tally,
     /// Once there are any.
     limits: Mutex<Option<Arc<ZoneLimits>>>,
 }
@@ -122,8 +135,13 @@ impl CtTable {
     pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
         let n = n.max(1);
         let ceiling = Arc::new(Ceiling::new(config.max_conns));
-        let shard = |i| Shard::new(Conntrack::shard(secret, config, i as u16, ceiling.clone()));
-        CtTable { secret, shards: (0..n).map(shard).collect(), limits: Mutex::new(None) }
+        let shard = |i| {
+            let mut shard = Conntrack::shard(secret, config, i as u16, ceiling.clone());
+            shard.set_pause(pause);
+            Shard::new(shard)
+        };
+        let shards = (0..n).map(shard).collect();
+        CtTable { secret, shards, found: Tally::default(), limits: Mutex::new(None) }
     }
 
     /// Runs a packet whose layers are set through the tracker. A fragment is invalid for
@@ -275,6 +293,7 @@ impl CtTable {
     /// Totals.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
+        sum.found = self.found.get();
         self.shards.iter().for_each(|s| sum.add(s.lock().counters()));
         sum
     }
@@ -368,6 +387,10 @@ impl Shards for CtTable {
         let shard = &self.shards[shard];
         let mut shard = if wait { shard.lock() } else { shard.locked.0.try_lock()? };
         Some(f(&mut shard))
+    }
+
+    fn count_found(&self, n: u64) {
+        self.found.add(n);
     }
 
     fn prepare(&self, shard: usize) {

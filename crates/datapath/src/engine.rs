@@ -14,6 +14,7 @@
 //! No allocation per packet (copies reuse their buffers; fragments that wait have their own), no lock but a conntrack shard's and, on
 //! a miss, the slow path's; no log; no clock but to time a miss.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -110,6 +111,8 @@ pub(crate) struct Engine {
     conns: Option<Box<ConnCache>>,
     conn_cache: usize,
     pub(crate) trails: Box<[Trail]>,
+    /// Packets of the batch that were tracked without a shard.
+    pub(crate) n_open: Cell<u64>,
     /// Verdicts that the one packet under way has got already, in their order.
     pub(crate) replay: Replay,
     pub(crate) bufs: Vec<PacketBuf>,
@@ -145,6 +148,7 @@ impl Engine {
             conns: ConnCache::of(secret, config.conn_cache),
             conn_cache: config.conn_cache,
             trails: (0..BATCH).map(|_| Trail::new()).collect(),
+            n_open: Cell::new(0),
             replay: Replay::new(),
             bufs: (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect(),
             meta: vec![Meta::NEW; BATCH],

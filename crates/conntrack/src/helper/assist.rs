@@ -7,7 +7,7 @@
 use base::Instant;
 use core::net::IpAddr;
 
-use super::{Edit, ExpectId, Expectation, Helper, Invitation, TextEdit, ftp, tftp};
+use super::{Edit, ExpectId, Expectation, Helper, Invitation, TextEdit, Watch, ftp, tftp};
 use crate::conn::Conn;
 use crate::front::{Shards, visit};
 use crate::nat::{NatKind, NatRequest};
@@ -124,19 +124,20 @@ impl Conntrack {
         if self.conn(id).is_none() {
             return Ok(Heard::Nothing(None));
         }
-        let c = self.slab.get_mut(id.slot);
-        let mut message = said.message;
-        if !said.payload.is_empty()
-            && let Some(w) = c.watch_mut()
-            && w.helper == Helper::Ftp
-        {
-            let lines = &mut w.lines[said.dir as usize];
-            if !lines.begins_at(said.seq) {
-                message = Ok(Message::None);
-            }
-            lines.note(said.seq, said.payload);
-        }
         let c = self.slab.get(id.slot);
+        let mut message = said.message;
+        if !said.payload.is_empty() {
+            c.with_watch(|w| {
+                if w.helper != Helper::Ftp {
+                    return;
+                }
+                let lines = &mut w.lines[said.dir as usize];
+                if !lines.begins_at(said.seq) {
+                    message = Ok(Message::None);
+                }
+                lines.note(said.seq, said.payload);
+            });
+        }
         let (to, nat, text) = match message? {
             Message::Request if said.dir == Dir::Orig => {
                 let to = (c.reply().dst, c.reply().dst_id);
@@ -166,7 +167,7 @@ impl Conntrack {
             Dir::Orig => c.reply().src,
             Dir::Reply => c.orig().src,
         };
-        let key = Key::to_port(from, to.0, c.key.proto(), to.1, c.key.zone());
+        let key = Key::to_port(from, to.0, c.key().proto(), to.1, c.key().zone());
         let hash = key.hash(self.secret);
         let parent = (id, c.orig());
         let e = Expectation::new(key, hash, parent, nat, (c.mark(), c.label()));
@@ -186,15 +187,15 @@ impl Conntrack {
             return Ok(None);
         }
         let edit = self.edit(conn.slot, said, text)?;
-        let Some(w) = self.slab.get_mut(conn.slot).watch_mut() else { return Ok(None) };
-        let mut evicted = None;
-        if !w.expected.contains(&id) {
-            if w.expected.is_full() {
-                evicted = w.expected.pop_at(0);
+        let evicted = self.slab.get(conn.slot).with_watch(|w| {
+            let known = w.expected.contains(&id);
+            let evicted = if !known && w.expected.is_full() { w.expected.pop_at(0) } else { None };
+            if !known {
+                w.expected.push(id);
             }
-            w.expected.push(id);
-        }
-        Ok(Some((evicted, edit)))
+            evicted
+        });
+        Ok(evicted.map(|evicted| (evicted, edit)))
     }
 
     /// What is to be changed in a packet.
@@ -207,29 +208,38 @@ impl Conntrack {
         if !said.translate {
             return Ok(None);
         }
-        let Some(w) = self.slab.get_mut(slot).watch_mut() else { return Ok(None) };
-        let acked = w.shifts[said.dir.flip() as usize];
-        let shifts = &mut w.shifts[said.dir as usize];
-        let end = said.seq.wrapping_add(said.payload.len() as u32);
-        let mut rest = said.seq;
-        if let Some(t) = &text {
-            // What may not fit into an IP packet any more.
-            if said.payload.len() > i16::MAX as usize {
-                return Err(InvalidReason::AlgSyntax);
-            }
-            let start = said.seq.wrapping_add(t.at.into());
-            if !shifts.note(start, t.len, t.text.len() as u16) {
-                return Err(InvalidReason::AlgSplit);
-            }
-            rest = start.wrapping_add(t.len.into());
-        }
-        // A segment can't be changed as it was if it is cut another way than then.
-        let seen = shifts.seen(said.seq).filter(|_| !shifts.overlap(rest, end.wrapping_sub(rest)));
-        let seq = seen.ok_or(InvalidReason::AlgSplit)?.wrapping_sub(said.seq);
-        shifts.age(said.seq);
-        let changes = seq != 0 || text.is_some() || !acked.is_none();
-        Ok(changes.then_some(Edit { seq, text, acked }))
+        let edit = self.slab.get(slot).with_watch(|w| edit(w, said, text));
+        edit.unwrap_or(Ok(None))
     }
+}
+
+/// What is to be changed in a packet of a connection that remembers this.
+fn edit(
+    w: &mut Watch,
+    said: &Said<'_>,
+    text: Option<TextEdit>,
+) -> Result<Option<Edit>, InvalidReason> {
+    let acked = w.shifts[said.dir.flip() as usize];
+    let shifts = &mut w.shifts[said.dir as usize];
+    let end = said.seq.wrapping_add(said.payload.len() as u32);
+    let mut rest = said.seq;
+    if let Some(t) = &text {
+        // What may not fit into an IP packet any more.
+        if said.payload.len() > i16::MAX as usize {
+            return Err(InvalidReason::AlgSyntax);
+        }
+        let start = said.seq.wrapping_add(t.at.into());
+        if !shifts.note(start, t.len, t.text.len() as u16) {
+            return Err(InvalidReason::AlgSplit);
+        }
+        rest = start.wrapping_add(t.len.into());
+    }
+    // A segment can't be changed as it was if it is cut another way than then.
+    let seen = shifts.seen(said.seq).filter(|_| !shifts.overlap(rest, end.wrapping_sub(rest)));
+    let seq = seen.ok_or(InvalidReason::AlgSplit)?.wrapping_sub(said.seq);
+    shifts.age(said.seq);
+    let changes = seq != 0 || text.is_some() || !acked.is_none();
+    Ok(changes.then_some(Edit { seq, text, acked }))
 }
 
 /// The address of the sender of a packet, and as its receiver knows it.

@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use base::{HashKey, prefetch_to_write};
-use conntrack::{Ceiling, Conntrack, CtConfig, Lookahead, Shards};
-use std::sync::{Arc, Mutex, MutexGuard};
+use base::{HashKey, Tally, prefetch_to_write};
+use conntrack::{Ceiling, Conntrack, Counters, CtConfig, Lookahead, PacketView, Shards};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 pub const SECRET: HashKey = HashKey([8, 9]);
 
-/// The shards.
-pub struct Table(pub Vec<Shard>);
+/// The shards, and how many packets needed none.
+pub struct Table(pub Vec<Shard>, pub Tally);
 
 /// One of them.
 #[repr(align(128))]
@@ -24,7 +25,7 @@ impl Shard {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Conntrack> {
-        self.locked.lock().unwrap()
+        self.locked.lock()
     }
 }
 
@@ -48,8 +49,12 @@ impl Shards for Table {
         f: impl FnOnce(&mut Conntrack) -> R,
     ) -> Option<R> {
         let shard = &self.0[shard];
-        let mut shard = if wait { shard.lock() } else { shard.locked.try_lock().ok()? };
+        let mut shard = if wait { shard.lock() } else { shard.locked.try_lock()? };
         Some(f(&mut shard))
+    }
+
+    fn count_found(&self, n: u64) {
+        self.1.add(n);
     }
 
     fn prepare(&self, shard: usize) {
@@ -67,6 +72,41 @@ impl Table {
         let config = CtConfig { max_conns, ..CtConfig::default() };
         let ceiling = Arc::new(Ceiling::new(max_conns));
         let shard = |i| Shard::new(Conntrack::shard(SECRET, config, i, ceiling.clone()));
-        Table((0..n).map(shard).collect())
+        Table((0..n).map(shard).collect(), Tally::default())
     }
+
+    /// Of all shards.
+    #[allow(dead_code, reason = "not all count")]
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        sum.found = self.1.get();
+        self.0.iter().for_each(|s| sum.add(s.lock().counters()));
+        sum
+    }
+}
+
+/// An IP packet between client `n` and the server: TCP with these flags, or UDP.
+#[allow(dead_code, reason = "not all send these")]
+pub fn frame(n: u8, up: bool, tcp: Option<u8>) -> Vec<u8> {
+    let (client, server) = ([10, 0, 0, n], [192, 0, 2, 1]);
+    let (src, dst) = if up { (client, server) } else { (server, client) };
+    let ports: [u16; 2] = if up { [1000, 80] } else { [80, 1000] };
+    let mut body = ports.map(u16::to_be_bytes).concat();
+    match tcp {
+        Some(flags) => body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 255, 255, 0, 0, 0, 0]),
+        None => body.extend([0, 8, 0, 0]),
+    }
+    let mut ip = vec![0x45, 0, 0, 20 + body.len() as u8, 0, 0, 0, 0, 64];
+    ip.extend([if tcp.is_some() { 6 } else { 17 }, 0, 0]);
+    ip.extend(src);
+    ip.extend(dst);
+    let sum = packet::checksum::checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    ip.extend(body);
+    ip
+}
+
+#[allow(dead_code, reason = "not all send these")]
+pub fn view(frame: &[u8]) -> PacketView<'_> {
+    PacketView { frame, l3: 0, eth_type: 0x800, csum_trusted: true }
 }

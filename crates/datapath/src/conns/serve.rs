@@ -106,6 +106,10 @@ impl Engine {
                 Way::Long | Way::Noted => self.long(cache, part, port),
             }
         }
+        match self.n_open.take() {
+            0 => {}
+            n => self.shared.ct.count_found(n),
+        }
         self.expire_fragments_if_due();
     }
 
@@ -160,18 +164,42 @@ impl Engine {
         cache.nats.clear();
     }
 
-    /// Sends a part's packets, of no more than one connection each, through the tracker.
+    /// Sends a part's packets, of no more than one connection each, through the tracker: those that need no shard,
+    /// then the others shard by shard.
     fn track_part(&self, cache: &mut ConnCache, slots: Range<usize>) {
         let ConnCache { paths, ways, entries, sent, fates, nats, replays, .. } = cache;
         let mut order: ArrayVec<(u16, u8), BATCH> = ArrayVec::new();
-        let mut shards = 0_u64;
+        // After a packet that went otherwise, those of its connection may too; and behind one that needs a shard, all
+        // of its connection visit it.
+        let mut odd: ArrayVec<ConnId, BATCH> = ArrayVec::new();
+        let (mut shards, mut held_up) = (0_u64, 0_u64);
         for slot in slots {
             fates[slot] = Fate::Fits;
-            if ways[slot] == Way::Short(1) {
-                let shard = entries[slot].conns[0].shard() as u16;
-                shards |= 1 << (shard & 63);
-                order.push((shard, slot as u8));
+            if ways[slot] != Way::Short(1) {
+                continue;
             }
+            let conns = &entries[slot].conns;
+            let mark = 1 << (conns[0].to_parts().0 & 63);
+            let Some(path) = path_at(paths, entries[slot].path) else { continue };
+            let Some(first) = path.steps.first() else { continue };
+            let mut served = None;
+            if held_up & mark == 0 && !odd.contains(&conns[0]) {
+                served = self.track_openly(first, first.known(conns), &sent[slot], None);
+            }
+            if served.is_some() {
+                let mut notes = Notes { slot, nats, replays };
+                fates[slot] = notes.judge(path, conns, |step, known, prior, nat| {
+                    served.take().or_else(|| self.track_step(step, known, &sent[slot], prior, nat))
+                });
+                if fates[slot] == Fate::Differs {
+                    odd.push(conns[0]);
+                }
+                continue;
+            }
+            held_up |= mark;
+            let shard = conns[0].shard() as u16;
+            shards |= 1 << (shard & 63);
+            order.push((shard, slot as u8));
         }
         if shards.count_ones() > 1 {
             order.sort_unstable();
@@ -181,8 +209,6 @@ impl Engine {
         conntrack::as_they_come((1 << groups.len()) - 1, prepare, |i, wait| {
             let group = groups[i];
             let visited = self.shared.ct.try_with(group[0].0.into(), wait, |t| {
-                // After a packet that went otherwise, those of its connection may too.
-                let mut odd: ArrayVec<ConnId, BATCH> = ArrayVec::new();
                 for &(_, slot) in group {
                     let slot = usize::from(slot);
                     let conns = &entries[slot].conns;
@@ -210,10 +236,42 @@ impl Engine {
         let Some(path) = path_at(paths, entries[slot].path) else { return };
         let mut notes = Notes { slot, nats, replays };
         fates[slot] = notes.judge(path, &entries[slot].conns, |step, known, prior, nat| {
-            self.shared.ct.with(known.conn.shard(), |t| {
-                t.track_known(self.now, known, &sent[slot], &step.request, prior, nat)
-            })
+            self.track_step(step, known, &sent[slot], prior, nat)
         });
+    }
+
+    /// One `ct` action for a packet, with the connection's shard only if need be.
+    fn track_step(
+        &self,
+        step: &CtStep,
+        known: Known,
+        sent: &Sent,
+        prior: Prior,
+        nat: &mut Option<Translation>,
+    ) -> Option<Standing> {
+        self.track_openly(step, known, sent, prior).or_else(|| {
+            self.shared.ct.with(known.conn.shard(), |t| {
+                t.track_known(self.now, known, sent, &step.request, prior, nat)
+            })
+        })
+    }
+
+    /// The same without the shard; `None` if it takes that, and nothing has changed.
+    #[inline]
+    fn track_openly(
+        &self,
+        step: &CtStep,
+        known: Known,
+        sent: &Sent,
+        prior: Prior,
+    ) -> Option<Standing> {
+        let ct = &self.shared.ct;
+        let ahead = ct.lookahead(known.conn.shard()).filter(|a| a.is_open())?;
+        let standing = ahead.track_known(self.now, known, sent, &step.request, prior)?;
+        if prior.is_none_or(|p| p.0 != known.conn) {
+            self.n_open.update(|n| n + 1);
+        }
+        Some(standing)
     }
 
     /// Carries a path out for packets that all fit it.

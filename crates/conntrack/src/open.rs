@@ -1,0 +1,159 @@
+//! The open way: a packet of a connection like most is tracked without its shard.
+//!
+//! What two processors write by turns they have to hand to and fro, and that costs more than to track a packet. A
+//! shard is such a thing, a connection seldom is: its packets come by the same thread for a while. So a packet that
+//! moves nothing but its connection *holds* that one and leaves the shard alone. Whatever else is to happen (a
+//! connection begins, ends sooner, is translated, marked anew, reopened; somebody wants to hear of it; the packet is
+//! invalid) is for who has the shard, and nothing has changed then.
+
+use crate::conn::{Conn, Fit, Hold, Via};
+use crate::known::{Known, Sent, Standing};
+use crate::lookahead::Lookahead;
+use crate::parse::Body;
+use crate::timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy};
+use crate::tracker::{Passage, Then};
+use crate::tuple::Dir;
+use crate::words::{Bits, U64};
+use crate::{ConnId, CtInfo, CtRequest, CtState};
+use base::{Duration, Instant};
+
+const TCP_SEQ_CHK: u8 = 1;
+/// Somebody wants to hear of events.
+const EVENTS: u8 = 2;
+
+/// What packets without the shard have to know of its settings. It is seldom written, so it stays with all who read it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Rules {
+    flags: Bits,
+    /// Of the default policy, in nanoseconds.
+    timeouts: [U64; N_CLASSES],
+}
+
+impl Rules {
+    pub fn new() -> Rules {
+        let rules = Rules { flags: Bits::new(0), timeouts: [const { U64::new(0) }; N_CLASSES] };
+        rules.set_timeouts(&TimeoutPolicy::DEFAULT);
+        rules
+    }
+
+    pub fn set_tcp_seq_chk(&self, on: bool) {
+        self.flags.put(TCP_SEQ_CHK, on);
+    }
+
+    pub fn set_events(&self, on: bool) {
+        self.flags.put(EVENTS, on);
+    }
+
+    pub fn set_timeouts(&self, policy: &TimeoutPolicy) {
+        for (word, class) in self.timeouts.iter().zip(TimeoutClass::ALL) {
+            word.set(u64::try_from(policy.get(class).as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn timeout(&self, class: TimeoutClass) -> Duration {
+        Duration::from_nanos(self.timeouts[class as usize].get())
+    }
+}
+
+impl Lookahead {
+    /// Whether packets may go the open way.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !self.shared.rules.flags.has(EVENTS)
+    }
+
+    /// Tracks a packet whose connection `x.hint` is, and says whether that moved the connection, which an earlier
+    /// pass may have done. `None` if it takes the shard.
+    #[inline(always)]
+    pub(crate) fn enter(&self, x: &Passage<'_>, out: &mut CtInfo) -> Option<bool> {
+        let (slot, conn) = x.hint.filter(|_| !matches!(x.p.body, Body::Error))?;
+        let _hold = hold(conn)?;
+        let dir = conn.dir(x.p.swapped, Via::Orig);
+        if !conn.has_key(&x.p.key) || !fits(conn, x.now, x.req, dir) {
+            return None;
+        }
+        let id = conn.id(self.number, slot);
+        let prior = x.prior.filter(|(prior, _)| *prior == id);
+        let state = match prior {
+            Some((_, state)) => state,
+            None => self.advance(conn, x.now, dir, &x.p.body, x.p.len)?,
+        };
+        conn.answer(id, x, (dir, Via::Orig), state, &mut Then::Done, out);
+        Some(prior.is_none())
+    }
+
+    /// [`Conntrack::track_known`] of a connection of this shard, but for what takes the shard: `None`, and nothing has
+    /// changed.
+    ///
+    /// [`Conntrack::track_known`]: crate::Conntrack::track_known
+    #[inline]
+    pub fn track_known(
+        &self,
+        now: Instant,
+        known: Known,
+        sent: &Sent,
+        req: &CtRequest,
+        prior: Option<(ConnId, CtState)>,
+    ) -> Option<Standing> {
+        let Known { conn: id, dir, .. } = known;
+        let conn = self.places.get(id.slot)?;
+        let _hold = hold(conn)?;
+        if conn.generation.get() != id.generation || !fits(conn, now, req, dir) {
+            return None;
+        }
+        let state = match prior.filter(|(prior, _)| *prior == id) {
+            Some((_, state)) => state,
+            None => self.advance(conn, now, dir, &sent.body, sent.len)?,
+        };
+        Some(Standing { base: state, state, mark: conn.mark(), label: conn.label() })
+    }
+
+    /// The state of a packet whose connection is held.
+    #[inline(always)]
+    fn advance(
+        &self,
+        conn: &Conn,
+        now: Instant,
+        dir: Dir,
+        body: &Body,
+        len: u32,
+    ) -> Option<CtState> {
+        let check = self.shared.rules.flags.has(TCP_SEQ_CHK);
+        let timeout = |class| self.shared.rules.timeout(class);
+        match conn.advance(now, (dir, Via::Orig), (body, len), check, false, timeout) {
+            Fit::Part(still_new) => Some(CtState::of_known(still_new, dir)),
+            _ => None,
+        }
+    }
+}
+
+/// How often one looks whether a connection that another packet holds is free again.
+const TRIES: usize = 64;
+
+#[inline(always)]
+fn hold(conn: &Conn) -> Option<Hold<'_>> {
+    if conn.is_closed() {
+        return None;
+    }
+    conn.try_hold().or_else(|| hold_soon(conn))
+}
+
+#[cold]
+fn hold_soon(conn: &Conn) -> Option<Hold<'_>> {
+    for _ in 0..TRIES {
+        if !conn.is_held() {
+            break;
+        }
+        core::hint::spin_loop();
+    }
+    conn.try_hold()
+}
+
+/// Whether a packet may move a connection that is held without its shard.
+#[inline(always)]
+fn fits(conn: &Conn, now: Instant, req: &CtRequest, dir: Dir) -> bool {
+    let forced = req.commit && req.force && dir == Dir::Reply;
+    let labelled = req.commit && conn.is_labelled_by(req);
+    !(conn.expired(now) || conn.policy.get() != 0 || forced || labelled)
+}
