@@ -559,9 +559,16 @@ impl Crew {
         let mut cores: Vec<Core> = others.enumerate().map(core).collect();
         cores.sort_by_key(|c| c.id);
         let old = std::mem::replace(&mut self.cores, cores);
+        // Threads that nobody asked for are no news, and who watches a start expects none (OVS has such threads for
+        // few kinds of ports).
+        let news = self.is_simulated || !old.is_empty();
+        let say = |text: String| match news {
+            true => log!(Info, DpifNetdev, "{text}"),
+            false => log!(Dbg, DpifNetdev, "{text}"),
+        };
         let changed = |a: &[Core], b: &[Core], what: &str| {
             for Core { id, numa, .. } in a.iter().filter(|c| !b.contains(c)) {
-                log!(Info, DpifNetdev, "PMD thread on numa_id: {numa}, core id: {id:2} {what}.");
+                say(format!("PMD thread on numa_id: {numa}, core id: {id:2} {what}."));
             }
         };
         changed(&old, &self.cores, "destroyed");
@@ -572,7 +579,7 @@ impl Crew {
         let nodes: BTreeSet<usize> = self.cores.iter().map(|c| c.numa).collect();
         for node in nodes {
             let n = self.cores.iter().filter(|c| c.numa == node).count();
-            log!(Info, DpifNetdev, "There are {n} pmd threads on numa node {node}");
+            say(format!("There are {n} pmd threads on numa node {node}"));
         }
     }
 }

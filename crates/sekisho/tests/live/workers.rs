@@ -40,6 +40,9 @@ fn settings_take_effect_while_packets_flow() {
     let set = |what: &str| drop(ok(&format!("ovs-vsctl set Open_vSwitch . other_config:{what}")));
     let shown = || ok("ovs-appctl dpif-netdev/pmd-rxq-show");
     let count = |text: &str, what: &str| text.matches(what).count();
+    // Whoever looks at a start for what is wrong looks at this.
+    let told = || sut.output();
+    assert!(!told().is_empty() && !told().contains("PMD thread"), "{}", told());
 
     set("n-handler-threads=1");
     let everywhere = affinities(sut.pid().unwrap());
@@ -51,6 +54,7 @@ fn settings_take_effect_while_packets_flow() {
         set("n-handler-threads=3");
         let text = shown();
         assert_eq!((count(&text, "pmd thread"), count(&text, "  port: ")), (3, 3), "{text}");
+        assert!(told().contains("PMD thread on numa_id"), "{}", told());
         // Each port has a worker for itself.
         assert_eq!(count(&text, "overhead:"), 3, "{text}");
         ok("ovs-vsctl set Interface vm1p other_config:pmd-rxq-affinity=0:2");
