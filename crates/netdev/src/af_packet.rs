@@ -416,7 +416,12 @@ impl Rx {
                 let waiting = ring.n_apart(want - n);
                 match self.recv_messages(&mut bufs[n..n + waiting]) {
                     Ok(done) => done,
-                    Err(Errno(libc::EINTR)) => break,
+                    // Down or removed is told once, before the frames that wait: the slot's still does.
+                    Err(Errno(libc::EINTR | libc::ENETDOWN)) => break,
+                    Err(Errno(libc::EINVAL)) => {
+                        self.state.drop_rx(RxDrop::UnknownOffload, 1);
+                        (1, 0)
+                    }
                     Err(_) => {
                         self.state.drop_rx(RxDrop::Error, 1);
                         (1, 0)

@@ -228,6 +228,24 @@ fn a_device_that_goes_down_works_again_when_it_is_up() {
 }
 
 #[test]
+fn frames_that_wait_while_the_device_goes_down_come_in_order_and_none_later() {
+    let ns = inside("waiting");
+    veth(&ns);
+    for options in with_and_without_ring() {
+        let (mut p, mut q) = (End::of(AfPacket::open("p1", options).unwrap()), End::shared("q1"));
+        for payload in [9000, 8000] {
+            assert_eq!(q.send(&large(payload, 1000, &[])), 1);
+        }
+        ns.ip("link set p1 down").unwrap();
+        ns.ip("link set p1 up").unwrap();
+        wait_running(&["p1", "q1"]);
+        assert_eq!(q.send(&large(7000, 1000, &[])), 1);
+        assert_eq!([(); 3].map(|()| p.marked().len()), [9054, 8054, 7054]);
+        assert_eq!(p.port.counters().rx_drops, [0; RxDrop::ALL.len()]);
+    }
+}
+
+#[test]
 fn a_device_that_vanishes_is_noticed_and_harmless() {
     let ns = inside("vanish");
     veth(&ns);
