@@ -50,6 +50,7 @@ mod error;
 pub mod exclusive;
 pub mod internal;
 pub mod link;
+pub mod memory;
 mod netlink;
 pub mod null;
 pub mod poll;

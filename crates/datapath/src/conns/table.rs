@@ -102,6 +102,7 @@ impl<const K: usize, const E: usize> Table<K, E> {
     fn clear(&mut self, n_sets: usize) {
         // From the system as zeros, so nobody waits for a large one.
         self.words = vec![0; n_sets * 2 * E + LINE];
+        netdev::memory::prefer_huge_pages(&self.words);
         self.start = self.words.as_ptr().align_offset(LINE * size_of::<u64>()).min(LINE);
         (self.n_sets, self.evicted) = (n_sets, 0);
     }

@@ -420,6 +420,17 @@ pub(crate) fn set_time_slice(slice: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Asks for huge pages for the whole pages of a piece of memory.
+pub(crate) fn advise_huge_pages<T>(memory: &[T]) -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    let all = memory.as_ptr_range();
+    let (from, to) = (all.start.addr().next_multiple_of(PAGE), all.end.addr() & !(PAGE - 1));
+    let start = all.start.with_addr(from).cast_mut().cast();
+    // SAFETY: the pages are within borrowed memory, and the advice changes nothing that can be read there.
+    cvt(unsafe { libc::madvise(start, to.saturating_sub(from), libc::MADV_HUGEPAGE) })?;
+    Ok(())
+}
+
 /// A new epoll set.
 pub(crate) fn epoll_create() -> Result<OwnedFd, Errno> {
     // SAFETY: a flag in, a descriptor out.
