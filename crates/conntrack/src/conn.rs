@@ -176,6 +176,9 @@ impl Hold<'_> {
     }
 }
 
+/// By so much at most a thread's time is behind another's: a packet of such a batch makes no connection end sooner.
+const SKEW: Duration = Duration::from_millis(1);
+
 /// Who waits for a connection for longer than a packet takes calls this with the number of tries so far.
 pub(crate) type Pause = fn(u32);
 
@@ -587,12 +590,16 @@ impl Conn {
             }
         };
         if let Some(class) = class {
-            let expires = now + timeout(class);
-            // The wheel has to know.
-            if !shard && expires < self.expires.get() {
-                return Fit::Unsettled;
+            let (old, expires) = (self.expires.get(), now + timeout(class));
+            if expires >= old {
+                self.expires.set(expires);
+            } else if old.since(expires) >= SKEW {
+                // The wheel has to know.
+                if !shard {
+                    return Fit::Unsettled;
+                }
+                self.expires.set(expires);
             }
-            self.expires.set(expires);
         }
         match &moved {
             Some(peers) => self.set_peers(peers),

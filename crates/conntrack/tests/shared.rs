@@ -146,3 +146,30 @@ fn connections_go_while_packets_come() {
     assert!(table.0.iter().all(|s| s.lock().is_empty()));
     assert!(connections(&table, T0).is_empty());
 }
+
+/// Two threads that have the two directions of a connection do not have quite the same time. That shortens no
+/// connection's life, which would take its shard.
+#[test]
+fn packets_of_a_thread_that_is_a_little_behind_need_no_shard() {
+    let table = Table::new(4, 1000);
+    let [up, down] = [read(1, true), read(1, false)];
+    let send = |t: &Tracked, now: Instant| {
+        let req = CtRequest { commit: true, ..CtRequest::LOOK };
+        process_batch(&table, now, std::slice::from_ref(t), &req, |_| &[], |_, _, _| ());
+        table.1.get()
+    };
+    let ms = |n: u64| T0 + Duration::from_micros(1000 * n);
+    assert_eq!(send(&up, ms(0)), 0);
+    // Answered, it lives for a shorter time, which its shard has to know.
+    assert_eq!(send(&down, ms(1)), 0);
+    assert_eq!(send(&up, ms(2)), 1);
+    let expires = |now| connections(&table, now)[0].timeout;
+    let timeout = expires(ms(2));
+    assert_eq!(send(&down, ms(2)), 2);
+    let behind = T0 + Duration::from_micros(1900);
+    assert_eq!(send(&down, behind), 3);
+    assert_eq!(expires(ms(2)), timeout);
+    // A clock that goes back by more is something else.
+    assert_eq!(send(&down, ms(0)), 3);
+    assert!(expires(ms(2)) < timeout);
+}
