@@ -5,6 +5,7 @@
 //! 64 times the same frame. Checksums are right.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use packet::checksum;
 use packet::pcap;
@@ -103,6 +104,12 @@ pub fn capture(way: Way, protocol: Protocol, n: u32) -> Vec<u8> {
     file
 }
 
+/// A prefix of so many bits; the address has no others.
+fn prefix(octets: [u64; 4], len: u64) -> String {
+    let addr = u32::from_be_bytes(octets.map(|o| o as u8));
+    format!("{}/{len}", Ipv4Addr::from(addr & u32::MAX << (32 - len)))
+}
+
 /// `n` flows over the addresses of the connections: prefixes of many lengths, with and without ports.
 pub fn rules(n: usize) -> Result<String, std::fmt::Error> {
     let mut rng = Rng(7);
@@ -113,10 +120,10 @@ pub fn rules(n: usize) -> Result<String, std::fmt::Error> {
         let kind = r(6);
         write!(out, "priority={},in_port=2,udp", 2 + r(59_998))?;
         if matches!(kind, 0 | 2 | 3) {
-            write!(out, ",nw_src=10.1.{}.{}/{}", r(256), r(256), 17 + r(14))?;
+            write!(out, ",nw_src={}", prefix([10, 1, r(256), r(256)], 17 + r(14)))?;
         }
         if matches!(kind, 1 | 2 | 4) {
-            write!(out, ",nw_dst=10.2.{}.{}/{}", r(256), r(256), 17 + r(14))?;
+            write!(out, ",nw_dst={}", prefix([10, 2, r(256), r(256)], 17 + r(14)))?;
         }
         if kind >= 3 {
             write!(out, ",tp_dst={}", [80, 443, 53, 8080, 22, 25][r(6) as usize])?;
@@ -132,6 +139,13 @@ pub fn rules(n: usize) -> Result<String, std::fmt::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_have_no_bits_that_do_not_count() {
+        assert_eq!(prefix([10, 1, 107, 118], 26), "10.1.107.64/26");
+        assert_eq!(prefix([10, 2, 255, 255], 17), "10.2.128.0/17");
+        assert_eq!(prefix([10, 1, 2, 3], 30), "10.1.2.0/30");
+    }
 
     #[test]
     fn frames_are_right_and_replies_fit() {
