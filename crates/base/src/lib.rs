@@ -18,7 +18,7 @@ mod token_bucket;
 pub use hash::{HashKey, hash_words};
 pub use ids::{Cookie, DpPort, OfPort, RecircId, TableId, Zone};
 pub use mac::{MacAddr, ParseMacError};
-pub use prefetch::{prefetch, prefetch_address, prefetch_to_write};
+pub use prefetch::{prefetch, prefetch_to_write};
 pub use tally::Tally;
 pub use time::{Duration, Instant};
 pub use token_bucket::TokenBucket;

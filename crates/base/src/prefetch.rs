@@ -4,22 +4,15 @@
 /// nothing and changes nothing.
 #[inline(always)]
 pub fn prefetch<T>(at: &T) {
-    prefetch_address(core::ptr::from_ref(at).addr());
-}
-
-/// The same for an address, at which there need be nothing.
-#[inline(always)]
-pub fn prefetch_address(address: usize) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "the hint has no safe form")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program can see and never faults, whatever the
-        // address; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address)) }
+        // SAFETY: a prefetch reads nothing that a program can see and never faults; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(at).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
+    let _ = at;
 }
 
 /// Asks for the cache line in which `at` begins as one that is going to be written, so that no other processor has

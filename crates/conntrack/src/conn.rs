@@ -16,8 +16,7 @@ use crate::{
     TimeoutPolicy,
 };
 use alloc::boxed::Box;
-use base::{Duration, Instant, prefetch, prefetch_address};
-use core::mem::offset_of;
+use base::{Duration, Instant, prefetch};
 use core::sync::atomic::{AtomicU8, Ordering::*};
 use packet::header::ipproto;
 use parking_lot::Mutex;
@@ -152,9 +151,6 @@ const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 /// One is there.
 const HELD: u8 = 2;
-
-/// Where the lines of a connection begin that every packet needs.
-const LINES: [usize; 2] = [offset_of!(Conn, key), offset_of!(Conn, peers)];
 
 const _: () = assert!(size_of::<Conn>() == 192);
 
@@ -299,26 +295,27 @@ impl Conn {
             return false;
         }
         let hold = self.hold(pause);
-        let expired = self.expired(now);
-        match hold {
-            Some(hold) if expired => hold.close(),
-            _ => {}
+        // A packet may have come meanwhile.
+        if !self.expired(now) {
+            return false;
         }
-        expired
+        if let Some(hold) = hold {
+            hold.close();
+        }
+        true
     }
 
     /// Asks for all of it.
     pub fn prefetch(&self) {
-        prefetch(&self.key);
-        prefetch(&self.peers);
+        self.prefetch_hot();
         prefetch(&self.hash);
     }
 
     /// Asks for the lines that every packet needs.
     #[inline]
     pub fn prefetch_hot(&self) {
-        let address = core::ptr::from_ref(self).addr();
-        LINES.iter().for_each(|line| prefetch_address(address + line));
+        prefetch(&self.key);
+        prefetch(&self.peers);
     }
 
     pub fn is_alive(&self) -> bool {
@@ -480,8 +477,7 @@ impl Conn {
 
     /// Lets a helper read its packets from now on. It must be closed, and is not opened again.
     pub fn set_helper(&self, helper: Helper) {
-        let mut extra = self.extra.lock();
-        extra.get_or_insert_default().alg.get_or_insert_default().watch = Some(Watch::new(helper));
+        self.announce(|alg| alg.watch = Some(Watch::new(helper)));
         self.rare.put(HELPED, true);
     }
 
@@ -491,9 +487,13 @@ impl Conn {
     }
 
     pub fn set_parent(&self, parent: Tuple) {
-        let mut extra = self.extra.lock();
-        extra.get_or_insert_default().alg.get_or_insert_default().parent = Some(parent);
+        self.announce(|alg| alg.parent = Some(parent));
         self.rare.put(RELATED, true);
+    }
+
+    /// Changes what it has of connections that announce others.
+    fn announce(&self, change: impl FnOnce(&mut Alg)) {
+        change(self.extra.lock().get_or_insert_default().alg.get_or_insert_default());
     }
 
     #[inline]
