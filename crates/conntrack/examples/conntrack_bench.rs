@@ -139,7 +139,7 @@ impl Slices {
 
 /// As many as a switch with one thread has, and with two.
 const SHARDS: u16 = 4;
-const SHARDS_FOR_TWO: u16 = 8;
+const SHARDS_FOR_TWO: u16 = 4;
 const BATCH: usize = 32;
 /// Packets of a slice.
 const SLICE: usize = 2048;
@@ -259,6 +259,7 @@ fn threads(req: &CtRequest) -> f64 {
         let progress = [Progress::default(), Progress::default()];
         let ready = Barrier::new(n);
         let one = |me: usize| {
+            common::LANE.set(me);
             let (mut batch, mut found) = (Vec::new(), vec![f64::MAX; packets[me].len() / SHORT]);
             let other = || progress[1 - me].0.load(Relaxed);
             for _ in 0..rounds {

@@ -7,7 +7,6 @@ use crate::conn::Conn;
 use crate::front::{self, Only, Orphan};
 use crate::nat::{Alias, AliasId, Nat};
 use crate::slab::Entry;
-use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Key, Tuple};
 use crate::{
@@ -60,7 +59,7 @@ impl Conntrack {
     /// Takes a connection of another tracker over; its state as it is there.
     pub(crate) fn adopt(&mut self, now: Instant, conn: Conn) -> ConnSnapshot {
         let nat = conn.nat();
-        let slot = self.slab.insert();
+        let slot = self.slab.insert(0);
         self.slab.get(slot).become_copy(&conn);
         let snapshot = ConnSnapshot::of(self.slab.get(slot), self.id(slot), now);
         self.index.insert(&mut self.slab, slot);
@@ -83,7 +82,6 @@ impl Conntrack {
     pub(crate) fn insert_translated(
         &mut self,
         x: &Passage<'_>,
-        peers: &[Peer; 2],
         nat: Nat,
         info: &mut CtInfo,
         then: &mut Then,
@@ -92,7 +90,7 @@ impl Conntrack {
         let clash = |a: &Alias| nat.alias.is_none() || a.swapped == x.p.swapped;
         let taken = self.alias_of(x).is_some_and(clash) || self.lookup(x).is_some();
         if !taken {
-            self.insert(x, peers, Some(nat), info, then);
+            self.insert(x, Some(nat), info, then);
         }
         !taken
     }

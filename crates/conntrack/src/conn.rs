@@ -16,7 +16,7 @@ use crate::{
     TimeoutPolicy,
 };
 use alloc::boxed::Box;
-use base::{Duration, Instant, prefetch};
+use base::{Duration, Instant, prefetch, prefetch_to_write};
 use core::sync::atomic::{AtomicU8, Ordering::*};
 use packet::header::ipproto;
 use parking_lot::Mutex;
@@ -218,18 +218,10 @@ impl Conn {
 
     /// Makes a blank one a connection whose first packet has `len` bytes; in no table yet.
     #[inline]
-    pub fn begin(
-        &self,
-        (key, swapped): (&Key, bool),
-        hash: u32,
-        peers: &[Peer; 2],
-        now: Instant,
-        len: u32,
-    ) {
+    pub fn begin(&self, (key, swapped): (&Key, bool), hash: u32, now: Instant, len: u32) {
         self.key.iter().zip(key.0).for_each(|(word, v)| word.set(v));
         self.flags.put(SWAPPED, swapped);
         self.hash.set(hash);
-        self.set_peers(peers);
         self.start.set(now);
         let [packets, bytes] = &self.traffic[Dir::Orig as usize];
         packets.set(1);
@@ -305,10 +297,18 @@ impl Conn {
         true
     }
 
-    /// Asks for all of it.
-    pub fn prefetch(&self) {
-        self.prefetch_hot();
-        prefetch(&self.hash);
+    /// Asks for all of it, to become another.
+    #[inline]
+    pub fn prefetch_to_write(&self) {
+        prefetch_to_write(&self.key);
+        prefetch_to_write(&self.peers);
+        self.prefetch_links();
+    }
+
+    /// Asks for what changes if another comes to be its neighbour.
+    #[inline]
+    pub fn prefetch_links(&self) {
+        prefetch_to_write(&self.hash);
     }
 
     /// Asks for the lines that every packet needs.
@@ -355,7 +355,7 @@ impl Conn {
     }
 
     #[inline(always)]
-    fn set_peers(&self, peers: &[Peer; 2]) {
+    pub fn set_peers(&self, peers: &[Peer; 2]) {
         for (words, peer) in self.peers.iter().zip(peers) {
             words.iter().zip(peer.to_words()).for_each(|(word, v)| word.set(v));
         }
@@ -393,7 +393,8 @@ impl Conn {
 
     /// Becomes what another is that lives in another table, in state but not in place.
     pub fn become_copy(&self, o: &Conn) {
-        self.begin((&o.key(), o.swapped()), o.hash.get(), &o.peers(), o.start(), 0);
+        self.begin((&o.key(), o.swapped()), o.hash.get(), o.start(), 0);
+        self.set_peers(&o.peers());
         self.flags.set_all(o.flags.all() | ALIVE);
         self.talk.set(o.talk.get());
         self.rare.set_all(o.rare.all());

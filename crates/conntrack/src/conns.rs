@@ -49,19 +49,25 @@ impl Places {
     }
 }
 
+/// Free slots are kept in so many lists, by number: each thread has one that it takes from first, so that slots return
+/// to the thread that had them, and neighbours in memory have the same.
+const LANES: usize = 4;
+const LANE_SHIFT: u32 = 6;
+
 /// The connections of a shard by slot number.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Conns {
-    places: Arc<Places>,
-    free: u32,
+    free: [u32; LANES],
     used: u32,
     live: u32,
+    places: Arc<Places>,
 }
 
 impl Default for Conns {
     fn default() -> Self {
         let places = Arc::new(Places([const { OnceBox::new() }; PARTS]));
-        Conns { places, free: NIL, used: 0, live: 0 }
+        Conns { free: [NIL; LANES], used: 0, live: 0, places }
     }
 }
 
@@ -103,19 +109,24 @@ impl Conns {
     }
 
     /// A slot for a connection, which is alive and has nothing yet. Its generation follows on that of the slot's last
-    /// one.
+    /// one. `lane` is the number of the thread.
     #[inline]
-    pub fn insert(&mut self) -> u32 {
+    pub fn insert(&mut self, lane: usize) -> u32 {
         self.live += 1;
-        if self.free != NIL {
-            let slot = self.free;
+        // Own slots first, those of the next thread last.
+        let lists = [0, 2, 1, 3].map(|other| (lane ^ other) % LANES);
+        if let Some(list) = lists.into_iter().find(|list| self.free[*list] != NIL) {
+            let slot = self.free[list];
             let place = self.get(slot);
             let next = place.next.get();
             place.clear();
             place.set_alive(true);
-            self.free = next;
-            if let Some(next) = self.places.get(next) {
-                next.prefetch();
+            self.free[list] = next;
+            // The next one was asked for the last time.
+            if let Some(next) = self.places.get(next)
+                && let Some(after) = self.places.get(next.next.get())
+            {
+                after.prefetch_to_write();
             }
             return slot;
         }
@@ -131,8 +142,9 @@ impl Conns {
         let c = self.get(slot);
         c.set_alive(false);
         c.generation.set(c.generation.get().wrapping_add(1));
-        c.next.set(self.free);
-        self.free = slot;
+        let list = (slot >> LANE_SHIFT) as usize % LANES;
+        c.next.set(self.free[list]);
+        self.free[list] = slot;
         self.live -= 1;
     }
 }
@@ -153,5 +165,35 @@ impl Entries for Conns {
 
     fn set_next(&mut self, slot: u32, next: u32) {
         self.get(slot).next.set(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The list a slot returns to.
+    fn list(slot: u32) -> usize {
+        (slot >> LANE_SHIFT) as usize % LANES
+    }
+
+    #[test]
+    fn a_thread_gets_its_own_slots_first_and_then_those_of_others() {
+        const N: u32 = 1000;
+        let mut conns = Conns::default();
+        assert!((0..N).all(|slot| conns.insert(slot as usize) == slot));
+        (0..N).for_each(|slot| conns.remove(slot));
+        assert_eq!(conns.len(), 0);
+        for lane in 0..LANES {
+            let first: Vec<u32> = (0..50).map(|_| conns.insert(lane)).collect();
+            assert!(first.iter().all(|slot| list(*slot) == lane), "{lane}: {first:?}");
+            first.into_iter().for_each(|slot| conns.remove(slot));
+        }
+        // One thread alone gets them all before there are more.
+        let all: BTreeSet<u32> = (0..N).map(|_| conns.insert(1)).collect();
+        assert!(all.into_iter().eq(0..N));
+        assert_eq!(conns.insert(1), N);
+        assert_eq!((conns.len(), conns.slots()), (N as usize + 1, N + 1));
     }
 }

@@ -55,10 +55,10 @@ counters! {
     found;
     /// Packets of no known connection.
     new;
-    /// Packets that were `inv`.
-    invalid;
     /// Connections committed.
     insert;
+    /// Packets that were `inv`.
+    invalid;
     /// Commits refused.
     insert_failed;
     /// Packets whose commit was refused because the table was full.

@@ -15,7 +15,6 @@ use crate::helper::{ExpectId, Sought, assist};
 use crate::lookahead::Lookahead;
 use crate::nat::{Alias, AliasId, Nat, candidates};
 use crate::parse::{PacketView, Parse, parse};
-use crate::tcp::Peer;
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Key, Tuple};
 use crate::{
@@ -57,6 +56,11 @@ pub trait Shards {
     /// Counts packets that were tracked without a visit.
     fn count_found(&self, n: u64) {
         self.with(0, |t| t.count_found(n));
+    }
+
+    /// The number of the thread among those that track packets. To be wrong costs time only.
+    fn lane(&self) -> usize {
+        0
     }
 
     /// A visit is at hand: asks for the memory of the shard's lock.
@@ -138,7 +142,8 @@ fn passage<'a, S: Shards>(
     req: &'a CtRequest,
 ) -> Passage<'a> {
     let hash = p.hash(shards.secret());
-    Passage { now, hash, p, req, prior: req.prior, hint: None, sought: Sought::NotYet }
+    let lane = shards.lane();
+    Passage { now, hash, p, req, prior: req.prior, lane, hint: None, sought: Sought::NotYet }
 }
 
 /// Where a helper finds the IP packet, and where it puts what to change in it.
@@ -268,10 +273,10 @@ fn process_part<'a, S: Shards>(
     ip: impl Fn(usize) -> &'a [u8],
     mut done: impl FnMut(usize, &CtInfo, Option<&Edit>),
 ) {
-    let n = shards.n();
+    let (n, lane) = (shards.n(), shards.lane());
     let passage = |i: usize, hint| {
         let Tracked { parsed: p, hash, prior } = &part[i];
-        Passage { now, hash: *hash, p, req, prior: *prior, hint, sought: Sought::NotYet }
+        Passage { now, hash: *hash, p, req, prior: *prior, lane, hint, sought: Sought::NotYet }
     };
     let ahead_of = |t: &Tracked| shards.lookahead(crate::shard_of(t.hash, n));
     let open = part.first().and_then(ahead_of).is_some_and(Lookahead::is_open);
@@ -407,8 +412,8 @@ fn go_on<S: Shards>(
                 // That connection is gone.
                 shards.with(home, |t| t.remove_alias(alias));
             }
-            Then::Translate(peers) => {
-                if let Some(bound) = bind(shards, &x, home, &peers, info, &mut then) {
+            Then::Translate => {
+                if let Some(bound) = bind(shards, &x, home, info, &mut then) {
                     info = bound;
                     continue;
                 }
@@ -445,7 +450,6 @@ fn bind<S: Shards>(
     shards: &S,
     x: &Passage<'_>,
     home: usize,
-    peers: &[Peer; 2],
     mut info: CtInfo,
     then: &mut Then,
 ) -> Option<CtInfo> {
@@ -466,7 +470,7 @@ fn bind<S: Shards>(
             None
         };
         let nat = Nat { kind, reply: key, swapped, alias };
-        let done = visit(shards, home, |t| t.insert_translated(x, peers, nat, &mut info, then));
+        let done = visit(shards, home, |t| t.insert_translated(x, nat, &mut info, then));
         if let Some(alias) = alias {
             shards.with(usize::from(alias.shard), |t| match info.conn {
                 Some(conn) if done => t.settle_alias(alias, conn),

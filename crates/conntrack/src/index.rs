@@ -166,6 +166,7 @@ pub(crate) trait Entries {
 
 /// Slots by key.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Index {
     buckets: Arc<Buckets>,
     entries: u32,

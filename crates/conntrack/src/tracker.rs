@@ -56,18 +56,19 @@ pub struct Expired {
 /// A connection table with its state machines. Single-threaded: a front shards by
 /// [`Parsed::shard`] and locks.
 ///
-/// What packets write comes first, beside the lock: each line that a visit writes has to come from the processor
-/// that was here before, and what is only read need not.
+/// What commits write comes first, beside the lock, and is in two lines: each line that a visit writes has to come from
+/// the processor that was here before, and what is only read need not.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Conntrack {
-    pub(crate) counters: Counters,
-    // What a commit writes.
+    // Written by commits: these, and of each only what comes first in it.
     pub(crate) slab: Conns,
     pub(crate) index: Index,
-    pub(crate) quota: Quota,
-    pub(crate) zones: Zones,
     pub(crate) wheel: Wheel,
+    pub(crate) zones: Zones,
+    pub(crate) counters: Counters,
+    // What few packets write.
+    pub(crate) quota: Quota,
     wheel_behind: bool,
     // Settings, and what few packets need.
     pub(crate) secret: HashKey,
@@ -100,6 +101,8 @@ pub(crate) struct Passage<'a> {
     pub req: &'a CtRequest,
     /// What an earlier pass of this packet found.
     pub prior: Option<(ConnId, CtState)>,
+    /// Number of the thread.
+    pub lane: usize,
     /// What its connection may be, of this shard.
     pub hint: Option<(u32, &'a Conn)>,
     /// Whether it is expected.
@@ -149,7 +152,7 @@ pub(crate) enum Then {
     /// The packet is of a translated connection.
     Elsewhere(AliasId, ConnId),
     /// A tuple has to be found for a new connection.
-    Translate([Peer; 2]),
+    Translate,
     /// The packet may be of an expected connection, by this key and its hash.
     Seek(Key, u32),
     /// The packet is fit, and its bytes are to be read.
@@ -485,19 +488,16 @@ impl Conntrack {
     /// A packet of no known connection: new, and committed if asked; or invalid.
     fn unknown(&mut self, x: &Passage<'_>, then: &mut Then, out: &mut CtInfo) {
         let Passage { p, req, .. } = *x;
-        let opened = match &p.body {
-            Body::Tcp(s) => tcp::open(s, self.config.tcp_pick_up),
+        let opens = match &p.body {
+            Body::Tcp(s) => tcp::may_open(s, self.config.tcp_pick_up),
             Body::Icmp { answer: true } => Err(InvalidReason::IcmpUnasked),
             Body::Error => Err(InvalidReason::IcmpNoConn),
-            Body::Icmp { .. } | Body::Other => Ok([Peer::SILENT; 2]),
+            Body::Icmp { .. } | Body::Other => Ok(()),
         };
-        let peers = match opened {
-            Ok(peers) => peers,
-            Err(reason) => {
-                *out = self.invalid(req.zone, reason);
-                return;
-            }
-        };
+        if let Err(reason) = opens {
+            *out = self.invalid(req.zone, reason);
+            return;
+        }
         if let Sought::NotYet = x.sought
             && let Some((key, hash)) = self.may_be_expected(x)
         {
@@ -520,17 +520,16 @@ impl Conntrack {
             return self.refuse_commit(Outcome::ZoneFull, out);
         }
         if req.nat.is_some() && x.nat().is_some() {
-            *then = Then::Translate(peers);
+            *then = Then::Translate;
             return;
         }
-        self.insert(x, &peers, None, out, then);
+        self.insert(x, None, out, then);
     }
 
     /// Puts a new connection in, if there is room.
     pub(crate) fn insert(
         &mut self,
         x: &Passage<'_>,
-        peers: &[Peer; 2],
         nat: Option<Nat>,
         out: &mut CtInfo,
         then: &mut Then,
@@ -549,9 +548,13 @@ impl Conntrack {
         };
         let policy = req.timeout_policy.filter(|_| TimeoutPolicy::covers(p.key.proto()));
         let policy = policy.unwrap_or_default();
-        let slot = self.slab.insert();
+        let slot = self.slab.insert(x.lane);
         let conn = self.slab.get(slot);
-        conn.begin((&p.key, p.swapped), x.hash, peers, now, p.len);
+        conn.begin((&p.key, p.swapped), x.hash, now, p.len);
+        match &p.body {
+            Body::Tcp(s) => conn.set_peers(&tcp::opened_by(s)),
+            _ => conn.set_peers(&[Peer::SILENT; 2]),
+        }
         conn.policy.set(policy.0);
         conn.expires.set(now + timeout(&self.policies, policy, class));
         match x.related() {

@@ -7,6 +7,7 @@
 
 use crate::conns::Conns;
 use crate::slab::NIL;
+use alloc::boxed::Box;
 use base::Instant;
 
 const TICK_BITS: u32 = 27;
@@ -15,17 +16,47 @@ const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
 
 /// The timer wheel. Connections link themselves into it by their slot numbers.
+///
+/// What new connections write comes first and is small: the slot of the wheel that the last one was put into, for the
+/// next one's is mostly the same.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Wheel {
+    /// The place in `heads` whose head is not there but in `recent`.
+    recent_at: u32,
+    recent: u32,
     /// All slots that begin at or before this tick are empty, but for those at it.
     tick: u64,
+    slots: Box<Slots>,
+}
+
+/// The places that the wheel goes round.
+#[derive(Debug)]
+struct Slots {
+    /// First connection of each.
     heads: [u32; LEVELS * SLOTS],
+    /// Which have connections.
     occupied: [u64; LEVELS],
 }
 
 impl Wheel {
     pub fn new() -> Wheel {
-        Wheel { tick: 0, heads: [NIL; LEVELS * SLOTS], occupied: [0; LEVELS] }
+        Wheel {
+            recent_at: 0,
+            recent: NIL,
+            tick: 0,
+            slots: Box::new(Slots { heads: [NIL; LEVELS * SLOTS], occupied: [0; LEVELS] }),
+        }
+    }
+
+    /// The first connection of a place.
+    fn head(&self, at: usize) -> u32 {
+        if at == self.recent_at as usize { self.recent } else { self.slots.heads[at] }
+    }
+
+    /// The same, to be changed.
+    fn head_mut(&mut self, at: usize) -> &mut u32 {
+        if at == self.recent_at as usize { &mut self.recent } else { &mut self.slots.heads[at] }
     }
 
     /// Puts a connection in for its `expires`.
@@ -44,16 +75,21 @@ impl Wheel {
         let last = LEVEL_BITS * (LEVELS as u32 - 1);
         let (level, n) = place.unwrap_or((LEVELS - 1, (self.tick >> last) + SLOTS as u64 - 1));
         let at = level * SLOTS + (n as usize & (SLOTS - 1));
-        let head = self.heads[at];
+        if at != self.recent_at as usize {
+            self.slots.heads[self.recent_at as usize] = self.recent;
+            (self.recent_at, self.recent) = (at as u32, self.slots.heads[at]);
+        }
+        let head = self.recent;
         let c = slab.get(slot);
         c.timer_slot.set(at as u8);
         c.timer_prev.set(NIL);
         c.timer_next.set(head);
+        self.recent = slot;
         if head != NIL {
             slab.get(head).timer_prev.set(slot);
+        } else {
+            self.slots.occupied[level] |= 1 << (at & (SLOTS - 1));
         }
-        self.heads[at] = slot;
-        self.occupied[level] |= 1 << (at & (SLOTS - 1));
     }
 
     /// Takes a connection out.
@@ -61,16 +97,16 @@ impl Wheel {
         let c = slab.get(slot);
         let (at, prev, next) =
             (usize::from(c.timer_slot.get()), c.timer_prev.get(), c.timer_next.get());
-        if prev == NIL {
-            self.heads[at] = next;
-        } else {
-            slab.get(prev).timer_next.set(next);
-        }
         if next != NIL {
             slab.get(next).timer_prev.set(prev);
         }
-        if self.heads[at] == NIL {
-            self.occupied[at / SLOTS] &= !(1 << (at & (SLOTS - 1)));
+        if prev != NIL {
+            slab.get(prev).timer_next.set(next);
+            return;
+        }
+        *self.head_mut(at) = next;
+        if next == NIL {
+            self.slots.occupied[at / SLOTS] &= !(1 << (at & (SLOTS - 1)));
         }
     }
 
@@ -83,8 +119,7 @@ impl Wheel {
                 if self.tick & ((1 << shift) - 1) != 0 {
                     break;
                 }
-                let head =
-                    self.heads[level * SLOTS + ((self.tick >> shift) as usize & (SLOTS - 1))];
+                let head = self.head(level * SLOTS + ((self.tick >> shift) as usize & (SLOTS - 1)));
                 if head != NIL {
                     self.remove(slab, head);
                     return Some(head);
@@ -103,11 +138,11 @@ impl Wheel {
     /// First tick after the present one at which a slot begins that is not empty.
     fn next_tick(&self) -> Option<u64> {
         (0..LEVELS)
-            .filter(|&l| self.occupied[l] != 0)
+            .filter(|&l| self.slots.occupied[l] != 0)
             .map(|level| {
                 let shift = LEVEL_BITS * level as u32;
                 let n = self.tick >> shift;
-                let from_next = self.occupied[level].rotate_right((n as u32 + 1) & 63);
+                let from_next = self.slots.occupied[level].rotate_right((n as u32 + 1) & 63);
                 (n + 1 + u64::from(from_next.trailing_zeros())) << shift
             })
             .min()

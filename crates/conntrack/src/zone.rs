@@ -30,27 +30,48 @@ struct List {
 const EMPTY: List = List { newest: NIL, oldest: NIL, len: 0 };
 
 /// The connections of a shard by zone. Zones that were never used take no room.
+///
+/// The list of the zone that the last connection was put into is kept apart, for the next one's is mostly the same.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Zones {
-    pages: Vec<Option<Box<[List; PAGE]>>>,
+    recent: List,
+    recent_zone: Zone,
+    pages: Box<[Option<Box<[List; PAGE]>>]>,
 }
 
 impl Zones {
     pub fn new() -> Zones {
         let mut pages = Vec::new();
         pages.resize_with(N_ZONES / PAGE, || None);
-        Zones { pages }
+        Zones { recent: EMPTY, recent_zone: Zone(0), pages: pages.into() }
     }
 
     fn get(&self, zone: Zone) -> List {
+        if zone == self.recent_zone {
+            return self.recent;
+        }
         let zone = usize::from(zone.0);
         self.pages[zone / PAGE].as_ref().map_or(EMPTY, |page| page[zone % PAGE])
     }
 
-    fn list(&mut self, zone: Zone) -> &mut List {
+    /// The place of a list.
+    fn place(&mut self, zone: Zone) -> &mut List {
         let zone = usize::from(zone.0);
         let page = self.pages[zone / PAGE].get_or_insert_with(|| Box::new([EMPTY; PAGE]));
         &mut page[zone % PAGE]
+    }
+
+    /// A list to be changed.
+    fn list(&mut self, zone: Zone) -> &mut List {
+        if zone == self.recent_zone { &mut self.recent } else { self.place(zone) }
+    }
+
+    /// Changes the zone whose list is kept apart.
+    #[cold]
+    fn turn_to(&mut self, zone: Zone) {
+        *self.place(self.recent_zone) = self.recent;
+        (self.recent, self.recent_zone) = (*self.place(zone), zone);
     }
 
     /// How many there are.
@@ -65,17 +86,22 @@ impl Zones {
 
     /// Zones that have connections, and how many.
     pub fn iter(&self) -> impl Iterator<Item = (Zone, u32)> {
-        let pages = self.pages.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_deref()?)));
+        let recent = usize::from(self.recent_zone.0) / PAGE;
+        let pages = self.pages.iter().enumerate();
         pages
-            .flat_map(|(i, page)| {
-                (page.iter().enumerate()).map(move |(j, l)| (Zone((i * PAGE + j) as u16), l.len))
-            })
+            .filter(move |(i, page)| page.is_some() || *i == recent)
+            .flat_map(|(i, _)| (i * PAGE..(i + 1) * PAGE).map(|zone| Zone(zone as u16)))
+            .map(|zone| (zone, self.len(zone)))
             .filter(|(_, n)| *n > 0)
     }
 
     /// Puts a connection in.
     pub fn insert(&mut self, slab: &Conns, slot: u32) {
-        let list = self.list(slab.get(slot).key().zone());
+        let zone = slab.get(slot).key().zone();
+        if zone != self.recent_zone {
+            self.turn_to(zone);
+        }
+        let list = &mut self.recent;
         let next = list.newest;
         list.newest = slot;
         list.len += 1;

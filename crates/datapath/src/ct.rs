@@ -16,6 +16,7 @@ use flow::PacketKey;
 use netdev::BATCH;
 use packet::PacketBuf;
 use parking_lot::{Mutex, MutexGuard};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Slots looked at under one lock by a dump or a deletion, connections by an expiry: some tens of
@@ -365,6 +366,15 @@ impl CtTable {
     }
 }
 
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says which of the threads that track packets this one is.
+pub(crate) fn set_lane(number: usize) {
+    LANE.set(number);
+}
+
 impl Shards for CtTable {
     fn n(&self) -> usize {
         self.shards.len()
@@ -391,6 +401,10 @@ impl Shards for CtTable {
 
     fn count_found(&self, n: u64) {
         self.found.add(n);
+    }
+
+    fn lane(&self) -> usize {
+        LANE.get()
     }
 
     fn prepare(&self, shard: usize) {

@@ -154,7 +154,7 @@ impl Datapath {
         // Before any of them has a processor of its own.
         netdev::cpu::available();
         let n_workers = config.n_threads.max(1);
-        let for_threads = if n_workers > 1 { 4 * n_workers } else { 1 };
+        let for_threads = if n_workers > 1 { 2 * n_workers } else { 1 };
         let n_shards = config.ct_shards.max(for_threads);
         let shared = Arc::new(Shared {
             slow,

@@ -14,6 +14,7 @@ use netdev::TxQueue;
 use netdev::poll::Waker;
 use parking_lot::Mutex;
 
+use crate::ct;
 use crate::datapath::{Cpu, Error, MAX_WORKERS, QueueUse, WorkerUse};
 use crate::worker::{Command, Rx, Worker};
 
@@ -53,6 +54,7 @@ impl Handle {
             let _ = pinned.send(pin);
             if may_run {
                 netdev::cpu::prefer_short_slices();
+                ct::set_lane(number);
                 worker.run();
             }
         });

@@ -7,25 +7,33 @@ use conntrack::{Ceiling, Conntrack, Counters, CtConfig, Lookahead, PacketView, S
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
+thread_local! {
+    /// The number of the thread.
+    pub static LANE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 pub const SECRET: HashKey = HashKey([8, 9]);
 
 /// The shards, and how many packets needed none.
 pub struct Table(pub Vec<Shard>, pub Tally);
 
 /// One of them.
-#[repr(align(128))]
 pub struct Shard {
-    ahead: Lookahead,
-    locked: Mutex<Conntrack>,
+    locked: Apart<Mutex<Conntrack>>,
+    ahead: Apart<Lookahead>,
 }
+
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 impl Shard {
     fn new(t: Conntrack) -> Shard {
-        Shard { ahead: t.lookahead(), locked: Mutex::new(t) }
+        Shard { ahead: Apart(t.lookahead()), locked: Apart(Mutex::new(t)) }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Conntrack> {
-        self.locked.lock()
+        self.locked.0.lock()
     }
 }
 
@@ -49,7 +57,7 @@ impl Shards for Table {
         f: impl FnOnce(&mut Conntrack) -> R,
     ) -> Option<R> {
         let shard = &self.0[shard];
-        let mut shard = if wait { shard.lock() } else { shard.locked.try_lock()? };
+        let mut shard = if wait { shard.lock() } else { shard.locked.0.try_lock()? };
         Some(f(&mut shard))
     }
 
@@ -57,12 +65,16 @@ impl Shards for Table {
         self.1.add(n);
     }
 
+    fn lane(&self) -> usize {
+        LANE.get()
+    }
+
     fn prepare(&self, shard: usize) {
         prefetch_to_write(&self.0[shard].locked);
     }
 
     fn lookahead(&self, shard: usize) -> Option<&Lookahead> {
-        Some(&self.0[shard].ahead)
+        Some(&self.0[shard].ahead.0)
     }
 }
 
