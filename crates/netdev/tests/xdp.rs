@@ -328,6 +328,18 @@ fn a_device_goes_down_comes_back_and_vanishes() {
     q.marked();
     q.send(&frame);
     p.marked();
+    // Nobody at the other end: the kernel takes frames and drops them.
+    let before = p.port.counters();
+    ns.ip("link set q1 down").unwrap();
+    for _ in 0..10 {
+        assert_eq!(p.send(&frame), 0);
+    }
+    let c = p.port.counters();
+    assert_eq!(c.tx_drop(TxDrop::QueueFull), before.tx_drop(TxDrop::QueueFull) + 10, "{c:?}");
+    assert_eq!((c.tx_packets, c.tx_bytes), (before.tx_packets, before.tx_bytes));
+    ns.ip("link set q1 up").unwrap();
+    wait_running(&["p1", "q1"]);
+    assert_eq!(p.send(&frame), 1);
     ns.ip("link del p1").unwrap();
     testkit::process::eventually("gone", Duration::from_secs(5), || {
         Ok(p.rx.recv(&mut bufs).gone.then_some(()))
@@ -336,5 +348,11 @@ fn a_device_goes_down_comes_back_and_vanishes() {
     for _ in 0..3 {
         p.send(&frame);
     }
-    assert!(p.port.counters().tx_drop(TxDrop::Gone) >= 2, "{:?}", p.port.counters());
+    // Each frame was sent or dropped, also those that waited for the device.
+    let End { port, tx, .. } = p;
+    drop(tx);
+    let c = port.counters();
+    assert!(c.tx_drop(TxDrop::Gone) >= 2, "{c:?}");
+    assert_eq!(c.tx_packets + c.tx_drops.iter().sum::<u64>(), 2000 + 1 + 10 + 1 + 3, "{c:?}");
+    assert_eq!(c.tx_bytes, c.tx_packets * frame.len() as u64);
 }

@@ -36,7 +36,9 @@ use crate::exclusive::Claim;
 use crate::link::{Ethtool, Links};
 use crate::port::exceeds_mtu;
 use crate::soft::{Softener, Takes};
-use crate::sys::xdp::{Control, RX_HEADROOM, Refused, RxHalf, Sizes, Socket, TxHalf, bind};
+use crate::sys::xdp::{
+    Control, Flushed, RX_HEADROOM, Refused, RxHalf, Sizes, Socket, TxHalf, bind,
+};
 use crate::sys::{self, Errno, bpf};
 use crate::{
     BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
@@ -380,7 +382,7 @@ impl Port for AfXdp {
             half: Arc::clone(&self.queues[at].tx),
             state: Arc::clone(&self.state),
             soft: Softener::default(),
-            failed: false,
+            failed: None,
         }))
     }
 
@@ -388,6 +390,8 @@ impl Port for AfXdp {
         for queue in &self.queues {
             let Ok(s) = queue.control.statistics() else { continue };
             let lost = s.rx_dropped + s.rx_ring_full;
+            let sent = queue.tx.lock().sent();
+            self.state.count_tx(sent.frames, sent.bytes);
             let before = queue.counted.fetch_max(lost, Relaxed);
             self.state.drop_rx(RxDrop::Overrun, lost.saturating_sub(before));
         }
@@ -480,8 +484,32 @@ struct Tx {
     half: Arc<Mutex<TxHalf>>,
     state: Arc<PortState>,
     soft: Softener,
-    /// The last attempt failed, and frames may still wait in the ring.
-    failed: bool,
+    /// The last attempt failed for this reason, and frames may still wait in the ring.
+    failed: Option<TxDrop>,
+}
+
+impl Tx {
+    /// Makes the kernel send what waits. Returns how many frames it lost.
+    fn flush(half: &mut TxHalf, state: &PortState, failed: &mut Option<TxDrop>) -> usize {
+        let Flushed { sent, lost, error } = half.flush();
+        state.count_tx(sent.frames, sent.bytes);
+        state.drop_tx(TxDrop::QueueFull, lost as u64);
+        *failed = error.map(TxDrop::from_errno);
+        if *failed == Some(TxDrop::Gone) {
+            state.drop_tx(TxDrop::Gone, half.abandon() as u64);
+        }
+        half.reclaim();
+        lost
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        // Nobody may come who would make the kernel send what waits.
+        if let Some(reason) = self.failed {
+            self.state.drop_tx(reason, self.half.lock().abandon() as u64);
+        }
+    }
 }
 
 impl TxQueue for Tx {
@@ -489,15 +517,15 @@ impl TxQueue for Tx {
         let Tx { half, state, soft, failed } = self;
         let mut half = half.lock();
         half.reclaim();
-        if *failed {
-            // Nothing is added for a device that takes nothing.
-            if let (_, Err(e)) = half.flush() {
-                state.drop_tx(TxDrop::from_errno(e), pkts.len() as u64);
-                return 0;
-            }
-            *failed = false;
+        if failed.is_some() {
+            Tx::flush(&mut half, state, failed);
         }
-        let (mut n, mut bytes) = (0, 0);
+        if let Some(reason) = *failed {
+            // Nothing is added for a device that takes nothing.
+            state.drop_tx(reason, pkts.len() as u64);
+            return 0;
+        }
+        let mut n = 0;
         let mtu = state.mtu();
         let takes = if half.takes_checksums() { Takes::Checksums } else { Takes::Finished };
         soft.run(takes, pkts, state, |batch| {
@@ -506,21 +534,14 @@ impl TxQueue for Tx {
                 let put =
                     if exceeds_mtu(pkt, mtu) { Err(TxDrop::TooBig) } else { put(&mut half, pkt) };
                 match put {
-                    Ok(()) => {
-                        n += 1;
-                        bytes += pkt.len();
-                    }
+                    Ok(()) => n += 1,
                     Err(reason) => state.drop_tx(reason, 1),
                 }
             }
-            let (lost, result) = half.flush();
-            *failed |= result.is_err();
-            let lost = lost.min(n - before);
-            n -= lost;
-            state.drop_tx(TxDrop::QueueFull, lost as u64);
-            half.reclaim();
+            // Some may be of an earlier batch.
+            let lost = Tx::flush(&mut half, state, failed);
+            n -= lost.min(n - before);
         });
-        state.count_tx(n, bytes);
         n
     }
 }

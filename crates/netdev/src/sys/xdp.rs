@@ -347,6 +347,7 @@ impl Socket {
             completion,
             free: (sizes.rx..sizes.rx + sizes.tx).collect(),
             staged: 0,
+            ledger: Ledger::default(),
             has_metadata,
             pieces: 1,
             zerocopy: false,
@@ -480,6 +481,76 @@ pub(crate) enum Refused {
     TooLong,
 }
 
+/// Frames, and the bytes of them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub frames: usize,
+    pub bytes: usize,
+}
+
+impl std::ops::AddAssign for Sent {
+    fn add_assign(&mut self, more: Sent) {
+        self.frames += more.frames;
+        self.bytes += more.bytes;
+    }
+}
+
+/// What [`TxHalf::flush`] did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flushed {
+    /// What the kernel took, some of it maybe from earlier times.
+    pub sent: Sent,
+    /// Frames that it took and is known to have lost.
+    pub lost: usize,
+    /// What keeps it from sending.
+    pub error: Option<Errno>,
+}
+
+/// Which frames of a tx ring the kernel has taken.
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Index behind the last entry that is accounted for.
+    seen: u32,
+    /// Bytes of the pieces before it of a frame that it is in the middle of.
+    pieces: usize,
+    /// Frames behind it that the kernel has dropped: it shows them as taken with the next one that it sends.
+    hidden: u32,
+}
+
+impl Ledger {
+    /// The frames that were taken meanwhile, without those that the kernel dropped. `dropped`: it says that the last
+    /// one that it took is one of these.
+    fn settle(&mut self, ring: &Ring<Desc>, dropped: bool) -> Sent {
+        self.settle_to(ring, ring.consumer().load(Ordering::Acquire), dropped)
+    }
+
+    fn settle_to(&mut self, ring: &Ring<Desc>, taken: u32, dropped: bool) -> Sent {
+        let n = taken.wrapping_sub(self.seen);
+        let mut sent = Sent::default();
+        if n > ring.n {
+            return sent; // behind what was given up
+        }
+        for i in 0..n {
+            // SAFETY: within the ring; an entry that was submitted stays as it is until another is put in its place,
+            // which we do ourselves; integers, of which any bytes are valid.
+            let desc = unsafe { ring.entry(self.seen.wrapping_add(i)).read() };
+            self.pieces += desc.len as usize;
+            if desc.options & PKT_CONTD != 0 {
+                continue;
+            }
+            let bytes = std::mem::take(&mut self.pieces);
+            if self.hidden > 0 {
+                self.hidden -= 1;
+            } else if !(dropped && i + 1 == n) {
+                sent += Sent { frames: 1, bytes };
+            }
+        }
+        self.seen = taken;
+        self.hidden += u32::from(dropped && n == 0);
+        sent
+    }
+}
+
 /// Sends.
 #[derive(Debug)]
 pub(crate) struct TxHalf {
@@ -490,6 +561,7 @@ pub(crate) struct TxHalf {
     free: Vec<u32>,
     /// Descriptors that were written and not submitted.
     staged: u32,
+    ledger: Ledger,
     has_metadata: bool,
     /// Most pieces of a frame.
     pieces: usize,
@@ -568,32 +640,47 @@ impl TxHalf {
         Ok(())
     }
 
-    /// Shows the frames that were written to the kernel and makes it send them. Returns how many it is
-    /// known to have lost on the way, and the error that keeps it from sending, if there is one; what
-    /// it did not take then stays in the ring for the next time.
-    pub(crate) fn flush(&mut self) -> (usize, Result<(), Errno>) {
+    /// Shows the frames that were written to the kernel and makes it send them. What it did not take stays in the
+    /// ring for the next time.
+    pub(crate) fn flush(&mut self) -> Flushed {
         let staged = std::mem::take(&mut self.staged);
         if staged > 0 {
             self.tx.submit(staged);
         }
         // In copy mode the kernel sends in this call, so many descriptors at a time.
         let calls = if self.zerocopy { 1 } else { 2 + self.tx.unread() / 16 };
-        let mut lost = 0;
+        let mut done = Flushed::default();
         for _ in 0..calls {
             if self.tx.unread() == 0 || !self.must_call() {
                 break;
             }
-            match self.call() {
-                Ok(()) => {}
-                // Dropped by the device: one frame, and the others are still to be sent. A driver that
-                // sends by itself says so when it cannot be called now.
-                Err(Errno(libc::EBUSY)) => lost += usize::from(!self.zerocopy),
-                Err(Errno(libc::EAGAIN | libc::EINTR)) => {}
+            let result = self.call();
+            // Dropped by the device: one frame, and the others are still to be sent. A driver that
+            // sends by itself says so when it cannot be called now.
+            let dropped = result == Err(Errno(libc::EBUSY)) && !self.zerocopy;
+            done.lost += usize::from(dropped);
+            done.sent += self.ledger.settle(&self.tx, dropped);
+            match result {
+                Ok(()) | Err(Errno(libc::EBUSY | libc::EAGAIN | libc::EINTR)) => {}
                 Err(Errno(libc::ENOBUFS | libc::ENOMEM)) => break,
-                Err(e) => return (lost, Err(e)),
+                Err(e) => {
+                    done.error = Some(e);
+                    break;
+                }
             }
         }
-        (lost, Ok(()))
+        done.sent += self.sent();
+        done
+    }
+
+    /// Frames that the kernel has taken since the last question: it goes on with what waits when it is polled.
+    pub(crate) fn sent(&mut self) -> Sent {
+        self.ledger.settle(&self.tx, false)
+    }
+
+    /// Gives up what waits in the ring; how many frames. Once.
+    pub(crate) fn abandon(&mut self) -> usize {
+        self.ledger.settle_to(&self.tx, self.tx.producer().load(Ordering::Relaxed), false).frames
     }
 
     fn must_call(&self) -> bool {
@@ -607,5 +694,69 @@ impl TxHalf {
             libc::sendto(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0)
         };
         cvt(rc as i64).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tx ring of eight entries whose other end is ours too.
+    fn ring() -> Ring<Desc> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let map = Mapping::new(4096, flags, -1, 0).unwrap();
+        Ring { map, at: (0, 4, 8, 64), n: 8, entry: std::marker::PhantomData }
+    }
+
+    fn put(ring: &mut Ring<Desc>, frames: &[&[u32]]) {
+        for pieces in frames {
+            for (i, &len) in pieces.iter().enumerate() {
+                let options = if i + 1 < pieces.len() { PKT_CONTD } else { 0 };
+                ring.put(0, Desc { addr: 0, len, options });
+                ring.submit(1);
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_sent_when_the_kernel_took_them_and_did_not_drop_them() {
+        let (mut ring, mut ledger) = (ring(), Ledger::default());
+        let sent = |frames, bytes| Sent { frames, bytes };
+        // More than once around the ring.
+        for _ in 0..5 {
+            put(&mut ring, &[&[100], &[60], &[1000, 500], &[70], &[80]]);
+            assert_eq!(ledger.settle(&ring, false), sent(0, 0), "they wait");
+            ring.release(1);
+            assert_eq!(ledger.settle(&ring, false), sent(1, 100));
+            assert_eq!(ledger.settle(&ring, false), sent(0, 0), "once");
+            // The next is dropped, which shows with the one after; of that the first piece comes before.
+            assert_eq!(ledger.settle(&ring, true), sent(0, 0));
+            ring.release(2);
+            assert_eq!(ledger.settle(&ring, false), sent(0, 0));
+            ring.release(1);
+            assert_eq!(ledger.settle(&ring, false), sent(1, 1500));
+            // One is sent and one is dropped in the same call.
+            ring.release(2);
+            assert_eq!(ledger.settle(&ring, true), sent(1, 70));
+        }
+    }
+
+    #[test]
+    fn what_waits_is_given_up_once() {
+        let (mut ring, mut ledger) = (ring(), Ledger::default());
+        put(&mut ring, &[&[100], &[60, 20], &[70]]);
+        ring.release(1);
+        let all = ring.producer().load(Ordering::Relaxed);
+        assert_eq!(ledger.settle(&ring, false).frames, 1);
+        assert_eq!(ledger.settle(&ring, true).frames, 0, "dropped, not shown");
+        assert_eq!(ledger.settle_to(&ring, all, false).frames, 1);
+        assert_eq!(ledger.settle_to(&ring, all, false).frames, 0);
+        // The device takes it after all.
+        assert_eq!(ledger.settle(&ring, false).frames, 0);
+        ring.release(3);
+        assert_eq!(ledger.settle(&ring, false).frames, 0);
+        put(&mut ring, &[&[100]]);
+        ring.release(1);
+        assert_eq!(ledger.settle(&ring, false).frames, 1);
     }
 }
