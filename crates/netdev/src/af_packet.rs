@@ -26,8 +26,9 @@ use std::sync::Arc;
 use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
 use crate::exclusive::{Attachment, Claim, Method};
-use crate::link::Links;
+use crate::link::{LinkStats, Links};
 use crate::soft::{Softener, Takes};
+use crate::state::Unreported;
 use crate::sys::mmsg::{self, RxMeta};
 use crate::sys::ring::Ring;
 use crate::sys::{self, Errno, Hears, PacketMreq, TpacketStats};
@@ -100,6 +101,7 @@ pub struct AfPacket {
     /// The receiving halves' sockets, to read the kernel's counter of lost frames from.
     rx_fds: Vec<Arc<OwnedFd>>,
     warnings: Vec<Warning>,
+    unreported: Unreported,
     attachment: Option<Attachment>,
     _claim: Claim,
 }
@@ -129,6 +131,7 @@ impl AfPacket {
             rx: Vec::new(),
             rx_fds: Vec::new(),
             warnings: Vec::new(),
+            unreported: Unreported::default(),
             attachment: None,
             _claim: claim,
         };
@@ -290,6 +293,12 @@ impl Port for AfPacket {
             }
         }
         self.state.counters()
+    }
+
+    fn note_device(&self, stats: &LinkStats) {
+        let told = self.state.counters().tx_drop(TxDrop::QueueFull);
+        let n = self.unreported.read(stats.tx_dropped, told);
+        self.state.drop_tx(TxDrop::Device, n);
     }
 
     fn warnings(&self) -> &[Warning] {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use packet::PacketBuf;
 
+use crate::link::LinkStats;
 use crate::{Counters, Error, PortState, Warning};
 
 /// Most frames that one receive or send call handles.
@@ -80,6 +81,10 @@ pub trait Port: Send + fmt::Debug {
     fn counters(&self) -> Counters {
         self.state().counters()
     }
+
+    /// Takes in what the kernel counts of the device, for losses that it tells in no other way. Call it once when
+    /// the port is opened, then as often as counters are read.
+    fn note_device(&self, _stats: &LinkStats) {}
 
     /// Counters that only this kind of port has, by OVS's names for them.
     fn custom_counters(&self) -> Vec<(String, u64)> {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+
 use crate::Errno;
 
 macro_rules! reasons {
@@ -52,6 +54,8 @@ reasons! {
         Down = "tx-down";
         /// The device no longer exists.
         Gone = "tx-gone";
+        /// The device took the frame and dropped it: who is behind it does not read, or not fast enough.
+        Device = "tx-device";
         /// Larger than the MTU and not to be segmented.
         TooBig = "tx-too-big";
         /// Shorter than an Ethernet header, or offload metadata that contradicts the frame.
@@ -72,6 +76,23 @@ impl TxDrop {
             libc::EINVAL => TxDrop::Malformed,
             _ => TxDrop::Error,
         }
+    }
+}
+
+/// Frames that a device dropped without telling whoever sent them: the kernel counts them with the device.
+#[derive(Debug, Default)]
+pub(crate) struct Unreported {
+    /// What the kernel had counted by the last reading, and what was told to the sender.
+    last: Mutex<Option<(u64, u64)>>,
+}
+
+impl Unreported {
+    /// Takes in what the kernel counts now, and how many drops senders were told, some of which the kernel has
+    /// counted too. Returns how many more nobody was told. What was counted before the first reading is not ours.
+    pub(crate) fn read(&self, counted: u64, told: u64) -> u64 {
+        let before = self.last.lock().replace((counted, told));
+        let (last, told_then) = before.unwrap_or((counted, told));
+        counted.saturating_sub(last).saturating_sub(told.saturating_sub(told_then))
     }
 }
 
@@ -185,5 +206,33 @@ impl PortState {
 
     pub(crate) fn count_segmented(&self) {
         self.tx_segmented.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_explained() {
+        let page = include_str!("../../../docs/losses.md");
+        let names =
+            RxDrop::ALL.iter().map(|r| r.name()).chain(TxDrop::ALL.iter().map(|r| r.name()));
+        for name in names {
+            assert!(page.contains(&format!("\n| `{name}` | ")), "docs/losses.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn drops_that_senders_were_told_count_once() {
+        let device = Unreported::default();
+        assert_eq!(device.read(100, 5), 0, "of before");
+        assert_eq!(device.read(130, 5), 30);
+        // Ten of these, and then all, were told to the sender.
+        assert_eq!(device.read(150, 15), 10);
+        assert_eq!(device.read(160, 25), 0);
+        // A queue in front of the device was full: the device knows nothing of it.
+        assert_eq!(device.read(160, 1000), 0);
+        assert_eq!(device.read(161, 1000), 1);
     }
 }

@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use packet::{Offload, PacketBuf, VNET_HDR_LEN, header};
 
+use crate::link::LinkStats;
 use crate::port::exceeds_mtu;
 use crate::soft::{Softener, Takes};
+use crate::state::Unreported;
 use crate::sys::{self, Errno};
 use crate::{BATCH, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning};
 
@@ -44,6 +46,7 @@ pub struct Tap {
     /// Sending halves that were.
     n_tx: AtomicUsize,
     warnings: Vec<Warning>,
+    unreported: Unreported,
 }
 
 impl Tap {
@@ -87,7 +90,8 @@ impl Tap {
         sys::ioctl_ifreq(probe.as_fd(), libc::SIOCGIFMTU, &mut req).map_err(fail)?;
         let state = Arc::new(PortState::new(req.int() as u32));
         let (name, n_tx) = (name.to_owned(), AtomicUsize::new(0));
-        Ok(Tap { name, ifindex, fds, state, n_taken: 0, n_tx, warnings })
+        let unreported = Unreported::default();
+        Ok(Tap { name, ifindex, fds, state, n_taken: 0, n_tx, warnings, unreported })
     }
 }
 
@@ -160,6 +164,11 @@ impl Port for Tap {
         Ok(Box::new(Tx { fd, state, soft: Softener::default() }))
     }
 
+    fn note_device(&self, stats: &LinkStats) {
+        // What the host sends is dropped where its queues are full, which we did not read in time.
+        self.state.drop_rx(RxDrop::Overrun, self.unreported.read(stats.tx_dropped, 0));
+    }
+
     fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -187,6 +196,11 @@ impl RxQueue for Rx {
             let len = match sys::readv2(self.fd.as_fd(), &mut hdr, buf.recv_space()) {
                 Ok(n) => n.saturating_sub(VNET_HDR_LEN),
                 Err(Errno(libc::EINTR)) => continue,
+                // A frame was read, and lost: its segmentation cannot be told.
+                Err(Errno(libc::EINVAL)) => {
+                    self.state.drop_rx(RxDrop::UnknownOffload, 1);
+                    continue;
+                }
                 Err(e) => {
                     // Down: EIO or nothing to read. Removed: EBADFD.
                     out.gone = e.0 == libc::EBADFD;
@@ -264,5 +278,33 @@ fn write(fd: BorrowedFd<'_>, pkt: &PacketBuf) -> Result<(), Errno> {
             Err(Errno(libc::EINTR)) => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::new_batch;
+
+    /// An epoll descriptor refuses to be read as a tap does whose frame's segmentation cannot be told.
+    #[test]
+    fn a_frame_that_cannot_be_told_is_no_end_of_the_batch() {
+        let state = Arc::new(PortState::new(1500));
+        let fd = Arc::new(sys::epoll_create().unwrap());
+        let mut rx = Rx { fd, state: Arc::clone(&state) };
+        let got = rx.recv(&mut new_batch());
+        assert_eq!(got, Received { n: 0, more: true, gone: false });
+        let counters = state.counters();
+        assert_eq!(counters.rx_drop(RxDrop::UnknownOffload), BATCH as u64);
+        assert_eq!(counters.rx_drop(RxDrop::Error), 0);
+    }
+
+    #[test]
+    fn any_other_error_is_counted_once_and_ends_the_batch() {
+        let dir = std::fs::File::open("/").unwrap();
+        let state = Arc::new(PortState::new(1500));
+        let mut rx = Rx { fd: Arc::new(OwnedFd::from(dir)), state: Arc::clone(&state) };
+        assert_eq!(rx.recv(&mut new_batch()), Received::default());
+        assert_eq!(state.counters().rx_drop(RxDrop::Error), 1);
     }
 }
