@@ -280,6 +280,12 @@ impl Datapath {
         workers.sync();
     }
 
+    /// Whether a receive queue of the port has failed: then nothing is received by it any more.
+    /// [`crate::Event::PortFailed`] says when to ask, but may be of a port that had the number before.
+    pub fn has_failed(&self, port: DpPort) -> bool {
+        self.workers.lock().has_failed(port)
+    }
+
     /// Moves a receive queue to another worker. False if there is no such queue or worker.
     pub fn place(&self, port: DpPort, queue: u32, worker: usize) -> bool {
         self.workers.lock().place(port, queue, worker)

@@ -13,7 +13,7 @@
 //! and again without there being anything to read is treated the same, so nothing spins for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub(crate) struct Rx {
     state: Arc<PortState>,
     /// Nanoseconds spent on its packets, as far as it was timed.
     pub(crate) busy_ns: Arc<AtomicU64>,
+    /// No worker has it any more.
+    pub(crate) failed: Arc<AtomicBool>,
 }
 
 impl Rx {
@@ -96,8 +98,9 @@ impl Rx {
         queue: Box<dyn RxQueue>,
         state: Arc<PortState>,
     ) -> Rx {
-        let (no_fd, busy_ns) = (queue.fd().is_none(), Arc::default());
-        Rx { port, number, queue, no_fd, empty: 0, refused: 0, state, busy_ns }
+        let no_fd = queue.fd().is_none();
+        let (busy_ns, failed) = Default::default();
+        Rx { port, number, queue, no_fd, empty: 0, refused: 0, state, busy_ns, failed }
     }
 
     /// Whether the queue looks readable for ever without there being anything to read. A frame
@@ -284,7 +287,7 @@ impl Worker {
         if let Some(fd) = rx.queue.fd()
             && self.poller.add(fd, at as u64).is_err()
         {
-            (self.events)(Event::PortFailed(rx.port));
+            self.report(&rx);
             return;
         }
         self.n_no_fd += usize::from(rx.no_fd);
@@ -361,10 +364,15 @@ impl Worker {
         if got.n > 0 {
             self.engine.process(now, port, got.n);
         }
-        if failed {
-            self.remove_rx(at);
-            (self.events)(Event::PortFailed(port));
+        if failed && let Some(rx) = self.remove_rx(at) {
+            self.report(&rx);
         }
         got.n
+    }
+
+    /// Tells the control plane of a queue that failed.
+    fn report(&self, rx: &Rx) {
+        rx.failed.store(true, Relaxed);
+        (self.events)(Event::PortFailed(rx.port));
     }
 }

@@ -5,7 +5,7 @@
 //! its device stays open.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -102,6 +102,7 @@ struct QueueEntry {
     worker: usize,
     /// Nanoseconds that workers spent on its packets.
     busy_ns: Arc<AtomicU64>,
+    failed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -144,7 +145,8 @@ impl Workers {
         let Some(worker) = self.least_loaded() else { return };
         let Some(entry) = self.ports.iter_mut().find(|p| p.port == port) else { return };
         let rx = queue(entry.queues.len());
-        entry.queues.push(QueueEntry { worker, busy_ns: Arc::clone(&rx.busy_ns) });
+        let (busy_ns, failed) = (Arc::clone(&rx.busy_ns), Arc::clone(&rx.failed));
+        entry.queues.push(QueueEntry { worker, busy_ns, failed });
         self.tell(worker, Command::AddRx(Box::new(rx)));
     }
 
@@ -156,6 +158,12 @@ impl Workers {
     /// Whether the port was given to be received from.
     pub(crate) fn receives(&self, port: DpPort) -> bool {
         self.ports.iter().any(|p| p.port == port && !p.queues.is_empty())
+    }
+
+    /// Whether a receive queue of the port has failed.
+    pub(crate) fn has_failed(&self, port: DpPort) -> bool {
+        let queues = self.ports.iter().filter(|p| p.port == port).flat_map(|p| &p.queues);
+        queues.into_iter().any(|q| q.failed.load(Relaxed))
     }
 
     /// All receive queues, by port as they were added and by their numbers.

@@ -185,7 +185,11 @@ fn a_device_that_vanishes_is_reported_once() {
     dp.add_port(DpPort(4), &mut Custom::new(Gone)).unwrap();
     (0..3).for_each(|_| assert_eq!(dp.poll(Instant::ZERO), 0));
     assert_eq!(events.try_iter().collect::<Vec<_>>(), [Event::PortFailed(DpPort(4))]);
+    assert!(dp.has_failed(DpPort(4)));
     assert!(dp.remove_port(DpPort(4)));
+    // Another one with its number has not failed.
+    with_sink(&dp, 4);
+    assert!(!dp.has_failed(DpPort(4)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Device`] is an open device together with what the host says of it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{DpPort, Instant, MacAddr};
@@ -89,6 +89,31 @@ impl Kind {
     }
 }
 
+/// Losses that were told of. By reason: so many are no news; all, while what loses them lasts.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<&'static str, u64>);
+
+impl Told {
+    const ALL: u64 = u64::MAX;
+
+    /// Whether losses for a reason, so many by now, were not told; then they are from now on.
+    fn is_news(&mut self, reason: &'static str, n: u64) -> bool {
+        let told = self.0.entry(reason).or_default();
+        let is_news = n > *told;
+        if is_news {
+            *told = Told::ALL;
+        }
+        is_news
+    }
+
+    /// What lost frames, so many by now, has ended: the next that is lost is news. Losses that were not told still are.
+    fn again(&mut self, reason: &'static str, n: u64) {
+        if let Some(told) = self.0.get_mut(reason).filter(|told| **told == Told::ALL) {
+            *told = n;
+        }
+    }
+}
+
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
@@ -112,8 +137,7 @@ pub struct Device {
     pub driver: Driver,
     /// Times the carrier was seen to change, for `link_resets`.
     pub link_resets: u64,
-    /// Reasons of losses that were told of.
-    told: BTreeSet<&'static str>,
+    told: Told,
 }
 
 impl Device {
@@ -136,7 +160,7 @@ impl Device {
             settings: Settings::default(),
             driver: Driver::default(),
             link_resets: 0,
-            told: BTreeSet::new(),
+            told: Told::default(),
         }
     }
 
@@ -152,6 +176,10 @@ impl Device {
         }
         if let Some(link) = &link {
             self.state.set_mtu(link.mtu);
+            self.port.note_device(&link.stats);
+            if link.up {
+                self.told.again(TxDrop::Down.name(), self.state.counters().tx_drop(TxDrop::Down));
+            }
         }
         let up = |l: &Option<Link>| l.as_ref().is_some_and(|l| l.lower_up);
         if up(&link) != up(&self.link) {
@@ -177,15 +205,12 @@ impl Device {
         self.link.as_ref().map_or(MacAddr::ZERO, |l| l.mac)
     }
 
-    /// Why frames were lost that was not told before, and how many so far. That a link is down or gone is told
-    /// elsewhere.
+    /// Why frames were lost that was not told before, and how many so far.
     pub fn new_losses(&mut self) -> Vec<(&'static str, u64)> {
         let counters = self.counters();
         let received = RxDrop::ALL.iter().map(|r| (r.name(), counters.rx_drop(*r)));
-        let is_told = |r: &&TxDrop| matches!(r, TxDrop::Down | TxDrop::Gone);
-        let sent = TxDrop::ALL.iter().filter(|r| !is_told(r));
-        let sent = sent.map(|r| (r.name(), counters.tx_drop(*r)));
-        received.chain(sent).filter(|(name, n)| *n > 0 && self.told.insert(name)).collect()
+        let sent = TxDrop::ALL.iter().map(|r| (r.name(), counters.tx_drop(*r)));
+        received.chain(sent).filter(|(reason, n)| self.told.is_news(reason, *n)).collect()
     }
 
     /// What went through the switch's end of it.
@@ -215,5 +240,18 @@ mod tests {
         assert_eq!(tx.send(&[&long, &PacketBuf::from_frame(&[0; 160])]), 1);
         assert!(device.new_losses().is_empty());
         assert_eq!(device.counters().tx_drop(TxDrop::TooBig), 3);
+    }
+
+    #[test]
+    fn what_was_told_is_news_again_only_after_it_ended() {
+        let mut told = Told::default();
+        assert!(!told.is_news("tx-down", 0));
+        // It ended before anybody looked.
+        told.again("tx-down", 5);
+        assert!(told.is_news("tx-down", 5) && !told.is_news("tx-down", 6));
+        told.again("tx-down", 6);
+        assert!(!told.is_news("tx-down", 6));
+        assert!(told.is_news("tx-down", 7) && !told.is_news("tx-down", 8));
+        assert!(told.is_news("tx-gone", 1));
     }
 }

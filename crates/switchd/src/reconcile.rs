@@ -31,6 +31,8 @@ use crate::status::PortCounters;
 use crate::world::World;
 use crate::zones::Zones;
 
+mod vanish;
+
 /// Number in the datapath of its own port, which has no device: `ovs-netdev`.
 pub const DP_LOCAL: DpPort = DpPort(0);
 
@@ -482,69 +484,6 @@ impl Reconciler {
                 device.see(link, None);
             }
             self.put_port(name, &port, now);
-        }
-    }
-
-    /// The host's link of this name changed, came or went. Returns whether an interface of ours
-    /// is concerned.
-    pub fn link_changed(&mut self, name: &str, now: Instant) -> bool {
-        let link = self.host.link(name).0;
-        let owner = self.bridges.iter().find(|(_, b)| b.ifaces.contains_key(name));
-        let Some((bridge_name, bridge)) = owner else { return false };
-        let kind = bridge.ifaces[name].device.as_ref().map(|d| d.kind);
-        if link.is_none() && kind == Some(Kind::Internal) {
-            // Moved into another namespace, a container's: still a port of ours. Had it been
-            // deleted, its descriptor would have failed.
-            return false;
-        }
-        let bridge_name = bridge_name.clone();
-        self.follow(&bridge_name, name, link, now);
-        true
-    }
-
-    fn follow(&mut self, bridge_name: &str, name: &str, link: Option<Link>, now: Instant) {
-        let Some(bridge) = self.bridges.get_mut(bridge_name) else { return };
-        let Some(iface) = bridge.ifaces.get_mut(name) else { return };
-        if let Some(device) = &mut iface.device {
-            let same = link.as_ref().map(|l| l.ifindex) == device.port.ifindex();
-            if same || device.kind.is_in_memory() {
-                if device.see(link, self.host.link(name).1) {
-                    self.put_port(bridge_name, name, now);
-                }
-                return;
-            }
-            // It went, or another one has its name now.
-            close(&self.world, &self.dp, bridge.id, iface);
-            iface.device = None;
-            iface.ofport = None;
-            fail(
-                bridge,
-                bridge_name,
-                name,
-                format!("could not open network device {name} (No such device)"),
-            );
-        }
-        if link.is_some() {
-            self.start(bridge_name, name, now);
-            self.put_port(bridge_name, name, now);
-            if let Some(wanted) = self.bridges.get(bridge_name).map(|b| b.config.clone()) {
-                self.settle_bridge(bridge_name, &wanted, now);
-            }
-        }
-        self.put_mirrors(bridge_name);
-    }
-
-    /// A worker found that a port's device failed.
-    pub fn port_failed(&mut self, dp_port: DpPort, now: Instant) {
-        let failed = self.bridges.iter().find_map(|(bridge, b)| {
-            let mut ifaces = b.ifaces.iter();
-            let name =
-                ifaces.find(|(_, i)| i.device.as_ref().is_some_and(|d| d.dp_port == dp_port));
-            name.map(|(name, _)| (bridge.clone(), name.clone()))
-        });
-        if let Some((bridge, name)) = failed {
-            let link = self.host.link(&name).0;
-            self.follow(&bridge, &name, link, now);
         }
     }
 

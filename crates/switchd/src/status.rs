@@ -125,14 +125,6 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
             }
         }
     }
-    let all = rec.bridges.values_mut().flat_map(|b| b.ifaces.values_mut());
-    for device in all.filter_map(|i| i.device.as_mut()) {
-        let name = device.name.clone();
-        for (reason, n) in device.new_losses() {
-            let more = "more are counted in its statistics and not told";
-            log!(Info, Netdev, "{name}: frames were lost: {reason} ({n} so far; {more})");
-        }
-    }
     let mut w = WriteBack::new(db);
     for (uuid, name) in devices {
         let Some(counters) = rec.port_counters(&name) else { continue };
@@ -141,8 +133,20 @@ pub fn statistics(db: &Data, rec: &mut Reconciler) -> Vec<Value> {
         let rows = rows.map(|(k, v)| (k, i64::try_from(v).unwrap_or(i64::MAX)));
         w.set("Interface", uuid, "statistics", &Datum::map(rows));
     }
+    tell_losses(rec);
     mirrors(&mut w, rec);
     w.into_ops()
+}
+
+/// Tells the log why ports lost frames that it was not told before.
+fn tell_losses(rec: &mut Reconciler) {
+    let all = rec.bridges.values_mut().flat_map(|b| b.ifaces.values_mut());
+    for device in all.filter_map(|i| i.device.as_mut()) {
+        for (reason, n) in device.new_losses() {
+            let (name, more) = (&device.name, "more are counted in its statistics and not told");
+            log!(Info, Netdev, "{name}: frames were lost: {reason} ({n} so far; {more})");
+        }
+    }
 }
 
 /// Statistics of mirrors; of one that is not in force there are none.
@@ -203,6 +207,9 @@ impl PortCounters {
     /// Packets and bytes are the device's own, since the device is the port: a frame that the
     /// host's end sent and the switch was too slow to take was still received.
     pub fn of(device: &Device, link: Option<netdev::link::LinkStats>) -> PortCounters {
+        if let Some(stats) = &link {
+            device.port.note_device(stats);
+        }
         let own = device.counters();
         if device.kind.is_simulated() {
             return PortCounters::simulated(&own);
@@ -224,7 +231,7 @@ impl PortCounters {
         PortCounters {
             rx_packets: link.rx_packets,
             rx_bytes: link.rx_bytes,
-            rx_dropped: own.rx_drops.iter().sum(),
+            rx_dropped: lost_in,
             rx_errors: link.rx_errors,
             rx_frame_err: link.rx_frame_errors,
             rx_over_err: link.rx_over_errors,
