@@ -15,6 +15,7 @@
 //! peer sink PORT             take one connection, read it to its end: `received BYTES HASH`
 //! peer send IP PORT BYTES    send that many pseudo-random bytes: `sent BYTES HASH`
 //! peer stream IP PORT MS     send as fast as possible for MS: `BITS_PER_SECOND`
+//! peer flood IP BYTES        datagrams of that size to UDP port 9 as fast as possible, until it is killed
 //! peer first IP MS           ask UDP echo every millisecond until it answers: when it did, in
 //!                            microseconds of Unix time
 //! ```
@@ -41,6 +42,7 @@ pub fn run(argv: &[String]) -> u8 {
         ["sink", port] => sink(parse(port)),
         ["send", ip, port, bytes] => send(to(ip, port), parse(bytes)),
         ["stream", ip, port, ms] => stream(to(ip, port), millis(ms)),
+        ["flood", ip, bytes] => flood(to(ip, "9"), parse(bytes)),
         ["first", ip, ms] => first(to(ip, "7"), millis(ms)),
         _ => {
             eprintln!("peer: wrong command line: {words:?}");
@@ -256,6 +258,17 @@ fn stream(to: SocketAddr, time: Duration) -> Result<()> {
     }
     println!("{:.0}", bytes as f64 * 8.0 / begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn flood(to: SocketAddr, bytes: usize) -> Result<()> {
+    let socket = datagrams(to)?;
+    let datagram = vec![0x55; bytes];
+    loop {
+        // Nobody may listen, or there may be no device at all: go on, at leisure.
+        if socket.send(&datagram).is_err() {
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
 }
 
 // ---- FNV-1a -----------------------------------------------------------------------------------

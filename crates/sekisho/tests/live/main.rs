@@ -10,6 +10,7 @@
 mod afxdp;
 mod attack;
 mod bad_clients;
+mod bad_devices;
 mod bench;
 mod controllers;
 mod conversations;
