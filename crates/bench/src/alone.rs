@@ -91,7 +91,9 @@ fn ours(report: &mut Report) -> Result<()> {
     add(Metric::Commit, "commit again 100000", |x| x)?;
     add(Metric::Flush, "flush 100000", |x| x)?;
     add(Metric::TwoUpdate, "two threads known, times one", |x| x)?;
-    add(Metric::TwoInsert, "two threads commit, times one", |x| x)
+    add(Metric::TwoUpdateEach, "two threads known as many each, times one", |x| x)?;
+    add(Metric::TwoInsert, "two threads commit, times one", |x| x)?;
+    add(Metric::TwoInsertEach, "two threads commit as many each, times one", |x| x)
 }
 
 fn theirs(ovstest: &str, report: &mut Report) -> Result<()> {
@@ -110,7 +112,7 @@ fn theirs(ovstest: &str, report: &mut Report) -> Result<()> {
     };
     let (one, two) = (time("1")?, time("2")?);
     add(Metric::TrackOne, f64::from(packets) / one / 1e3);
-    add(Metric::TwoUpdate, 2.0 * one / two);
+    add(Metric::TwoUpdateEach, 2.0 * one / two);
     for (metric, n, rounds) in
         [(Metric::TrackMany, 10_000, "50"), (Metric::TrackMore, 100_000, "10")]
     {

@@ -91,10 +91,14 @@ pub enum Metric {
     Commit,
     /// to flush one with its zone;
     Flush,
-    /// what two threads do of what one does: packets of known connections,
+    /// what two threads do of what one does: packets of the same known connections,
     TwoUpdate,
-    /// new connections.
+    /// each of as many as the one has,
+    TwoUpdateEach,
+    /// the same new connections,
     TwoInsert,
+    /// each as many as the one.
+    TwoInsertEach,
     /// Frames from memory: the case of this number.
     Frames(usize),
     /// The case of this number with two workers, and which column of it.
@@ -136,7 +140,7 @@ pub struct Facts {
 type Row = (Metric, Part, &'static str, &'static str, &'static str, Better);
 
 #[rustfmt::skip]
-const METRICS: [Row; 44] = [
+const METRICS: [Row; 46] = [
     (Metric::Tcp, Part::Tcp, "tcp", "TCP, one stream", "Gb/s", Better::More),
     (Metric::Tcp4, Part::Tcp4, "tcp4", "TCP, four streams", "Gb/s", Better::More),
     (Metric::Rtt, Part::Rtt, "rtt", "flood ping RTT", "us", Better::Less),
@@ -180,7 +184,9 @@ const METRICS: [Row; 44] = [
     (Metric::Commit, Part::Tracker, "commit", "a new connection", "ns", Better::Less),
     (Metric::Flush, Part::Tracker, "flush", "flush of one with its zone", "ns", Better::Less),
     (Metric::TwoUpdate, Part::Tracker, "two-known", "two threads, known connections, by one", "", Better::More),
+    (Metric::TwoUpdateEach, Part::Tracker, "two-known-each", "the same, each as many as one alone", "", Better::More),
     (Metric::TwoInsert, Part::Tracker, "two-new", "two threads, new connections, by one", "", Better::More),
+    (Metric::TwoInsertEach, Part::Tracker, "two-new-each", "the same, each as many as one alone", "", Better::More),
 ];
 
 impl Metric {
@@ -264,7 +270,7 @@ mod tests {
     fn every_metric_has_its_row_and_no_name_stands_twice() {
         let mut names: Vec<_> = METRICS.iter().map(|row| (row.1, row.2)).collect();
         assert!(METRICS.iter().map(|row| row.0).is_sorted(), "not in the order of the enumeration");
-        assert_eq!(Metric::TwoInsert.facts().name, "two-new", "the last one has a row");
+        assert_eq!(Metric::TwoInsertEach.facts().name, "two-new-each", "the last one has a row");
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METRICS.len());

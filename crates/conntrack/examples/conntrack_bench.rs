@@ -13,8 +13,9 @@
 //! - `commit again`: what `benchmark-zones` calls "commit", connections in a zone that was flushed;
 //!   `commit growing` begins with an empty table;
 //! - `flush`: its "flush full zone"; `expiry`: as much by time;
-//! - `two threads known`, `two threads commit`: the rate of two threads with connections of their own, new ones in
-//!   a table that was flushed, as a multiple of one thread's.
+//! - `two threads known`, `two threads commit`: the rate of two threads, each with one half of the connections, new
+//!   ones in a table that was flushed, as a multiple of that of one thread with all of them; `as many each`, of one
+//!   thread with one half.
 //!
 //! A figure is the mean over short slices of work, of each the fastest of several rounds, so that other work on the machine disturbs
 //! little; the threads need two processors that nobody else wants.
@@ -246,8 +247,9 @@ struct Progress(AtomicUsize);
 const SHORT: usize = 512;
 
 /// How much more two threads do than one, with connections of their own: twice the time of a slice of one
-/// thread through that of a slice during which the other did as much.
-fn threads(req: &CtRequest) -> f64 {
+/// thread through that of a slice during which the other did as much. The one thread does the work of `both`, or
+/// half of it.
+fn threads(req: &CtRequest, both: bool) -> f64 {
     const EACH: u32 = 50_000;
     let packets: Vec<Vec<Frame>> =
         (0..2).map(|t| (0..EACH).map(|i| datagram(t * EACH + i)).collect()).collect();
@@ -260,14 +262,15 @@ fn threads(req: &CtRequest) -> f64 {
         let ready = Barrier::new(n);
         let one = |me: usize| {
             common::LANE.set(me);
-            let (mut batch, mut found) = (Vec::new(), vec![f64::MAX; packets[me].len() / SHORT]);
+            let mine = if n == 1 && both { packets.concat() } else { packets[me].clone() };
+            let (mut batch, mut found) = (Vec::new(), vec![f64::MAX; mine.len() / SHORT]);
             let other = || progress[1 - me].0.load(Relaxed);
             for _ in 0..rounds {
                 if req.commit && me == 0 {
                     flush(&table, &mut Slices::new());
                 }
                 ready.wait();
-                for (slice, best) in packets[me].chunks_exact(SHORT).zip(&mut found) {
+                for (slice, best) in mine.chunks_exact(SHORT).zip(&mut found) {
                     let (start, theirs) = (std::time::Instant::now(), other());
                     for part in slice.chunks(BATCH) {
                         table.send(&mut batch, part, req);
@@ -293,10 +296,9 @@ fn threads(req: &CtRequest) -> f64 {
                 .collect();
             started.into_iter().map(|t| t.join().unwrap()).collect()
         });
-        for found in found {
-            best.resize(found.len(), f64::MAX);
-            best.iter_mut().zip(found).for_each(|(best, ns)| *best = best.min(ns));
-        }
+        let found = found.concat();
+        best.resize(found.len(), f64::MAX);
+        best.iter_mut().zip(found).for_each(|(best, ns)| *best = best.min(ns));
     };
     // One and two by turns, as the machine's speed changes.
     let (mut alone, mut together) = (Vec::new(), Vec::new());
@@ -304,9 +306,12 @@ fn threads(req: &CtRequest) -> f64 {
         times(1, &mut alone);
         times(2, &mut together);
     }
-    let both: Vec<_> = alone.iter().zip(&together).filter(|(_, ns)| **ns < f64::MAX).collect();
-    let sum = |f: &dyn Fn(&(&f64, &f64)) -> f64| both.iter().map(f).sum::<f64>();
-    2.0 * sum(&|s| *s.0) / sum(&|s| *s.1)
+    // A slice without a time is one during which the other thread never did as much.
+    let mean = |best: &[f64]| {
+        let known: Vec<f64> = best.iter().copied().filter(|ns| *ns < f64::MAX).collect();
+        known.iter().sum::<f64>() / known.len() as f64
+    };
+    2.0 * mean(&alone) / mean(&together)
 }
 
 fn main() {
@@ -342,8 +347,10 @@ fn main() {
         case(&format!("flush {n}"), &|| commit(&packets, false, flush)[1]);
         case(&format!("expiry {n}"), &|| commit(&packets, true, expire)[1]);
     }
-    case("two threads known, times one", &|| threads(&LOOK));
-    case("two threads commit, times one", &|| threads(&COMMIT));
+    case("two threads known, times one", &|| threads(&LOOK, true));
+    case("two threads known as many each, times one", &|| threads(&LOOK, false));
+    case("two threads commit, times one", &|| threads(&COMMIT, true));
+    case("two threads commit as many each, times one", &|| threads(&COMMIT, false));
 }
 
 /// Resident bytes of this process.
