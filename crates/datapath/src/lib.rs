@@ -29,6 +29,7 @@ mod nat;
 mod registry;
 pub mod rewrite;
 mod stats;
+mod turns;
 mod worker;
 mod workers;
 

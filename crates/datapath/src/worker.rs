@@ -1,10 +1,10 @@
 //! A worker: receive queues, the engine, and the loop of its thread.
 //!
-//! The loop takes one batch from each ready queue in turn, so a flooding port gets no more than
-//! its share. Queues whose frames are seen in memory need no system call to be found, but every
-//! few rounds all are asked. Without work it looks again for a while, up to `spin` and only if that paid lately
-//! ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring a bell that ends
-//! the sleep.
+//! The loop takes one batch from each ready queue that has a turn ([`Turns`]): a flooding port gets no more than its
+//! share of the worker's time, whatever its packets cost. Queues whose frames are seen in memory need no
+//! system call to be found, but every few rounds all are asked. Without work it looks again for a while, up to
+//! `spin` and only if that paid lately ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring
+//! a bell that ends the sleep.
 //!
 //! What the control plane commands is done between two rounds, when all packets of the last one are sent: so a
 //! queue that goes to another worker leaves none behind.
@@ -22,6 +22,7 @@ use netdev::poll::{Poller, Spin, Waited, Waker};
 use netdev::{BATCH, PortState, RxDrop, RxQueue, TxQueue};
 
 use crate::engine::Engine;
+use crate::turns::Turns;
 
 /// Where the loop gets the time from.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -51,10 +52,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Rounds in a row over queues that are seen to have frames, before all are asked.
 const MAX_PEEKS: u32 = 8;
 
-/// Of so many rounds with packets, the receptions of one are timed: the clock is not for free. A prime, so that
-/// it meets whatever else happens every few rounds now and then.
-const TIME_ONE_OF: u32 = 13;
-
 /// How long a worker sleeps that has queues without a descriptor.
 const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 
@@ -80,12 +77,14 @@ pub(crate) struct Rx {
     queue: Box<dyn RxQueue>,
     /// Not in the poller: asked each time.
     no_fd: bool,
+    /// The last reception left some, probably.
+    more: bool,
     /// Receptions in a row that brought nothing.
     empty: u32,
     /// Frames that the queue had read and refused by then.
     refused: u64,
     state: Arc<PortState>,
-    /// Nanoseconds spent on its packets, as far as it was timed.
+    /// Nanoseconds spent on its packets.
     pub(crate) busy_ns: Arc<AtomicU64>,
     /// No worker has it any more.
     pub(crate) failed: Arc<AtomicBool>,
@@ -99,8 +98,8 @@ impl Rx {
         state: Arc<PortState>,
     ) -> Rx {
         let no_fd = queue.fd().is_none();
-        let (busy_ns, failed) = Default::default();
-        Rx { port, number, queue, no_fd, empty: 0, refused: 0, state, busy_ns, failed }
+        let (more, busy_ns, failed) = Default::default();
+        Rx { port, number, queue, no_fd, more, empty: 0, refused: 0, state, busy_ns, failed }
     }
 
     /// Whether the queue looks readable for ever without there being anything to read. A frame
@@ -131,13 +130,14 @@ pub(crate) struct Worker {
     n_no_fd: usize,
     poller: Poller,
     ready: Vec<u64>,
+    turns: Turns,
+    /// Which queue the time goes to, and since when.
+    current: Option<(usize, Instant)>,
     commands: Receiver<Command>,
     events: EventSink,
     clock: Clock,
     /// Nanoseconds.
     spin: Arc<AtomicU64>,
-    /// Rounds until one is timed.
-    until_timed: u32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -160,11 +160,12 @@ impl Worker {
             n_no_fd: 0,
             poller: Poller::new()?,
             ready: Vec::new(),
+            turns: Turns::default(),
+            current: None,
             commands,
             events,
             clock,
             spin,
-            until_timed: TIME_ONE_OF,
         })
     }
 
@@ -205,7 +206,7 @@ impl Worker {
                     Err(_) => std::thread::sleep(NO_FD_SLEEP),
                 }
             }
-            let is_busy = self.poll_guarded() > 0;
+            let is_busy = self.poll_guarded(waited) > 0;
             let now = std::time::Instant::now();
             self.account(is_busy, now - last, waited);
             last = now;
@@ -231,18 +232,26 @@ impl Worker {
         }
     }
 
-    /// Collects the queues that are seen to have frames; whether there are any.
+    /// Collects the queues that are seen to have frames, and those that should have; whether there are any of the first.
     fn peek(&mut self) -> bool {
-        let is_ready = |rx: &Option<Box<Rx>>| rx.as_ref().is_some_and(|rx| rx.queue.is_ready());
+        let mut any = false;
         self.ready.clear();
-        self.ready.extend((0..).zip(&self.rx).filter(|(_, rx)| is_ready(rx)).map(|(at, _)| at));
-        !self.ready.is_empty()
+        for (at, rx) in (0..).zip(&self.rx) {
+            let Some(rx) = rx else { continue };
+            let is_ready = rx.queue.is_ready();
+            any |= is_ready;
+            if is_ready || rx.more {
+                self.ready.push(at);
+            }
+        }
+        any
     }
 
     /// One round of batches. A packet that makes the engine or the slow path panic must not stop
     /// all others.
-    fn poll_guarded(&mut self) -> usize {
+    fn poll_guarded(&mut self, waited: Waited) -> usize {
         let now = (self.clock)();
+        self.settle(now - (waited.looked + waited.slept));
         let round = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.poll_ready(now)));
         round.unwrap_or_else(|_| {
             self.engine.reset();
@@ -291,6 +300,7 @@ impl Worker {
             return;
         }
         self.n_no_fd += usize::from(rx.no_fd);
+        self.turns.join(at);
         match self.rx.get_mut(at) {
             Some(place) => *place = Some(rx),
             None => self.rx.push(Some(rx)),
@@ -299,6 +309,7 @@ impl Worker {
 
     fn remove_rx(&mut self, at: usize) -> Option<Box<Rx>> {
         let rx = self.rx[at].take()?;
+        self.current = self.current.filter(|(queue, _)| *queue != at);
         self.n_no_fd -= usize::from(rx.no_fd);
         if let Some(fd) = rx.queue.fd() {
             // A closed descriptor leaves the set by itself.
@@ -307,37 +318,40 @@ impl Worker {
         Some(rx)
     }
 
-    /// One batch from each ready queue, in turn. Returns packets received.
+    /// One batch from each ready queue that has a turn. Returns packets received.
     fn poll_ready(&mut self, now: Instant) -> usize {
         let ready = std::mem::take(&mut self.ready);
+        let more = |at: usize| self.rx.get(at).and_then(Option::as_ref).is_some_and(|rx| rx.more);
+        self.turns.round(ready.iter().map(|&at| (at as usize, more(at as usize))));
         let mut n = 0;
-        self.until_timed -= 1;
-        let timed = self.until_timed == 0;
-        if timed {
-            self.until_timed = TIME_ONE_OF;
-        }
-        let receive = if timed { Worker::receive_timed } else { Worker::receive };
-        for &at in &ready {
-            n += receive(self, at as usize, now);
+        for at in ready.iter().map(|&at| at as usize) {
+            if !self.turns.has_turn(at) {
+                continue;
+            }
+            // The clock is not for free: the first batch began with the round, the last one ends with the next.
+            let began = if self.current.is_some() { (self.clock)() } else { now };
+            self.settle(began);
+            self.current = Some((at, began));
+            n += self.receive(at, now);
         }
         self.ready = ready;
         if self.n_no_fd > 0 {
+            self.settle((self.clock)());
             n += self.poll_without_fd(now);
         }
         n
     }
 
-    /// One batch from one queue, whose time stands for that of the rounds that are not timed.
-    fn receive_timed(&mut self, at: usize, now: Instant) -> usize {
-        let began = std::time::Instant::now();
-        let n = self.receive(at, now);
-        if let Some(Some(rx)) = self.rx.get(at)
-            && n > 0
-        {
-            let ns = began.elapsed().as_nanos() as u64 * u64::from(TIME_ONE_OF);
-            rx.busy_ns.fetch_add(ns, Relaxed);
+    /// The time until `now` goes to the queue whose batch was the last.
+    fn settle(&mut self, now: Instant) {
+        let Some((at, began)) = self.current.take() else { return };
+        let took = now.since(began);
+        self.turns.charge(at, took);
+        if let Some(Some(rx)) = self.rx.get(at) {
+            // Nobody else writes it.
+            let busy_ns = rx.busy_ns.load(Relaxed) + took.as_nanos() as u64;
+            rx.busy_ns.store(busy_ns, Relaxed);
         }
-        n
     }
 
     fn poll_without_fd(&mut self, now: Instant) -> usize {
@@ -360,6 +374,7 @@ impl Worker {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
         let got = rx.queue.recv(&mut self.engine.bufs[..BATCH]);
         let port = rx.port;
+        rx.more = got.more && !rx.no_fd;
         let failed = got.gone || rx.is_stuck(got.n);
         if got.n > 0 {
             self.engine.process(now, port, got.n);

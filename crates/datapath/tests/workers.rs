@@ -164,9 +164,16 @@ impl Port for Sink {
 }
 
 fn datapath(n_threads: usize, policy: Policy) -> (Datapath, Receiver<Event>) {
+    with_clock(n_threads, policy, Arc::new(|| Instant::from_secs(1)))
+}
+
+fn with_clock(
+    n_threads: usize,
+    policy: Policy,
+    clock: datapath::Clock,
+) -> (Datapath, Receiver<Event>) {
     let (sender, events) = channel();
     let config = Config { n_threads, ..Config::default() };
-    let clock: datapath::Clock = Arc::new(|| Instant::from_secs(1));
     let sink: datapath::EventSink = Arc::new(move |e| {
         let _ = sender.send(e);
     });
@@ -383,6 +390,63 @@ fn flooding_ports_do_not_starve_another() {
     let most = seen.windows(2).map(|w| w[1] - w[0]).max().unwrap();
     assert!(most <= 9, "{seen:?}");
     assert_eq!(dp.queues().len(), 4);
+}
+
+/// A flood whose batches take so long, on a clock that stands still otherwise. One tells how many each had.
+#[derive(Debug)]
+struct Costly {
+    flood: Flood,
+    is_seen: bool,
+    clock: Arc<AtomicU64>,
+    ns: u64,
+    all: [Arc<AtomicU64>; 4],
+    to: Option<std::sync::mpsc::Sender<[u64; 4]>>,
+}
+
+impl RxQueue for Costly {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.flood.fd()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_seen
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        self.clock.fetch_add(self.ns, Relaxed);
+        if let Some(to) = &self.to {
+            let _ = to.send([0, 1, 2, 3].map(|i: usize| self.all[i].load(Relaxed)));
+        }
+        self.flood.recv(bufs)
+    }
+}
+
+#[test]
+fn ports_that_share_a_worker_get_the_same_time_whatever_their_packets_cost() {
+    const COSTS: [u64; 4] = [320_000, 2_000, 5_000, 40_000];
+    const N: usize = 50;
+    let time = Arc::new(AtomicU64::new(1));
+    let clock = Arc::clone(&time);
+    let policy = Policy::new(|_| (PacketKey::ZERO, vec![]));
+    let (dp, _events) =
+        with_clock(1, policy, Arc::new(move || Instant::from_nanos(clock.load(Relaxed))));
+    let all: [Arc<AtomicU64>; 4] = Default::default();
+    let (to, from) = channel();
+    for (i, ns) in COSTS.into_iter().enumerate() {
+        let flood = Flood { bell: Stuck::new(), batches: Arc::clone(&all[i]) };
+        let to = (i == 0).then(|| to.clone());
+        // The last two are found by the poller only.
+        let (is_seen, clock, all) = (i < 2, Arc::clone(&time), all.clone());
+        let queue = Costly { flood, is_seen, clock, ns, all, to };
+        dp.add_port(DpPort(i as u32 + 1), &mut Custom::new(queue)).unwrap();
+    }
+    // The first had the worker for themselves before the last came.
+    let seen: Vec<_> = from.iter().skip_while(|n| n.contains(&0)).take(N + 1).collect();
+    let got = [0, 1, 2, 3].map(|i: usize| (seen[N][i] - seen[0][i]) * COSTS[i]);
+    assert_eq!(got[0], 16_000_000);
+    assert!(got.iter().all(|ns| ns.abs_diff(got[0]) <= 1_040_000), "{got:?}");
+    let busy: Vec<u64> = dp.queues().iter().map(|q| q.busy_ns).collect();
+    assert!(busy.iter().all(|ns| *ns >= 14_000_000), "what they used is told: {busy:?}");
 }
 
 #[test]
