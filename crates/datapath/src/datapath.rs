@@ -134,7 +134,6 @@ pub struct Datapath {
     workers: Mutex<Workers>,
     /// For packets that the control plane sends.
     control: Mutex<Engine>,
-    spin: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Datapath {
@@ -164,10 +163,9 @@ impl Datapath {
             meters: Arc::clone(&config.meters),
             stats: (0..=MAX_WORKERS).map(|_| WorkerStats::new()).collect(),
         });
-        let spin = Arc::new(AtomicU64::new(config.spin.as_nanos() as u64));
         let control = Mutex::new(Engine::new(CONTROL, Arc::clone(&shared), config));
         let (config, workers) = (config.clone(), Mutex::default());
-        let dp = Datapath { shared, config, clock, events, workers, control, spin };
+        let dp = Datapath { shared, config, clock, events, workers, control };
         dp.shared.registry.grow_writers(n_workers + 1);
         for number in 1..=n_workers.min(MAX_WORKERS) {
             let worker = dp.start(number, None)?;
@@ -225,7 +223,7 @@ impl Datapath {
         let (commands, receiver) = channel();
         let engine = Engine::new(number, Arc::clone(&self.shared), &self.config);
         let (clock, events) = (Arc::clone(&self.clock), Arc::clone(&self.events));
-        let spin = Arc::clone(&self.spin);
+        let spin = Arc::new(AtomicU64::new(nanoseconds(self.config.spin)));
         let worker = Worker::new(engine, receiver, events, clock, spin).map_err(Error::Poller)?;
         match self.config.n_threads {
             0 => Ok(Handle::here(worker, commands, cpu)),
@@ -422,10 +420,18 @@ impl Datapath {
         self.shared.stats.get(number).map(WorkerStats::read).unwrap_or_default()
     }
 
-    /// How long workers look for more packets before they sleep, at most. With [`Duration::MAX`] they never
-    /// sleep.
-    pub fn set_spin(&self, spin: Duration) {
-        self.spin.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        self.workers.lock().handles.iter().for_each(|w| w.waker.wake());
+    /// How long a worker looks for more packets before it sleeps, at most; with [`Duration::MAX`] it never sleeps. A
+    /// new one begins with [`Config::spin`].
+    pub fn set_spin(&self, worker: usize, spin: Duration) {
+        let workers = self.workers.lock();
+        let Some(handle) = workers.handles.iter().find(|w| w.number == worker) else { return };
+        let ns = nanoseconds(spin);
+        if handle.spin.swap(ns, Relaxed) != ns {
+            handle.waker.wake();
+        }
     }
+}
+
+fn nanoseconds(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -173,6 +173,11 @@ impl Worker {
         self.poller.waker()
     }
 
+    /// Nanoseconds that it looks for packets before it sleeps, at most. Whoever changes them wakes it.
+    pub(crate) fn spin(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.spin)
+    }
+
     /// The loop of a worker's thread.
     pub(crate) fn run(&mut self) {
         let mut last = std::time::Instant::now();

@@ -25,6 +25,8 @@ pub(crate) struct Handle {
     pub(crate) number: usize,
     pub(crate) cpu: Option<Cpu>,
     pub(crate) waker: Waker,
+    /// Nanoseconds that it looks for packets before it sleeps, at most.
+    pub(crate) spin: Arc<AtomicU64>,
     commands: Sender<Command>,
     pub(crate) runs: Runs,
 }
@@ -44,7 +46,7 @@ impl Handle {
         commands: Sender<Command>,
         cpu: Option<Cpu>,
     ) -> Result<Handle, Error> {
-        let (number, waker) = (worker.engine.id, worker.waker());
+        let (number, waker, spin) = (worker.engine.id, worker.waker(), worker.spin());
         let (pinned, is_pinned) = channel();
         let thread = std::thread::Builder::new().name(format!("datapath{number}"));
         let joiner = thread.spawn(move || {
@@ -60,7 +62,7 @@ impl Handle {
         });
         let joiner = joiner.map_err(Error::Thread)?;
         let runs = Runs::Thread(Some(joiner));
-        let handle = Handle { number, cpu, waker, commands, runs };
+        let handle = Handle { number, cpu, waker, spin, commands, runs };
         match (cpu, is_pinned.recv()) {
             (Some(cpu), Ok(Err(errno))) => Err(Error::Pin(cpu, errno)),
             _ => Ok(handle),
@@ -69,8 +71,9 @@ impl Handle {
 
     /// A worker without a thread. Its processor is a name only.
     pub(crate) fn here(worker: Worker, commands: Sender<Command>, cpu: Option<Cpu>) -> Handle {
-        let (number, waker) = (worker.engine.id, worker.waker());
-        Handle { number, cpu, waker, commands, runs: Runs::Here(Box::new(Mutex::new(worker))) }
+        let (number, waker, spin) = (worker.engine.id, worker.waker(), worker.spin());
+        let runs = Runs::Here(Box::new(Mutex::new(worker)));
+        Handle { number, cpu, waker, spin, commands, runs }
     }
 
     pub(crate) fn tell(&self, command: Command) {

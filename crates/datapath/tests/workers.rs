@@ -214,9 +214,39 @@ fn a_queue_that_is_always_readable_does_not_keep_a_worker_busy() {
 }
 
 #[test]
+fn each_worker_sleeps_or_not_as_it_is_told() {
+    let (dp, _events) = datapath(2, Policy::new(|_| (PacketKey::ZERO, vec![out(9)])));
+    let sink = with_sink(&dp, 9);
+    let mut wires: Vec<_> = (1..=2).map(|n| (DpPort(n), Bytes::new())).collect();
+    let mut by_worker = std::collections::BTreeMap::new();
+    for (port, (rx, wire)) in wires.drain(..) {
+        dp.add_port(port, &mut Custom::new(rx)).unwrap();
+        let queues = dp.queues();
+        by_worker.insert(queues.iter().find(|q| q.port == port).unwrap().worker, wire);
+    }
+    let mut pass = |worker: usize, n: usize| {
+        for _ in 0..n {
+            by_worker.get_mut(&worker).unwrap().write_all(&[1]).unwrap();
+            assert_eq!(sink.recv().unwrap(), 1);
+        }
+    };
+    let slept = |worker: usize| dp.worker_stats(worker).sleeps;
+    for sleepless in [1, 2] {
+        dp.set_spin(3 - sleepless, std::time::Duration::ZERO);
+        dp.set_spin(sleepless, std::time::Duration::MAX);
+        // With the second packet the sleep before the first is counted.
+        [1, 2].into_iter().for_each(|worker| pass(worker, 2));
+        let before = [slept(sleepless), slept(3 - sleepless)];
+        [1, 2].into_iter().for_each(|worker| pass(worker, 100));
+        assert_eq!(slept(sleepless), before[0]);
+        assert!(slept(3 - sleepless) > before[1]);
+    }
+}
+
+#[test]
 fn a_sleeping_worker_wakes_for_packets_and_commands() {
     let (dp, _events) = datapath(2, Policy::new(|_| (PacketKey::ZERO, vec![out(9)])));
-    dp.set_spin(std::time::Duration::ZERO);
+    dp.workers().iter().for_each(|w| dp.set_spin(w.number, std::time::Duration::ZERO));
     let sink = with_sink(&dp, 9);
     let mut wires = Vec::new();
     for n in 1..=4 {

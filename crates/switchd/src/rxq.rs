@@ -20,6 +20,8 @@ use crate::log;
 use crate::pmd::Pmd;
 use crate::reconcile::Reconciler;
 
+mod sleeps;
+
 /// Most receive queues of a port: more than there can be workers would be of no use.
 pub const MAX_QUEUES: usize = MAX_WORKERS;
 /// How long a worker looks for packets before it sleeps, at most, unless the database says otherwise.
@@ -70,8 +72,10 @@ pub struct Settings {
     algorithm: Algorithm,
     /// `pmd-rxq-isolate`.
     isolate: bool,
-    /// `pmd-spin-max` and `pmd-sleep-max`.
+    /// `pmd-spin-max`: how long workers look for packets before they sleep, at most.
     spin: Duration,
+    /// `pmd-sleep-max`.
+    sleeps: sleeps::Sleeps,
     /// `flow-limit`: most megaflows.
     flow_limit: usize,
 }
@@ -80,32 +84,29 @@ impl Default for Settings {
     fn default() -> Settings {
         let algorithm = Algorithm::default();
         let flow_limit = datapath::Config::default().flow_limit;
-        Settings { n_threads: None, cores: None, algorithm, isolate: true, spin: SPIN, flow_limit }
+        Settings {
+            n_threads: None,
+            cores: None,
+            algorithm,
+            isolate: true,
+            spin: SPIN,
+            sleeps: sleeps::Sleeps::default(),
+            flow_limit,
+        }
     }
 }
 
 impl Settings {
     /// Reads them. What makes no sense is as if it were not there, and told in `complaints`.
     pub fn read(other_config: &BTreeMap<String, String>, complaints: &mut Vec<String>) -> Settings {
-        let mut settings = Settings::default();
-        let mut number = |key: &str, min: u64, max: u64| {
-            let text = other_config.get(key)?;
-            let n = text.parse().ok().filter(|n| (min..=max).contains(n));
-            if n.is_none() {
-                complaints.push(format!(
-                    "ignoring other_config:{key}={text}: not a number from {min} to {max}"
-                ));
-            }
-            n
-        };
+        let sleeps = other_config.get("pmd-sleep-max");
+        let sleeps = sleeps.map(|text| sleeps::Sleeps::read(text, complaints)).unwrap_or_default();
+        let mut settings = Settings { sleeps, ..Settings::default() };
+        let mut number = |key, min, max| number(other_config, key, min, max, complaints);
         let threads = number("n-handler-threads", 1, MAX_WORKERS as u64);
         settings.n_threads = threads.map(|n| n as usize);
         if let Some(us) = number("pmd-spin-max", 0, MAX_SPIN_US) {
             settings.spin = Duration::from_micros(us);
-        }
-        // A sleep ends when a packet comes, so how long it may be is nothing; whether there is one is.
-        if number("pmd-sleep-max", 0, 10_000) == Some(0) {
-            settings.spin = Duration::MAX;
         }
         if let Some(n) = number("flow-limit", 0, u64::from(u32::MAX)) {
             settings.flow_limit = n as usize;
@@ -132,11 +133,23 @@ impl Settings {
         }
         settings
     }
+}
 
-    /// How long workers look for packets before they sleep, at most; [`Duration::MAX`]: they never sleep.
-    pub fn spin(&self) -> Duration {
-        self.spin
+/// A setting that is a number; `None` if it is not there, or something else.
+fn number(
+    other_config: &BTreeMap<String, String>,
+    key: &str,
+    min: u64,
+    max: u64,
+    complaints: &mut Vec<String>,
+) -> Option<u64> {
+    let text = other_config.get(key)?;
+    let n = text.parse().ok().filter(|n| (min..=max).contains(n));
+    if n.is_none() {
+        complaints
+            .push(format!("ignoring other_config:{key}={text}: not a number from {min} to {max}"));
     }
+    n
 }
 
 /// The cores of a mask in hexadecimal, with or without `0x`. A digit that is none stands for no core, as in OVS.
@@ -362,6 +375,8 @@ pub struct Crew {
     placed: Vec<(DpPort, u32, usize)>,
     /// What could not be had, so that it is told once.
     refused: Option<String>,
+    /// The settings are the database's.
+    is_configured: bool,
 }
 
 impl Crew {
@@ -387,6 +402,7 @@ impl Crew {
             planned: None,
             placed: Vec::new(),
             refused: None,
+            is_configured: false,
         }
     }
 
@@ -404,11 +420,7 @@ impl Crew {
     pub fn configure(&mut self, settings: &Settings, dp: &Datapath) {
         let old = std::mem::replace(&mut self.settings, settings.clone());
         if old.spin != settings.spin {
-            dp.set_spin(settings.spin);
-            match settings.spin {
-                Duration::MAX => log!(Info, DpifNetdev, "workers never sleep"),
-                spin => log!(Info, DpifNetdev, "workers look for {spin:?} before they sleep"),
-            }
+            log!(Info, DpifNetdev, "workers look for {:?} before they sleep", settings.spin);
         }
         // What a command said stands until the setting changes.
         if old.flow_limit != settings.flow_limit {
@@ -422,6 +434,12 @@ impl Crew {
             let does = if settings.isolate { "isolates" } else { "does not isolate" };
             log!(Info, DpifNetdev, "pmd-rxq-affinity {does} PMD core");
         }
+        let first = !std::mem::replace(&mut self.is_configured, true);
+        // What nobody asked for is told at the start in the simulated world only, where Open vSwitch's tests look for it.
+        if old.sleeps != settings.sleeps || first && self.is_simulated {
+            self.tell_sleeps();
+        }
+        self.set_spins(dp);
     }
 
     /// The cores that are to have a worker; `None` in place of one for a worker that has none.
@@ -455,6 +473,25 @@ impl Crew {
         (wanted, refused)
     }
 
+    /// The queues that are given out, of all that there are, by port and number.
+    fn queues(&self, rec: &Reconciler, all: &[QueueUse]) -> Vec<Queue> {
+        let queue = |q: &QueueUse| {
+            // Threads of the simulated world are there for some kinds of ports only.
+            let spec = rec.queue_spec(q.port).filter(|s| !self.is_simulated || s.is_pmd)?;
+            Some(Queue {
+                port: q.port,
+                queue: q.queue,
+                name: spec.name.to_owned(),
+                numa: if self.is_simulated { Some(spec.numa.unwrap_or(0)) } else { spec.numa },
+                pinned: spec.affinity.get(&q.queue).copied(),
+                busy: 0,
+            })
+        };
+        let mut queues: Vec<Queue> = all.iter().filter_map(queue).collect();
+        queues.sort_by_key(|q| (q.port, q.queue));
+        queues
+    }
+
     /// Makes workers and queues what they should be, if something about them changed or `anew`.
     pub fn settle(
         &mut self,
@@ -465,23 +502,7 @@ impl Crew {
         anew: bool,
     ) {
         let all = dp.queues();
-        let mut queues = Vec::new();
-        for q in &all {
-            let Some(spec) = rec.queue_spec(q.port) else { continue };
-            queues.push(Queue {
-                port: q.port,
-                queue: q.queue,
-                name: spec.name.to_owned(),
-                numa: if self.is_simulated { Some(spec.numa.unwrap_or(0)) } else { spec.numa },
-                pinned: spec.affinity.get(&q.queue).copied(),
-                busy: 0,
-            });
-        }
-        // Threads of the simulated world are there for some kinds of ports only.
-        let is_polled =
-            |q: &Queue| !self.is_simulated || rec.queue_spec(q.port).is_some_and(|s| s.is_pmd);
-        queues.retain(is_polled);
-        queues.sort_by_key(|q| (q.port, q.queue));
+        let mut queues = self.queues(rec, &all);
         self.set_workers(rec, dp, pmd, now, !queues.is_empty());
 
         if let Some(main) = self.main_worker(dp) {
@@ -575,7 +596,9 @@ impl Crew {
         changed(&self.cores, &old, "created");
         for core in self.cores.iter().filter(|c| !old.contains(c)) {
             pmd.clear(core.worker, now, dp.worker_stats(core.worker));
+            say(self.sleep_text(core));
         }
+        self.set_spins(dp);
         let nodes: BTreeSet<usize> = self.cores.iter().map(|c| c.numa).collect();
         for node in nodes {
             let n = self.cores.iter().filter(|c| c.numa == node).count();
@@ -692,7 +715,7 @@ mod tests {
             ),
             ("n-handler-threads", "65", "from 1 to 64"),
             ("pmd-spin-max", "-1", "from 0 to 1000000"),
-            ("pmd-sleep-max", "much", "from 0 to 10000"),
+            ("pmd-sleep-max", "much", "ignoring much of other_config:pmd-sleep-max=much"),
             ("pmd-rxq-assign", "best", "best is none of roundrobin, cycles, group"),
             ("pmd-rxq-isolate", "no", "neither true nor false"),
             ("pmd-rxq-isolate", "false", "only be set false when using pmd-rxq-assign=group"),
@@ -721,9 +744,6 @@ mod tests {
         ]);
         assert!(complaints.is_empty() && !settings.isolate, "{complaints:?}");
         assert_eq!((settings.algorithm, settings.spin.as_micros()), (Algorithm::Group, 7));
-        // Never to sleep is to look for ever.
-        assert_eq!(read(&[("pmd-sleep-max", "0"), ("pmd-spin-max", "7")]).0.spin, Duration::MAX);
-        assert_eq!(read(&[("pmd-sleep-max", "500")]).0.spin, SPIN);
     }
 
     #[test]

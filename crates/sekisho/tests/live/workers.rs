@@ -154,3 +154,36 @@ fn simulated_devices_have_queues_and_threads_of_their_own() {
     ok(&format!("ovs-appctl netdev-dummy/receive p7 --qid 1 {UDP}"));
     assert!(ok("ovs-ofctl dump-flows br0").contains("n_packets=4"));
 }
+
+#[test]
+fn the_longest_sleep_is_for_all_or_core_by_core() {
+    let ns = Netns::new("sleeps").unwrap();
+    let sut = simulated(&ns, 1);
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    let set = |us: &str| {
+        drop(ok(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-sleep-max={us}")))
+    };
+    let shown = || ok("ovs-appctl dpif-netdev/pmd-sleep-show");
+    assert_eq!(shown(), "Default max sleep:    0 us\n", "no thread yet");
+    ok("ovs-vsctl add-port br0 p7 -- set Interface p7 type=dummy-pmd options:n_rxq=2");
+    let text = shown();
+    let core: usize =
+        text.split_once("core_id ").unwrap().1.split(':').next().unwrap().parse().unwrap();
+    let of_core = |us: u64| format!(" core_id {core}:\n  max sleep: {us:4} us\n");
+    assert!(text.contains(&of_core(0)), "{text}");
+    for (value, default, own) in [
+        ("50", 50, 50),
+        (&*format!("{core}:300,0{core}:20,7"), 7, 20),
+        (&format!("{core}:300"), 0, 300),
+        ("10001", 10_000, 10_000),
+        ("qwe", 0, 0),
+    ] {
+        set(value);
+        let text = shown();
+        assert!(text.starts_with(&format!("Default max sleep: {default:4} us\n")), "{text}");
+        assert!(text.contains(&of_core(own)), "{value}: {text}");
+        let told = format!("core id: {core:2}, max sleep: {own:4} us.");
+        assert!(sut.output().contains(&told), "{value}: {}", sut.output());
+    }
+    assert!(sut.output().contains("ignoring qwe of other_config:pmd-sleep-max=qwe"));
+}

@@ -43,6 +43,12 @@ pub(super) const COMMANDS: &[Command<Daemon>] = &[
         run: |d, a| rxq_show(d, a).into(),
     },
     Command {
+        name: "dpif-netdev/pmd-sleep-show",
+        usage: "[dp]",
+        arity: (0, 1),
+        run: |d, _| sleep_show(d).into(),
+    },
+    Command {
         name: "dpif-netdev/pmd-rxq-rebalance",
         usage: "[dp]",
         arity: (0, 1),
@@ -338,6 +344,15 @@ fn rxq_show(d: &mut Daemon, args: &[String]) -> Text {
         if !names.is_empty() {
             let _ = writeln!(s, "  overhead: {}", percent(usage.map(|u| u.overhead)));
         }
+    }
+    Ok(s)
+}
+
+fn sleep_show(d: &mut Daemon) -> Text {
+    let mut s = format!("Default max sleep: {:4} us\n", d.crew.default_sleep());
+    for core in d.crew.cores() {
+        let worker = Worker { number: core.worker, core: Some(*core) };
+        let _ = write!(s, "{worker}:\n  max sleep: {:4} us\n", d.crew.sleep_of(core));
     }
     Ok(s)
 }
