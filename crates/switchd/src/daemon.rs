@@ -653,6 +653,9 @@ impl Daemon {
         if self.pmd.is_due(now) {
             let (dp, stats) = (&self.dp, |worker| self.dp.worker_stats(worker));
             self.pmd.sample(now, &dp.workers(), &dp.queues(), stats);
+            if self.crew.is_unbalanced(&self.rec, &self.dp, &self.pmd, now) {
+                self.settle_queues(true);
+            }
         }
         if now >= self.due.statistics + self.statistics_interval() {
             self.due.statistics = now;

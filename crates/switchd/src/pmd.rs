@@ -12,7 +12,8 @@ use datapath::{DpStats, QueueUse, WorkerUse};
 pub const INTERVAL: Duration = Duration::from_secs(5);
 /// How far back samples reach, in seconds.
 pub const MAX_SECS: u64 = INTERVALS * INTERVAL.as_secs();
-const INTERVALS: u64 = 12;
+/// As many samples reach so far back.
+pub const INTERVALS: u64 = 12;
 
 /// Nanoseconds on packets, as counted at one time.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ struct Sample {
 pub struct Usage {
     /// Percent of the time, for each of its queues that there is, by port and number.
     pub queues: BTreeMap<(DpPort, u32), u64>,
+    /// Percent on all packets.
+    pub busy: u64,
     /// Percent beyond that of its queues.
     pub overhead: u64,
 }
@@ -108,7 +111,20 @@ impl Pmd {
             queues.insert(*queue, percent(ns - before));
         }
         let busy = busy(last).saturating_sub(busy(first));
-        Some(Usage { queues, overhead: percent(busy.saturating_sub(of_queues)) })
+        let overhead = percent(busy.saturating_sub(of_queues));
+        Some(Usage { queues, busy: percent(busy), overhead })
+    }
+
+    /// The percentage of the last interval that a worker spent on packets; none before there is one.
+    pub fn load(&self, worker: usize) -> u64 {
+        self.usage(worker, 1).map_or(0, |u| u.busy)
+    }
+
+    /// So many nanoseconds as a percentage of the time that samples reach back.
+    pub fn percent(&self, ns: u64) -> u64 {
+        let at = |s: Option<&Sample>| s.map_or(Instant::ZERO, |s| s.at);
+        let total = at(self.samples.back()).since(at(self.samples.front())).as_nanos();
+        u64::try_from(u128::from(ns) * 100 / total.max(1)).map_or(100, |p| p.min(100))
     }
 }
 
@@ -159,6 +175,8 @@ mod tests {
         // Twelve intervals: nine of a tenth and three of a half.
         assert_eq!(shares(60), (20, 0, 10));
         assert_eq!(shares(1000), shares(60));
+        assert_eq!((pmd.load(0), pmd.load(1), pmd.load(7)), (60, 0, 0));
+        assert_eq!((pmd.percent(12 * second), pmd.percent(1000 * second)), (20, 100));
         assert_eq!(pmd.usage(1, 60).unwrap().queues, [((DpPort(3), 0), 0)].into());
         assert_eq!((pmd.busy(DpPort(1), 0), pmd.busy(DpPort(9), 0)), (12 * second, 0));
     }

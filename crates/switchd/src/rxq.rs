@@ -20,6 +20,7 @@ use crate::log;
 use crate::pmd::Pmd;
 use crate::reconcile::Reconciler;
 
+mod balance;
 mod sleeps;
 
 /// Most receive queues of a port: more than there can be workers would be of no use.
@@ -78,6 +79,8 @@ pub struct Settings {
     sleeps: sleeps::Sleeps,
     /// `flow-limit`: most megaflows.
     flow_limit: usize,
+    /// `pmd-auto-lb`.
+    balance: balance::Rules,
 }
 
 impl Default for Settings {
@@ -92,6 +95,7 @@ impl Default for Settings {
             spin: SPIN,
             sleeps: sleeps::Sleeps::default(),
             flow_limit,
+            balance: balance::Rules::default(),
         }
     }
 }
@@ -99,9 +103,10 @@ impl Default for Settings {
 impl Settings {
     /// Reads them. What makes no sense is as if it were not there, and told in `complaints`.
     pub fn read(other_config: &BTreeMap<String, String>, complaints: &mut Vec<String>) -> Settings {
+        let balance = balance::Rules::read(other_config, complaints);
         let sleeps = other_config.get("pmd-sleep-max");
         let sleeps = sleeps.map(|text| sleeps::Sleeps::read(text, complaints)).unwrap_or_default();
-        let mut settings = Settings { sleeps, ..Settings::default() };
+        let mut settings = Settings { balance, sleeps, ..Settings::default() };
         let mut number = |key, min, max| number(other_config, key, min, max, complaints);
         let threads = number("n-handler-threads", 1, MAX_WORKERS as u64);
         settings.n_threads = threads.map(|n| n as usize);
@@ -375,6 +380,7 @@ pub struct Crew {
     placed: Vec<(DpPort, u32, usize)>,
     /// What could not be had, so that it is told once.
     refused: Option<String>,
+    balance: balance::Balance,
     /// The settings are the database's.
     is_configured: bool,
 }
@@ -402,6 +408,7 @@ impl Crew {
             planned: None,
             placed: Vec::new(),
             refused: None,
+            balance: balance::Balance::default(),
             is_configured: false,
         }
     }
@@ -436,7 +443,11 @@ impl Crew {
         }
         let first = !std::mem::replace(&mut self.is_configured, true);
         // What nobody asked for is told at the start in the simulated world only, where Open vSwitch's tests look for it.
-        if old.sleeps != settings.sleeps || first && self.is_simulated {
+        let before = Some(&old.balance).filter(|_| !first || !self.is_simulated);
+        for text in settings.balance.news(before) {
+            log!(Info, DpifNetdev, "{text}");
+        }
+        if old.sleeps != settings.sleeps || before.is_none() {
             self.tell_sleeps();
         }
         self.set_spins(dp);

@@ -187,3 +187,43 @@ fn the_longest_sleep_is_for_all_or_core_by_core() {
     }
     assert!(sut.output().contains("ignoring qwe of other_config:pmd-sleep-max=qwe"));
 }
+
+#[test]
+fn queues_are_given_out_anew_when_a_worker_has_too_much_to_do() {
+    let ns = Netns::new("balance").unwrap();
+    let sut = Sut::start(Whose::Ours, BINARY, &ns).unwrap();
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    let set = |what: &str| drop(ok(&format!("ovs-vsctl set Open_vSwitch . other_config:{what}")));
+    ok("ovs-appctl vlog/set dpif_netdev:console:dbg");
+    ok("ovs-appctl time/stop");
+    ok("ovs-vsctl add-br br0");
+    for port in ["i1", "i2"] {
+        ok(&format!("ovs-vsctl add-port br0 {port} -- set Interface {port} type=internal"));
+    }
+    set("n-handler-threads=1");
+    // What has passed since is looked at every minute; nobody is idle enough not to be overloaded.
+    let minutes = || drop(ok("ovs-appctl time/warp 130000 5000"));
+    let told = |what: &str| sut.output().matches(what).count();
+    set("pmd-auto-lb-load-threshold=0");
+    minutes();
+    assert_eq!(told("nothing to do"), 0, "it is not asked for: {}", sut.output());
+    set("pmd-auto-lb=true");
+    assert_eq!(told("is enabled, interval 1 mins, pmd load threshold 0%"), 1, "{}", sut.output());
+    minutes();
+    assert!(told("nothing to do, not enough non-isolated PMDs or RxQs.") > 0, "{}", sut.output());
+    set("n-handler-threads=2");
+    minutes();
+    assert!(told("Variance improvement 0%.") > 0, "{}", sut.output());
+    let assigned = || told("Performing pmd to rx queue assignment using cycles algorithm.");
+    let before = assigned();
+    assert_eq!(told("queues are given out anew"), 0, "{}", sut.output());
+    // Nothing to gain is enough.
+    set("pmd-auto-lb-improvement-threshold=0");
+    minutes();
+    let n = told("queues are given out anew");
+    assert!(n > 0 && assigned() == before + n, "{n} {before}: {}", sut.output());
+    set("pmd-auto-lb=false");
+    assert!(sut.output().trim_end().ends_with("PMD auto load balance is disabled."));
+    minutes();
+    assert_eq!(told("queues are given out anew"), n, "{}", sut.output());
+}
