@@ -63,18 +63,15 @@ impl<'a> Rig<'a> {
 
     /// Lets the thread that forwards go before all that is not of real-time priority.
     fn hurry(&self) -> Result<()> {
-        let pid = self.sut.pid()?;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let path = task?.path();
-            let name = std::fs::read_to_string(path.join("comm"))?;
-            // The stock switch forwards on its main thread.
-            let forwards = match self.sut.whose() {
-                Whose::Ours => name.starts_with("datapath"),
-                Whose::Stock => path.ends_with(pid.to_string()),
-            };
-            if forwards {
-                let tid = path.file_name().and_then(|n| n.to_str()).context("a task's number")?;
-                self.sut.run(&["chrt", "--fifo", "-p", "5", tid])?.ok()?;
+        match self.sut.whose() {
+            Whose::Ours => {
+                let line = "ovs-vsctl set Open_vSwitch . other_config:pmd-rt-priority=5";
+                self.sut.ok(self.stage.tools, line)?;
+            }
+            // It forwards on its main thread.
+            Whose::Stock => {
+                let pid = self.sut.pid()?.to_string();
+                self.sut.run(&["chrt", "--fifo", "-p", "5", &pid])?.ok()?;
             }
         }
         Ok(())

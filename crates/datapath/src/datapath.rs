@@ -430,6 +430,17 @@ impl Datapath {
             handle.waker.wake();
         }
     }
+
+    /// Gives a worker's thread a real-time priority from 1 to 99, or makes it an ordinary one (0), if it is not that
+    /// already. A new one is.
+    ///
+    /// # Errors
+    /// Those of [`netdev::cpu::set_realtime`]; they are not told again until another priority is asked for.
+    pub fn set_realtime(&self, worker: usize, priority: u8) -> Result<(), netdev::Errno> {
+        let mut workers = self.workers.lock();
+        let handle = workers.handles.iter_mut().find(|w| w.number == worker);
+        handle.map_or(Ok(()), |h| h.set_realtime(priority))
+    }
 }
 
 fn nanoseconds(d: Duration) -> u64 {

@@ -10,8 +10,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use base::DpPort;
-use netdev::TxQueue;
 use netdev::poll::Waker;
+use netdev::{Errno, TxQueue};
 use parking_lot::Mutex;
 
 use crate::ct;
@@ -27,6 +27,10 @@ pub(crate) struct Handle {
     pub(crate) waker: Waker,
     /// Nanoseconds that it looks for packets before it sleeps, at most.
     pub(crate) spin: Arc<AtomicU64>,
+    /// The kernel's number of its thread.
+    thread: Option<i32>,
+    /// Its real-time priority, as it was asked for.
+    realtime: u8,
     commands: Sender<Command>,
     pub(crate) runs: Runs,
 }
@@ -53,7 +57,7 @@ impl Handle {
             let pin = cpu.map_or(Ok(()), |c| netdev::cpu::pin(c.0));
             let may_run = pin.is_ok();
             // Whoever starts it waits for the answer.
-            let _ = pinned.send(pin);
+            let _ = pinned.send(pin.map(|()| netdev::cpu::thread_id()));
             if may_run {
                 netdev::cpu::prefer_short_slices();
                 ct::set_lane(number);
@@ -62,10 +66,21 @@ impl Handle {
         });
         let joiner = joiner.map_err(Error::Thread)?;
         let runs = Runs::Thread(Some(joiner));
-        let handle = Handle { number, cpu, waker, spin, commands, runs };
+        let mut handle =
+            Handle { number, cpu, waker, spin, thread: None, realtime: 0, commands, runs };
         match (cpu, is_pinned.recv()) {
-            (Some(cpu), Ok(Err(errno))) => Err(Error::Pin(cpu, errno)),
-            _ => Ok(handle),
+            (Some(cpu), Ok(Err(errno))) => return Err(Error::Pin(cpu, errno)),
+            (_, answer) => handle.thread = answer.ok().and_then(Result::ok),
+        }
+        Ok(handle)
+    }
+
+    /// Gives its thread a real-time priority, or makes it an ordinary one (0).
+    pub(crate) fn set_realtime(&mut self, priority: u8) -> Result<(), Errno> {
+        let old = std::mem::replace(&mut self.realtime, priority);
+        match self.thread {
+            Some(thread) if old != priority => netdev::cpu::set_realtime(thread, priority),
+            _ => Ok(()),
         }
     }
 
@@ -73,7 +88,7 @@ impl Handle {
     pub(crate) fn here(worker: Worker, commands: Sender<Command>, cpu: Option<Cpu>) -> Handle {
         let (number, waker, spin) = (worker.engine.id, worker.waker(), worker.spin());
         let runs = Runs::Here(Box::new(Mutex::new(worker)));
-        Handle { number, cpu, waker, spin, commands, runs }
+        Handle { number, cpu, waker, spin, thread: None, realtime: 0, commands, runs }
     }
 
     pub(crate) fn tell(&self, command: Command) {

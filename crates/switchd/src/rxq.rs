@@ -77,6 +77,8 @@ pub struct Settings {
     spin: Duration,
     /// `pmd-sleep-max`.
     sleeps: sleeps::Sleeps,
+    /// `pmd-rt-priority`: 0 is none.
+    realtime: u8,
     /// `flow-limit`: most megaflows.
     flow_limit: usize,
     /// `pmd-auto-lb`.
@@ -94,6 +96,7 @@ impl Default for Settings {
             isolate: true,
             spin: SPIN,
             sleeps: sleeps::Sleeps::default(),
+            realtime: 0,
             flow_limit,
             balance: balance::Rules::default(),
         }
@@ -112,6 +115,9 @@ impl Settings {
         settings.n_threads = threads.map(|n| n as usize);
         if let Some(us) = number("pmd-spin-max", 0, MAX_SPIN_US) {
             settings.spin = Duration::from_micros(us);
+        }
+        if let Some(priority) = number("pmd-rt-priority", 0, 99) {
+            settings.realtime = priority as u8;
         }
         if let Some(n) = number("flow-limit", 0, u64::from(u32::MAX)) {
             settings.flow_limit = n as usize;
@@ -450,7 +456,11 @@ impl Crew {
         if old.sleeps != settings.sleeps || before.is_none() {
             self.tell_sleeps();
         }
-        self.set_spins(dp);
+        if old.realtime != settings.realtime {
+            let priority = settings.realtime;
+            log!(Info, DpifNetdev, "real-time priority of workers: {priority} (0: none)");
+        }
+        self.set_waits(dp);
     }
 
     /// The cores that are to have a worker; `None` in place of one for a worker that has none.
@@ -609,7 +619,7 @@ impl Crew {
             pmd.clear(core.worker, now, dp.worker_stats(core.worker));
             say(self.sleep_text(core));
         }
-        self.set_spins(dp);
+        self.set_waits(dp);
         let nodes: BTreeSet<usize> = self.cores.iter().map(|c| c.numa).collect();
         for node in nodes {
             let n = self.cores.iter().filter(|c| c.numa == node).count();
@@ -726,6 +736,7 @@ mod tests {
             ),
             ("n-handler-threads", "65", "from 1 to 64"),
             ("pmd-spin-max", "-1", "from 0 to 1000000"),
+            ("pmd-rt-priority", "100", "from 0 to 99"),
             ("pmd-sleep-max", "much", "ignoring much of other_config:pmd-sleep-max=much"),
             ("pmd-rxq-assign", "best", "best is none of roundrobin, cycles, group"),
             ("pmd-rxq-isolate", "no", "neither true nor false"),

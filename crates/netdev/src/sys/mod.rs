@@ -392,32 +392,58 @@ pub(crate) fn set_affinity(cpu: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-/// How the calling thread is scheduled.
-fn scheduling() -> Result<libc::sched_attr, Errno> {
+/// The kernel's number of the calling thread.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: it reads a number.
+    unsafe { libc::gettid() }
+}
+
+/// How a thread is scheduled; 0 is the calling one.
+fn scheduling(thread: i32) -> Result<libc::sched_attr, Errno> {
     // SAFETY: numbers, for which zero is a value.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     let size = size_of_val(&attr) as u32;
-    // SAFETY: the kernel writes at most the size given; 0 is the calling thread.
-    cvt(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &mut attr, size, 0) })?;
+    // SAFETY: the kernel writes at most the size given.
+    cvt(unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &mut attr, size, 0) })?;
     Ok(attr)
+}
+
+fn schedule(thread: i32, attr: &libc::sched_attr) -> Result<(), Errno> {
+    // SAFETY: the kernel reads the size that the structure gives.
+    cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, attr, 0) })?;
+    Ok(())
+}
+
+/// The real-time priority of a thread, 0 of an ordinary one.
+#[cfg(test)]
+pub(crate) fn realtime(thread: i32) -> Result<u32, Errno> {
+    Ok(scheduling(thread)?.sched_priority)
+}
+
+/// Gives a thread a real-time priority (`SCHED_FIFO`), or makes it an ordinary one with that time slice in
+/// nanoseconds (0).
+pub(crate) fn set_realtime(thread: i32, priority: u32, slice: u64) -> Result<(), Errno> {
+    let mut attr = scheduling(thread)?;
+    let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
+    (attr.sched_policy, attr.sched_priority) = (policy as u32, priority);
+    attr.sched_runtime = if priority == 0 { slice } else { 0 };
+    schedule(thread, &attr)
 }
 
 /// The time slice of the calling thread in nanoseconds, if it has one that the kernel tells.
 #[cfg(test)]
 pub(crate) fn time_slice() -> Result<u64, Errno> {
-    Ok(scheduling()?.sched_runtime)
+    Ok(scheduling(0)?.sched_runtime)
 }
 
 /// Sets the time slice of the calling thread in nanoseconds, if it has any. Policy and niceness stay.
 pub(crate) fn set_time_slice(slice: u64) -> Result<(), Errno> {
-    let mut attr = scheduling()?;
+    let mut attr = scheduling(0)?;
     if attr.sched_policy != libc::SCHED_OTHER as u32 {
         return Ok(());
     }
     attr.sched_runtime = slice;
-    // SAFETY: the kernel reads the size that the structure gives; 0 is the calling thread.
-    cvt(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &attr, 0) })?;
-    Ok(())
+    schedule(0, &attr)
 }
 
 /// Asks for huge pages for the whole pages of a piece of memory.

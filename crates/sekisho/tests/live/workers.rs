@@ -227,3 +227,42 @@ fn queues_are_given_out_anew_when_a_worker_has_too_much_to_do() {
     minutes();
     assert_eq!(told("queues are given out anew"), n, "{}", sut.output());
 }
+
+#[test]
+fn workers_go_before_others_if_they_are_told_to() {
+    let ns = Netns::new("realtime").unwrap();
+    let sut = Sut::start(Whose::Ours, BINARY, &ns).unwrap();
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    let set = |what: &str| drop(ok(&format!("ovs-vsctl {what}")));
+    set("add-br br0 -- add-port br0 i1 -- set Interface i1 type=internal");
+    set("set Open_vSwitch . other_config:n-handler-threads=2");
+    let tasks = format!("/proc/{}/task", sut.pid().unwrap());
+    // Priority and policy (1 is SCHED_FIFO) of each worker.
+    let scheduled = || -> Vec<(u32, u32)> {
+        let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
+        let stats = std::fs::read_dir(&tasks).unwrap().filter_map(|task| read(task.unwrap()));
+        let of_workers = stats.filter(|stat| stat.contains("(datapath"));
+        let numbers = of_workers.map(|stat| {
+            let fields: Vec<u32> = (stat.rsplit_once(')').unwrap().1.split_whitespace())
+                .map(|f| f.parse().unwrap_or(u32::MAX))
+                .collect();
+            // The fields 40 and 41 of proc(5); what is behind the name begins with field 3.
+            (fields[37], fields[38])
+        });
+        numbers.collect()
+    };
+    assert_eq!(scheduled(), [(0, 0); 2]);
+    set("set Open_vSwitch . other_config:pmd-rt-priority=7");
+    if scheduled() == [(0, 0); 2] {
+        assert!(sut.output().contains("worker 1 has no real-time priority"), "{}", sut.output());
+        return;
+    }
+    assert_eq!(scheduled(), [(7, 1); 2]);
+    // Those that come later too.
+    set("set Open_vSwitch . other_config:n-handler-threads=3");
+    assert_eq!(scheduled(), [(7, 1); 3]);
+    set("set Open_vSwitch . other_config:pmd-rt-priority=100");
+    assert_eq!(scheduled(), [(0, 0); 3]);
+    let told = "ignoring other_config:pmd-rt-priority=100: not a number from 0 to 99";
+    assert!(sut.output().contains(told), "{}", sut.output());
+}

@@ -83,14 +83,24 @@ impl Crew {
         format!("PMD thread on numa_id: {numa}, core id: {id:2}, max sleep: {us:4} us.")
     }
 
-    /// How long workers look for packets before they sleep, as settings say it.
-    pub(super) fn set_spins(&self, dp: &Datapath) {
+    /// How long workers look for packets before they sleep, and what they wait for when they wake, as settings say it.
+    pub(super) fn set_waits(&self, dp: &Datapath) {
         for core in &self.cores {
             let spin = match self.settings.sleeps.of(core.id) {
                 Some(0) => Duration::MAX,
                 _ => self.settings.spin,
             };
             dp.set_spin(core.worker, spin);
+            let priority = self.settings.realtime;
+            if let Err(errno) = dp.set_realtime(core.worker, priority) {
+                let worker = core.worker;
+                log!(
+                    Warn,
+                    DpifNetdev,
+                    "worker {worker} has no real-time priority (other_config:pmd-rt-priority={priority}): {errno}; it \
+                     takes CAP_SYS_NICE"
+                );
+            }
         }
     }
 }
