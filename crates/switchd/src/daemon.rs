@@ -446,7 +446,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     // What the daemon writes itself asks for nothing.
     let done = if config == d.config { Done::default() } else { d.rec.apply(&config, now) };
     let dp = Arc::clone(&d.dp);
-    d.crew.configure(&config.workers, &dp);
+    d.crew.configure(&config.workers, &dp, !config.bridges.is_empty());
     d.config = config;
     d.settle_queues(false);
     for name in &done.removed {

@@ -387,7 +387,7 @@ pub struct Crew {
     /// What could not be had, so that it is told once.
     refused: Option<String>,
     balance: balance::Balance,
-    /// The settings are the database's.
+    /// There has been a bridge, with the settings of that time.
     is_configured: bool,
 }
 
@@ -430,7 +430,7 @@ impl Crew {
     }
 
     /// Follows new settings. The rest is done by [`Crew::settle`].
-    pub fn configure(&mut self, settings: &Settings, dp: &Datapath) {
+    pub fn configure(&mut self, settings: &Settings, dp: &Datapath, has_bridges: bool) {
         let old = std::mem::replace(&mut self.settings, settings.clone());
         if old.spin != settings.spin {
             log!(Info, DpifNetdev, "workers look for {:?} before they sleep", settings.spin);
@@ -447,14 +447,17 @@ impl Crew {
             let does = if settings.isolate { "isolates" } else { "does not isolate" };
             log!(Info, DpifNetdev, "pmd-rxq-affinity {does} PMD core");
         }
-        let first = !std::mem::replace(&mut self.is_configured, true);
-        // What nobody asked for is told at the start in the simulated world only, where Open vSwitch's tests look for it.
+        let first = has_bridges && !std::mem::replace(&mut self.is_configured, has_bridges);
+        // What nobody asked for is told in the simulated world only, where Open vSwitch's tests look for it, and as there
+        // with the first bridge.
         let before = Some(&old.balance).filter(|_| !first || !self.is_simulated);
-        for text in settings.balance.news(before) {
-            log!(Info, DpifNetdev, "{text}");
-        }
-        if old.sleeps != settings.sleeps || before.is_none() {
-            self.tell_sleeps();
+        if self.is_configured || !self.is_simulated {
+            for text in settings.balance.news(before) {
+                log!(Info, DpifNetdev, "{text}");
+            }
+            if old.sleeps != settings.sleeps || before.is_none() {
+                self.tell_sleeps();
+            }
         }
         if old.realtime != settings.realtime {
             let priority = settings.realtime;

@@ -266,3 +266,16 @@ fn workers_go_before_others_if_they_are_told_to() {
     let told = "ignoring other_config:pmd-rt-priority=100: not a number from 0 to 99";
     assert!(sut.output().contains(told), "{}", sut.output());
 }
+
+/// Open vSwitch's own tests look at what a switch without bridges has written.
+#[test]
+fn what_nobody_asked_for_is_told_with_the_first_simulated_bridge() {
+    let ns = Netns::new("first").unwrap();
+    let sut = Sut::start_with(Whose::Ours, BINARY, &ns, &["--simulate"]).unwrap();
+    let ok = |line: &str| sut.ok(Whose::Ours, line).unwrap();
+    ok("ovs-vsctl set Open_vSwitch . external_ids:read=true");
+    let told = ["PMD auto load balance is disabled.", "Default PMD thread max sleep:    0 us."];
+    assert!(told.iter().all(|line| !sut.output().contains(line)), "{}", sut.output());
+    ok("ovs-vsctl add-br br0 -- set Bridge br0 datapath_type=dummy");
+    assert!(told.iter().all(|line| sut.output().contains(line)), "{}", sut.output());
+}
