@@ -56,10 +56,10 @@ impl Handle {
         let joiner = thread.spawn(move || {
             let pin = cpu.map_or(Ok(()), |c| netdev::cpu::pin(c.0));
             let may_run = pin.is_ok();
-            // Whoever starts it waits for the answer.
+            netdev::cpu::prefer_short_slices();
+            // Whoever starts it waits for the answer, and may give it a priority from then on.
             let _ = pinned.send(pin.map(|()| netdev::cpu::thread_id()));
             if may_run {
-                netdev::cpu::prefer_short_slices();
                 ct::set_lane(number);
                 worker.run();
             }
