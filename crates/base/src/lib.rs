@@ -1,4 +1,4 @@
-//! What every room shares: points in time, identifiers, a keyed hash, a tally, a token bucket.
+//! What every room shares: points in time, identifiers, a keyed hash, a tally, a token bucket, hints on memory.
 //!
 //! Nothing here reads a clock, allocates or does I/O. Engines get [`Instant`] as an argument.
 
@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod apart;
 mod hash;
 mod ids;
 mod mac;
@@ -15,6 +16,7 @@ mod tally;
 mod time;
 mod token_bucket;
 
+pub use apart::Apart;
 pub use hash::{HashKey, hash_words};
 pub use ids::{Cookie, DpPort, OfPort, RecircId, TableId, Zone};
 pub use mac::{MacAddr, ParseMacError};

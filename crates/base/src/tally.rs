@@ -1,17 +1,14 @@
 //! A count that many threads add to.
 
+use crate::Apart;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Each thread adds to one of so many cells, so that seldom two have to hand a cache line to and fro.
 const CELLS: usize = 16;
 
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell(AtomicU64);
-
 /// A total that threads add to without getting into each other's way. To read it takes longer.
 #[derive(Debug, Default)]
-pub struct Tally([Cell; CELLS]);
+pub struct Tally([Apart<AtomicU64>; CELLS]);
 
 impl Tally {
     /// Adds.

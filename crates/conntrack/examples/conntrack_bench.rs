@@ -25,7 +25,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use base::{Duration, Instant, Zone};
+use base::{Apart, Duration, Instant, Zone};
 use common::{SECRET, Table};
 use conntrack::{
     ConnFilter, Conntrack, CtConfig, CtRequest, Cursor, PacketView, Shards, Tracked, process_batch,
@@ -237,11 +237,6 @@ fn expire(table: &Table, slices: &mut Slices) {
     in_slices(table, slices, |t, _| t.expire(late, SLICE).removed);
 }
 
-/// A thread's packets so far, on a cache line of its own.
-#[derive(Default)]
-#[repr(align(128))]
-struct Progress(AtomicUsize);
-
 /// Packets of a slice when two threads run: a slice during which one of them has to wait for a processor does
 /// not count, and they are seldom both on one for long on a machine that others use.
 const SHORT: usize = 512;
@@ -258,7 +253,8 @@ fn threads(req: &CtRequest, both: bool) -> f64 {
         // New connections come into zones that were flushed: how fast the system gives memory is another question.
         packets.iter().for_each(|p| table.send(&mut Vec::new(), p, &COMMIT));
         let rounds = if req.commit { 4 } else { 10 };
-        let progress = [Progress::default(), Progress::default()];
+        // Packets of each so far.
+        let progress: [Apart<AtomicUsize>; 2] = Default::default();
         let ready = Barrier::new(n);
         let one = |me: usize| {
             common::LANE.set(me);

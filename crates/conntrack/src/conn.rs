@@ -302,12 +302,6 @@ impl Conn {
     pub fn prefetch_to_write(&self) {
         prefetch_to_write(&self.key);
         prefetch_to_write(&self.peers);
-        self.prefetch_links();
-    }
-
-    /// Asks for what changes if another comes to be its neighbour.
-    #[inline]
-    pub fn prefetch_links(&self) {
         prefetch_to_write(&self.hash);
     }
 

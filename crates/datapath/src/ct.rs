@@ -6,7 +6,7 @@
 //! connections need none ([`Lookahead`]). Dumps and deletions go in steps, so they never hold a shard for long.
 
 use arrayvec::ArrayVec;
-use base::{Duration, HashKey, Instant, Tally, Zone, prefetch_to_write};
+use base::{Apart, Duration, HashKey, Instant, Tally, Zone, prefetch_to_write};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
     CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, Lookahead,
@@ -62,11 +62,6 @@ fn pause(tries: u32) {
         false => std::thread::sleep(LONG),
     }
 }
-
-/// On cache lines of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Apart<T>(T);
 
 impl Shard {
     fn new(t: Conntrack) -> Shard {

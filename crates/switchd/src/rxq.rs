@@ -132,15 +132,12 @@ impl Settings {
                 )),
             }
         }
-        match other_config.get("pmd-rxq-isolate").map(String::as_str) {
-            Some("false") if settings.algorithm == Algorithm::Group => settings.isolate = false,
-            Some("false") => complaints.push(
+        match flag(other_config, "pmd-rxq-isolate", complaints) {
+            Some(false) if settings.algorithm == Algorithm::Group => settings.isolate = false,
+            Some(false) => complaints.push(
                 "pmd-rxq-isolate can only be set false when using pmd-rxq-assign=group".to_owned(),
             ),
-            None | Some("true") => {}
-            Some(other) => complaints.push(format!(
-                "ignoring other_config:pmd-rxq-isolate={other}: neither true nor false"
-            )),
+            None | Some(true) => {}
         }
         settings
     }
@@ -161,6 +158,20 @@ fn number(
             .push(format!("ignoring other_config:{key}={text}: not a number from {min} to {max}"));
     }
     n
+}
+
+/// A setting that is `true` or `false`; `None` if it is not there, or something else.
+fn flag(
+    other_config: &BTreeMap<String, String>,
+    key: &str,
+    complaints: &mut Vec<String>,
+) -> Option<bool> {
+    let text = other_config.get(key)?;
+    let flag = text.parse().ok();
+    if flag.is_none() {
+        complaints.push(format!("ignoring other_config:{key}={text}: neither true nor false"));
+    }
+    flag
 }
 
 /// The cores of a mask in hexadecimal, with or without `0x`. A digit that is none stands for no core, as in OVS.
@@ -447,7 +458,8 @@ impl Crew {
             let does = if settings.isolate { "isolates" } else { "does not isolate" };
             log!(Info, DpifNetdev, "pmd-rxq-affinity {does} PMD core");
         }
-        let first = has_bridges && !std::mem::replace(&mut self.is_configured, has_bridges);
+        let first = has_bridges && !self.is_configured;
+        self.is_configured |= has_bridges;
         // What nobody asked for is told in the simulated world only, where Open vSwitch's tests look for it, and as there
         // with the first bridge.
         let before = Some(&old.balance).filter(|_| !first || !self.is_simulated);

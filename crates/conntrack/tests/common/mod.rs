@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use base::{HashKey, Tally, prefetch_to_write};
+use base::{Apart, HashKey, Tally, prefetch_to_write};
 use conntrack::{Ceiling, Conntrack, Counters, CtConfig, Lookahead, PacketView, Shards};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -22,10 +22,6 @@ pub struct Shard {
     locked: Apart<Mutex<Conntrack>>,
     ahead: Apart<Lookahead>,
 }
-
-/// On cache lines of its own.
-#[repr(align(128))]
-struct Apart<T>(T);
 
 impl Shard {
     fn new(t: Conntrack) -> Shard {

@@ -9,7 +9,9 @@ use testkit::process::{DEADLINE, Proc, eventually, signal};
 use testkit::story::{Story, Vm};
 use testkit::sut::{Sut, Whose};
 
-use crate::{can_run, start, switch, tools};
+use crate::devices::{becomes, get};
+use crate::workers::threads;
+use crate::{can_run, coverage, start, switch, tools};
 
 /// The story's machines, and a third one by which others are seen to go on.
 struct Stage {
@@ -83,18 +85,6 @@ fn flows(ns: &Netns, device: &str) {
         .unwrap();
 }
 
-fn get(sut: &Sut<'_>, interface: &str, column: &str) -> String {
-    let line = format!("ovs-vsctl get Interface {interface} {column}");
-    sut.ok(tools(), &line).unwrap().trim().to_owned()
-}
-
-fn becomes(sut: &Sut<'_>, interface: &str, column: &str, wanted: impl Fn(&str) -> bool) {
-    eventually(&format!("{column} of {interface}"), DEADLINE, || {
-        Ok(wanted(&get(sut, interface, column)).then_some(()))
-    })
-    .unwrap_or_else(|e| panic!("{e}; it is {}", get(sut, interface, column)));
-}
-
 /// Frames that a port lost on their way out, as OpenFlow tells it.
 fn lost(sut: &Sut<'_>, port: &str) -> u64 {
     let text = sut.ok(tools(), &format!("ovs-ofctl dump-ports br0 {port}")).unwrap();
@@ -117,16 +107,6 @@ fn lost_for(sut: &Sut<'_>, port: &str, reason: &str) -> u64 {
     let mut all = status["reasons"].as_array().unwrap().iter();
     let row = all.find(|r| r["port"] == port && r["name"] == reason);
     row.map_or(0, |r| r["n"].as_u64().unwrap())
-}
-
-/// The daemon's counters.
-fn coverage(sut: &Sut<'_>) -> Vec<(String, u64)> {
-    let text = sut.ok(tools(), "ovs-appctl coverage/show").unwrap();
-    let row = |l: &str| {
-        let (_, total) = l.split_once("total: ")?;
-        Some((l.split_whitespace().next()?.to_owned(), total.trim().parse().ok()?))
-    };
-    text.lines().filter_map(row).collect()
 }
 
 /// Workers sleep: between some packets they do not look ten thousand times.
@@ -195,7 +175,7 @@ fn a_port_vanishes_under_a_stream() {
     sleeps(&sut, &stage, Vm::One);
     if switch() == Whose::Ours {
         let all = coverage(&sut);
-        let n = |name: &str| all.iter().find(|(c, _)| c == name).map_or(0, |(_, n)| *n);
+        let n = |name: &str| all.get(name).copied().unwrap_or(0);
         let is_drop = |name: &str| name.starts_with("drop_") || name.starts_with("datapath_drop_");
         let dropped: u64 = all.iter().filter(|(name, _)| is_drop(name)).map(|(_, n)| n).sum();
         // What a device did not take was sent to it.
@@ -365,17 +345,6 @@ fn a_tap_of_its_own_is_deleted_under_a_stream() {
     sut.stop().unwrap();
 }
 
-/// Names of a process's threads.
-fn threads(pid: u32) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let name = |task: std::io::Result<std::fs::DirEntry>| {
-        std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
-    };
-    let mut all: Vec<String> = tasks.map(name).filter(|n| n.starts_with("datapath")).collect();
-    all.sort();
-    all
-}
-
 /// The process is stopped and goes on again and again, which interrupts what its threads wait in.
 #[test]
 fn signals_lose_nothing() {
@@ -387,7 +356,8 @@ fn signals_lose_nothing() {
     sut.add_bridge(tools(), &["vm1p", "vm2p", "vm3p"]).unwrap();
     stage.reaches_vm3(Vm::One);
     let pid = sut.pid().unwrap();
-    let before = threads(pid);
+    let names = || threads(pid, "comm");
+    let before = names();
     assert!(switch() == Whose::Stock || !before.is_empty());
     for _ in 0..10 {
         // Idle as well as under way.
@@ -403,7 +373,7 @@ fn signals_lose_nothing() {
         sent.unwrap();
     }
     stage.reaches_vm3(Vm::Two);
-    assert_eq!(threads(pid), before);
+    assert_eq!(names(), before);
     for port in ["vm1p", "vm2p"].into_iter().filter(|_| switch() == Whose::Ours) {
         for reason in
             ["rx-error", "rx-unknown-offload", "tx-error", "tx-queue-full", "tx-malformed"]

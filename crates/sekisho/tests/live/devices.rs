@@ -6,13 +6,18 @@ use testkit::sut::{Sut, Whose};
 
 use crate::{can_run, start, switch, tools};
 
-fn get(sut: &Sut<'_>, interface: &str, column: &str) -> String {
+pub(crate) fn get(sut: &Sut<'_>, interface: &str, column: &str) -> String {
     let line = format!("ovs-vsctl get Interface {interface} {column}");
     sut.ok(tools(), &line).unwrap().trim().to_owned()
 }
 
 /// Waits until a column of an interface has a value.
-fn becomes(sut: &Sut<'_>, interface: &str, column: &str, wanted: impl Fn(&str) -> bool) -> String {
+pub(crate) fn becomes(
+    sut: &Sut<'_>,
+    interface: &str,
+    column: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> String {
     eventually(&format!("{column} of {interface}"), DEADLINE, || {
         let value = get(sut, interface, column);
         Ok(wanted(&value).then_some(value))

@@ -41,6 +41,8 @@ mod words;
 mod workers;
 mod zones;
 
+use std::collections::BTreeMap;
+
 use testkit::need;
 use testkit::netns::Netns;
 use testkit::sut::{Sut, Whose, have_stock};
@@ -68,6 +70,16 @@ pub fn tools() -> Whose {
 /// Starts the switch under test in `ns`.
 pub fn start(ns: &Netns) -> Sut<'_> {
     Sut::start(switch(), BINARY, ns).unwrap()
+}
+
+/// The daemon's counters by their names.
+pub fn coverage(sut: &Sut<'_>) -> BTreeMap<String, u64> {
+    let text = sut.ok(tools(), "ovs-appctl coverage/show").unwrap();
+    let row = |l: &str| {
+        let (_, total) = l.rsplit_once("total: ")?;
+        Some((l.split_whitespace().next()?.to_owned(), total.trim().parse().unwrap()))
+    };
+    text.lines().filter_map(row).collect()
 }
 
 /// Whether this machine can run `switch` with `tools` (notes what is missing).

@@ -6,7 +6,7 @@ use testkit::rows::Row;
 use testkit::sut::{Sut, Whose};
 
 use crate::simulated::simulated;
-use crate::tools;
+use crate::{coverage, tools};
 
 fn app(sut: &Sut<'_>, line: &str) -> String {
     sut.ok(tools(), &format!("ovs-appctl {line}")).unwrap()
@@ -37,9 +37,7 @@ fn told(sut: &Sut<'_>, port: u16, row: &str, flow: &str) -> [String; 4] {
 }
 
 fn count(sut: &Sut<'_>, counter: &str) -> u64 {
-    let text = app(sut, "coverage/show");
-    let line = text.lines().find(|l| l.split_whitespace().next() == Some(counter));
-    line.map_or(0, |l| l.rsplit_once("total: ").unwrap().1.trim().parse().unwrap())
+    coverage(sut).get(counter).copied().unwrap_or(0)
 }
 
 fn with_flows<'a>(ns: &'a Netns, flows: &[&str]) -> Sut<'a> {

@@ -8,18 +8,30 @@ use testkit::sut::{Sut, Whose};
 use crate::BINARY;
 use crate::simulated::{UDP, simulated};
 
-/// Processors that threads of workers may run on, by thread.
-fn affinities(pid: u32) -> Vec<String> {
+/// What a file of `/proc/PID/task/TID` says of each thread of a worker that there is.
+pub(crate) fn threads(pid: u32, file: &str) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let mut all: Vec<String> = tasks
         .filter_map(|task| {
             // It may be gone meanwhile.
-            let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
-            let line = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).map(str::trim);
-            let is_worker = line("Name:")?.starts_with("datapath");
-            line("Cpus_allowed_list:").filter(|_| is_worker).map(str::to_owned)
+            let task = task.unwrap().path();
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let is_worker = name.starts_with("datapath");
+            is_worker.then(|| std::fs::read_to_string(task.join(file)).ok()).flatten()
         })
         .collect();
+    all.sort();
+    all
+}
+
+/// Processors that threads of workers may run on, by thread.
+fn affinities(pid: u32) -> Vec<String> {
+    let key = "Cpus_allowed_list:";
+    let list = |status: &String| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+        line.trim().to_owned()
+    };
+    let mut all: Vec<String> = threads(pid, "status").iter().map(list).collect();
     all.sort();
     all
 }
@@ -236,20 +248,16 @@ fn workers_go_before_others_if_they_are_told_to() {
     let set = |what: &str| drop(ok(&format!("ovs-vsctl {what}")));
     set("add-br br0 -- add-port br0 i1 -- set Interface i1 type=internal");
     set("set Open_vSwitch . other_config:n-handler-threads=2");
-    let tasks = format!("/proc/{}/task", sut.pid().unwrap());
+    let pid = sut.pid().unwrap();
     // Priority and policy (1 is SCHED_FIFO) of each worker.
     let scheduled = || -> Vec<(u32, u32)> {
-        let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
-        let stats = std::fs::read_dir(&tasks).unwrap().filter_map(|task| read(task.unwrap()));
-        let of_workers = stats.filter(|stat| stat.contains("(datapath"));
-        let numbers = of_workers.map(|stat| {
-            let fields: Vec<u32> = (stat.rsplit_once(')').unwrap().1.split_whitespace())
-                .map(|f| f.parse().unwrap_or(u32::MAX))
-                .collect();
+        let numbers = |stat: &String| {
             // The fields 40 and 41 of proc(5); what is behind the name begins with field 3.
-            (fields[37], fields[38])
-        });
-        numbers.collect()
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            let field = |n: usize| fields.split_whitespace().nth(n - 3).unwrap().parse().unwrap();
+            (field(40), field(41))
+        };
+        threads(pid, "stat").iter().map(numbers).collect()
     };
     assert_eq!(scheduled(), [(0, 0); 2]);
     set("set Open_vSwitch . other_config:pmd-rt-priority=7");

@@ -87,7 +87,7 @@ impl Reconciler {
             // Nobody else would make it.
             self.begin_again(&bridge, &name, now);
         } else if link.as_ref().map(|l| l.ifindex) != ifindex {
-            self.follow(&bridge, &name, link, now);
+            return self.follow(&bridge, &name, link, now);
         } else {
             self.lose(&bridge, &name, format!("{name}: its receive queue failed"));
             // What is opened anew may do better, once.

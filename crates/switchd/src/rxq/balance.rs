@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::Instant;
-use datapath::Datapath;
+use datapath::{Datapath, QueueUse};
 
-use super::{Algorithm, Core, Crew, Queue, number, plan};
+use super::{Algorithm, Core, Crew, Queue, flag, number, plan};
 use crate::log;
 use crate::pmd::{INTERVALS, Pmd};
 use crate::reconcile::Reconciler;
@@ -48,16 +48,7 @@ impl Rules {
         let interval = number("pmd-auto-lb-rebal-interval", 20_000);
         let load = number("pmd-auto-lb-load-threshold", 100);
         let improvement = number("pmd-auto-lb-improvement-threshold", 100);
-        let is_enabled = match other_config.get("pmd-auto-lb").map(String::as_str) {
-            Some("true") => true,
-            None | Some("false") => false,
-            Some(other) => {
-                complaints.push(format!(
-                    "ignoring other_config:pmd-auto-lb={other}: neither true nor false"
-                ));
-                false
-            }
-        };
+        let is_enabled = flag(other_config, "pmd-auto-lb", complaints).unwrap_or(false);
         Rules {
             is_enabled,
             interval: interval.filter(|n| *n > 0).unwrap_or(default.interval),
@@ -161,10 +152,13 @@ impl Crew {
             );
             return false;
         }
-        let mut queues = self.queues(rec, &dp.queues());
+        let all = dp.queues();
+        let mut queues = self.queues(rec, &all);
         queues.iter_mut().for_each(|q| q.busy = pmd.percent(pmd.busy(q.port, q.queue)));
-        let Settled { places, is_enough } = self.settled(&queues, dp, &free);
-        if !is_enough {
+        let places = self.places(&queues, &all);
+        // Two workers that queues could move between, and one of them has two.
+        let n_queues = |core: &Core| places.iter().filter(|p| self.is_at(**p, core)).count();
+        if free.len() < 2 || !free.iter().any(|c| n_queues(c) > 1) {
             log!(
                 Dbg,
                 DpifNetdev,
@@ -184,20 +178,17 @@ impl Crew {
         is_better
     }
 
-    /// Who has the queues.
-    fn settled(&self, queues: &[Queue], dp: &Datapath, free: &[Core]) -> Settled {
-        let all = dp.queues();
+    /// Which of the cores has each queue.
+    fn places(&self, queues: &[Queue], all: &[QueueUse]) -> Vec<Option<usize>> {
         let place = |q: &Queue| {
             let used = all.iter().find(|u| (u.port, u.queue) == (q.port, q.queue))?;
             self.cores.iter().position(|c| c.worker == used.worker)
         };
-        let places: Vec<_> = queues.iter().map(place).collect();
-        let n_queues = |core: &Core| {
-            let is_its = |p: &&Option<usize>| p.is_some_and(|at| self.cores[at] == *core);
-            places.iter().filter(is_its).count()
-        };
-        let is_enough = free.len() > 1 && free.iter().any(|c| n_queues(c) > 1);
-        Settled { places, is_enough }
+        queues.iter().map(place).collect()
+    }
+
+    fn is_at(&self, place: Option<usize>, core: &Core) -> bool {
+        place.is_some_and(|at| self.cores[at] == *core)
     }
 
     /// Whether a new plan makes loads of some NUMA node's workers so much more equal as is asked for.
@@ -225,8 +216,8 @@ impl Crew {
             let of_node: Vec<&Core> = free.iter().filter(|c| c.numa == numa).collect();
             let loads = |places: &[Option<usize>]| -> Vec<u64> {
                 let load = |core: &&Core| {
-                    let is_its = |p: &Option<usize>| p.is_some_and(|at| self.cores[at] == **core);
-                    queues.iter().zip(places).filter(|(_, p)| is_its(p)).map(|(q, _)| q.busy).sum()
+                    let its = queues.iter().zip(places).filter(|(_, p)| self.is_at(**p, core));
+                    its.map(|(q, _)| q.busy).sum()
                 };
                 of_node.iter().map(load).collect()
             };
@@ -239,14 +230,6 @@ impl Crew {
         log!(Dbg, DpifNetdev, "PMD load variance improvement threshold {least}% is {met}.");
         is_met
     }
-}
-
-/// Who has the queues.
-struct Settled {
-    /// By queue: an index of the cores.
-    places: Vec<Option<usize>>,
-    /// There are two workers that queues could move between, and one has two queues.
-    is_enough: bool,
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! A sleep ends when a packet comes, so how long it may be is nothing to a worker; whether it may sleep at all is. A
 //! worker whose longest sleep is zero never sleeps. Where nothing is said, workers sleep.
+//!
+//! And what workers wait for when they have packets: `pmd-spin-max` and `pmd-rt-priority` are given to them here too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
