@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 /// same table.
 pub const FLOORS: &[&[&str]] = &[
     &["base"],
-    &["packet", "tls"],
+    &["packet", "tls", "bpf"],
     &["flow", "ovsdb"],
     &["classifier", "conntrack", "services"],
-    &["openflow", "dpif", "netdev"],
+    &["openflow", "dpif", "netdev", "ebpf"],
     &["ofproto", "datapath"],
     &["switchd", "bench"],
     &["sekisho"],
@@ -84,7 +84,7 @@ mod tests {
         ("rustls", &["tls"]),
         ("tokio-rustls", &["switchd"]),
         ("socket2", &["netdev", "switchd", "sekisho"]),
-        ("libc", &["netdev", "datapath", "switchd", "sekisho"]),
+        ("libc", &["bpf", "netdev", "datapath", "switchd", "sekisho"]),
         ("parking_lot", &["conntrack", "netdev", "datapath", "switchd", "sekisho"]),
     ];
 

@@ -33,7 +33,8 @@ use crate::sys::mmsg::{self, RxMeta};
 use crate::sys::ring::Ring;
 use crate::sys::{self, Errno, Hears, PacketMreq, TpacketStats};
 use crate::{
-    BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
+    BATCH, Bypass, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue,
+    Warning, Way,
 };
 
 /// `linux/if_packet.h` and `asm/socket.h`, where the libc crate lacks them.
@@ -71,6 +72,8 @@ pub struct Options {
     pub ring: usize,
     /// Receiving halves, at least one.
     pub n_queues: usize,
+    /// What forwards packets in the kernel, if the device is taken by [`Method::Tcx`].
+    pub bypass: Option<Arc<Bypass>>,
     /// Socket buffer for each direction in bytes. A 64 KB frame is accounted with its overhead.
     pub buffer: usize,
 }
@@ -84,6 +87,7 @@ impl Default for Options {
             exclusive: Method::ALL,
             ring: 1024,
             n_queues: 1,
+            bypass: None,
             buffer: 16 << 20,
         }
     }
@@ -144,10 +148,11 @@ impl AfPacket {
             port.fan_out();
         }
         port.rx.reverse();
-        let (attachment, warning) =
-            Attachment::new(name, ifindex, port.options.exclusive, &mut links);
+        let (methods, bypass) = (port.options.exclusive, port.options.bypass.as_deref());
+        let (attachment, warning) = Attachment::new(name, ifindex, methods, bypass, &mut links);
         port.warnings.extend(warning);
         port.attachment = attachment;
+        port.let_bypass(&mut links);
         Ok(port)
     }
 
@@ -237,6 +242,21 @@ impl AfPacket {
 
     fn join_group(&self, at: usize, group: i32) -> Result<(), Errno> {
         sys::setsockopt(self.rx_fds[at].as_fd(), libc::SOL_PACKET, PACKET_FANOUT, &group)
+    }
+
+    /// Lets the bypass take packets from the sockets, now that it forwards what it takes.
+    fn let_bypass(&mut self, links: &mut Links) {
+        let Some(bypass) = self.options.bypass.clone() else { return };
+        if self.exclusive() != Some(Method::Tcx) {
+            return;
+        }
+        for fd in &self.rx_fds {
+            if let Err(e) = bpf::attach_filter(fd.as_fd(), &bypass.filter) {
+                return self.refused("SO_ATTACH_BPF", e.into());
+            }
+        }
+        let link = links.by_index(self.ifindex).ok().flatten();
+        self.state.set_bypass(link.map_or(Way::Nowhere, |l| l.way()));
     }
 
     /// How the host's stack is kept from the frames.

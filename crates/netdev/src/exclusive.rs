@@ -19,10 +19,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use bpf::asm::{Asm, Reg};
+use bpf::{Kind, Program};
+
 use crate::link::Links;
 use crate::netlink::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, Socket, Writer};
-use crate::sys::{self, Errno, bpf};
-use crate::{Error, Warning};
+use crate::sys::{self, Errno};
+use crate::{Bypass, Error, Warning};
 
 /// A way to keep the host's stack from a device's frames.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -103,17 +106,19 @@ impl Drop for RestoreArp {
 }
 
 impl Attachment {
-    /// Tries `methods` in order. `None` and no warning if there are none.
+    /// Tries `methods` in order. `None` and no warning if there are none. With [`Method::Tcx`] alone packets that
+    /// `bypass` has taken are forwarded.
     pub(crate) fn new(
         device: &str,
         ifindex: u32,
         methods: &[Method],
+        bypass: Option<&Bypass>,
         links: &mut Links,
     ) -> (Option<Attachment>, Option<Warning>) {
         let mut reasons = Vec::new();
         for method in methods {
             let tried = match method {
-                Method::Tcx => tcx(ifindex).map(Attachment::Tcx),
+                Method::Tcx => tcx(ifindex, bypass).map(Attachment::Tcx),
                 Method::Nftables => nftables(device).map(Attachment::Nftables),
                 Method::NoArp => noarp(device, ifindex, links).map(Attachment::NoArp),
             };
@@ -143,19 +148,18 @@ fn not_exclusive(device: &str, reasons: &[String]) -> Warning {
     Warning::NotExclusive { device: device.to_owned(), reason: reasons.join(", ") }
 }
 
-/// `r0 = TC_ACT_SHOT; exit` as `struct bpf_insn`: opcode, registers, offset, immediate.
-fn shot() -> [u64; 2] {
-    let insn = |opcode: u8, imm: i32| {
-        let i = imm.to_ne_bytes();
-        u64::from_ne_bytes([opcode, 0, 0, 0, i[0], i[1], i[2], i[3]])
-    };
-    [insn(0xb7, 2), insn(0x95, 0)]
-}
-
-fn tcx(ifindex: u32) -> Result<OwnedFd, Errno> {
-    let prog = bpf::load_tc(&shot(), b"sekisho_shot")?;
+/// Drops all packets of a device, but for those that a bypass forwards.
+fn tcx(ifindex: u32, bypass: Option<&Bypass>) -> Result<OwnedFd, Errno> {
+    if let Some(bypass) = bypass {
+        return Ok(bypass.ingress.attach_tcx_ingress(ifindex)?);
+    }
+    const TC_ACT_SHOT: i32 = 2;
+    let mut a = Asm::new();
+    a.mov(Reg::R0, TC_ACT_SHOT);
+    a.exit();
     // The link holds the program.
-    bpf::link_tcx_ingress(prog.as_fd(), ifindex)
+    let program = Program::load(Kind::TcxIngress, "sekisho_shot", &a.finish())?;
+    Ok(program.attach_tcx_ingress(ifindex)?)
 }
 
 fn noarp(device: &str, ifindex: u32, links: &mut Links) -> Result<RestoreArp, Errno> {

@@ -44,6 +44,7 @@
 
 pub mod af_packet;
 pub mod af_xdp;
+mod bypass;
 pub mod cpu;
 pub mod dummy;
 mod error;
@@ -62,6 +63,7 @@ mod state;
 mod sys;
 pub mod tap;
 
+pub use bypass::{Bypass, Way};
 pub use error::{Error, Warning};
 pub use port::{BATCH, FRAME_CAPACITY, Port, Received, RxQueue, TxQueue, new_batch};
 pub use state::{Counters, PortState, RxDrop, TxDrop};

@@ -1,10 +1,11 @@
 //! Counters of a port, one per reason, and the settings its queues read.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use crate::Errno;
+use crate::link::Link;
+use crate::{Errno, Way};
 
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[doc = $d:literal])* $id:ident = $text:literal;)* }) => {
@@ -103,6 +104,8 @@ impl Unreported {
 #[derive(Debug)]
 pub struct PortState {
     mtu: AtomicU32,
+    /// 0, or one more than a [`Way`].
+    bypass: AtomicU8,
     rx_packets: AtomicU64,
     rx_bytes: AtomicU64,
     tx_packets: AtomicU64,
@@ -110,6 +113,8 @@ pub struct PortState {
     rx_drops: [AtomicU64; RxDrop::ALL.len()],
     tx_drops: [AtomicU64; TxDrop::ALL.len()],
     tx_segmented: AtomicU64,
+    /// Packets and bytes.
+    tx_past_device: [AtomicU64; 2],
 }
 
 /// A reading of [`PortState`].
@@ -129,6 +134,10 @@ pub struct Counters {
     pub tx_drops: [u64; TxDrop::ALL.len()],
     /// Frames that were segmented in software because the device cannot.
     pub tx_segmented: u64,
+    /// Of the frames sent, those that the device does not count: they went to [its other end](Way::Peer).
+    pub past_device: u64,
+    /// Their bytes.
+    pub bytes_past_device: u64,
 }
 
 impl Counters {
@@ -148,6 +157,7 @@ impl PortState {
     pub fn new(mtu: u32) -> PortState {
         PortState {
             mtu: AtomicU32::new(mtu),
+            bypass: AtomicU8::new(0),
             rx_packets: AtomicU64::new(0),
             rx_bytes: AtomicU64::new(0),
             tx_packets: AtomicU64::new(0),
@@ -155,6 +165,7 @@ impl PortState {
             rx_drops: [const { AtomicU64::new(0) }; RxDrop::ALL.len()],
             tx_drops: [const { AtomicU64::new(0) }; TxDrop::ALL.len()],
             tx_segmented: AtomicU64::new(0),
+            tx_past_device: [const { AtomicU64::new(0) }; 2],
         }
     }
 
@@ -168,6 +179,28 @@ impl PortState {
         self.mtu.store(mtu, Relaxed);
     }
 
+    /// How the kernel may [send](crate::Bypass) packets to the port without us; `None` if it takes none that come by it.
+    pub fn bypass(&self) -> Option<Way> {
+        match self.bypass.load(Relaxed) {
+            0 => None,
+            1 => Some(Way::Nowhere),
+            2 => Some(Way::Device),
+            _ => Some(Way::Peer),
+        }
+    }
+
+    pub(crate) fn set_bypass(&self, way: Way) {
+        self.bypass.store(1 + way as u8, Relaxed);
+    }
+
+    /// Tells the queues what the host says of the device.
+    pub fn note_link(&self, link: &Link) {
+        self.set_mtu(link.mtu);
+        if self.bypass().is_some() {
+            self.set_bypass(link.way());
+        }
+    }
+
     /// Reads all counters. Not one atomic picture: counters move while they are read.
     pub fn counters(&self) -> Counters {
         let get = |a: &AtomicU64| a.load(Relaxed);
@@ -179,21 +212,31 @@ impl PortState {
             rx_drops: std::array::from_fn(|i| get(&self.rx_drops[i])),
             tx_drops: std::array::from_fn(|i| get(&self.tx_drops[i])),
             tx_segmented: get(&self.tx_segmented),
+            past_device: get(&self.tx_past_device[0]),
+            bytes_past_device: get(&self.tx_past_device[1]),
         }
     }
 
-    pub(crate) fn count_rx(&self, packets: usize, bytes: usize) {
+    /// Counts frames that came in.
+    pub fn count_rx(&self, packets: usize, bytes: usize) {
         if packets > 0 {
             self.rx_packets.fetch_add(packets as u64, Relaxed);
             self.rx_bytes.fetch_add(bytes as u64, Relaxed);
         }
     }
 
-    pub(crate) fn count_tx(&self, packets: usize, bytes: usize) {
+    /// Counts frames that the device took.
+    pub fn count_tx(&self, packets: usize, bytes: usize) {
         if packets > 0 {
             self.tx_packets.fetch_add(packets as u64, Relaxed);
             self.tx_bytes.fetch_add(bytes as u64, Relaxed);
         }
+    }
+
+    /// Counts frames that went to the device's other end, besides [counting](PortState::count_tx) them as sent.
+    pub fn count_past_device(&self, packets: u64, bytes: u64) {
+        self.tx_past_device[0].fetch_add(packets, Relaxed);
+        self.tx_past_device[1].fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn drop_rx(&self, reason: RxDrop, n: u64) {

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bpf::{Kind, Map, Program, xdp};
 use packet::segment::note_partial_checksum;
 use packet::{Offload, PacketBuf, header};
 use parking_lot::Mutex;
@@ -39,7 +40,7 @@ use crate::soft::{Softener, Takes};
 use crate::sys::xdp::{
     Control, Flushed, RX_HEADROOM, Refused, RxHalf, Sizes, Socket, TxHalf, bind,
 };
-use crate::sys::{self, Errno, bpf};
+use crate::sys::{self, Errno};
 use crate::{
     BATCH, Counters, Error, Port, PortState, Received, RxDrop, RxQueue, TxDrop, TxQueue, Warning,
 };
@@ -82,8 +83,8 @@ impl Mode {
 
     fn attach_flags(self) -> u32 {
         match self {
-            Mode::NativeZerocopy | Mode::Native => bpf::XDP_DRV_MODE,
-            Mode::Generic => bpf::XDP_SKB_MODE,
+            Mode::NativeZerocopy | Mode::Native => xdp::DRV_MODE,
+            Mode::Generic => xdp::SKB_MODE,
         }
     }
 
@@ -297,25 +298,27 @@ fn open_in(
         tx: TX_RING,
         need_wakeup,
     };
-    let map = bpf::make_xskmap(n).map_err(|e| (Step::Map, e))?;
+    let map = Map::xsk(n).map_err(|e| (Step::Map, e.into()))?;
     let native = mode != Mode::Generic;
-    let tagged = program::vlan_tag_function().filter(|_| native);
+    let tagged = bpf::kernel_function("bpf_xdp_metadata_rx_vlan_tag").filter(|_| native);
     let load = |tag: Option<u32>, flags| {
         let program = program::program(map.as_fd(), tag);
-        bpf::load_xdp(&program, b"sekisho_xsk", flags, ifindex)
+        let ifindex = if flags & xdp::DEV_BOUND_ONLY != 0 { ifindex } else { 0 };
+        Program::load(Kind::Xdp { flags, ifindex }, "sekisho_xsk", &program)
     };
-    let attach = |program: OwnedFd| bpf::link_xdp(program.as_fd(), ifindex, mode.attach_flags());
+    let attach = |program: Program| program.attach_xdp(ifindex, mode.attach_flags());
     // A driver that tells nothing of frames takes no program that asks.
     let with_tag = tagged.and_then(|tag| {
-        let program = load(Some(tag), bpf::XDP_HAS_FRAGS | bpf::XDP_DEV_BOUND_ONLY).ok()?;
+        let program = load(Some(tag), xdp::HAS_FRAGS | xdp::DEV_BOUND_ONLY).ok()?;
         attach(program).ok()
     });
     let tags_lost = with_tag.is_none();
     let link = match with_tag {
         Some(link) => link,
         None => {
-            let program = load(None, bpf::XDP_HAS_FRAGS).or_else(|_| load(None, 0));
-            attach(program.map_err(|e| (Step::Load, e))?).map_err(|e| (Step::Attach, e))?
+            let program = load(None, xdp::HAS_FRAGS).or_else(|_| load(None, 0));
+            attach(program.map_err(|e| (Step::Load, e.into()))?)
+                .map_err(|e| (Step::Attach, e.into()))?
         }
     };
     let wakeup = if need_wakeup { bind::USE_NEED_WAKEUP } else { 0 };
@@ -328,7 +331,7 @@ fn open_in(
             Err((Step::Bind(_), Errno(libc::EINVAL | libc::EOPNOTSUPP))) => open(flags)?,
             socket => socket?,
         };
-        bpf::set_xskmap(map.as_fd(), queue, socket.fd()).map_err(|e| (Step::Map, e))?;
+        map.set_socket(queue, socket.fd()).map_err(|e| (Step::Map, e.into()))?;
         sockets.push(socket);
     }
     Ok(Opened { link, sockets, tags_lost })

@@ -18,7 +18,7 @@ use crate::netlink::{
     self, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, Socket, Writer, attrs,
     u32_of,
 };
-use crate::{Errno, Error};
+use crate::{Errno, Error, Way};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -33,6 +33,7 @@ mod ifla {
     pub(super) const IFNAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
     pub(super) const LINK: u16 = 5;
+    pub(super) const QDISC: u16 = 6;
     pub(super) const MASTER: u16 = 10;
     pub(super) const LINKINFO: u16 = 18;
     pub(super) const STATS64: u16 = 23;
@@ -87,6 +88,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// Namespace id of `peer`, if it is in another namespace.
     pub peer_netns: Option<i32>,
+    /// The queueing discipline through which it sends.
+    pub qdisc: Option<String>,
     /// How often the carrier came or went.
     pub carrier_changes: u32,
     /// Counters.
@@ -169,6 +172,18 @@ impl LinkStats {
 }
 
 impl Link {
+    /// How packets get to what is behind it. Past a veth's own queueing discipline, if it has one, none may go to its
+    /// other end.
+    pub fn way(&self) -> Way {
+        let is_far = self.kind.as_deref() == Some("veth") && self.peer_netns.is_some();
+        let is_plain = self.qdisc.as_deref() == Some("noqueue");
+        match (self.up && self.lower_up, is_far && is_plain) {
+            (false, _) => Way::Nowhere,
+            (true, false) => Way::Device,
+            (true, true) => Way::Peer,
+        }
+    }
+
     /// Reads the body of an `RTM_NEWLINK` or `RTM_DELLINK` message.
     fn parse(body: &[u8]) -> Option<Link> {
         let flags = u32_of(body.get(8..IFINFO)?);
@@ -195,6 +210,7 @@ impl Link {
                 ifla::MASTER => link.master = Some(u32_of(value)).filter(|&i| i != 0),
                 ifla::LINK => link.peer = Some(u32_of(value)).filter(|&i| i != 0),
                 ifla::LINK_NETNSID => link.peer_netns = Some(u32_of(value) as i32),
+                ifla::QDISC => link.qdisc = Some(netlink::str_of(value)),
                 ifla::CARRIER_CHANGES => link.carrier_changes = u32_of(value),
                 ifla::STATS64 => link.stats = LinkStats::parse(value),
                 ifla::LINKINFO => {

@@ -10,7 +10,6 @@ use std::fmt;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-pub(crate) mod bpf;
 pub(crate) mod mmsg;
 pub(crate) mod ring;
 pub(crate) mod xdp;
@@ -28,6 +27,12 @@ impl Errno {
     /// From an I/O error; one that is not the system's becomes `EIO`.
     pub fn from_io(e: &std::io::Error) -> Errno {
         Errno(e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<bpf::Error> for Errno {
+    fn from(e: bpf::Error) -> Errno {
+        Errno(e.errno())
     }
 }
 
