@@ -4,8 +4,12 @@
 //! the whole never has more than the ceiling, reaches it to within a thousandth however unevenly
 //! the shards are filled, and commits seldom meet at one counter.
 
+use crate::conns::Memory;
 use crate::helper::Filter;
 use crate::open::Rules;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The ceiling, and how much of it the shards have taken. And what else the shards of a tracker have in common.
@@ -15,7 +19,28 @@ pub struct Ceiling {
     taken: AtomicUsize,
     /// The same of expected connections.
     pub(crate) expected: Filter,
-    pub(crate) rules: Rules,
+    pub(crate) rules: SharedRules,
+    /// Where connections are, if not on the heap.
+    pub(crate) memory: Option<Arc<dyn Memory>>,
+}
+
+/// Rules, on the heap or in [`Memory`].
+#[derive(Debug)]
+pub(crate) enum SharedRules {
+    Own(Box<Rules>),
+    Lent(&'static Rules),
+}
+
+impl Deref for SharedRules {
+    type Target = Rules;
+
+    #[inline(always)]
+    fn deref(&self) -> &Rules {
+        match self {
+            SharedRules::Own(rules) => rules,
+            SharedRules::Lent(rules) => rules,
+        }
+    }
 }
 
 /// The part that a shard has.
@@ -25,11 +50,19 @@ pub(crate) struct Quota(usize);
 impl Ceiling {
     /// A ceiling of `max` connections, of which nothing is taken.
     pub fn new(max: usize) -> Ceiling {
+        Ceiling::with_memory(max, None)
+    }
+
+    /// The same, with connections and rules in somebody's memory as far as that goes.
+    pub fn with_memory(max: usize, memory: Option<Arc<dyn Memory>>) -> Ceiling {
+        let rules = memory.as_ref().and_then(|m| m.rules());
+        let rules = rules.map_or_else(|| SharedRules::Own(Box::default()), SharedRules::Lent);
         Ceiling {
+            rules,
+            memory,
             max: AtomicUsize::new(max),
             taken: AtomicUsize::new(0),
             expected: Filter::new(),
-            rules: Rules::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 use alloc::boxed::Box;
 use base::{Duration, Instant, prefetch, prefetch_to_write};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, Ordering::*};
 use packet::header::ipproto;
 use parking_lot::Mutex;
@@ -175,8 +176,30 @@ impl Hold<'_> {
 /// By so much at most a thread's time is behind another's: a packet of such a batch makes no connection end sooner.
 const SKEW: Duration = Duration::from_millis(1);
 
+/// One whose original end goes on sending is assured after so long.
+const STREAM: Duration = Duration::from_secs(2);
+
 /// Who waits for a connection for longer than a packet takes calls this with the number of tries so far.
 pub(crate) type Pause = fn(u32);
+
+/// What [`crate::layout`] tells.
+impl Conn {
+    pub const FLAGS_AT: usize = offset_of!(Conn, flags);
+    pub const TALK_AT: usize = offset_of!(Conn, talk);
+    pub const RARE_AT: usize = offset_of!(Conn, rare);
+    pub const LOCK_AT: usize = offset_of!(Conn, lock);
+    pub const MARK_AT: usize = offset_of!(Conn, mark);
+    pub const START_AT: usize = offset_of!(Conn, start);
+    pub const PEERS_AT: usize = offset_of!(Conn, peers);
+    pub const TRAFFIC_AT: usize = offset_of!(Conn, traffic);
+    pub const ASSURED: u8 = ASSURED;
+    pub const MARKED: u8 = MARKED;
+    pub const BOTH_WAYS: u8 = Talk::BothWays as u8;
+    pub const OPEN: u8 = OPEN;
+    pub const HELD: u8 = HELD;
+    pub const SKEW: Duration = SKEW;
+    pub const STREAM: Duration = STREAM;
+}
 
 impl Conn {
     /// No connection; a place for one.
@@ -406,6 +429,10 @@ impl Conn {
         self.key().proto() == ipproto::TCP
     }
 
+    pub fn is_icmp(&self) -> bool {
+        matches!(self.key().proto(), ipproto::ICMP | ipproto::ICMPV6)
+    }
+
     /// The tuple of the original direction.
     pub fn orig(&self) -> Tuple {
         self.key().tuple(self.swapped())
@@ -578,7 +605,6 @@ impl Conn {
                 still_new = talk != Talk::BothWays;
                 // When it began stands where a packet seldom has to look.
                 if self.seen_reply() && !assured && dir == Dir::Orig {
-                    const STREAM: Duration = Duration::from_secs(2);
                     assured = now.since(self.start()) > STREAM;
                 }
                 Some(if still_new { TimeoutClass::UdpSingle } else { TimeoutClass::UdpMultiple })

@@ -3,6 +3,7 @@
 
 use crate::conn::Conn;
 use crate::index::Entries;
+use crate::open::Rules;
 use crate::slab::NIL;
 use crate::tuple::Key;
 use alloc::boxed::Box;
@@ -17,12 +18,40 @@ const PART_BITS: u32 = 10;
 const PART: usize = 1 << PART_BITS;
 const PARTS: usize = 1 << 10;
 
-type Segment = [Conn; SEGMENT];
-type Part = [OnceBox<Segment>; PART];
+/// Places of so many connections.
+#[derive(Debug)]
+pub struct Segment([Conn; SEGMENT]);
+
+impl Default for Segment {
+    fn default() -> Segment {
+        Segment([const { Conn::blank() }; SEGMENT])
+    }
+}
+
+/// Where a tracker has its connections, if not on the heap: in memory that it shares with programs of the kernel
+/// ([`crate::layout`]). What it gives is nobody else's.
+pub trait Memory: core::fmt::Debug + Send + Sync {
+    /// A new segment; none if there is no more room.
+    fn segment(&self) -> Option<&'static Segment>;
+
+    /// New rules.
+    fn rules(&self) -> Option<&'static Rules>;
+}
+
+#[derive(Debug)]
+enum Held {
+    Own(Box<[Conn; SEGMENT]>),
+    Lent(&'static Segment),
+}
+
+type Part = [OnceBox<Held>; PART];
 
 /// All places of connections; those that were never needed take no room.
 #[derive(Debug)]
-pub(crate) struct Places([OnceBox<Part>; PARTS]);
+pub(crate) struct Places {
+    parts: [OnceBox<Part>; PARTS],
+    memory: Option<Arc<dyn Memory>>,
+}
 
 /// Something that is too large for the stack.
 fn boxed<T, const N: usize>(make: impl Fn() -> T) -> Box<[T; N]> {
@@ -36,16 +65,32 @@ impl Places {
     #[inline]
     pub fn get(&self, slot: u32) -> Option<&Conn> {
         let segment = slot >> SEGMENT_BITS;
-        let part = self.0.get((segment >> PART_BITS) as usize)?.get()?;
-        let segment = part[segment as usize & (PART - 1)].get()?;
-        Some(&segment[slot as usize & (SEGMENT - 1)])
+        let part = self.parts.get((segment >> PART_BITS) as usize)?.get()?;
+        let conns = match part[segment as usize & (PART - 1)].get()? {
+            Held::Own(conns) => conns,
+            Held::Lent(Segment(conns)) => conns,
+        };
+        Some(&conns[slot as usize & (SEGMENT - 1)])
+    }
+
+    /// The same, if it lies in memory of somebody else.
+    pub fn lent(&self, slot: u32) -> Option<&'static Conn> {
+        let segment = slot >> SEGMENT_BITS;
+        let part = self.parts.get((segment >> PART_BITS) as usize)?.get()?;
+        match part[segment as usize & (PART - 1)].get()? {
+            Held::Own(_) => None,
+            Held::Lent(Segment(conns)) => Some(&conns[slot as usize & (SEGMENT - 1)]),
+        }
     }
 
     /// Makes room for a slot.
     fn make(&self, slot: u32) {
         let segment = slot >> SEGMENT_BITS;
-        let part = self.0[(segment >> PART_BITS) as usize].get_or_init(|| boxed(OnceBox::new));
-        part[segment as usize & (PART - 1)].get_or_init(|| boxed(Conn::blank));
+        let part = self.parts[(segment >> PART_BITS) as usize].get_or_init(|| boxed(OnceBox::new));
+        part[segment as usize & (PART - 1)].get_or_init(|| {
+            let lent = self.memory.as_ref().and_then(|m| m.segment());
+            Box::new(lent.map_or_else(|| Held::Own(boxed(Conn::blank)), Held::Lent))
+        });
     }
 }
 
@@ -64,9 +109,11 @@ pub(crate) struct Conns {
     places: Arc<Places>,
 }
 
-impl Default for Conns {
-    fn default() -> Self {
-        let places = Arc::new(Places([const { OnceBox::new() }; PARTS]));
+impl Conns {
+    /// No connections yet.
+    pub fn new(memory: Option<Arc<dyn Memory>>) -> Self {
+        let parts = [const { OnceBox::new() }; PARTS];
+        let places = Arc::new(Places { parts, memory });
         Conns { free: [NIL; LANES], used: 0, live: 0, places }
     }
 }
@@ -181,7 +228,7 @@ mod tests {
     #[test]
     fn a_thread_gets_its_own_slots_first_and_then_those_of_others() {
         const N: u32 = 1000;
-        let mut conns = Conns::default();
+        let mut conns = Conns::new(None);
         assert!((0..N).all(|slot| conns.insert(slot as usize) == slot));
         (0..N).for_each(|slot| conns.remove(slot));
         assert_eq!(conns.len(), 0);

@@ -12,7 +12,7 @@ use crate::tracker::Moved;
 use crate::{ConnId, Conntrack, CtRequest, CtState, Dir};
 use base::Instant;
 
-/// What the state machines need of a TCP or UDP packet.
+/// What the state machines need of a packet of TCP, UDP or ICMP queries.
 #[derive(Copy, Clone, Debug)]
 pub struct Sent {
     pub(crate) body: Body,
@@ -24,7 +24,7 @@ impl Sent {
     /// Of no packet; a place to be written.
     pub const NOTHING: Sent = Sent { body: Body::Other, len: 0 };
 
-    /// Reads a whole TCP or UDP packet. `None` for any other, and for one that would be invalid.
+    /// Reads a whole packet of TCP, UDP or ICMP queries. `None` for any other, and for one that would be invalid.
     #[inline]
     pub fn read(view: &PacketView<'_>) -> Option<Sent> {
         let (body, len) = read_known(view)?;

@@ -43,6 +43,7 @@ mod front;
 mod helper;
 mod index;
 mod known;
+pub mod layout;
 mod lookahead;
 mod nat;
 mod open;
@@ -63,6 +64,7 @@ mod zone;
 
 pub use ceiling::Ceiling;
 pub use conn::Traffic;
+pub use conns::{Memory, Segment};
 pub use counters::{Counters, CtStats};
 pub use dump::{ConnFilter, ConnSnapshot, Cursor, TcpInfo, TupleFilter};
 pub use event::{CtEvent, EventKind};
@@ -73,6 +75,7 @@ pub use helper::{Edit, ExpectSnapshot, Helper, LIFETIME, MAX_EXPECTED, TextEdit}
 pub use known::{Known, Sent, Standing};
 pub use lookahead::Lookahead;
 pub use nat::{NatKind, NatRequest, Translation};
+pub use open::{Lent, Rules};
 pub use parse::{PacketView, Parse, Parsed, parse, parse_into};
 pub use settings::CtConfig;
 pub use state::CtState;

@@ -16,6 +16,7 @@ use crate::tuple::Dir;
 use crate::words::{Bits, U64};
 use crate::{ConnId, CtInfo, CtRequest, CtState};
 use base::{Duration, Instant};
+use core::mem::offset_of;
 
 const TCP_SEQ_CHK: u8 = 1;
 /// Somebody wants to hear of events.
@@ -24,28 +25,38 @@ const EVENTS: u8 = 2;
 /// What packets without the shard have to know of its settings. It is seldom written, so it stays with all who read it.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Rules {
+pub struct Rules {
     flags: Bits,
     /// Of the default policy, in nanoseconds.
     timeouts: [U64; N_CLASSES],
 }
 
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules::new()
+    }
+}
+
 impl Rules {
-    pub fn new() -> Rules {
+    pub(crate) const FLAGS_AT: usize = offset_of!(Rules, flags);
+    pub(crate) const TCP_SEQ_CHK: u8 = TCP_SEQ_CHK;
+    pub(crate) const EVENTS: u8 = EVENTS;
+
+    pub(crate) fn new() -> Rules {
         let rules = Rules { flags: Bits::new(0), timeouts: [const { U64::new(0) }; N_CLASSES] };
         rules.set_timeouts(&TimeoutPolicy::DEFAULT);
         rules
     }
 
-    pub fn set_tcp_seq_chk(&self, on: bool) {
+    pub(crate) fn set_tcp_seq_chk(&self, on: bool) {
         self.flags.put(TCP_SEQ_CHK, on);
     }
 
-    pub fn set_events(&self, on: bool) {
+    pub(crate) fn set_events(&self, on: bool) {
         self.flags.put(EVENTS, on);
     }
 
-    pub fn set_timeouts(&self, policy: &TimeoutPolicy) {
+    pub(crate) fn set_timeouts(&self, policy: &TimeoutPolicy) {
         for (word, class) in self.timeouts.iter().zip(TimeoutClass::ALL) {
             word.set(u64::try_from(policy.get(class).as_nanos()).unwrap_or(u64::MAX));
         }
@@ -54,6 +65,23 @@ impl Rules {
     fn timeout(&self, class: TimeoutClass) -> Duration {
         Duration::from_nanos(self.timeouts[class as usize].get())
     }
+}
+
+/// A connection that [was lent](Lookahead::lend).
+#[derive(Copy, Clone, Debug)]
+pub struct Lent {
+    /// Where it lies; [`crate::layout`] says how.
+    pub address: usize,
+    /// Which of those that had its place.
+    pub generation: u32,
+    /// Which way the packets go.
+    pub dir: Dir,
+    /// By how much their windows are scaled.
+    pub shift: u8,
+    /// Where the timeout lies that they begin anew, of eight bytes, in nanoseconds.
+    pub timeout: usize,
+    /// The verdict of such packets, as long as mark and label stay.
+    pub standing: Standing,
 }
 
 impl Lookahead {
@@ -107,6 +135,44 @@ impl Lookahead {
             None => self.advance(conn, now, dir, &sent.body, sent.len)?,
         };
         Some(Standing { base: state, state, mark: conn.mark(), label: conn.label() })
+    }
+
+    /// Whether a connection of this shard is still there.
+    pub fn is_there(&self, id: ConnId) -> bool {
+        let conn = self.places.get(id.slot);
+        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation)
+    }
+
+    /// Lends a connection of this shard to a program of the kernel, if packets of this direction that move nothing else
+    /// can be tracked by it as they are here, and the connection lies where it sees it.
+    pub fn lend(&self, known: Known) -> Option<Lent> {
+        let Known { conn: id, dir, .. } = known;
+        let conn = self.places.lent(id.slot)?;
+        let _hold = hold(conn)?;
+        if conn.generation.get() != id.generation || conn.policy.get() != 0 {
+            return None;
+        }
+        let peers = conn.peers();
+        let (src, dst) = (peers[dir as usize], peers[dir.flip() as usize]);
+        let (class, shift) = match conn.is_tcp() {
+            true => (TimeoutClass::TcpEstablished, src.shift(&dst)),
+            false if conn.is_icmp() => (TimeoutClass::IcmpReply, 0),
+            false => (TimeoutClass::UdpMultiple, 0),
+        };
+        let rules = &*self.shared.rules;
+        Some(Lent {
+            address: core::ptr::from_ref(conn) as usize,
+            generation: id.generation,
+            dir,
+            shift,
+            timeout: core::ptr::from_ref(&rules.timeouts[class as usize]) as usize,
+            standing: Standing {
+                base: CtState::of_known(false, dir),
+                state: CtState::of_known(false, dir),
+                mark: conn.mark(),
+                label: conn.label(),
+            },
+        })
     }
 
     /// The state of a packet whose connection is held.

@@ -326,7 +326,7 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> R
     Ok(())
 }
 
-/// What a TCP or UDP packet of a known connection has for the state machines, and its length.
+/// What a packet of a known connection of TCP, UDP or ICMP queries has for the state machines, and its length.
 #[inline]
 pub(crate) fn read_known(view: &PacketView<'_>) -> Option<(Body, u32)> {
     let data = view.frame.get(view.l3..)?;
@@ -338,9 +338,24 @@ pub(crate) fn read_known(view: &PacketView<'_>) -> Option<(Body, u32)> {
     let body = match ip.proto {
         ipproto::TCP => Body::Tcp(sound_tcp(&ip, view.csum_trusted).ok()?),
         ipproto::UDP => sound_udp(&ip, view.csum_trusted).map(|()| Body::Other).ok()?,
+        ipproto::ICMP | ipproto::ICMPV6 => known_query(&ip, view.csum_trusted)?,
         _ => return None,
     };
     Some((body, ip.len))
+}
+
+fn known_query(ip: &Ip<'_>, csum_trusted: bool) -> Option<Body> {
+    let (&ty, data) = (ip.payload.first()?, ip.payload);
+    let answer = is_icmp_answer(ip.proto, ty);
+    if (ip.proto == ipproto::ICMPV6) != ip.ends.ipv6 || !answer && !is_icmp_query(ip.proto, ty) {
+        return None;
+    }
+    let is_sound = match ip.ends.ipv6 {
+        _ if csum_trusted => true,
+        true => transport_sum_ok(ip, ipproto::ICMPV6, data),
+        false => checksum(data) == 0,
+    };
+    is_sound.then_some(Body::Icmp { answer })
 }
 
 #[inline(always)]

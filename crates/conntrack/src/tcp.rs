@@ -26,7 +26,7 @@ use crate::{InvalidReason, TimeoutClass};
 use packet::header::tcp_flag;
 
 /// How far an acknowledgment may be off: one unscaled window and a packet (Rooij §5.3).
-const AHEAD: u32 = 0xffff + 1500;
+pub(crate) const AHEAD: u32 = 0xffff + 1500;
 /// Largest shift of RFC 7323 §2.3.
 const MAX_SHIFT: u8 = 14;
 
@@ -272,7 +272,7 @@ impl Peer {
     }
 
     /// Shift of the announced window, for a segment that is not a SYN.
-    fn shift(&self, other: &Peer) -> u8 {
+    pub(crate) fn shift(&self, other: &Peer) -> u8 {
         match (self.scale.offered(), other.scale.offered()) {
             (Some(shift), Some(_)) => shift,
             _ if self.scale == Scale::UNKNOWN || other.scale == Scale::UNKNOWN => MAX_SHIFT,

@@ -160,7 +160,7 @@ impl Conntrack {
         Conntrack {
             secret,
             config,
-            slab: Conns::default(),
+            slab: Conns::new(ceiling.memory.clone()),
             index: Index::default(),
             wheel: Wheel::new(),
             wheel_behind: false,
