@@ -37,4 +37,4 @@ pub use megaflow::{
     Credit, FlowStats, Megaflow, MegaflowSpec, Ufid, installed_mask, required_mask,
 };
 pub use meter::{BandKind, BandSpec, MAX_BANDS, MAX_METERS, MeterCounters, MeterSpec, MeterStore};
-pub use slow_path::{Revalidation, SlowPath, Upcall};
+pub use slow_path::{Generation, Revalidation, SlowPath, Upcall};

@@ -2,12 +2,42 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::ops::Deref;
+use core::sync::atomic::AtomicU64;
 
 use base::Instant;
 use flow::PacketKey;
 use packet::PacketBuf;
 
 use crate::{DpAction, MegaflowSpec, UserspaceCookie};
+
+/// Where the slow path's [generation](SlowPath::generation) is: in a place of its own, or in one that programs see which
+/// forward packets beside the datapath.
+#[derive(Clone, Debug)]
+pub enum Generation {
+    /// On the heap.
+    Own(Arc<AtomicU64>),
+    /// Somebody else's, for this alone.
+    Lent(&'static AtomicU64),
+}
+
+impl Default for Generation {
+    fn default() -> Generation {
+        Generation::Own(Arc::default())
+    }
+}
+
+impl Deref for Generation {
+    type Target = AtomicU64;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU64 {
+        match self {
+            Generation::Own(word) => word,
+            Generation::Lent(word) => word,
+        }
+    }
+}
 
 /// The slow path's answer to a packet that no cache knows.
 #[derive(Clone, Debug, Default)]

@@ -5,10 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Release};
+use core::sync::atomic::Ordering::Release;
 
 use base::{HashKey, Instant, MacAddr, OfPort};
-use dpif::MeterStore;
+use dpif::{Generation, MeterStore};
 use openflow::action::Action;
 use openflow::flow_mod::{FlowMod, FlowModFlags};
 use openflow::message::{
@@ -100,7 +100,7 @@ pub struct Bridge {
     /// Flow monitors of all its sessions.
     pub(crate) n_monitors: usize,
     pub(crate) events: Vec<Event>,
-    generation: Arc<AtomicU64>,
+    generation: Generation,
 }
 
 /// Names of its ports.
@@ -120,7 +120,7 @@ impl Bridge {
         name: String,
         spec: BridgeSpec,
         hash: HashKey,
-        generation: Arc<AtomicU64>,
+        generation: Generation,
         meters: Option<Arc<dyn MeterStore>>,
         now: Instant,
     ) -> Bridge {

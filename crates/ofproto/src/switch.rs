@@ -3,11 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::{Ordering::Acquire, Ordering::Release};
 
 use base::{DpPort, HashKey, Instant, OfPort, Zone};
 use conntrack::PolicyId;
-use dpif::MeterStore;
+use dpif::{Generation, MeterStore};
 use hashbrown::HashMap;
 use services::mac::Stats as MacStats;
 
@@ -45,7 +45,7 @@ pub struct Switch {
     /// Interfaces by name, for patch ports.
     by_interface: HashMap<String, (BridgeId, OfPort)>,
     pub(crate) recircs: Arc<dyn RecircStore>,
-    generation: Arc<AtomicU64>,
+    generation: Generation,
     hash: HashKey,
     /// `None`: the datapath has no meters.
     meters: Option<Arc<dyn MeterStore>>,
@@ -60,13 +60,23 @@ pub struct Switch {
 impl Switch {
     /// A switch without bridges. `hash` keys the hash tables that strangers' packets look into.
     pub fn new(hash: HashKey, recircs: Arc<dyn RecircStore>) -> Switch {
+        Switch::counting(hash, recircs, Generation::default())
+    }
+
+    /// The same, with its generation in a given place.
+    pub fn counting(
+        hash: HashKey,
+        recircs: Arc<dyn RecircStore>,
+        generation: Generation,
+    ) -> Switch {
+        generation.store(1, Release);
         Switch {
             bridges: BTreeMap::new(),
             names: HashMap::new(),
             by_dp: HashMap::new(),
             by_interface: HashMap::new(),
             recircs,
-            generation: Arc::new(AtomicU64::new(1)),
+            generation,
             hash,
             meters: None,
             last_bridge: 0,
@@ -108,7 +118,7 @@ impl Switch {
 
     /// Changes whenever a translation made before may be wrong now. The handle is read without
     /// the lock, before a translation starts.
-    pub fn generation_handle(&self) -> Arc<AtomicU64> {
+    pub fn generation_handle(&self) -> Generation {
         self.generation.clone()
     }
 

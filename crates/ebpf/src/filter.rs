@@ -1,0 +1,713 @@
+//! The program of the packet sockets: it decides which packets the kernel forwards.
+//!
+//! Stages: read the headers of a plain packet (IPv4 without options or IPv6 without extension headers, no fragment; a whole
+//! TCP or UDP header, or an ICMP echo) and check its sums; find the [`Entry`]; hold the connection; track the packet as [`conntrack::tcp`] would; count; tell the
+//! [ingress] program where it goes. At any step that does not fit, the packet is the sockets'.
+//!
+//! Sums: a packet whose sender left the transport's sum to the device has that of the pseudo header there, and is taken to
+//! be right. Else it is summed, if it is short; a long one is for a worker, which sees what the device says of it.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use bpf::asm::{
+    Alu, Asm, If, Label,
+    Reg::{self, *},
+    Size,
+};
+use bpf::{Arena, Map};
+use conntrack::{Rules, layout};
+use packet::header::{ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, UDP_LEN, ethertype, ipproto, tcp_flag};
+
+use crate::entry::{Entry, Key};
+use crate::{Control, ingress};
+
+/// Fields of `struct __sk_buff`.
+pub(crate) mod skb {
+    pub(crate) const LEN: i16 = 0;
+    pub(crate) const PKT_TYPE: i16 = 4;
+    pub(crate) const PROTOCOL: i16 = 16;
+    pub(crate) const VLAN_PRESENT: i16 = 20;
+    pub(crate) const VLAN_TCI: i16 = 24;
+    pub(crate) const VLAN_PROTO: i16 = 28;
+    pub(crate) const IFINDEX: i16 = 40;
+    pub(crate) const GSO_SIZE: i16 = 176;
+}
+
+const MAP_LOOKUP_ELEM: i32 = 1;
+const KTIME_GET_NS: i32 = 5;
+const SKB_LOAD_BYTES: i32 = 26;
+const PACKET_OUTGOING: i32 = 4;
+
+// The stack, from its end.
+const KEY: i16 = -64;
+/// The IP header.
+const IP: i16 = KEY - IPV6_LEN as i16;
+/// The transport header, without options.
+const L4: i16 = IP - 24;
+/// Words of the program's own.
+const fn word(n: i16) -> i16 {
+    L4 - 8 * n
+}
+/// Bytes of the IP packet.
+const TOTAL: i16 = word(1);
+/// Those of the transport header and what follows, and where they begin in the frame.
+const BODY_LEN: i16 = word(2);
+const BODY_AT: i16 = word(3);
+const PROTO: i16 = word(4);
+/// Sum of the addresses.
+const ADDRESS_SUM: i16 = word(5);
+/// Sum of the pseudo header.
+const PSEUDO_SUM: i16 = word(6);
+/// TOS and TTL, and TCP flags: as the entry has them.
+const VARIES: i16 = word(7);
+const FLAGS: i16 = word(8);
+const FRAME_LEN: i16 = word(9);
+const NOW: i16 = word(10);
+const EXPIRES: i16 = word(11);
+const SEQ: i16 = word(12);
+const ACK: i16 = word(13);
+const WINDOW: i16 = word(14);
+const PAYLOAD: i16 = word(15);
+const INDEX: i16 = word(16);
+/// The transport header and what follows, to be summed.
+const BODY: i16 = INDEX - MAX_SUMMED as i16;
+/// An echo of the usual size.
+const MAX_SUMMED: i32 = 64;
+
+/// How often one looks whether a connection that somebody else holds is free again.
+const TRIES: i32 = 64;
+
+/// Where a field of an entry is.
+macro_rules! entry {
+    ($field:ident) => {
+        std::mem::offset_of!(Entry, $field) as i16
+    };
+}
+
+/// What the program is made for.
+pub(crate) struct Parts<'a> {
+    pub arena: &'a Arena,
+    pub v4: &'a Map<{ Key::SIZE_V4 }>,
+    pub v6: &'a Map<{ Key::SIZE_V6 }>,
+    pub verdict: &'a Map<4>,
+    pub control: &'static Control,
+    pub rules: &'static Rules,
+}
+
+/// Where a packet may turn out to be for the sockets.
+#[derive(Copy, Clone)]
+struct Exits {
+    /// With nothing held.
+    keep: Label,
+    /// With the connection held.
+    release: Label,
+}
+
+/// R6: the packet. R7: the entry. R8: the connection. R9: the verdict.
+pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
+    let a = &mut Asm::new();
+    let exits = Exits { keep: a.label(), release: a.label() };
+    let (drop, v6, found) = (a.label(), a.label(), a.label());
+    a.mov(R6, R1);
+    begin(a, p, exits, drop);
+    a.load(Size::U32, R1, R6, skb::PROTOCOL);
+    a.jump(If::Eq, R1, i32::from(ethertype::IPV6.to_be()), v6);
+    a.jump(If::Ne, R1, i32::from(ethertype::IPV4.to_be()), exits.keep);
+    read_v4(a, exits);
+    find(a, p.v4, Key::PORTS_V4, exits);
+    a.goto(found);
+    a.put(v6);
+    read_v6(a, exits);
+    find(a, p.v6, Key::PORTS_V6, exits);
+    a.put(found);
+    read_transport(a, exits);
+    check_sum(a, exits);
+    check_entry(a, p, exits);
+    hold(a, exits);
+    check_connection(a, exits);
+    track(a, p, exits);
+    count(a);
+    release(a);
+    tell(a);
+    a.put(drop);
+    a.mov(R0, 0);
+    a.exit();
+    a.put(exits.release);
+    release(a);
+    a.put(exits.keep);
+    a.mov(R0, -1);
+    a.exit();
+    std::mem::take(a).finish()
+}
+
+fn stack(a: &mut Asm, dst: Reg, at: i16) {
+    a.mov(dst, R10);
+    a.alu(Alu::Add, dst, i32::from(at));
+}
+
+/// `dst` points to what lies in the arena at a constant address.
+fn fixed<T>(a: &mut Asm, dst: Reg, of: &'static T) {
+    a.alu32(Alu::Mov, dst, Arena::address(of) as i32);
+    a.in_arena(dst, dst);
+}
+
+/// Reads `n` bytes of the packet from `off` on to the stack.
+fn load_bytes(a: &mut Asm, off: usize, to: i16, n: i32) {
+    a.mov(R1, R6);
+    a.mov(R2, off as i32);
+    stack(a, R3, to);
+    a.mov(R4, n);
+    a.call(SKB_LOAD_BYTES);
+}
+
+/// What does not need the packet's bytes, and its tag.
+fn begin(a: &mut Asm, p: &Parts<'_>, exits: Exits, drop: Label) {
+    a.store(Size::U32, R10, INDEX, 0);
+    stack(a, R2, INDEX);
+    a.load_map(R1, p.verdict.as_fd().as_raw_fd());
+    a.call(MAP_LOOKUP_ELEM);
+    a.jump(If::Eq, R0, 0, exits.keep);
+    a.mov(R9, R0);
+    a.store(Size::U32, R9, ingress::TARGET, 0);
+    // What leaves by the device is nobody's.
+    a.load(Size::U32, R1, R6, skb::PKT_TYPE);
+    a.jump(If::Eq, R1, PACKET_OUTGOING, drop);
+    // The program has to name the arena once.
+    a.load_map(R1, p.arena.as_fd().as_raw_fd());
+    fixed(a, R1, p.control);
+    a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, off) as i16);
+    a.jump(If::Ne, R1, 0, exits.keep);
+    fixed(a, R1, p.rules);
+    a.load(Size::U8, R1, R1, layout::RULES_FLAGS);
+    a.jump(If::AnyBit, R1, i32::from(layout::EVENTS), exits.keep);
+    let untagged = a.label();
+    a.mov(R2, 0);
+    a.load(Size::U32, R7, R6, skb::LEN);
+    a.load(Size::U32, R1, R6, skb::VLAN_PRESENT);
+    a.jump(If::Eq, R1, 0, untagged);
+    a.load(Size::U32, R1, R6, skb::VLAN_PROTO);
+    a.jump(If::Ne, R1, i32::from(ethertype::VLAN.to_be()), exits.keep);
+    a.load(Size::U32, R2, R6, skb::VLAN_TCI);
+    a.alu(Alu::Or, R2, i32::from(Key::TAGGED));
+    a.alu(Alu::Add, R7, 4);
+    a.put(untagged);
+    a.store(Size::U16, R10, KEY + Key::TCI as i16, R2);
+    a.store(Size::U64, R10, FRAME_LEN, R7);
+}
+
+/// Adds the upper half to the lower one until there is none, for a sum of 16-bit words.
+fn fold(a: &mut Asm, sum: Reg, spare: Reg) {
+    for (bits, mask) in [(32, None), (16, Some(0xffff)), (16, Some(0xffff)), (16, Some(0xffff))] {
+        a.mov(spare, sum);
+        a.alu(Alu::Shr, spare, bits);
+        match mask {
+            Some(mask) => a.alu(Alu::And, sum, mask),
+            None => a.alu32(Alu::Mov, sum, sum),
+        }
+        a.alu(Alu::Add, sum, spare);
+    }
+}
+
+/// Ethernet addresses and where the packet came by, into the key.
+fn read_origin(a: &mut Asm, exits: Exits) {
+    load_bytes(a, 0, KEY + Key::ETH as i16, 12);
+    a.jump(If::Ne, R0, 0, exits.keep);
+    a.load(Size::U32, R1, R6, skb::IFINDEX);
+    a.store(Size::U32, R10, KEY + Key::IFINDEX as i16, R1);
+}
+
+/// Adds up the words of the stack from `at` on in `sum`.
+fn sum_up(a: &mut Asm, sum: Reg, spare: Reg, at: i16, n_bytes: i16) {
+    for at in (at..at + n_bytes).step_by(4) {
+        a.load(Size::U32, spare, R10, at);
+        a.alu(Alu::Add, sum, spare);
+    }
+}
+
+/// Addresses from the header into the key, and their sum.
+fn read_addresses(a: &mut Asm, at: i16, n_bytes: i16) {
+    a.mov(R2, 0);
+    for i in (0..n_bytes).step_by(4) {
+        a.load(Size::U32, R1, R10, IP + at + i);
+        a.store(Size::U32, R10, KEY + Key::ADDRESSES as i16 + i, R1);
+        a.alu(Alu::Add, R2, R1);
+    }
+    a.store(Size::U64, R10, ADDRESS_SUM, R2);
+}
+
+/// Lengths, where the IP packet has `R1` bytes, `header` of them its header: they fit into the frame and have a
+/// transport header.
+fn read_lengths(a: &mut Asm, header: usize, exits: Exits) {
+    a.store(Size::U64, R10, TOTAL, R1);
+    a.jump(If::Lt, R1, (header + UDP_LEN) as i32, exits.keep);
+    a.mov(R2, R1);
+    a.alu(Alu::Add, R2, ETH_LEN as i32);
+    a.load(Size::U32, R3, R6, skb::LEN);
+    a.jump(If::Gt, R2, R3, exits.keep);
+    a.alu(Alu::Sub, R1, header as i32);
+    a.store(Size::U64, R10, BODY_LEN, R1);
+    a.store(Size::U64, R10, BODY_AT, (ETH_LEN + header) as i32);
+}
+
+fn read_v4(a: &mut Asm, exits: Exits) {
+    const MORE_OR_OFFSET: u16 = 0x3fff;
+    read_origin(a, exits);
+    load_bytes(a, ETH_LEN, IP, IPV4_LEN as i32);
+    a.jump(If::Ne, R0, 0, exits.keep);
+    a.load(Size::U8, R1, R10, IP);
+    a.jump(If::Ne, R1, 0x45, exits.keep);
+    a.load(Size::U16, R1, R10, IP + 6);
+    a.jump(If::AnyBit, R1, i32::from(MORE_OR_OFFSET.to_be()), exits.keep);
+    a.mov(R1, 0);
+    sum_up(a, R1, R2, IP, IPV4_LEN as i16);
+    fold(a, R1, R2);
+    a.jump(If::Ne, R1, 0xffff, exits.keep);
+    a.load(Size::U16, R1, R10, IP + 2);
+    a.swap(R1, Size::U16);
+    read_lengths(a, IPV4_LEN, exits);
+    a.load(Size::U8, R1, R10, IP + 9);
+    a.jump(If::Eq, R1, i32::from(ipproto::ICMPV6), exits.keep);
+    a.store(Size::U64, R10, PROTO, R1);
+    a.load(Size::U8, R1, R10, IP + 1);
+    a.alu(Alu::Shl, R1, 8);
+    a.load(Size::U8, R2, R10, IP + 8);
+    a.alu(Alu::Or, R1, R2);
+    a.alu(Alu::Shl, R1, 16);
+    a.store(Size::U64, R10, VARIES, R1);
+    read_addresses(a, 12, 8);
+}
+
+fn read_v6(a: &mut Asm, exits: Exits) {
+    read_origin(a, exits);
+    load_bytes(a, ETH_LEN, IP, IPV6_LEN as i32);
+    a.jump(If::Ne, R0, 0, exits.keep);
+    a.load(Size::U16, R2, R10, IP);
+    a.swap(R2, Size::U16);
+    a.mov(R1, R2);
+    a.alu(Alu::Shr, R1, 12);
+    a.jump(If::Ne, R1, 6, exits.keep);
+    // The class, in the place of the TOS, and the hop limit.
+    a.alu(Alu::Shr, R2, 4);
+    a.alu(Alu::And, R2, 0xff);
+    a.alu(Alu::Shl, R2, 8);
+    a.load(Size::U8, R1, R10, IP + 7);
+    a.alu(Alu::Or, R2, R1);
+    a.alu(Alu::Shl, R2, 16);
+    a.store(Size::U64, R10, VARIES, R2);
+    a.load(Size::U16, R1, R10, IP + 4);
+    a.swap(R1, Size::U16);
+    a.alu(Alu::Add, R1, IPV6_LEN as i32);
+    read_lengths(a, IPV6_LEN, exits);
+    a.load(Size::U8, R1, R10, IP + 6);
+    a.jump(If::Eq, R1, i32::from(ipproto::ICMP), exits.keep);
+    a.store(Size::U64, R10, PROTO, R1);
+    read_addresses(a, 8, 32);
+}
+
+/// The transport header, the rest of the key, whose ports are at `ports`, and the entry.
+fn find<const K: usize>(a: &mut Asm, entries: &Map<K>, ports: usize, exits: Exits) {
+    let (read, with_ports, have_ports) = (a.label(), a.label(), a.label());
+    for n in [TCP_LEN, UDP_LEN] {
+        a.mov(R1, R6);
+        a.load(Size::U64, R2, R10, BODY_AT);
+        stack(a, R3, L4);
+        a.mov(R4, n as i32);
+        a.call(SKB_LOAD_BYTES);
+        // What is too short for the one may be the other.
+        a.jump(If::Eq, R0, 0, read);
+    }
+    a.goto(exits.keep);
+    a.put(read);
+    a.load(Size::U64, R1, R10, PROTO);
+    a.store(Size::U16, R10, KEY + Key::PROTO as i16, R1);
+    let to = KEY + ports as i16;
+    a.load(Size::U32, R2, R10, L4);
+    a.jump(If::Eq, R1, i32::from(ipproto::TCP), with_ports);
+    a.jump(If::Eq, R1, i32::from(ipproto::UDP), with_ports);
+    // Type and code, and the identifier: of echoes, or there is no such entry.
+    a.store(Size::U16, R10, to, R2);
+    a.load(Size::U16, R2, R10, L4 + 4);
+    a.store(Size::U16, R10, to + 2, R2);
+    a.goto(have_ports);
+    a.put(with_ports);
+    a.store(Size::U32, R10, to, R2);
+    a.put(have_ports);
+    stack(a, R2, KEY);
+    a.load_map(R1, entries.as_fd().as_raw_fd());
+    a.call(MAP_LOOKUP_ELEM);
+    a.jump(If::Eq, R0, 0, exits.keep);
+    a.load(Size::U32, R7, R0, 0);
+    a.in_arena(R7, R7);
+}
+
+/// What TCP says, and the sum, in `R3`.
+fn read_transport(a: &mut Asm, exits: Exits) {
+    const TURNS: u16 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+    let (udp, icmp, done) = (a.label(), a.label(), a.label());
+    a.store(Size::U64, R10, FLAGS, 0);
+    a.load(Size::U64, R1, R10, PROTO);
+    a.load(Size::U64, R2, R10, BODY_LEN);
+    a.jump(If::Eq, R1, i32::from(ipproto::UDP), udp);
+    a.jump(If::Ne, R1, i32::from(ipproto::TCP), icmp);
+    a.jump(If::Lt, R2, TCP_LEN as i32, exits.keep);
+    a.load(Size::U16, R1, R10, L4 + 12);
+    a.swap(R1, Size::U16);
+    a.mov(R3, R1);
+    a.alu(Alu::And, R1, 0xfff);
+    a.jump(If::AnyBit, R1, i32::from(TURNS), exits.keep);
+    let acknowledges = a.label();
+    a.jump(If::AnyBit, R1, i32::from(tcp_flag::ACK), acknowledges);
+    a.goto(exits.keep);
+    a.put(acknowledges);
+    a.store(Size::U64, R10, FLAGS, R1);
+    // Bytes of the header.
+    a.alu(Alu::Shr, R3, 12);
+    a.alu(Alu::Shl, R3, 2);
+    a.jump(If::Lt, R3, TCP_LEN as i32, exits.keep);
+    a.jump(If::Gt, R3, R2, exits.keep);
+    a.alu(Alu::Sub, R2, R3);
+    a.store(Size::U64, R10, PAYLOAD, R2);
+    for (at, to) in [(L4 + 4, SEQ), (L4 + 8, ACK)] {
+        a.load(Size::U32, R1, R10, at);
+        a.swap(R1, Size::U32);
+        a.store(Size::U64, R10, to, R1);
+    }
+    a.load(Size::U16, R1, R10, L4 + 14);
+    a.swap(R1, Size::U16);
+    a.load(Size::U32, R2, R7, entry!(shift));
+    a.alu(Alu::Shl, R1, R2);
+    a.store(Size::U64, R10, WINDOW, R1);
+    a.load(Size::U16, R3, R10, L4 + 16);
+    a.goto(done);
+    a.put(udp);
+    // A datagram shorter than its packet is for a worker.
+    a.load(Size::U16, R1, R10, L4 + 4);
+    a.swap(R1, Size::U16);
+    a.jump(If::Ne, R1, R2, exits.keep);
+    a.load(Size::U16, R3, R10, L4 + 6);
+    a.goto(done);
+    a.put(icmp);
+    a.load(Size::U16, R3, R10, L4 + 2);
+    a.put(done);
+}
+
+/// Whether the transport's sum, which is `R3`, is right.
+fn check_sum(a: &mut Asm, exits: Exits) {
+    let (has_sum, has_pseudo, right) = (a.label(), a.label(), a.label());
+    a.load(Size::U64, R5, R10, PROTO);
+    a.jump(If::Ne, R5, i32::from(ipproto::UDP), has_sum);
+    a.jump(If::Ne, R3, 0, has_sum);
+    // None at all, as IPv4 allows.
+    a.load(Size::U32, R1, R6, skb::PROTOCOL);
+    a.jump(If::Eq, R1, i32::from(ethertype::IPV4.to_be()), right);
+    a.goto(exits.keep);
+    a.put(has_sum);
+    // ICMP has no pseudo header; no other protocol is without.
+    a.mov(R4, 0);
+    a.jump(If::Eq, R5, i32::from(ipproto::ICMP), has_pseudo);
+    a.load(Size::U64, R4, R10, ADDRESS_SUM);
+    a.swap(R5, Size::U16);
+    a.alu(Alu::Add, R4, R5);
+    a.load(Size::U64, R1, R10, BODY_LEN);
+    a.swap(R1, Size::U16);
+    a.alu(Alu::Add, R4, R1);
+    fold(a, R4, R1);
+    // That alone: the device is to add the rest.
+    a.jump(If::Eq, R4, R3, right);
+    a.put(has_pseudo);
+    a.store(Size::U64, R10, PSEUDO_SUM, R4);
+    for at in (0..MAX_SUMMED as i16).step_by(8) {
+        a.store(Size::U64, R10, BODY + at, 0);
+    }
+    a.load(Size::U64, R4, R10, BODY_LEN);
+    a.jump(If::Gt, R4, MAX_SUMMED, exits.keep);
+    a.jump(If::Lt, R4, UDP_LEN as i32, exits.keep);
+    a.mov(R1, R6);
+    a.load(Size::U64, R2, R10, BODY_AT);
+    stack(a, R3, BODY);
+    a.call(SKB_LOAD_BYTES);
+    a.jump(If::Ne, R0, 0, exits.keep);
+    a.load(Size::U64, R1, R10, PSEUDO_SUM);
+    sum_up(a, R1, R2, BODY, MAX_SUMMED as i16);
+    fold(a, R1, R2);
+    a.jump(If::Ne, R1, 0xffff, exits.keep);
+    a.put(right);
+}
+
+/// Whether the entry is to serve this packet; and the time.
+fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
+    a.load(Size::U64, R1, R7, entry!(generation));
+    a.jump(If::Eq, R1, 0, exits.keep);
+    fixed(a, R2, p.control);
+    a.load(Size::U64, R2, R2, std::mem::offset_of!(Control, generation) as i16);
+    a.jump(If::Gt, R2, R1, exits.keep);
+    a.load(Size::U64, R1, R10, VARIES);
+    a.load(Size::U64, R2, R10, FLAGS);
+    a.alu(Alu::Or, R1, R2);
+    a.load(Size::U32, R2, R7, entry!(varies_mask));
+    a.alu(Alu::And, R1, R2);
+    a.load(Size::U32, R2, R7, entry!(varies));
+    a.jump(If::Ne, R1, R2, exits.keep);
+    let fits = a.label();
+    a.load(Size::U32, R1, R6, skb::GSO_SIZE);
+    a.jump(If::Ne, R1, 0, fits);
+    a.load(Size::U64, R1, R10, FRAME_LEN);
+    a.load(Size::U32, R2, R7, entry!(max_len));
+    a.jump(If::Gt, R1, R2, exits.keep);
+    a.put(fits);
+    a.call(KTIME_GET_NS);
+    fixed(a, R1, p.control);
+    a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, clock) as i16);
+    a.alu(Alu::Add, R0, R1);
+    a.store(Size::U64, R10, NOW, R0);
+    a.load(Size::U32, R8, R7, entry!(conn));
+    a.in_arena(R8, R8);
+}
+
+const LOCK_SHIFT: i32 = (layout::LOCK - layout::LOCK_WORD) as i32 * 8;
+
+/// Holds the connection.
+fn hold(a: &mut Asm, exits: Exits) {
+    let (look, again, attempt, held) = (a.label(), a.label(), a.label(), a.label());
+    a.mov(R3, TRIES);
+    a.put(look);
+    a.load(Size::U32, R0, R8, layout::LOCK_WORD);
+    a.mov(R1, R0);
+    a.alu(Alu::Shr, R1, LOCK_SHIFT);
+    a.alu(Alu::And, R1, 0xff);
+    a.jump(If::Eq, R1, i32::from(layout::OPEN), attempt);
+    a.jump(If::Ne, R1, i32::from(layout::HELD), exits.keep);
+    a.put(again);
+    a.alu(Alu::Sub, R3, 1);
+    a.jump(If::Eq, R3, 0, exits.keep);
+    a.goto(look);
+    a.put(attempt);
+    a.mov(R2, R0);
+    a.mov(R1, R0);
+    a.alu32(Alu::Add, R1, i32::from(layout::HELD - layout::OPEN) << LOCK_SHIFT);
+    a.compare_exchange(R8, layout::LOCK_WORD, R1);
+    a.jump32(If::Eq, R0, R2, held);
+    a.goto(again);
+    a.put(held);
+}
+
+/// The connection is free again.
+fn release(a: &mut Asm) {
+    if cfg!(target_arch = "x86_64") {
+        // Stores stay in their order.
+        a.store(Size::U8, R8, layout::LOCK, i32::from(layout::OPEN));
+    } else {
+        a.mov(R1, -(i32::from(layout::HELD - layout::OPEN) << LOCK_SHIFT));
+        a.fetch_add(R8, layout::LOCK_WORD, R1);
+    }
+}
+
+/// Whether the connection is the one it was, and may be tracked here.
+fn check_connection(a: &mut Asm, exits: Exits) {
+    a.load(Size::U32, R1, R8, layout::GENERATION);
+    a.load(Size::U32, R2, R7, entry!(conn_generation));
+    a.jump(If::Ne, R1, R2, exits.release);
+    a.load(Size::U16, R1, R8, layout::POLICY);
+    a.jump(If::Ne, R1, 0, exits.release);
+    a.load(Size::U64, R1, R8, layout::EXPIRES);
+    a.load(Size::U64, R2, R10, NOW);
+    a.jump(If::Le, R1, R2, exits.release);
+    // How long it will last, unless that is sooner than the wheel knows.
+    let longer = a.label();
+    a.load(Size::U32, R3, R7, entry!(timeout));
+    a.in_arena(R3, R3);
+    a.load(Size::U64, R3, R3, 0);
+    a.alu(Alu::Add, R2, R3);
+    a.jump(If::Ge, R2, R1, longer);
+    a.alu(Alu::Sub, R1, R2);
+    a.jump(If::Ge, R1, layout::SKEW.as_nanos() as i32, exits.release);
+    a.load(Size::U64, R2, R8, layout::EXPIRES);
+    a.put(longer);
+    // Kept until it is known that the packet fits.
+    a.store(Size::U64, R10, EXPIRES, R2);
+    let any_mark = a.label();
+    let unmarked = a.label();
+    a.load(Size::U32, R3, R7, entry!(mark_mask));
+    a.jump(If::Eq, R3, 0, any_mark);
+    a.mov(R2, 0);
+    a.load(Size::U8, R1, R8, layout::RARE);
+    a.alu(Alu::And, R1, i32::from(layout::MARKED));
+    a.jump(If::Eq, R1, 0, unmarked);
+    a.load(Size::U32, R2, R8, layout::MARK);
+    a.put(unmarked);
+    a.alu(Alu::And, R2, R3);
+    a.load(Size::U32, R1, R7, entry!(mark));
+    a.jump(If::Ne, R1, R2, exits.release);
+    a.put(any_mark);
+}
+
+/// Jumps if `x` is after `y` in sequence space; `x` is lost.
+fn if_after(a: &mut Asm, y: Reg, x: Reg, to: Label) {
+    // y - x < 0
+    let spare = if y == R0 || x == R0 { R1 } else { R0 };
+    debug_assert!(spare != x && spare != y);
+    a.mov(spare, y);
+    a.alu32(Alu::Sub, spare, x);
+    a.jump32(If::SLt, spare, 0, to);
+}
+
+/// Moves the connection. `R4` is the end that sends, `R5` the one that receives.
+fn track(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
+    let (talk, done) = (a.label(), a.label());
+    a.load(Size::U64, R1, R10, PROTO);
+    a.jump(If::Ne, R1, i32::from(ipproto::TCP), talk);
+    // Only those that workers have seen in this state.
+    a.load(Size::U8, R1, R8, layout::FLAGS);
+    let assured = a.label();
+    a.jump(If::AnyBit, R1, i32::from(layout::ASSURED), assured);
+    a.goto(exits.release);
+    a.put(assured);
+    a.load(Size::U32, R3, R7, entry!(dir));
+    const { assert!(layout::PEER_SIZE == 16) };
+    a.alu(Alu::Shl, R3, 4);
+    a.mov(R4, R8);
+    a.alu(Alu::Add, R4, i32::from(layout::PEERS));
+    a.mov(R5, R4);
+    a.alu(Alu::Add, R4, R3);
+    a.alu(Alu::Add, R5, i32::from(layout::PEER_SIZE));
+    a.alu(Alu::Sub, R5, R3);
+    for end in [R4, R5] {
+        a.load(Size::U8, R1, end, layout::PEER_STATE);
+        a.jump(If::Ne, R1, i32::from(layout::ESTABLISHED), exits.release);
+    }
+    let in_window = a.label();
+    fixed(a, R1, p.rules);
+    a.load(Size::U8, R1, R1, layout::RULES_FLAGS);
+    a.alu(Alu::And, R1, i32::from(layout::TCP_SEQ_CHK));
+    a.jump(If::Eq, R1, 0, in_window);
+    judge(a, exits.release);
+    a.put(in_window);
+    advance(a);
+    a.goto(done);
+    a.put(talk);
+    datagram(a, exits);
+    a.put(done);
+}
+
+/// The window test.
+fn judge(a: &mut Asm, outside: Label) {
+    let takes_space = a.label();
+    // `R2`: its first number, `R3`: the one after its last.
+    a.load(Size::U32, R2, R4, layout::PEER_END);
+    a.mov(R3, R2);
+    a.load(Size::U64, R1, R10, PAYLOAD);
+    let nothing = a.label();
+    a.jump(If::Eq, R1, 0, nothing);
+    a.put(takes_space);
+    a.load(Size::U64, R2, R10, SEQ);
+    a.mov(R3, R2);
+    a.alu32(Alu::Add, R3, R1);
+    a.put(nothing);
+    a.load(Size::U32, R1, R4, layout::PEER_MAX_END);
+    if_after(a, R1, R3, outside);
+    a.load(Size::U32, R3, R4, layout::PEER_END);
+    a.load(Size::U32, R1, R5, layout::PEER_MAX_WIN);
+    a.alu32(Alu::Sub, R3, R1);
+    if_after(a, R2, R3, outside);
+    // By how much it acknowledges less than was sent.
+    a.load(Size::U32, R1, R5, layout::PEER_END);
+    a.load(Size::U64, R2, R10, ACK);
+    a.alu32(Alu::Sub, R1, R2);
+    a.alu(Alu::Shl, R1, 32);
+    a.alu(Alu::Sar, R1, 32);
+    a.jump(If::SLt, R1, -(layout::AHEAD as i32), outside);
+    a.mov(R2, layout::AHEAD as i32);
+    a.load(Size::U32, R3, R7, entry!(shift));
+    a.alu(Alu::Shl, R2, R3);
+    a.jump(If::SGt, R1, R2, outside);
+}
+
+/// Takes over what the segment says of both ends.
+fn advance(a: &mut Asm) {
+    let narrower = a.label();
+    a.load(Size::U64, R2, R10, WINDOW);
+    a.load(Size::U32, R1, R4, layout::PEER_MAX_WIN);
+    a.jump(If::Le, R2, R1, narrower);
+    a.store(Size::U32, R4, layout::PEER_MAX_WIN, R2);
+    a.put(narrower);
+    let again = a.label();
+    a.load(Size::U64, R1, R10, PAYLOAD);
+    a.jump(If::Eq, R1, 0, again);
+    a.load(Size::U64, R3, R10, SEQ);
+    a.alu32(Alu::Add, R3, R1);
+    a.load(Size::U32, R1, R4, layout::PEER_END);
+    if_after(a, R3, R1, again);
+    a.store(Size::U32, R4, layout::PEER_END, R3);
+    a.put(again);
+    let (open, less) = (a.label(), a.label());
+    a.jump(If::Ne, R2, 0, open);
+    a.mov(R2, 1);
+    a.put(open);
+    a.load(Size::U64, R3, R10, ACK);
+    a.alu32(Alu::Add, R3, R2);
+    a.load(Size::U32, R1, R5, layout::PEER_MAX_END);
+    if_after(a, R3, R1, less);
+    a.store(Size::U32, R5, layout::PEER_MAX_END, R3);
+    a.put(less);
+}
+
+/// A datagram or an echo of a talk of both ends.
+fn datagram(a: &mut Asm, exits: Exits) {
+    let done = a.label();
+    a.load(Size::U8, R1, R8, layout::TALK);
+    a.jump(If::Ne, R1, i32::from(layout::BOTH_WAYS), exits.release);
+    // An echo is never assured.
+    a.load(Size::U64, R1, R10, PROTO);
+    a.jump(If::Ne, R1, i32::from(ipproto::UDP), done);
+    a.load(Size::U8, R1, R8, layout::FLAGS);
+    a.jump(If::AnyBit, R1, i32::from(layout::ASSURED), done);
+    a.load(Size::U32, R2, R7, entry!(dir));
+    a.jump(If::Ne, R2, conntrack::Dir::Orig as i32, done);
+    a.load(Size::U64, R2, R10, NOW);
+    a.load(Size::U64, R3, R8, layout::START);
+    a.alu(Alu::Sub, R2, R3);
+    a.load_imm64(R3, layout::STREAM.as_nanos() as u64);
+    a.jump(If::Le, R2, R3, done);
+    a.alu(Alu::Or, R1, i32::from(layout::ASSURED));
+    a.store(Size::U8, R8, layout::FLAGS, R1);
+    a.put(done);
+}
+
+/// Counts the packet where its connection is held.
+fn count(a: &mut Asm) {
+    a.load(Size::U64, R1, R10, EXPIRES);
+    a.store(Size::U64, R8, layout::EXPIRES, R1);
+    let add = |a: &mut Asm, base: Reg, at: i16, n: Reg| {
+        a.load(Size::U64, R1, base, at);
+        a.alu(Alu::Add, R1, n);
+        a.store(Size::U64, base, at, R1);
+    };
+    a.load(Size::U32, R3, R7, entry!(dir));
+    a.alu(Alu::Shl, R3, 4);
+    a.alu(Alu::Add, R3, R8);
+    a.mov(R2, 1);
+    add(a, R3, layout::TRAFFIC, R2);
+    add(a, R7, entry!(packets), R2);
+    a.load(Size::U64, R2, R10, TOTAL);
+    add(a, R3, layout::TRAFFIC + 8, R2);
+    a.load(Size::U64, R2, R10, FRAME_LEN);
+    add(a, R7, entry!(bytes), R2);
+    a.load(Size::U64, R2, R10, NOW);
+    a.store(Size::U64, R7, entry!(used), R2);
+    a.load(Size::U64, R2, R10, FLAGS);
+    a.load(Size::U64, R1, R7, entry!(flags));
+    a.alu(Alu::Or, R1, R2);
+    a.store(Size::U64, R7, entry!(flags), R1);
+}
+
+/// Tells the other program.
+fn tell(a: &mut Asm) {
+    let copy = |a: &mut Asm, to: i16, base: Reg, from: i16| {
+        a.load(Size::U32, R1, base, from);
+        a.store(Size::U32, R9, to, R1);
+    };
+    copy(a, ingress::HOW, R7, entry!(how));
+    copy(a, ingress::CAME_BY, R6, skb::IFINDEX);
+    copy(a, ingress::LEN, R6, skb::LEN);
+    copy(a, ingress::TARGET, R7, entry!(ifindex));
+}

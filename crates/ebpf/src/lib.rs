@@ -1,0 +1,188 @@
+//! The kernel fast path: packets of known connections go from port to port without leaving the kernel.
+//!
+//! It is an accelerator of the connection cache, and decides nothing by itself. An [`Entry`] says of the packets of one
+//! direction of a connection, found by exactly what their headers say, that all they need is to be tracked and sent to one
+//! port. The [program](filter) tracks them in the very record that the tracker has of the connection
+//! ([`conntrack::layout`]), holding it as a worker would, so there is one state and nothing to be brought in line. What
+//! would be more than that (another flag, a number outside the window, another generation of the slow path, a connection
+//! that is gone) it leaves alone, and the packet goes to a worker as if there were no kernel path.
+//!
+//! Invariants: an entry serves nothing once the slow path's generation, which lies in the same memory, is newer than the
+//! entry's, or its connection's place has another generation. What packets counted is read from their entry and stays there
+//! until the entry [was let go of](Entry::retire) for long enough that no program can be at it.
+//!
+//! It takes Linux 6.10 (memory in common with programs, and atomics there) and the right to load programs. Without them
+//! [`KernelPath::new`] says what is missing, and all packets go to workers.
+
+mod entry;
+mod filter;
+mod ingress;
+
+pub use entry::{Counted, Entry, Key, Origin, Target, Terms};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
+
+use base::Instant;
+use bpf::{Arena, Error, Kind, Map, Program};
+use conntrack::{Memory, Rules, Segment};
+
+/// What all packets look at.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Control {
+    /// The slow path's.
+    generation: AtomicU64,
+    /// Nothing is served if it is not zero.
+    off: AtomicU64,
+    /// What the kernel's monotonic clock is behind ours, in nanoseconds.
+    clock: AtomicI64,
+}
+
+/// The memory that programs see, and what lies in it.
+#[derive(Debug)]
+struct Shared {
+    arena: Arena,
+    control: &'static Control,
+    rules: &'static Rules,
+}
+
+impl Memory for Shared {
+    fn segment(&self) -> Option<&'static Segment> {
+        self.arena.place(Segment::default)
+    }
+
+    fn rules(&self) -> Option<&'static Rules> {
+        Some(self.rules)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct KernelPath {
+    shared: Arc<Shared>,
+    v4: Map<{ Key::SIZE_V4 }>,
+    v6: Map<{ Key::SIZE_V6 }>,
+    max_entries: u32,
+}
+
+/// The programs that ports have; see `netdev::Bypass`.
+#[derive(Debug)]
+pub struct Programs {
+    /// Decides which packets the kernel forwards.
+    pub filter: Program,
+    /// Forwards them.
+    pub ingress: Program,
+}
+
+impl KernelPath {
+    /// A path without entries, of which there may be so many, and its programs.
+    ///
+    /// # Errors
+    /// The kernel lacks something, or we the right to it.
+    pub fn new(max_entries: u32) -> Result<(KernelPath, Programs), Error> {
+        if cfg!(target_endian = "big") {
+            // The programs take numbers apart as the smaller end comes first.
+            let error = std::io::ErrorKind::Unsupported.into();
+            return Err(Error::System { what: "programs for this byte order", error });
+        }
+        let arena = Arena::new()?;
+        let full = || Error::System {
+            what: "memory in common with programs",
+            error: std::io::ErrorKind::OutOfMemory.into(),
+        };
+        let control = arena.place(Control::default).ok_or_else(full)?;
+        let rules = arena.place(Rules::default).ok_or_else(full)?;
+        let (v4, v6) = (Map::hash(max_entries)?, Map::hash(max_entries)?);
+        // What the one program tells the other of a packet.
+        let verdict = Map::scratch(ingress::VERDICT_SIZE)?;
+        let filter = filter::assemble(&filter::Parts {
+            arena: &arena,
+            v4: &v4,
+            v6: &v6,
+            verdict: &verdict,
+            control,
+            rules,
+        });
+        let programs = Programs {
+            filter: Program::load(Kind::SocketFilter, "sekisho_path", &filter)?,
+            ingress: Program::load(Kind::TcxIngress, "sekisho_send", &ingress::assemble(&verdict))?,
+        };
+        let shared = Arc::new(Shared { arena, control, rules });
+        Ok((KernelPath { shared, v4, v6, max_entries }, programs))
+    }
+
+    /// Where the tracker has to have its connections, for the programs to see them.
+    pub fn memory(&self) -> Arc<dyn Memory> {
+        self.shared.clone()
+    }
+
+    /// Where the slow path has to have its generation.
+    pub fn generation(&self) -> &'static AtomicU64 {
+        &self.shared.control.generation
+    }
+
+    /// Most entries.
+    pub fn max_entries(&self) -> u32 {
+        self.max_entries
+    }
+
+    /// Serves packets, or not: an entry alone does nothing.
+    pub fn enable(&self, on: bool) {
+        self.shared.control.off.store(u64::from(!on), Release);
+    }
+
+    /// Whether packets are served.
+    pub fn is_enabled(&self) -> bool {
+        self.shared.control.off.load(Relaxed) == 0
+    }
+
+    /// Tells what time it is by the tracker's clock, which must go on as the kernel's monotonic one does.
+    ///
+    /// Programs that are behind workers by a millisecond leave packets to them, so it is asked a few times, in case this
+    /// thread has to wait between the two clocks.
+    pub fn set_clock(&self, now: impl Fn() -> Instant) {
+        const TIMES: usize = 8;
+        let samples = (0..TIMES).map(|_| {
+            let before = bpf::monotonic();
+            let now = now().as_nanos() as i64;
+            (bpf::monotonic() - before, now - before as i64)
+        });
+        if let Some((_, ahead)) = samples.min() {
+            self.shared.control.clock.store(ahead, Relaxed);
+        }
+    }
+
+    /// Whether what the programs take for the time is `now`, as far as can be said: who asked for it may have waited since.
+    pub fn is_in_time(&self, now: Instant) -> bool {
+        const CLOSE: u64 = 100_000_000;
+        let ahead = now.as_nanos() as i64 - bpf::monotonic() as i64;
+        ahead.abs_diff(self.shared.control.clock.load(Relaxed)) < CLOSE
+    }
+
+    /// An entry that serves nothing yet. `None` if there is no room.
+    pub fn entry(&self) -> Option<&'static Entry> {
+        self.shared.arena.place(Entry::default)
+    }
+
+    /// Lets packets of `key` find an entry.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn put(&self, key: &Key, entry: &'static Entry) -> Result<(), Error> {
+        let at = Arena::address(entry);
+        match key {
+            Key::V4(key) => self.v4.set(key, at),
+            Key::V6(key) => self.v6.set(key, at),
+        }
+    }
+
+    /// No packet finds what this key led to any more, but those that have found it already.
+    pub fn take(&self, key: &Key) {
+        // It may never have been put there.
+        let _ = match key {
+            Key::V4(key) => self.v4.remove(key),
+            Key::V6(key) => self.v6.remove(key),
+        };
+    }
+}
