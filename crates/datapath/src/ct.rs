@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use base::{Apart, Duration, HashKey, Instant, Tally, Zone, prefetch_to_write};
 use conntrack::{
     Ceiling, ConnFilter, ConnId, ConnSnapshot, Conntrack, Counters, CtConfig, CtEvent, CtInfo,
-    CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, Lookahead,
+    CtRequest, CtState, CtStats, Cursor, Edit, ExpectSnapshot, InvalidReason, Lookahead, Memory,
     PacketView, Parse, PolicyId, Shards, TimeoutPolicy, Tracked, Tuple, ZoneLimits,
 };
 use flow::PacketKey;
@@ -127,10 +127,15 @@ pub struct CtTable {
 }
 
 impl CtTable {
-    /// An empty table of `n` shards (at least one).
-    pub fn new(secret: HashKey, config: CtConfig, n: usize) -> CtTable {
+    /// An empty table of `n` shards (at least one), with its connections in `memory` if that is somewhere.
+    pub fn new(
+        secret: HashKey,
+        config: CtConfig,
+        n: usize,
+        memory: Option<Arc<dyn Memory>>,
+    ) -> CtTable {
         let n = n.max(1);
-        let ceiling = Arc::new(Ceiling::new(config.max_conns));
+        let ceiling = Arc::new(Ceiling::with_memory(config.max_conns, memory));
         let shard = |i| {
             let mut shard = Conntrack::shard(secret, config, i as u16, ceiling.clone());
             shard.set_pause(pause);

@@ -8,6 +8,7 @@ use base::{DpPort, Duration, HashKey, Instant};
 use conntrack::CtConfig;
 use conntrack::frag::FragConfig;
 use dpif::{DpAction, DropReason, Megaflow, SlowPath};
+use ebpf::KernelPath;
 use flow::PacketKey;
 use netdev::{Errno, Port, TxQueue};
 use packet::PacketBuf;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use crate::ct::CtTable;
 use crate::engine::{Engine, Shared};
 use crate::fragments::FragTable;
+use crate::kernel::{Kernel, KernelMode, KernelStats};
 use crate::meter::Meters;
 use crate::registry::Registry;
 use crate::stats::{DpStats, WorkerStats};
@@ -54,6 +56,8 @@ pub struct Config {
     pub ct: CtConfig,
     /// The meters, which the slow path knows too.
     pub meters: Arc<Meters>,
+    /// What forwards known connections in the kernel; the slow path's generation is [there](KernelPath::generation).
+    pub kernel: Option<Arc<KernelPath>>,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             ct_shards: 4,
             ct: CtConfig::default(),
             meters: Arc::default(),
+            kernel: None,
         }
     }
 }
@@ -94,6 +99,9 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] netdev::Error),
 }
+
+/// Number of what the kernel forwards where workers are numbered.
+pub const KERNEL: usize = MAX_WORKERS + 1;
 
 /// A processor, by the kernel's number.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,13 +163,15 @@ impl Datapath {
         let n_workers = config.n_threads.max(1);
         let for_threads = if n_workers > 1 { 2 * n_workers } else { 1 };
         let n_shards = config.ct_shards.max(for_threads);
+        let memory = config.kernel.as_ref().map(|k| k.memory());
         let shared = Arc::new(Shared {
+            kernel: config.kernel.clone().map(Kernel::new),
             slow,
             registry: Registry::new(config.secret, 1, config.flow_limit),
-            ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards)),
+            ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards, memory)),
             fragments: FragTable::new(FragConfig::default()),
             meters: Arc::clone(&config.meters),
-            stats: (0..=MAX_WORKERS).map(|_| WorkerStats::new()).collect(),
+            stats: (0..=KERNEL).map(|_| WorkerStats::new()).collect(),
         });
         let control = Mutex::new(Engine::new(CONTROL, Arc::clone(&shared), config));
         let (config, workers) = (config.clone(), Mutex::default());
@@ -258,6 +268,9 @@ impl Datapath {
             handle.tell(Command::AddTx(number, queue));
         }
         self.control.lock().add_tx(number, control);
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.add_port(number, port);
+        }
         // Received packets may go to any port, so all workers must know it before.
         workers.sync();
         workers.add_port(number);
@@ -300,6 +313,9 @@ impl Datapath {
         if !workers.remove_port(number) {
             return false;
         }
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.remove_port(number);
+        }
         self.control.lock().remove_tx(number);
         workers.sync();
         true
@@ -341,6 +357,7 @@ impl Datapath {
 
     /// All megaflows, oldest first. Their counters are alive.
     pub fn flows(&self) -> Vec<Arc<Megaflow>> {
+        self.collect();
         self.shared.registry.list()
     }
 
@@ -361,6 +378,7 @@ impl Datapath {
 
     /// Hands all that was counted to the flows' credits, also of flows that are gone.
     pub fn push_stats(&self) {
+        self.collect();
         self.shared.registry.push_stats();
     }
 
@@ -372,6 +390,7 @@ impl Datapath {
     /// Removes megaflows unused for longer than `max_idle` (sooner above the flow limit); how
     /// many. To be called a few times a second.
     pub fn expire(&self, now: Instant, max_idle: Duration) -> usize {
+        self.collect();
         self.after_removal(self.shared.registry.expire(now, max_idle), &self.workers.lock())
     }
 
@@ -383,10 +402,42 @@ impl Datapath {
 
     fn after_removal(&self, n: usize, workers: &Workers) -> usize {
         if n > 0 {
+            self.collect();
             workers.sweep();
             self.control.lock().sweep_all();
         }
         n
+    }
+
+    /// Brings home what the kernel counted of the packets that it forwarded: flows, ports and the tracker have it then.
+    pub fn collect(&self) {
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.collect((self.clock)(), &self.shared.ct, &self.shared.stats[KERNEL]);
+        }
+    }
+
+    /// The same for those who read the counters of one port after the other.
+    pub fn collect_now_and_then(&self) {
+        if let Some(kernel) = &self.shared.kernel {
+            kernel.collect_now_and_then(
+                (self.clock)(),
+                &self.shared.ct,
+                &self.shared.stats[KERNEL],
+            );
+        }
+    }
+
+    /// From now on the kernel may forward so much.
+    pub fn set_kernel_mode(&self, mode: KernelMode) {
+        if self.shared.kernel.as_ref().is_some_and(|k| k.set_mode(mode)) {
+            self.collect();
+        }
+    }
+
+    /// How much the kernel forwards, if it does at all.
+    pub fn kernel_stats(&self) -> Option<KernelStats> {
+        self.collect();
+        self.shared.kernel.as_ref().map(Kernel::stats)
     }
 
     /// The connection table.
@@ -410,6 +461,7 @@ impl Datapath {
 
     /// Counters of all workers together.
     pub fn stats(&self) -> DpStats {
+        self.collect();
         let mut sum = DpStats::default();
         self.shared.stats.iter().for_each(|s| sum.add(&s.read()));
         sum

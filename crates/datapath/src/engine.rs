@@ -31,6 +31,7 @@ use crate::conns::{ConnCache, Replay, Trail};
 use crate::ct::CtTable;
 use crate::datapath::Config;
 use crate::fragments::{FragTable, Waiting};
+use crate::kernel::{Kernel, Offers};
 use crate::meter::Meters;
 use crate::registry::{Registry, Tray, confirm};
 use crate::stats::WorkerStats;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) fragments: FragTable,
     pub(crate) meters: Arc<Meters>,
     pub(crate) stats: Box<[WorkerStats]>,
+    /// What the kernel forwards, if it does.
+    pub(crate) kernel: Option<Kernel>,
 }
 
 /// What is known of a packet besides its bytes.
@@ -126,6 +129,8 @@ pub(crate) struct Engine {
     tray: Arc<Tray>,
     /// State of the sample action's random numbers.
     pub(crate) random: u64,
+    /// What the kernel is to forward.
+    pub(crate) offers: Offers,
 }
 
 enum Found {
@@ -159,6 +164,7 @@ impl Engine {
             generation: 0,
             admission: Admission::new(),
             random: secret.0[0] | 1,
+            offers: Offers::default(),
         }
     }
 

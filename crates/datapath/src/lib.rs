@@ -23,6 +23,7 @@ mod datapath;
 mod engine;
 mod exec;
 mod fragments;
+mod kernel;
 mod masks;
 mod meter;
 mod nat;
@@ -35,9 +36,10 @@ mod workers;
 
 pub use ct::CtTable;
 pub use datapath::{
-    CONTROL, Config, Cpu, Datapath, Error, MAX_PORT, MAX_WORKERS, QueueUse, WorkerUse,
+    CONTROL, Config, Cpu, Datapath, Error, KERNEL, MAX_PORT, MAX_WORKERS, QueueUse, WorkerUse,
 };
 pub use fragments::FragTable;
+pub use kernel::{KernelMode, KernelStats};
 pub use meter::Meters;
 pub use stats::DpStats;
 pub use worker::{Clock, Event, EventSink};

@@ -74,6 +74,7 @@ worker_stats! {
     packets, "Packets received.";
     batches, "Batches they came in.";
     hit_conn, "Look-ups that the connection cache answered.";
+    hit_kernel, "Look-ups that the kernel answered, for packets that it forwarded.";
     hit_exact, "Look-ups that the exact-match cache answered.";
     hit_megaflow, "Look-ups that a megaflow answered.";
     missed, "Look-ups that nothing answered: translated by the slow path.";
@@ -102,7 +103,7 @@ impl DpStats {
 
     /// Look-ups that needed no translation, as `dpctl/show` counts.
     pub fn hits(&self) -> u64 {
-        self.hit_conn + self.hit_exact + self.megaflow_hits()
+        self.hit_kernel + self.hit_conn + self.hit_exact + self.megaflow_hits()
     }
 
     /// Look-ups that a megaflow answered. One of an old generation that was found right is a hit, too.

@@ -384,6 +384,7 @@ impl Worker {
         if got.n > 0 {
             self.engine.process(now, port, got.n);
         }
+        self.engine.offers.settle(port, got.more);
         if failed && let Some(rx) = self.remove_rx(at) {
             self.report(&rx);
         }

@@ -19,10 +19,12 @@ use ovsdb::data::{Data, RowRef};
 use ovsdb::types::Uuid;
 use packet::header::ethertype;
 
+use crate::kernelpath;
 use crate::mirrors::MirrorConfig;
 use crate::remote::{self, Remote};
 use crate::rxq::{self, Settings};
 use crate::zones::{self, ZonesConfig};
+use datapath::KernelMode;
 
 /// Longest wait between attempts to connect when the row says nothing.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(8);
@@ -36,6 +38,8 @@ pub struct Config {
     pub root: Option<Uuid>,
     /// Number of the configuration; `cur_cfg` follows it.
     pub next_cfg: i64,
+    /// `other_config:kernel-fast-path`.
+    pub kernel_mode: KernelMode,
     /// Open_vSwitch `other_config`.
     pub other_config: BTreeMap<String, String>,
     /// Workers and who polls what, of it.
@@ -227,6 +231,7 @@ pub fn read(db: &Data) -> Config {
     config.root = Some(root.uuid());
     config.next_cfg = root.integer("next_cfg").unwrap_or(0);
     config.other_config = strings(root, "other_config");
+    config.kernel_mode = kernelpath::mode(&config.other_config, &mut config.complaints);
     config.workers = Settings::read(&config.other_config, &mut config.complaints);
     for row in refs(db, root, "bridges", "Bridge") {
         let name = string(row, "name");

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{DpPort, HashKey, Instant};
-use datapath::Datapath;
+use datapath::{Datapath, KernelMode};
+use dpif::Generation;
 use netdev::link::{LinkEvent, Monitor};
 use netdev::poll::Poller;
 use tokio::net::UnixListener;
@@ -33,6 +34,7 @@ use crate::dbhost::{self, DbHost};
 use crate::dplog;
 use crate::host::Host;
 use crate::inband::NextHops;
+use crate::kernelpath;
 use crate::log;
 use crate::managers::Managers;
 use crate::ofconn::Connections;
@@ -228,7 +230,12 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     keys.set(options.tls.clone());
     let db = open_database(options, &clock, &keys)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
-    let world = Arc::new(World::new(secret, datapath_name(options.dummy.is_some())));
+    // The simulated world has no packets in the kernel.
+    let path = options.dummy.is_none().then(|| kernelpath::open(&clock)).flatten();
+    let (kernel, bypass) = path.unzip();
+    let generation =
+        kernel.as_ref().map_or_else(Generation::default, |k| Generation::Lent(k.generation()));
+    let world = Arc::new(World::new(secret, datapath_name(options.dummy.is_some()), generation));
     let (failed, mut failures) = mpsc::unbounded_channel();
     let dp_clock = clock.clone();
     let dp = Datapath::new(
@@ -237,6 +244,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
             // In the simulated world nothing happens by itself.
             n_threads: if options.dummy.is_some() { 0 } else { default_workers() },
             meters: Arc::clone(&world.meters),
+            kernel,
             ..datapath::Config::default()
         },
         Arc::clone(&world) as Arc<dyn dpif::SlowPath>,
@@ -249,7 +257,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let dp = Arc::new(dp);
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
     let sim = options.dummy.map(|level| Sim::new(level, arrivals));
-    let host = Host::open(sim)?;
+    let host = Host::open(sim, bypass)?;
     let rec = Reconciler::new(Arc::clone(&world), Arc::clone(&dp), host, secret);
     let pmd = Pmd::new(clock.now());
     let crew = Crew::new(options.dummy.is_some(), options.dummy_numa.as_deref());
@@ -465,6 +473,7 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     if flow::extract::set_vlan_limit(vlan_limit.unwrap_or(flow::extract::DEFAULT_VLAN_LIMIT)) {
         d.dp.flush();
     }
+    d.set_kernel_mode();
     d.connections.set_bundle_timeout(d.config.other_config.get("bundle-idle-timeout"));
     for (name, bridge) in &d.config.bridges {
         d.connections.configure(name, bridge, now);
@@ -479,6 +488,12 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
 }
 
 impl Daemon {
+    /// Tells the datapath what the kernel may do: nothing while time stands still here.
+    pub(crate) fn set_kernel_mode(&self) {
+        let mode = if self.clock.is_stopped() { KernelMode::Off } else { self.config.kernel_mode };
+        self.dp.set_kernel_mode(mode);
+    }
+
     /// Writes to the database what is news.
     pub fn write_status(&mut self) {
         let ops = self.db.with(|data| status::operations(data, &self.config, &self.rec));

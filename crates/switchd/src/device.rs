@@ -175,7 +175,7 @@ impl Device {
             }
         }
         if let Some(link) = &link {
-            self.state.set_mtu(link.mtu);
+            self.state.note_link(link);
             self.port.note_device(&link.stats);
             if link.up {
                 self.told.again(TxDrop::Down.name(), self.state.counters().tx_drop(TxDrop::Down));

@@ -1,8 +1,10 @@
 //! The devices that interfaces can be: the host's, or simulated ones in their place, or those in memory.
 
+use std::sync::Arc;
+
 use base::MacAddr;
 use netdev::link::{Ethtool, Link, Links};
-use netdev::{Port, af_packet::AfPacket, af_xdp::AfXdp, internal};
+use netdev::{Bypass, Port, af_packet::AfPacket, af_xdp::AfXdp, internal};
 
 use crate::afxdp;
 use crate::config::InterfaceConfig;
@@ -17,18 +19,21 @@ pub struct Host {
     links: Links,
     ethtool: Option<Ethtool>,
     memory: Memory,
+    /// What forwards packets in the kernel.
+    bypass: Option<Arc<Bypass>>,
     /// The simulated devices, if there are any.
     pub sim: Option<Sim>,
 }
 
 impl Host {
-    /// The host, with simulated devices in `sim` if there are to be some.
+    /// The host, with simulated devices in `sim` if there are to be some. `bypass` forwards packets in the kernel.
     ///
     /// # Errors
     /// The kernel's links cannot be asked for.
-    pub fn open(sim: Option<Sim>) -> Result<Host, netdev::Error> {
+    pub fn open(sim: Option<Sim>, bypass: Option<Bypass>) -> Result<Host, netdev::Error> {
         let (memory, ethtool) = (Memory::default(), Ethtool::open().ok());
-        Ok(Host { links: Links::open()?, ethtool, memory, sim })
+        let bypass = bypass.map(Arc::new);
+        Ok(Host { links: Links::open()?, ethtool, memory, bypass, sim })
     }
 
     /// What an Interface `type` means here.
@@ -62,7 +67,8 @@ impl Host {
         let port: Box<dyn Port> = match (kind, &mut self.sim) {
             (Kind::System, _) => {
                 let n_queues = config.n_rxq;
-                let options = netdev::af_packet::Options { n_queues, ..Default::default() };
+                let bypass = self.bypass.clone();
+                let options = netdev::af_packet::Options { n_queues, bypass, ..Default::default() };
                 Box::new(AfPacket::open(name, options).map_err(|e| e.to_string())?)
             }
             (Kind::AfXdp, _) => {

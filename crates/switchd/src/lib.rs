@@ -21,6 +21,7 @@ pub mod features;
 pub mod hex;
 pub mod host;
 pub mod inband;
+mod kernelpath;
 pub mod managers;
 pub mod memory;
 pub mod mirrors;

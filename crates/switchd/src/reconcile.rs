@@ -502,10 +502,13 @@ impl Reconciler {
 
     /// Counters of the port of this name, if it has a device.
     pub fn port_counters(&mut self, name: &str) -> Option<PortCounters> {
-        let link = self.host.link(name).0.map(|l| l.stats);
+        self.dp.collect_now_and_then();
+        let link = self.host.link(name).0;
         let mut ifaces = self.bridges.values().flat_map(|b| &b.ifaces);
         let device = ifaces.find_map(|(n, i)| i.device.as_ref().filter(|_| n == name))?;
-        Some(PortCounters::of(device, link))
+        // Nobody else tells of a new queueing discipline.
+        link.iter().for_each(|l| device.state.note_link(l));
+        Some(PortCounters::of(device, link.map(|l| l.stats)))
     }
 
     /// Counters that only an interface's kind of device has.

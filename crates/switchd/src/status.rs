@@ -205,7 +205,7 @@ impl PortCounters {
     /// From what the switch counted and what the kernel says of the device, if it is one of the kernel's.
     ///
     /// Packets and bytes are the device's own, since the device is the port: a frame that the
-    /// host's end sent and the switch was too slow to take was still received.
+    /// host's end sent and the switch was too slow to take was still received. What went past the device is added.
     pub fn of(device: &Device, link: Option<netdev::link::LinkStats>) -> PortCounters {
         if let Some(stats) = &link {
             device.port.note_device(stats);
@@ -238,8 +238,8 @@ impl PortCounters {
             rx_crc_err: link.rx_crc_errors,
             rx_missed: link.rx_missed_errors,
             rx_multicast: link.rx_multicast,
-            tx_packets: link.tx_packets,
-            tx_bytes: link.tx_bytes,
+            tx_packets: link.tx_packets + own.past_device,
+            tx_bytes: link.tx_bytes + own.bytes_past_device,
             tx_dropped: lost_out,
             tx_errors: link.tx_errors,
             collisions: link.collisions,

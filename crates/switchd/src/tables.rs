@@ -104,7 +104,7 @@ mod tests {
     use std::thread;
 
     fn world() -> World {
-        World::new(base::HashKey([1, 2]), "test")
+        World::new(base::HashKey([1, 2]), "test", dpif::Generation::default())
     }
 
     #[test]

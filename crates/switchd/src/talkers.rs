@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn looks_rest_and_are_forgotten() {
-        let table = CtTable::new(base::HashKey::default(), conntrack::CtConfig::default(), 2);
+        let table = CtTable::new(base::HashKey::default(), conntrack::CtConfig::default(), 2, None);
         let mut looker = Looker::default();
         let now = Real::now();
         let eye = looker.eye();

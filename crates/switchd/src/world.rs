@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Rela
 
 use base::{DpPort, HashKey, Instant, RecircId};
 use dpif::{
-    DpAction, DropReason, FlowStats, MegaflowSpec, MeterStore, Revalidation, SlowPath, Upcall,
-    UserspaceCookie,
+    DpAction, DropReason, FlowStats, Generation, MegaflowSpec, MeterStore, Revalidation, SlowPath,
+    Upcall, UserspaceCookie,
 };
 use flow::{FlowKey, PacketKey};
 use ofproto::recirc::{Frozen, RecircStore, RecircTable};
@@ -53,7 +53,7 @@ pub struct World {
     /// Bridges, tables, learned addresses.
     pub switch: Tables,
     recircs: Arc<Recircs>,
-    generation: Arc<AtomicU64>,
+    generation: Generation,
     /// Name of the datapath in the log.
     dp: &'static str,
     /// Translations are cached for more packets than the one that asked. Turning it off is for
@@ -73,11 +73,11 @@ pub struct World {
 
 impl World {
     /// A world without bridges, of datapath `dp`. `secret` keys the tables that strangers' packets
-    /// look into.
-    pub fn new(secret: HashKey, dp: &'static str) -> World {
+    /// look into; the slow path's generation is at `generation`.
+    pub fn new(secret: HashKey, dp: &'static str, generation: Generation) -> World {
         let recircs = Arc::new(Recircs::default());
         let meters = Arc::<datapath::Meters>::default();
-        let mut switch = Switch::new(secret, Arc::clone(&recircs) as Arc<dyn RecircStore>);
+        let mut switch = Switch::counting(secret, Arc::clone(&recircs) as _, generation);
         switch.set_meters(Arc::clone(&meters) as Arc<dyn MeterStore>);
         World {
             generation: switch.generation_handle(),
@@ -291,7 +291,7 @@ mod tests {
 
     /// A world whose bridge sends all to controllers, and the cookie that comes up with each packet.
     fn world() -> (World, ControllerCookie) {
-        let world = World::new(HashKey([1, 2]), "test");
+        let world = World::new(HashKey([1, 2]), "test", Generation::default());
         let now = Instant::from_secs(1);
         let mut switch = world.switch.write();
         let br = switch.put_bridge("br0", BridgeSpec::default(), now);

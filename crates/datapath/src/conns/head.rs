@@ -1,12 +1,14 @@
 //! The key of a plain packet in a few words.
 //!
 //! *Plain* is Ethernet with at most one 802.1Q tag, IPv4 without options or IPv6 without extension
-//! headers, no fragment, and a whole TCP or UDP header; TCP without SYN, FIN or RST, for these move
-//! connections on. Of such a packet the words here say all that a [`flow::PacketKey`] would: what is not
+//! headers, no fragment, and a whole TCP or UDP header or an ICMP echo (or its reply); TCP without SYN, FIN or RST, for
+//! these move connections on. Of such a packet the words here say all that a [`flow::PacketKey`] would: what is not
 //! in them is the same for all. [`Head::read`] must understand no packet otherwise than
 //! [`flow::extract()`] does; the tests compare them.
 
+use super::path::Path;
 use base::{DpPort, HashKey};
+use ebpf::{Key, Origin};
 use flow::VLAN_PRESENT;
 use packet::header::{ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, UDP_LEN, ethertype, ipproto, tcp_flag};
 
@@ -25,8 +27,12 @@ pub(crate) const TTL_SHIFT: u32 = 16;
 /// The TCP flags of the third word.
 pub(crate) const FLAGS: u64 = 0xfff;
 
+const _: () = assert!(VLAN_PRESENT == Key::TAGGED);
+
 const IS_TCP: u64 = 0x1000;
 const IS_V6: u64 = 0x2000;
+/// Type and code are in the place of the source port, the identifier in that of the other.
+const IS_ICMP: u64 = 0x4000;
 
 /// Flags of packets that are not plain.
 const TURNS: u16 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
@@ -58,6 +64,15 @@ impl Head {
         if self.is_v6() { ethertype::IPV6 } else { ethertype::IPV4 }
     }
 
+    fn proto(&self) -> u8 {
+        match self.words[2] & (IS_TCP | IS_ICMP) {
+            IS_TCP => ipproto::TCP,
+            IS_ICMP if self.is_v6() => ipproto::ICMPV6,
+            IS_ICMP => ipproto::ICMP,
+            _ => ipproto::UDP,
+        }
+    }
+
     pub fn tcp_flags(&self) -> u16 {
         (self.words[2] & FLAGS) as u16
     }
@@ -65,6 +80,30 @@ impl Head {
     /// It has a VLAN tag.
     pub fn is_tagged(&self) -> bool {
         self.words[1] as u16 & VLAN_PRESENT != 0
+    }
+
+    /// By what the kernel finds such a packet that comes by this device.
+    pub fn kernel_key(&self, ifindex: u32) -> Key {
+        let w = self.words.map(u64::to_be_bytes);
+        let mut eth = [0; 12];
+        eth[..8].copy_from_slice(&w[0]);
+        eth[8..].copy_from_slice(&w[1][..4]);
+        let [p0, p1, p2, p3, ..] = w[2];
+        let ports = [p0, p1, p2, p3];
+        let proto = self.proto();
+        let origin = Origin { ifindex, eth, tci: self.words[1] as u16, proto };
+        if !self.is_v6() {
+            return Key::v4(&origin, &w[3], ports);
+        }
+        let mut addresses = [0; 32];
+        addresses.as_chunks_mut().0.copy_from_slice(&w[3..7]);
+        Key::v6(&origin, &addresses, ports)
+    }
+
+    /// What a path wants of what else varies in such packets, as the kernel has it: which bits, and what they are.
+    pub fn varying(&self, path: &Path) -> (u32, u32) {
+        let wanted = path.varies.0 & (0xff << TOS_SHIFT | 0xff << TTL_SHIFT | FLAGS);
+        (wanted as u32, (self.words[2] & wanted) as u32)
     }
 
     /// Reads a frame that came in by `port`; whether it is plain.
@@ -120,10 +159,10 @@ impl Head {
             return None;
         }
         let l4 = body.get(IPV4_LEN..total)?;
-        let flags = transport(ip[9], l4)?;
-        self.words[2] = ports(l4)?;
+        let kind = transport(ip[9], l4, ECHOES)?;
+        self.words[2] = ports(kind, l4)?;
         self.words[3] = word(ip[12..].first_chunk()?);
-        Some(u64::from(ip[1]) << TOS_SHIFT | u64::from(ip[8]) << TTL_SHIFT | flags)
+        Some(u64::from(ip[1]) << TOS_SHIFT | u64::from(ip[8]) << TTL_SHIFT | kind)
     }
 
     #[inline(always)]
@@ -135,25 +174,34 @@ impl Head {
             return None;
         }
         let l4 = body.get(IPV6_LEN..total)?;
-        let flags = transport(ip[6], l4)?;
-        self.words[2] = ports(l4)?;
+        let kind = transport(ip[6], l4, ECHOES_V6)? | IS_V6;
+        self.words[2] = ports(kind, l4)?;
         for (w, at) in self.words[3..7].iter_mut().zip((8..).step_by(8)) {
             *w = word(ip[at..].first_chunk()?);
         }
         self.words[7] = u64::from(first & 0xf_ffff);
         let tos = u64::from((first >> 20) as u8);
-        Some(tos << TOS_SHIFT | u64::from(ip[7]) << TTL_SHIFT | flags | IS_V6)
+        Some(tos << TOS_SHIFT | u64::from(ip[7]) << TTL_SHIFT | kind)
     }
 }
 
 #[inline(always)]
-fn ports(l4: &[u8]) -> Option<u64> {
-    Some(u64::from(u32::from_be_bytes(*l4.first_chunk()?)) << 32)
+fn ports(kind: u64, l4: &[u8]) -> Option<u64> {
+    let &[a, b, c, d, e, f] = l4.first_chunk()?;
+    let ports = if kind & IS_ICMP == 0 { [a, b, c, d] } else { [a, b, e, f] };
+    Some(u64::from(u32::from_be_bytes(ports)) << 32)
 }
+
+/// The protocol that asks and answers, and the types that do.
+type Echoes = (u8, [u8; 2]);
+const ECHOES: Echoes = (ipproto::ICMP, [8, 0]);
+const ECHOES_V6: Echoes = (ipproto::ICMPV6, [128, 129]);
+/// Their header.
+const ICMP_LEN: usize = 8;
 
 /// Protocol and flags of a plain packet's transport header.
 #[inline(always)]
-fn transport(proto: u8, l4: &[u8]) -> Option<u64> {
+fn transport(proto: u8, l4: &[u8], (icmp, echoes): Echoes) -> Option<u64> {
     match proto {
         ipproto::TCP => {
             let tcp = l4.first_chunk::<TCP_LEN>()?;
@@ -163,6 +211,9 @@ fn transport(proto: u8, l4: &[u8]) -> Option<u64> {
             plain.then_some(u64::from(flags) | IS_TCP)
         }
         ipproto::UDP if l4.len() >= UDP_LEN => Some(0),
+        _ if proto == icmp && l4.len() >= ICMP_LEN => {
+            (echoes.contains(&l4[0]) && l4[1] == 0).then_some(IS_ICMP)
+        }
         _ => None,
     }
 }
@@ -189,9 +240,12 @@ mod tests {
             k.vlans[0] = flow::VlanTag { tpid: ethertype::VLAN, tci: w[1] as u16 };
         }
         (k.tp_src, k.tp_dst) = ((w[2] >> 48) as u16, (w[2] >> 32) as u16);
+        if w[2] & IS_ICMP != 0 {
+            (k.tp_src, k.tp_dst) = (k.tp_src >> 8, k.tp_src & 0xff);
+        }
         (k.nw_tos, k.nw_ttl) = ((w[2] >> TOS_SHIFT) as u8, (w[2] >> TTL_SHIFT) as u8);
         k.tcp_flags = h.tcp_flags();
-        k.nw_proto = if w[2] & IS_TCP != 0 { ipproto::TCP } else { ipproto::UDP };
+        k.nw_proto = h.proto();
         if h.is_v6() {
             let addr = |a: u64, b: u64| (u128::from(a) << 64 | u128::from(b)).to_be_bytes();
             (k.ipv6_src, k.ipv6_dst) = (addr(w[3], w[4]), addr(w[5], w[6]));
@@ -209,7 +263,18 @@ mod tests {
             any::<u8>(),
             prop_oneof![Just(0u16), Just(0x4000), any::<u16>()],
         );
-        let l4 = (any::<bool>(), any::<[u8; 24]>(), 0usize..8, prop_oneof![Just(5u8), any::<u8>()]);
+        let protos = prop_oneof![
+            Just(ipproto::TCP),
+            Just(ipproto::UDP),
+            Just(ipproto::ICMP),
+            Just(ipproto::ICMPV6)
+        ];
+        let echo = prop_oneof![
+            Just(None),
+            prop_oneof![Just(0u8), Just(8), Just(128), Just(129), any::<u8>()].prop_map(Some)
+        ];
+        let l4 =
+            ((protos, echo), any::<[u8; 24]>(), 0usize..8, prop_oneof![Just(5u8), any::<u8>()]);
         let lengths = (0usize..12, prop_oneof![4 => Just(0i32), 1 => -30..30i32]);
         (any::<[u8; 12]>(), any::<Option<u16>>(), any::<bool>(), v4, any::<[u8; 36]>(), l4, lengths)
             .prop_map(
@@ -219,13 +284,15 @@ mod tests {
                     is_v6,
                     (addrs, tos, ttl, frag),
                     v6,
-                    (tcp, mut l4, cut, offset),
+                    ((proto, echo), mut l4, cut, offset),
                     (pad, lie),
                 )| {
+                    if let Some(ty) = echo {
+                        (l4[0], l4[1]) = (ty, l4[1] & 1);
+                    }
                     l4[12] = offset << 4 | l4[12] & 0xf;
                     l4[13] &= 0xf8 | l4[13] >> 5;
                     let l4 = &l4[..24 - cut];
-                    let proto = if tcp { ipproto::TCP } else { ipproto::UDP };
                     let mut f = macs.to_vec();
                     if let Some(tci) = tci {
                         f.extend([0x81, 0]);
@@ -289,7 +356,16 @@ mod tests {
         }
         assert!(!plain(14, 0x46), "options");
         assert!(!plain(20, 0x20), "a fragment");
-        assert!(!plain(23, 1), "ICMP");
         assert!(!plain(46, 0x60), "a header longer than the packet");
+        f[23] = 1;
+        for (ty, is_plain) in
+            [(8, true), (0, true), (3, false), (11, false), (13, false), (128, false)]
+        {
+            for code in [0, 1] {
+                f[34..36].copy_from_slice(&[ty, code]);
+                let read = Head::NOTHING.clone().read(&f, PORT, SECRET);
+                assert_eq!(read, is_plain && code == 0, "type {ty}, code {code}");
+            }
+        }
     }
 }

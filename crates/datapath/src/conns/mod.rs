@@ -26,9 +26,9 @@ use netdev::BATCH;
 use std::sync::Arc;
 
 use crate::cache::Local;
-use head::Head;
-use path::{Conns, MAX_FLOWS, Path, compose};
-pub(crate) use path::{Replay, Trail};
+pub(crate) use head::Head;
+use path::{Conns, MAX_FLOWS, compose};
+pub(crate) use path::{Path, Replay, Trail};
 use table::{Entry, PathRef, Sight, TableV4, TableV6};
 
 /// A path with its place.

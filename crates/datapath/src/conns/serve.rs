@@ -20,6 +20,7 @@ use super::table::{MAX_CONNS, Sight};
 use super::{ConnCache, Fate, Way, path_at};
 use crate::ct::CtTable;
 use crate::engine::{Engine, Run};
+use crate::kernel::Candidate;
 use crate::nat;
 
 /// The verdict of an earlier step.
@@ -274,8 +275,23 @@ impl Engine {
         Some(standing)
     }
 
+    /// Offers the connection of a packet to the kernel.
+    #[cold]
+    fn offer(&mut self, cache: &ConnCache, path: &Arc<Path>, slot: usize, in_port: DpPort) {
+        let Some(kernel) = &self.shared.kernel else { return };
+        let candidate = Candidate {
+            head: &cache.heads[slot],
+            path,
+            conn: cache.entries[slot].conns[0],
+            in_port,
+            generation: self.generation,
+            now: self.now,
+        };
+        kernel.offer(&self.shared.ct, &candidate, &mut self.offers);
+    }
+
     /// Carries a path out for packets that all fit it.
-    fn follow(&mut self, cache: &ConnCache, path: &Path, run: &mut Run, port: DpPort) {
+    fn follow(&mut self, cache: &ConnCache, path: &Arc<Path>, run: &mut Run, port: DpPort) {
         let (mut n_bytes, mut flags) = (0, 0);
         for &slot in run.iter() {
             n_bytes += self.bufs[usize::from(slot)].len() as i64;
@@ -288,8 +304,11 @@ impl Engine {
         }
         self.stats().hit_conn.add((path.flows.len() * n) as u64);
         self.stats().recirculated.add((path.flows.len().saturating_sub(1) * n) as u64);
-        if let Some(port) = path.output {
-            run.iter().for_each(|&slot| self.output(port, slot));
+        if let Some(to) = path.output {
+            if self.shared.kernel.is_some() && self.offers.is_due() {
+                self.offer(cache, path, run[0].into(), port);
+            }
+            run.iter().for_each(|&slot| self.output(to, slot));
             return;
         }
         let first = usize::from(run[0]);

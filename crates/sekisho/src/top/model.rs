@@ -89,7 +89,7 @@ pub struct Direction {
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkerRow {
-    /// `core 3`, or `main` for the main thread.
+    /// `core 3`, `main` for the main thread, or `kernel` for what that forwards by itself.
     pub name: String,
     /// NUMA node.
     pub numa: usize,
@@ -338,7 +338,11 @@ fn gained<'a>(now: &'a Status, before: Option<&Status>) -> Vec<(&'a Worker, DpSt
 
 fn worker(w: &Worker, gained: &DpStats, gap: Gap) -> WorkerRow {
     WorkerRow {
-        name: w.core.map_or("main".to_owned(), |core| format!("core {core}")),
+        name: match (w.core, w.number) {
+            (Some(core), _) => format!("core {core}"),
+            (None, Some(_)) => "kernel".to_owned(),
+            (None, None) => "main".to_owned(),
+        },
         numa: w.numa,
         n_queues: w.n_queues,
         work: work(gained, gap),
@@ -353,7 +357,7 @@ fn work(c: &DpStats, gap: Gap) -> Work {
         packets_per_s: per_s(c.packets),
         sent_per_s: per_s(c.sent),
         lookups_per_s: per_s(lookups),
-        hit_connection: share(c.hit_conn, lookups),
+        hit_connection: share(c.hit_conn + c.hit_kernel, lookups),
         hit_exact: share(c.hit_exact, lookups),
         hit_megaflow: share(c.megaflow_hits(), lookups),
         missed: share(c.missed, lookups),

@@ -20,6 +20,7 @@ mod external_database;
 mod fragments;
 mod fragments_side_by_side;
 mod groups;
+mod kernel_path;
 mod kill_nine;
 mod memory;
 mod mirrors;

@@ -15,11 +15,18 @@ use crate::control::{Answer, Command, Text};
 use crate::daemon::Daemon;
 use crate::device::Kind;
 use crate::features;
+use crate::kernelpath;
 use crate::reconcile::{DP_LOCAL, Iface};
 use crate::status::PortCounters;
 
 /// The table.
 pub(super) const COMMANDS: &[Command<Daemon>] = &[
+    Command {
+        name: "kernel-fast-path/show",
+        usage: "",
+        arity: (0, 0),
+        run: |d, _| Ok(kernelpath::show(d.dp.kernel_stats())).into(),
+    },
     Command {
         name: "dpctl/show",
         usage: "[-s] [dp...]",

@@ -1,5 +1,6 @@
 //! `sekisho/status`: all that `sekisho top` shows, in the shapes of [`crate::ctl::status`].
 
+use datapath::KERNEL;
 use std::sync::Arc;
 
 use conntrack::CtStats;
@@ -53,6 +54,7 @@ fn status(d: &mut Daemon, _: &[String]) -> Answer {
 }
 
 fn ports(d: &mut Daemon) -> Vec<Port> {
+    d.dp.collect();
     let rec = &mut d.rec;
     let mut all = Vec::new();
     for (bridge, b) in &rec.bridges {
@@ -103,7 +105,15 @@ fn workers(d: &Daemon) -> Vec<Worker> {
         n_queues: queues.iter().filter(|q| Some(q.worker) == worker.core.map(|c| c.worker)).count(),
         counters,
     };
-    super::pmd::workers(d).into_iter().map(tell).collect()
+    // What the kernel forwards beside them.
+    let kernel = d.dp.kernel_stats().map(|_| Worker {
+        number: Some(KERNEL),
+        core: None,
+        numa: 0,
+        n_queues: 0,
+        counters: d.dp.worker_stats(KERNEL),
+    });
+    super::pmd::workers(d).into_iter().map(tell).chain(kernel).collect()
 }
 
 fn tell(look: &talkers::Look, ct: &datapath::CtTable) -> Look {

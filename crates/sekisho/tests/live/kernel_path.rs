@@ -1,0 +1,256 @@
+//! Packets that the kernel forwards: they count as ever, and what changes the policy stops them at once.
+
+use std::collections::BTreeMap;
+
+use testkit::need;
+use testkit::netns::Netns;
+use testkit::process::{DEADLINE, Proc, eventually, pause};
+use testkit::story::{Reach, Story, Vm};
+use testkit::sut::{Sut, Whose};
+
+use crate::BINARY;
+
+const OURS: Whose = Whose::Ours;
+
+const POLICY: &str = "\
+    table=0,priority=10,ip,ct_state=-trk,actions=ct(table=1)\n\
+    table=0,priority=10,ipv6,ct_state=-trk,actions=ct(table=1)\n\
+    table=0,priority=0,actions=normal\n\
+    table=1,priority=10,in_port=2,ct_state=+trk+new,actions=ct(commit),normal\n\
+    table=1,priority=10,ct_state=+trk+est,actions=normal\n\
+    table=1,priority=9,icmp6,actions=normal\n";
+
+fn show(sut: &Sut<'_>) -> BTreeMap<String, String> {
+    let text = sut.ok(OURS, "ovs-appctl kernel-fast-path/show").unwrap();
+    let pair = |l: &str| l.split_once(": ").map(|(k, v)| (k.to_owned(), v.to_owned()));
+    text.lines().filter_map(pair).collect()
+}
+
+fn packets(sut: &Sut<'_>) -> u64 {
+    show(sut)["packets"].parse().unwrap()
+}
+
+/// A switch with the two machines; `None`, with a note, if the kernel forwards nothing here.
+fn stage(story: &Story) -> Option<Sut<'_>> {
+    let sut = Sut::start(OURS, BINARY, &story.sw).unwrap();
+    sut.add_bridge(OURS, &["vm1p", "vm2p"]).unwrap();
+    let file = sut.file("kernel-path.flow");
+    std::fs::write(&file, POLICY).unwrap();
+    sut.ok(OURS, "ovs-ofctl del-flows br0").unwrap();
+    sut.ok(OURS, &format!("ovs-ofctl add-flows br0 {file}")).unwrap();
+    let text = sut.ok(OURS, "ovs-appctl kernel-fast-path/show").unwrap();
+    if text.contains("forwards nothing") {
+        need::absent(text.trim()).unwrap();
+        return None;
+    }
+    Some(sut)
+}
+
+fn reaches(story: &Story) {
+    eventually("vm1 reaches vm2", DEADLINE, || Ok(story.ping(Vm::One, 1)?.then_some(()))).unwrap();
+}
+
+fn set_mode(sut: &Sut<'_>, mode: &str) {
+    sut.ok(OURS, &format!("ovs-vsctl set Open_vSwitch . other_config:kernel-fast-path={mode}"))
+        .unwrap();
+    eventually("the setting", DEADLINE, || Ok((show(sut)["mode"] == mode).then_some(()))).unwrap();
+}
+
+/// Packets that a flow has counted, by what its line has.
+fn counted(sut: &Sut<'_>, line: &str) -> u64 {
+    let text = sut.ok(OURS, "ovs-ofctl dump-flows br0").unwrap();
+    let it = text.lines().find(|l| l.contains(line)).unwrap_or_else(|| panic!("{line}: {text}"));
+    it.split_once("n_packets=").unwrap().1.split(',').next().unwrap().parse().unwrap()
+}
+
+/// Packets received and sent by a port, as OpenFlow tells.
+fn of_port(sut: &Sut<'_>, port: &str) -> [u64; 2] {
+    let text = sut.ok(OURS, &format!("ovs-ofctl dump-ports br0 {port}")).unwrap();
+    let mut counts = text.split("pkts=").skip(1).map(|t| t.split(',').next().unwrap());
+    [(); 2].map(|()| counts.next().unwrap().trim().parse().unwrap())
+}
+
+/// Echoes without end.
+fn echoes(vm: &Netns, to: Vm) -> Proc {
+    vm.spawn(&["ping", "-q", "-i", "0.002", to.ip()]).unwrap()
+}
+
+/// Echo requests that a machine received.
+fn echoes_seen(vm: &Netns) -> u64 {
+    let text = vm.ok(&["cat", "/proc/self/net/snmp"]).unwrap();
+    let mut rows = text.lines().filter(|l| l.starts_with("Icmp:"));
+    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let at = names.split_whitespace().position(|n| n == "InEchos").unwrap();
+    values.split_whitespace().nth(at).unwrap().parse().unwrap()
+}
+
+/// More packets are forwarded by the kernel.
+fn goes_on(sut: &Sut<'_>) {
+    let before = packets(sut);
+    eventually("packets stay in the kernel", DEADLINE, || {
+        Ok((packets(sut) > before + 50).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_stays_in_the_kernel_is_counted_everywhere() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    sut.ok(OURS, "ovs-vsctl set Open_vSwitch . other_config:ct-acct=true").unwrap();
+    for mode in ["off", "device", "peer"] {
+        set_mode(&sut, mode);
+        reaches(&story);
+        sut.ok(OURS, "ovs-appctl dpctl/flush-conntrack").unwrap();
+        sut.ok(OURS, "ovs-appctl dpctl/del-flows").unwrap();
+        let lines = ["ct_state=-trk,ip ", "ct_state=+new+trk,in_port=2", "ct_state=+est+trk"];
+        let all = || {
+            let of = [of_port(&sut, "2"), of_port(&sut, "3")];
+            (lines.map(|l| counted(&sut, l)), of, packets(&sut))
+        };
+        let before = all();
+        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
+        let text = story.vm(Vm::One).ok(&argv).unwrap();
+        assert!(text.contains("500 packets transmitted, 500 received"), "{text}");
+        let after = all();
+        let gained = |i: usize| after.0[i] - before.0[i];
+        // Requests and replies; one request began the connection.
+        assert_eq!([gained(0), gained(1), gained(2)], [1000, 1, 999], "{mode}");
+        for (after, before) in after.1.iter().zip(&before.1) {
+            for (n, old) in after.iter().zip(before) {
+                // Neighbours may ask for each other meanwhile.
+                assert!((500..520).contains(&(n - old)), "{mode}: {after:?} {before:?}");
+            }
+        }
+        let in_kernel = after.2 - before.2;
+        assert_eq!(in_kernel > 700, mode != "off", "{mode}: {in_kernel}");
+        let conns = sut.ok(OURS, "conntrack -L -p icmp").unwrap();
+        let echo = conns.lines().find(|l| l.contains("icmp")).unwrap();
+        assert_eq!(echo.matches("packets=500").count(), 2, "{mode}: {conns}");
+        let megaflows = sut.ok(OURS, "ovs-appctl dpctl/dump-flows").unwrap();
+        let est = megaflows.lines().filter(|l| l.contains("+est") && l.contains("0x0800"));
+        let n: u64 = est
+            .map(|l| l.split_once("packets:").unwrap().1.split(',').next().unwrap())
+            .map(|n| n.parse::<u64>().unwrap())
+            .sum();
+        // A packet that makes a megaflow is not counted by it.
+        assert!((995..1000).contains(&n), "{mode}: {megaflows}");
+    }
+    // Streams, which begin and end with the workers, and the story.
+    let before = packets(&sut);
+    story.transfer(Vm::One, 64 << 20).unwrap();
+    assert!(packets(&sut) > before + 500);
+    let closed = |l: &str| !l.contains("ESTABLISHED");
+    let conns = sut.ok(OURS, "ovs-appctl dpctl/dump-conntrack").unwrap();
+    assert!(conns.lines().filter(|l| l.contains("tcp")).all(closed), "{conns}");
+    assert_eq!(story.reach(Vm::Two, 400).unwrap(), Reach::NONE);
+    assert_eq!(story.reach(Vm::One, 5000).unwrap(), Reach::ALL);
+}
+
+#[test]
+fn it_works_over_ipv6() {
+    let mut story = Story::new().unwrap();
+    story.enable_ipv6().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    reaches(&story);
+    let before = packets(&sut);
+    let argv = ["ping", "-6", "-q", "-c", "300", "-i", "0.002", "fd00::2"];
+    eventually("vm1 reaches vm2 by IPv6", DEADLINE, || {
+        let argv = ["ping", "-6", "-c", "1", "-W", "1", "fd00::2"];
+        Ok(story.vm(Vm::One).run(&argv)?.success().then_some(()))
+    })
+    .unwrap();
+    let text = story.vm(Vm::One).ok(&argv).unwrap();
+    assert!(text.contains("300 received"), "{text}");
+    assert!(packets(&sut) > before + 400, "{}", packets(&sut) - before);
+}
+
+#[test]
+fn a_flow_mod_stops_it_at_once() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    reaches(&story);
+    let _echoes = echoes(story.vm(Vm::One), Vm::Two);
+    for _ in 0..5 {
+        goes_on(&sut);
+        sut.ok(OURS, "ovs-ofctl add-flow br0 priority=99,icmp,actions=drop").unwrap();
+        let seen = echoes_seen(story.vm(Vm::Two));
+        pause(std::time::Duration::from_millis(200)).unwrap();
+        assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+        sut.ok(OURS, "ovs-ofctl --strict del-flows br0 priority=99,icmp").unwrap();
+    }
+    goes_on(&sut);
+    // A port that is taken away, and its device.
+    sut.ok(OURS, "ovs-vsctl del-port br0 vm2p").unwrap();
+    let seen = echoes_seen(story.vm(Vm::Two));
+    pause(std::time::Duration::from_millis(200)).unwrap();
+    assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+    sut.ok(OURS, "ovs-vsctl add-port br0 vm2p -- set Interface vm2p ofport_request=3").unwrap();
+    goes_on(&sut);
+    story.sw.ip("link set vm2p down").unwrap();
+    story.sw.ip("link set vm2p up").unwrap();
+    goes_on(&sut);
+    sut.ok(OURS, "ovs-appctl dpctl/flush-conntrack").unwrap();
+    goes_on(&sut);
+}
+
+/// Frames that a device of the switch's namespace sent, as the host counts.
+fn device_sent(story: &Story) -> u64 {
+    let text = story.sw.ok(&["cat", "/proc/self/net/dev"]).unwrap();
+    let line = text.lines().find_map(|l| l.trim().strip_prefix("vm2p:")).unwrap();
+    line.split_whitespace().nth(9).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_device_is_passed_over_only_where_it_may_be() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    reaches(&story);
+    let _echoes = echoes(story.vm(Vm::One), Vm::Two);
+    let through_device = || {
+        goes_on(&sut);
+        let (kernel, device) = (packets(&sut), device_sent(&story));
+        goes_on(&sut);
+        // Of the packets of both ways every second one goes there.
+        (device_sent(&story) - device) * 4 > packets(&sut) - kernel
+    };
+    assert!(!through_device());
+    set_mode(&sut, "device");
+    assert!(through_device());
+    set_mode(&sut, "peer");
+    assert!(!through_device());
+    if !need::programs(&["tc"]).unwrap() {
+        return;
+    }
+    story.sw.ok(&["tc", "qdisc", "add", "dev", "vm2p", "root", "pfifo"]).unwrap();
+    // The switch looks at devices with the next statistics.
+    eventually("packets go by the queue", DEADLINE, || Ok(through_device().then_some(()))).unwrap();
+    set_mode(&sut, "off");
+    let before = packets(&sut);
+    pause(std::time::Duration::from_millis(200)).unwrap();
+    assert_eq!(packets(&sut), before);
+    assert!(story.ping(Vm::One, 1).unwrap());
+}
+
+#[test]
+fn nothing_of_it_outlives_the_daemon() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(mut sut) = stage(&story) else { return };
+    reaches(&story);
+    let _echoes = echoes(story.vm(Vm::One), Vm::Two);
+    goes_on(&sut);
+    sut.kill();
+    let seen = echoes_seen(story.vm(Vm::Two));
+    pause(std::time::Duration::from_millis(200)).unwrap();
+    assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+    sut.start_again().unwrap();
+    reaches(&story);
+    let file = sut.file("kernel-path.flow");
+    sut.ok(OURS, &format!("ovs-ofctl add-flows br0 {file}")).unwrap();
+    goes_on(&sut);
+}
