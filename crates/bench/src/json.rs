@@ -93,7 +93,7 @@ mod tests {
         for value in [9.0, 7.0, 8.0, 8.5] {
             report.add(System::Sekisho, Metric::Tcp, value);
         }
-        report.add(System::Ovs, Metric::Tcp, 0.5);
+        report.add(System::Ovs, Metric::Tcp, 0.25);
         report.add(System::Sekisho, Metric::Frames(0), 30.0);
         let lack = Lack::new("X", "get X");
         report.leave_out(Part::Memory, System::OvsDpdk, lack);
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(
             tcp["metrics"][0]["figures"][0],
             json!({ "system": "sekisho", "rounds": [9.0, 7.0, 8.0, 8.5], "median": 8.25,
-                    "min": 7.0, "max": 9.0, "ratio": 16.5 })
+                    "min": 7.0, "max": 9.0, "ratio": 33.0 })
         );
         let memory = &all["parts"][1]["metrics"][0];
         assert_eq!((&memory["name"], &memory["reference"]), (&json!("drop-1"), &Value::Null));
