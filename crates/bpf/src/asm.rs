@@ -218,7 +218,7 @@ impl Asm {
         self.push(CALL, Reg::R0, 0, 0, helper);
     }
 
-    /// Calls a kernel function by its number in the kernel's [types](crate::kernel_function).
+    /// Calls a kernel function by its [number](crate::Types::function).
     pub fn call_kernel(&mut self, function: u32) {
         const PSEUDO_KFUNC: u8 = 2;
         self.push(CALL, Reg::R0, PSEUDO_KFUNC, 0, function as i32);

@@ -2,7 +2,7 @@
 //!
 //! Programs are made by an [assembler](asm), so that nothing but Rust is needed to build the switch; [`Program`] loads
 //! and attaches them, [`Map`] and [`Arena`] are what they share with us. The numbers of functions that the kernel offers
-//! to programs are looked up in its own description of its types ([`kernel_function`]).
+//! to programs are looked up in its own description of its [types](Types).
 //!
 //! Everything is let go of with its descriptor: a process that dies leaves nothing behind.
 
@@ -14,7 +14,7 @@ mod program;
 mod sys;
 
 pub use arena::Arena;
-pub use btf::kernel_function;
+pub use btf::{Bits, Types};
 pub use map::Map;
 pub use program::{Kind, Program, attach_filter, xdp};
 pub use sys::monotonic;

@@ -4,8 +4,8 @@
 //! TCP or UDP header, or an ICMP echo) and check its sums; find the [`Entry`]; hold the connection; track the packet as [`conntrack::tcp`] would; count; tell the
 //! [ingress] program where it goes. At any step that does not fit, the packet is the sockets'.
 //!
-//! Sums: a packet whose sender left the transport's sum to the device has that of the pseudo header there, and is taken to
-//! be right. Else it is summed, if it is short; a long one is for a worker, which sees what the device says of it.
+//! Sums: a packet whose sender left the transport's sum to the device, or whose sum the device found right, is taken as it
+//! is, as the kernel's own record of the packet says. Else it is summed, if it is short; a long one is for a worker.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -14,7 +14,7 @@ use bpf::asm::{
     Reg::{self, *},
     Size,
 };
-use bpf::{Arena, Map};
+use bpf::{Arena, Bits, Map, Types};
 use conntrack::{Rules, layout};
 use packet::header::{ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, UDP_LEN, ethertype, ipproto, tcp_flag};
 
@@ -92,6 +92,25 @@ pub(crate) struct Parts<'a> {
     pub verdict: &'a Map<4>,
     pub control: &'static Control,
     pub rules: &'static Rules,
+    pub summed: Summed,
+}
+
+/// How the kernel tells whether a packet's sum is to be believed.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Summed {
+    /// Number of the function that gives the kernel's record of a packet.
+    record: u32,
+    /// `ip_summed` in it.
+    at: Bits,
+}
+
+impl Summed {
+    pub fn of_kernel() -> Option<Summed> {
+        let types = Types::of_kernel()?;
+        let record = types.function("bpf_cast_to_kern_ctx")?;
+        let at = types.bits("sk_buff", "ip_summed").filter(|b| b.n == 2)?;
+        Some(Summed { record, at })
+    }
 }
 
 /// Where a packet may turn out to be for the sockets.
@@ -121,7 +140,7 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     find(a, p.v6, Key::PORTS_V6, exits);
     a.put(found);
     read_transport(a, exits);
-    check_sum(a, exits);
+    check_sum(a, p.summed, exits);
     check_entry(a, p, exits);
     hold(a, exits);
     check_connection(a, exits);
@@ -392,8 +411,19 @@ fn read_transport(a: &mut Asm, exits: Exits) {
 }
 
 /// Whether the transport's sum, which is `R3`, is right.
-fn check_sum(a: &mut Asm, exits: Exits) {
+fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
+    const UNNECESSARY: i32 = 1;
+    const PARTIAL: i32 = 3;
     let (has_sum, has_pseudo, right) = (a.label(), a.label(), a.label());
+    a.store(Size::U64, R10, PSEUDO_SUM, R3);
+    a.mov(R1, R6);
+    a.call_kernel(summed.record);
+    a.load(Size::U8, R0, R0, summed.at.byte as i16);
+    a.alu(Alu::Shr, R0, summed.at.first as i32);
+    a.alu(Alu::And, R0, 3);
+    a.jump(If::Eq, R0, PARTIAL, right);
+    a.jump(If::Eq, R0, UNNECESSARY, right);
+    a.load(Size::U64, R3, R10, PSEUDO_SUM);
     a.load(Size::U64, R5, R10, PROTO);
     a.jump(If::Ne, R5, i32::from(ipproto::UDP), has_sum);
     a.jump(If::Ne, R3, 0, has_sum);
@@ -412,8 +442,6 @@ fn check_sum(a: &mut Asm, exits: Exits) {
     a.swap(R1, Size::U16);
     a.alu(Alu::Add, R4, R1);
     fold(a, R4, R1);
-    // That alone: the device is to add the rest.
-    a.jump(If::Eq, R4, R3, right);
     a.put(has_pseudo);
     a.store(Size::U64, R10, PSEUDO_SUM, R4);
     for at in (0..MAX_SUMMED as i16).step_by(8) {

@@ -96,6 +96,11 @@ impl KernelPath {
         let (v4, v6) = (Map::hash(max_entries)?, Map::hash(max_entries)?);
         // What the one program tells the other of a packet.
         let verdict = Map::scratch(ingress::VERDICT_SIZE)?;
+        let unknown = || Error::System {
+            what: "the kernel's description of its types",
+            error: std::io::ErrorKind::Unsupported.into(),
+        };
+        let summed = filter::Summed::of_kernel().ok_or_else(unknown)?;
         let filter = filter::assemble(&filter::Parts {
             arena: &arena,
             v4: &v4,
@@ -103,6 +108,7 @@ impl KernelPath {
             verdict: &verdict,
             control,
             rules,
+            summed,
         });
         let programs = Programs {
             filter: Program::load(Kind::SocketFilter, "sekisho_path", &filter)?,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use bpf::{Kind, Map, Program, xdp};
+use bpf::{Kind, Map, Program, Types, xdp};
 use packet::segment::note_partial_checksum;
 use packet::{Offload, PacketBuf, header};
 use parking_lot::Mutex;
@@ -300,7 +300,8 @@ fn open_in(
     };
     let map = Map::xsk(n).map_err(|e| (Step::Map, e.into()))?;
     let native = mode != Mode::Generic;
-    let tagged = bpf::kernel_function("bpf_xdp_metadata_rx_vlan_tag").filter(|_| native);
+    let tagged = native.then(Types::of_kernel).flatten();
+    let tagged = tagged.and_then(|t| t.function("bpf_xdp_metadata_rx_vlan_tag"));
     let load = |tag: Option<u32>, flags| {
         let program = program::program(map.as_fd(), tag);
         let ifindex = if flags & xdp::DEV_BOUND_ONLY != 0 { ifindex } else { 0 };
