@@ -18,7 +18,7 @@ use flow::PacketKey;
 use netdev::af_packet::{AfPacket, Options};
 use netdev::{Bypass, Port, RxQueue, TxQueue, new_batch};
 use packet::header::{ethertype, ipproto, tcp_flag};
-use packet::{Offload, PacketBuf, checksum};
+use packet::{GsoType, Offload, PacketBuf, checksum};
 use testkit::netns::Netns;
 use testkit::process::eventually;
 
@@ -298,7 +298,20 @@ struct Rig {
     out: End,
     far: End,
     clock: Box<dyn Fn() -> Instant>,
-    _ns: Netns,
+    bypass: Arc<Bypass>,
+    ns: Netns,
+}
+
+/// Waits until links are operational.
+fn wait_running(devices: &[&str]) {
+    let mut links = netdev::link::Links::open().unwrap();
+    for device in devices {
+        eventually(device, PATIENCE, || {
+            let link = links.by_name(device)?;
+            Ok(link.is_some_and(|l| l.running).then_some(()))
+        })
+        .unwrap();
+    }
 }
 
 /// Two devices of the switch and the other ends of both. `None` if the kernel or our rights do not suffice.
@@ -317,24 +330,18 @@ fn rig(name: &str) -> Option<Rig> {
         ns.ip(&format!("link set {a} up")).unwrap();
         ns.ip(&format!("link set {b} up")).unwrap();
     }
-    let mut links = netdev::link::Links::open().unwrap();
-    for device in ["p1", "q1", "p2", "q2"] {
-        eventually(device, PATIENCE, || {
-            let link = links.by_name(device)?;
-            Ok(link.is_some_and(|l| l.running).then_some(()))
-        })
-        .unwrap();
-    }
+    wait_running(&["p1", "q1", "p2", "q2"]);
     let began = std::time::Instant::now();
     let clock = move || Instant::from_nanos(1_000_000_000 + began.elapsed().as_nanos() as u64);
     path.set_clock(clock);
     path.enable(true);
     path.generation().store(1, std::sync::atomic::Ordering::Relaxed);
-    let bypass = Some(Arc::new(Bypass { filter, ingress }));
-    let (came, out) = (End::open("p1", bypass.clone()), End::open("p2", bypass));
+    let bypass = Arc::new(Bypass { filter, ingress });
+    let open = |device| End::open(device, Some(Arc::clone(&bypass)));
+    let (came, out) = (open("p1"), open("p2"));
     assert_eq!(came.port.state().bypass(), Some(netdev::Way::Device));
     let (sender, far) = (End::open("q1", None), End::open("q2", None));
-    Some(Rig { path, came, sender, out, far, clock: Box::new(clock), _ns: ns })
+    Some(Rig { path, came, sender, out, far, clock: Box::new(clock), bypass, ns })
 }
 
 /// Where a frame went.
@@ -364,7 +371,11 @@ impl Rig {
     }
 
     fn send(&mut self, shape: &Shape) -> Went {
-        assert_eq!(self.sender.tx.send(&[&shape.packet()]), 1, "{shape:?}");
+        self.send_packet(&shape.packet())
+    }
+
+    fn send_packet(&mut self, p: &PacketBuf) -> Went {
+        assert_eq!(self.sender.tx.send(&[p]), 1, "{p:?}");
         let mut went = None;
         eventually("the frame", PATIENCE, || {
             if let Some(p) = self.came.get() {
@@ -599,4 +610,73 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     assert!(!passes(&mut rig));
     rig.serve(ours, &shape, 1514);
     assert!(matches!(rig.send(&Shape { dir: Dir::Reply, ..shape.clone() }), Went::Through(..)));
+}
+
+/// A packet that the sender's device would have cut goes on as it is, however long a frame may be.
+#[test]
+fn large_segments_go_out_whole() {
+    let Some(mut rig) = rig("kp-large") else { return };
+    let base = Shape { seq: 1001, ack: 5001, ..Shape::new(false, ipproto::TCP, Dir::Orig) };
+    let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
+    converse(&mut trackers, (rig.clock)(), &base, [Some(7); 2]);
+    rig.serve(&trackers[0], &base, 200);
+    let shape = Shape { payload: 900, sum: Sum::Partial, ..base };
+    assert!(matches!(rig.send(&shape), Went::Up(..)), "longer than a frame may be");
+    let mut p = shape.packet();
+    (p.offload.gso_type, p.offload.gso_size, p.offload.hdr_len) = (GsoType::TcpV4, 100, 54);
+    let Went::Through(frame, offload) = rig.send_packet(&p) else { panic!("it went up") };
+    assert_eq!(frame, p.frame());
+    assert_eq!((offload.gso_type, offload.gso_size), (GsoType::TcpV4, 100));
+}
+
+#[test]
+fn packets_arrive_at_the_other_end_in_another_namespace() {
+    let Some(mut rig) = rig("kp-peer") else { return };
+    let other = rig.ns.sibling("other").unwrap();
+    rig.ns.ip(&format!("link add p3 type veth peer name eth0 netns {}", other.pid())).unwrap();
+    rig.ns.ip("link set p3 up").unwrap();
+    other.ip("link set eth0 up").unwrap();
+    enter(&other);
+    wait_running(&["eth0"]);
+    rig.far = End::open("eth0", None);
+    enter(&rig.ns);
+    let p3 = End::open("p3", Some(Arc::clone(&rig.bypass)));
+    assert_eq!(p3.port.state().bypass(), Some(netdev::Way::Peer));
+    let shape = Shape { payload: 20, seq: 1, ..Shape::new(true, ipproto::UDP, Dir::Orig) };
+    let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
+    converse(&mut trackers, (rig.clock)(), &shape, [None; 2]);
+    for entry in rig.serve(&trackers[0], &shape, 1514) {
+        entry.lead(Target::Peer(Rig::ifindex(&p3)), 1514);
+        assert!(!entry.leads_out());
+    }
+    for dir in [Dir::Orig, Dir::Reply] {
+        for sum in [Sum::Whole, Sum::Partial] {
+            let shape = Shape { dir, sum, ..shape.clone() };
+            assert!(matches!(rig.send(&shape), Went::Through(..)), "{shape:?}");
+        }
+    }
+}
+
+/// What was taken has one copy, and what was not has one, too.
+#[test]
+fn no_packet_goes_both_ways() {
+    let Some(mut rig) = rig("kp-once") else { return };
+    let shape = Shape { payload: 20, seq: 1, ..Shape::new(false, ipproto::UDP, Dir::Orig) };
+    let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
+    converse(&mut trackers, (rig.clock)(), &shape, [None; 2]);
+    let [entry, _] = rig.serve(&trackers[0], &shape, 1514);
+    for i in 0..100 {
+        if i % 3 == 0 {
+            entry.retire()
+        } else {
+            entry.serve(1)
+        };
+        assert_eq!(matches!(rig.send(&shape), Went::Through(..)), i % 3 != 0);
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(rig.far.get().is_none() && rig.came.get().is_none());
+    // What leaves by the device does not come back.
+    assert_eq!(rig.came.tx.send(&[&shape.packet()]), 1);
+    eventually("it arrives", PATIENCE, || Ok(rig.sender.get())).unwrap();
+    assert!(rig.came.get().is_none() && rig.far.get().is_none());
 }

@@ -237,6 +237,31 @@ fn a_device_is_passed_over_only_where_it_may_be() {
 }
 
 #[test]
+fn what_the_kernel_uses_is_in_use() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    reaches(&story);
+    let line = "table=1,priority=50,icmp,ct_state=+trk+est,idle_timeout=2,actions=normal";
+    sut.ok(OURS, &format!("ovs-ofctl add-flow br0 {line}")).unwrap();
+    // Two workers are as good as one.
+    sut.ok(OURS, "ovs-vsctl set Open_vSwitch . other_config:n-handler-threads=2").unwrap();
+    let echoes = echoes(story.vm(Vm::One), Vm::Two);
+    goes_on(&sut);
+    let has_flow = || sut.ok(OURS, "ovs-ofctl dump-flows br0").unwrap().contains("idle_timeout=2");
+    let has_conn = || sut.ok(OURS, "conntrack -L -p icmp").unwrap().contains("src=192.168.0.1");
+    for _ in 0..5 {
+        pause(std::time::Duration::from_secs(1)).unwrap();
+        assert!(has_flow() && has_conn());
+    }
+    drop(echoes);
+    eventually("nobody uses the flow", DEADLINE, || Ok((!has_flow()).then_some(()))).unwrap();
+    // Time does not stand still in the kernel.
+    sut.ok(OURS, "ovs-appctl time/stop").unwrap();
+    assert_eq!(show(&sut)["mode"], "off");
+}
+
+#[test]
 fn nothing_of_it_outlives_the_daemon() {
     let mut story = Story::new().unwrap();
     story.serve().unwrap();
