@@ -70,13 +70,6 @@ impl<const K: usize> Map<K> {
         self.element("map deletion", Command::MapDelete, key, 0)
     }
 
-    /// The value of a key.
-    pub fn get(&self, key: &[u8; K]) -> Option<u32> {
-        let mut value = 0_u32;
-        self.element("map look-up", Command::MapLookup, key, (&raw mut value) as u64).ok()?;
-        Some(value)
-    }
-
     fn element(
         &self,
         what: &'static str,

@@ -11,7 +11,6 @@ use crate::Error;
 #[repr(i32)]
 pub(crate) enum Command {
     MapCreate = 0,
-    MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
     ProgLoad = 5,

@@ -619,14 +619,12 @@ fn track(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
 
 /// The window test.
 fn judge(a: &mut Asm, outside: Label) {
-    let takes_space = a.label();
     // `R2`: its first number, `R3`: the one after its last.
     a.load(Size::U32, R2, R4, layout::PEER_END);
     a.mov(R3, R2);
     a.load(Size::U64, R1, R10, PAYLOAD);
     let nothing = a.label();
     a.jump(If::Eq, R1, 0, nothing);
-    a.put(takes_space);
     a.load(Size::U64, R2, R10, SEQ);
     a.mov(R3, R2);
     a.alu32(Alu::Add, R3, R1);
