@@ -61,6 +61,20 @@ impl Arena {
         }
     }
 
+    /// The same for `n` values in a row.
+    pub fn place_all<T: Sync + 'static>(
+        &self,
+        n: usize,
+        make: impl Fn() -> T,
+    ) -> Option<&'static [T]> {
+        let at = self.take(size_of::<T>().checked_mul(n)?, align_of::<T>())?.cast::<T>();
+        // SAFETY: as above, for each of the `n`.
+        unsafe {
+            (0..n).for_each(|i| at.add(i).write(make()));
+            Some(std::slice::from_raw_parts(at.as_ptr(), n))
+        }
+    }
+
     /// A piece of memory that is nobody else's.
     fn take(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
         let align = align.max(64);

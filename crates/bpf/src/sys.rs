@@ -12,7 +12,6 @@ use crate::Error;
 pub(crate) enum Command {
     MapCreate = 0,
     MapUpdate = 2,
-    MapDelete = 3,
     ProgLoad = 5,
     LinkCreate = 28,
 }

@@ -10,6 +10,7 @@ use crate::slab::NIL;
 use crate::tcp::{self, Peer, PeerState, Segment, Step};
 use crate::tracker::{Passage, Then};
 use crate::tuple::{Dir, Directed, Key, Tuple};
+use crate::wheel;
 use crate::words::{Bits, Time, U8, U16, U32, U64};
 use crate::{
     ConnId, CtInfo, CtRequest, CtState, InvalidReason, Outcome, PolicyId, TimeoutClass,
@@ -429,10 +430,6 @@ impl Conn {
         self.key().proto() == ipproto::TCP
     }
 
-    pub fn is_icmp(&self) -> bool {
-        matches!(self.key().proto(), ipproto::ICMP | ipproto::ICMPV6)
-    }
-
     /// The tuple of the original direction.
     pub fn orig(&self) -> Tuple {
         self.key().tuple(self.swapped())
@@ -549,8 +546,8 @@ impl Conn {
 
     /// Moves the state machine, the counters and the clock by a packet of a direction. `timeout` is that of a class.
     ///
-    /// Without the `shard` nothing moves but what no one else needs to know of: [`Fit::Unsettled`] else, and nothing
-    /// has changed.
+    /// Who has the `shard` learns whether the connection ends sooner than the wheel looks at it. Without it nothing moves but
+    /// what no one else needs to know of: [`Fit::Unsettled`] else, and nothing has changed.
     #[inline(always)]
     pub fn advance(
         &self,
@@ -558,7 +555,7 @@ impl Conn {
         (dir, via): (Dir, Via),
         (body, len): (&Body, u32),
         tcp_seq_chk: bool,
-        shard: bool,
+        shard: Option<&mut bool>,
         timeout: impl Fn(TimeoutClass) -> Duration,
     ) -> Fit {
         let mut still_new = false;
@@ -584,7 +581,7 @@ impl Conn {
                         still_new = true;
                         Some(TimeoutClass::TcpSynSent)
                     }
-                    _ if !shard => return Fit::Unsettled,
+                    _ if shard.is_none() => return Fit::Unsettled,
                     Ok(Step::Reopen) => return Fit::Reopen,
                     Err(reason) => return Fit::Invalid(reason),
                 }
@@ -615,9 +612,10 @@ impl Conn {
             if expires >= old {
                 self.expires.set(expires);
             } else if old.since(expires) >= SKEW {
-                // The wheel has to know.
-                if !shard {
-                    return Fit::Unsettled;
+                if !wheel::is_looked_at(self.timer_slot.get(), now, expires) {
+                    // The wheel has to know.
+                    let Some(sooner) = shard else { return Fit::Unsettled };
+                    *sooner = true;
                 }
                 self.expires.set(expires);
             }

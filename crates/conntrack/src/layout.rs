@@ -7,9 +7,11 @@
 //!
 //! Numbers are offsets in bytes, unless they say otherwise.
 
+use crate::TimeoutClass;
 use crate::conn::Conn;
 use crate::open::Rules;
-use crate::tcp::PeerState;
+use crate::tcp::{self, Event, PeerState, Scale};
+use crate::wheel;
 use base::Duration;
 use core::mem::offset_of;
 
@@ -24,6 +26,12 @@ pub const EXPIRES: i16 = at(offset_of!(Conn, expires));
 pub const GENERATION: i16 = at(offset_of!(Conn, generation));
 /// Its timeout policy, of two bytes: 0 is the default.
 pub const POLICY: i16 = at(offset_of!(Conn, policy));
+/// Where in the wheel it sits, of one byte: the level from bit [`WHEEL_BITS`] on, and which place of it.
+pub const TIMER_SLOT: i16 = at(offset_of!(Conn, timer_slot));
+/// Of a number of ticks, the bits that a level of the wheel counts.
+pub const WHEEL_BITS: u32 = wheel::LEVEL_BITS;
+/// Of a time in nanoseconds, the bits below a tick.
+pub const TICK_BITS: u32 = wheel::TICK_BITS;
 /// Bits, of one byte.
 pub const FLAGS: i16 = at(Conn::FLAGS_AT);
 /// Of [`FLAGS`]: not to be dropped early.
@@ -50,7 +58,7 @@ pub const HELD: u8 = Conn::HELD;
 pub const START: i16 = at(Conn::START_AT);
 /// The two ends, in the order of [`crate::Dir`], of [`PEER_SIZE`] bytes each.
 pub const PEERS: i16 = at(Conn::PEERS_AT);
-/// Bytes of an end: `end`, `max_end` and `max_win` of four each, and the state of one.
+/// Bytes of an end: `end`, `max_end` and `max_win` of four each, state and scale of one.
 pub const PEER_SIZE: i16 = 16;
 /// Within an end: the sequence number after its last byte.
 pub const PEER_END: i16 = 0;
@@ -60,13 +68,58 @@ pub const PEER_MAX_END: i16 = 4;
 pub const PEER_MAX_WIN: i16 = 8;
 /// Within an end: how far it has come.
 pub const PEER_STATE: i16 = 12;
+/// Within an end: how its window is scaled.
+pub const PEER_SCALE: i16 = 13;
+/// Of [`PEER_STATE`]: has sent nothing that was acknowledged.
+pub const SYN_SENT: u8 = PeerState::SynSent as u8;
 /// Of [`PEER_STATE`].
 pub const ESTABLISHED: u8 = PeerState::Established as u8;
+/// Of [`PEER_STATE`]: the last one of a connection that was not reset.
+pub const FIN_WAIT_2: u8 = PeerState::FinWait2 as u8;
+/// Of [`PEER_SCALE`]: as much as the rest, if both ends have that; else none.
+pub const OFFERED: u8 = Scale::OFFERED;
+/// Of [`PEER_SCALE`]: not known; if it is that of either end, windows are taken as scaled by [`MAX_SHIFT`].
+pub const UNKNOWN: u8 = Scale::UNKNOWN.0;
+/// Largest shift of a window.
+pub const MAX_SHIFT: u8 = tcp::MAX_SHIFT;
+
+/// Bits of a state in a row of states.
+pub const STATE_BITS: u32 = 4;
+
+/// What an event makes of each state, in [`STATE_BITS`] for each from the lowest on.
+const fn row(table: &[[PeerState; 5]; 6], event: Event) -> i32 {
+    let (mut row, mut state) = (0, 0);
+    while state < table.len() {
+        row |= (table[state][event as usize] as i32) << (state as u32 * STATE_BITS);
+        state += 1;
+    }
+    row
+}
+
+/// What an acknowledgment makes of the end that sends it.
+pub const ACK_SENT: i32 = row(&tcp::SENT, Event::Ack);
+/// What an acknowledgment makes of the end that receives it.
+pub const ACK_HEARD: i32 = row(&tcp::HEARD, Event::Ack);
+/// What a FIN makes of the end that sends it.
+pub const FIN_SENT: i32 = row(&tcp::SENT, Event::Fin);
+/// What a FIN makes of the end that receives it.
+pub const FIN_HEARD: i32 = row(&tcp::HEARD, Event::Fin);
 /// Packets and bytes of each direction, of eight bytes each.
 pub const TRAFFIC: i16 = at(Conn::TRAFFIC_AT);
 
 /// Within the rules: bits, of one byte.
 pub const RULES_FLAGS: i16 = at(Rules::FLAGS_AT);
+/// Within the rules: timeouts by class, of eight bytes each, in nanoseconds.
+pub const RULES_TIMEOUTS: i16 = at(Rules::TIMEOUTS_AT);
+/// Within the rules: the class of a connection of TCP, of one byte, by the states of both ends (of [`RULES_STATE_BITS`]
+/// each).
+pub const RULES_CLASSES: i16 = at(Rules::CLASSES_AT);
+/// Bits of a state there.
+pub const RULES_STATE_BITS: u32 = Rules::STATE_BITS as u32;
+/// Within the rules: the timeout of a datagram that was answered.
+pub const DATAGRAM_TIMEOUT: i16 = RULES_TIMEOUTS + 8 * TimeoutClass::UdpMultiple as i16;
+/// Within the rules: the timeout of an echo that was answered.
+pub const ECHO_TIMEOUT: i16 = RULES_TIMEOUTS + 8 * TimeoutClass::IcmpReply as i16;
 /// Of [`RULES_FLAGS`]: windows are checked.
 pub const TCP_SEQ_CHK: u8 = Rules::TCP_SEQ_CHK;
 /// Of [`RULES_FLAGS`]: somebody wants to hear of events, so that each packet is for who has the shard.

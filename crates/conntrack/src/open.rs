@@ -10,12 +10,13 @@ use crate::conn::{Conn, Fit, Hold, Via};
 use crate::known::{Known, Sent, Standing};
 use crate::lookahead::Lookahead;
 use crate::parse::Body;
+use crate::tcp::{self, PeerState};
 use crate::timeout::{N_CLASSES, TimeoutClass, TimeoutPolicy};
 use crate::tracker::{Passage, Then};
 use crate::tuple::Dir;
 use crate::words::{Bits, U64};
 use crate::{ConnId, CtInfo, CtRequest, CtState};
-use base::{Duration, Instant};
+use base::{Duration, Instant, Zone};
 use core::mem::offset_of;
 
 const TCP_SEQ_CHK: u8 = 1;
@@ -29,7 +30,12 @@ pub struct Rules {
     flags: Bits,
     /// Of the default policy, in nanoseconds.
     timeouts: [U64; N_CLASSES],
+    /// Which of them one of TCP has whose ends are in these states.
+    classes: [[u8; N_STATES]; N_STATES],
 }
+
+/// States of an end, as many as there are or more.
+const N_STATES: usize = 1 << Rules::STATE_BITS;
 
 impl Default for Rules {
     fn default() -> Rules {
@@ -39,11 +45,21 @@ impl Default for Rules {
 
 impl Rules {
     pub(crate) const FLAGS_AT: usize = offset_of!(Rules, flags);
+    pub(crate) const TIMEOUTS_AT: usize = offset_of!(Rules, timeouts);
+    pub(crate) const CLASSES_AT: usize = offset_of!(Rules, classes);
+    pub(crate) const STATE_BITS: usize = 3;
     pub(crate) const TCP_SEQ_CHK: u8 = TCP_SEQ_CHK;
     pub(crate) const EVENTS: u8 = EVENTS;
 
     pub(crate) fn new() -> Rules {
-        let rules = Rules { flags: Bits::new(0), timeouts: [const { U64::new(0) }; N_CLASSES] };
+        let mut classes = [[0; N_STATES]; N_STATES];
+        for (a, row) in PeerState::ALL.iter().zip(&mut classes) {
+            for (b, class) in PeerState::ALL.iter().zip(row) {
+                *class = tcp::timeout_class(*a, *b) as u8;
+            }
+        }
+        let timeouts = [const { U64::new(0) }; N_CLASSES];
+        let rules = Rules { flags: Bits::new(0), timeouts, classes };
         rules.set_timeouts(&TimeoutPolicy::DEFAULT);
         rules
     }
@@ -76,10 +92,9 @@ pub struct Lent {
     pub generation: u32,
     /// Which way the packets go.
     pub dir: Dir,
-    /// By how much their windows are scaled.
-    pub shift: u8,
-    /// Where the timeout lies that they begin anew, of eight bytes, in nanoseconds.
-    pub timeout: usize,
+    /// It is answered and its handshake is not done: whoever lets it be served before that answer goes on has all packets
+    /// that follow.
+    pub is_opening: bool,
     /// The verdict of such packets, as long as mark and label stay.
     pub standing: Standing,
 }
@@ -137,14 +152,37 @@ impl Lookahead {
         Some(Standing { base: state, state, mark: conn.mark(), label: conn.label() })
     }
 
-    /// Whether a connection of this shard is still there.
-    pub fn is_there(&self, id: ConnId) -> bool {
+    /// Whether a connection of this shard is still there and more than a few last packets may come of it.
+    pub fn is_lasting(&self, id: ConnId) -> bool {
         let conn = self.places.get(id.slot);
-        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation)
+        let lasts =
+            |c: &Conn| !c.is_tcp() || c.peers().iter().any(|p| p.state < PeerState::Closing);
+        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation && lasts(c))
+    }
+
+    /// The verdict of a packet of a connection of this shard that has been answered, as long as mark and label stay: if it is
+    /// one like most, and the zone its own.
+    pub fn foresee(&self, known: Known, zone: Zone) -> Option<CtInfo> {
+        let Known { conn: id, dir, .. } = known;
+        let conn = self.places.get(id.slot)?;
+        let _hold = hold(conn)?;
+        if conn.generation.get() != id.generation || conn.key().zone() != zone {
+            return None;
+        }
+        Some(CtInfo {
+            state: CtState::of_known(false, dir),
+            zone,
+            dir,
+            mark: conn.mark(),
+            label: conn.label(),
+            orig: Some(conn.directed()),
+            conn: Some(id),
+            ..CtInfo::UNTRACKED
+        })
     }
 
     /// Lends a connection of this shard to a program of the kernel, if packets of this direction that move nothing else
-    /// can be tracked by it as they are here, and the connection lies where it sees it.
+    /// can be tracked by it as they are here, and the connection lies where it sees it. Of TCP both ends have spoken.
     pub fn lend(&self, known: Known) -> Option<Lent> {
         let Known { conn: id, dir, .. } = known;
         let conn = self.places.lent(id.slot)?;
@@ -152,20 +190,16 @@ impl Lookahead {
         if conn.generation.get() != id.generation || conn.policy.get() != 0 {
             return None;
         }
-        let peers = conn.peers();
-        let (src, dst) = (peers[dir as usize], peers[dir.flip() as usize]);
-        let (class, shift) = match conn.is_tcp() {
-            true => (TimeoutClass::TcpEstablished, src.shift(&dst)),
-            false if conn.is_icmp() => (TimeoutClass::IcmpReply, 0),
-            false => (TimeoutClass::UdpMultiple, 0),
-        };
-        let rules = &*self.shared.rules;
+        let states = conn.peers().map(|p| p.state);
+        let is_open = |s: &PeerState| matches!(s, PeerState::SynSent | PeerState::Established);
+        if conn.is_tcp() && !states.iter().all(is_open) {
+            return None;
+        }
         Some(Lent {
             address: core::ptr::from_ref(conn) as usize,
             generation: id.generation,
             dir,
-            shift,
-            timeout: core::ptr::from_ref(&rules.timeouts[class as usize]) as usize,
+            is_opening: conn.is_tcp() && states.contains(&PeerState::SynSent),
             standing: Standing {
                 base: CtState::of_known(false, dir),
                 state: CtState::of_known(false, dir),
@@ -187,7 +221,7 @@ impl Lookahead {
     ) -> Option<CtState> {
         let check = self.shared.rules.flags.has(TCP_SEQ_CHK);
         let timeout = |class| self.shared.rules.timeout(class);
-        match conn.advance(now, (dir, Via::Orig), (body, len), check, false, timeout) {
+        match conn.advance(now, (dir, Via::Orig), (body, len), check, None, timeout) {
             Fit::Part(still_new) => Some(CtState::of_known(still_new, dir)),
             _ => None,
         }

@@ -28,7 +28,7 @@ use packet::header::tcp_flag;
 /// How far an acknowledgment may be off: one unscaled window and a packet (Rooij §5.3).
 pub(crate) const AHEAD: u32 = 0xffff + 1500;
 /// Largest shift of RFC 7323 §2.3.
-const MAX_SHIFT: u8 = 14;
+pub(crate) const MAX_SHIFT: u8 = 14;
 
 const FIN: u8 = tcp_flag::FIN as u8;
 const SYN: u8 = tcp_flag::SYN as u8;
@@ -228,9 +228,12 @@ pub struct Peer {
 
 /// What is known of the window scaling of one end: 2 and the shift that its SYN offered, or less.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Scale(u8);
+#[repr(transparent)]
+pub(crate) struct Scale(pub u8);
 
 impl Scale {
+    /// What is added to a shift that was offered.
+    pub const OFFERED: u8 = 2;
     /// Its SYN had no such option, or the other end's had none.
     pub const OFF: Scale = Scale(0);
     /// Its SYN was not seen.
@@ -238,12 +241,12 @@ impl Scale {
 
     /// Its SYN offered this shift, or none.
     fn offering(shift: Option<u8>) -> Scale {
-        shift.map_or(Scale::OFF, |n| Scale(n.min(MAX_SHIFT) + 2))
+        shift.map_or(Scale::OFF, |n| Scale(n.min(MAX_SHIFT) + Scale::OFFERED))
     }
 
     /// The shift that its SYN offered.
     pub const fn offered(self) -> Option<u8> {
-        self.0.checked_sub(2)
+        self.0.checked_sub(Scale::OFFERED)
     }
 }
 
@@ -467,15 +470,16 @@ fn advance(src: &mut Peer, dst: &mut Peer, s: &Segment) {
 }
 
 /// What a connection with these ends waits for.
-fn timeout_class(a: PeerState, b: PeerState) -> TimeoutClass {
+pub(crate) const fn timeout_class(a: PeerState, b: PeerState) -> TimeoutClass {
+    let (a, b) = (a as u8, b as u8);
     let (low, high) = if a <= b { (a, b) } else { (b, a) };
-    if low >= PeerState::FinWait2 {
+    if low >= PeerState::FinWait2 as u8 {
         TimeoutClass::TcpClose
-    } else if low >= PeerState::Closing {
+    } else if low >= PeerState::Closing as u8 {
         TimeoutClass::TcpTimeWait
-    } else if low < PeerState::Established {
+    } else if low < PeerState::Established as u8 {
         TimeoutClass::TcpSynRecv
-    } else if high >= PeerState::Closing {
+    } else if high >= PeerState::Closing as u8 {
         TimeoutClass::TcpFinWait
     } else {
         TimeoutClass::TcpEstablished

@@ -113,7 +113,7 @@ impl Passage<'_> {
 pub(crate) struct Moved {
     /// The connection, so it counts.
     pub counts: bool,
-    /// Its time, which is shorter now.
+    /// Its time, which is shorter now than the wheel knows.
     pub sooner: bool,
     /// What somebody wants to hear of.
     pub changed: bool,
@@ -392,13 +392,14 @@ impl Conntrack {
         len: u32,
     ) -> (Fit, Moved) {
         // The first of two stages tells of the second only if somebody wants to know.
-        let (old, before) = (conn.expires.get(), self.events.enabled().then(|| conn.stage()));
+        let before = self.events.enabled().then(|| conn.stage());
         let policy = PolicyId(conn.policy.get());
         let timeout = |class| timeout(&self.policies, policy, class);
-        let fit = conn.advance(now, way, (body, len), self.config.tcp_seq_chk, true, timeout);
+        let mut sooner = false;
+        let shard = Some(&mut sooner);
+        let fit = conn.advance(now, way, (body, len), self.config.tcp_seq_chk, shard, timeout);
         let changed = before.is_some_and(|before| before != conn.stage());
-        let moved = Moved { counts: true, sooner: conn.expires.get() < old, changed };
-        (fit, moved)
+        (fit, Moved { counts: true, sooner, changed })
     }
 
     /// Counts what a packet has moved, and tells whom it concerns.
@@ -414,6 +415,7 @@ impl Conntrack {
     #[cold]
     pub(crate) fn tell(&mut self, now: Instant, slot: u32, sooner: bool, changed: bool) {
         if sooner {
+            let _hold = self.slab.get(slot).hold(self.pause);
             self.wheel.remove(&self.slab, slot);
             self.wheel.insert(&self.slab, slot);
         }
@@ -620,6 +622,7 @@ impl Conntrack {
                 self.retire(now, slot);
                 done.removed += 1;
             } else {
+                let _hold = self.slab.get(slot).hold(self.pause);
                 self.wheel.insert(&self.slab, slot);
             }
         }

@@ -10,10 +10,24 @@ use crate::slab::NIL;
 use alloc::boxed::Box;
 use base::Instant;
 
-const TICK_BITS: u32 = 27;
+/// Of a time in nanoseconds, the bits below a tick.
+pub(crate) const TICK_BITS: u32 = 27;
 const LEVELS: usize = 4;
-const LEVEL_BITS: u32 = 6;
+/// Of a number of ticks, the bits that a level counts.
+pub(crate) const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
+
+/// Whether what sits in this place of a wheel is looked at by that time: then it may end so soon without the wheel being
+/// told. Who asks must hold the connection, which is moved from place to place only while it is held.
+#[inline]
+pub(crate) fn is_looked_at(at: u8, now: Instant, by: Instant) -> bool {
+    let level = u32::from(at) >> LEVEL_BITS;
+    let shift = TICK_BITS + LEVEL_BITS * level;
+    let round = now.as_nanos() >> shift;
+    // The next slot of this number that has not begun. If this one has it may have been missed, and is a round off.
+    let ahead = (u64::from(at).wrapping_sub(round + 1) & (SLOTS as u64 - 1)) + 1;
+    (round + ahead) << shift <= by.as_nanos()
+}
 
 /// The timer wheel. Connections link themselves into it by their slot numbers.
 ///
@@ -152,5 +166,44 @@ impl Wheel {
     /// tick.
     pub fn next_time(&self) -> Option<Instant> {
         self.next_tick().map(|t| Instant::from_nanos(t << TICK_BITS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Duration;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is said to be looked at by some time is, and what has its time by then is said to be.
+        #[test]
+        fn what_is_looked_at_in_time_comes_out_in_time(
+            start in 0..1u64 << 50,
+            wait in 0..1u64 << 48,
+            later in 0..1u64 << 40,
+            by in 0..1u64 << 49,
+        ) {
+            let at = |n| Instant::from_nanos(start + n);
+            let (mut slab, mut wheel) = (Conns::new(None), Wheel::new());
+            wheel.pop_due(&slab, at(0));
+            let slot = slab.insert(0);
+            let conn = slab.get(slot);
+            conn.expires.set(at(wait));
+            wheel.insert(&slab, slot);
+            let now = later.min(wait);
+            while let Some(slot) = wheel.pop_due(&slab, at(now)) {
+                wheel.insert(&slab, slot);
+            }
+            let place = slab.get(slot).timer_slot.get();
+            // A thread may be a little behind.
+            let behind = at(now.saturating_sub(1_000_000));
+            if is_looked_at(place, behind, at(by)) {
+                prop_assert_eq!(wheel.pop_due(&slab, at(by)), Some(slot));
+            } else {
+                let tick = Duration::from_nanos(1 << TICK_BITS).as_nanos() as u64;
+                prop_assert!(by < wait + tick);
+            }
+        }
     }
 }

@@ -148,7 +148,7 @@ fn connections_go_while_packets_come() {
 }
 
 /// Two threads that have the two directions of a connection do not have quite the same time. That shortens no
-/// connection's life, which would take its shard.
+/// connection's life.
 #[test]
 fn packets_of_a_thread_that_is_a_little_behind_need_no_shard() {
     let table = Table::new(4, 1000);
@@ -169,7 +169,54 @@ fn packets_of_a_thread_that_is_a_little_behind_need_no_shard() {
     let behind = T0 + Duration::from_micros(1900);
     assert_eq!(send(&down, behind), 3);
     assert_eq!(expires(ms(2)), timeout);
-    // A clock that goes back by more is something else.
-    assert_eq!(send(&down, ms(0)), 3);
+    // A clock that goes back by more shortens it, by less than the wheel has to know.
+    assert_eq!(send(&down, ms(0)), 4);
     assert!(expires(ms(2)) < timeout);
+}
+
+/// A connection that ends soon after it began is closed without its shard, for the wheel looks at it in time. One that has
+/// stood for long is not.
+#[test]
+fn short_connections_are_closed_without_their_shard() {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    for stands in [0, 100] {
+        let table = Table::new(4, 1000);
+        let send = |(up, flags): (bool, u8), secs: u64| {
+            let mut t = Tracked::NOTHING;
+            t.read(&view(&frame(1, up, Some(flags))), Zone(0), SECRET).unwrap();
+            let req = CtRequest { commit: true, ..CtRequest::LOOK };
+            let (now, batch) = (T0 + Duration::from_secs(secs), std::slice::from_ref(&t));
+            process_batch(
+                &table,
+                now,
+                batch,
+                &req,
+                |_| &[],
+                |_, info, _| {
+                    assert_eq!(info.invalid, None);
+                },
+            );
+        };
+        let expire = |secs| {
+            let now = T0 + Duration::from_secs(secs);
+            for i in 0..table.n() {
+                visit(&table, i, |t| t.expire(now, 64));
+            }
+        };
+        for segment in [(true, SYN), (false, SYN | ACK), (true, ACK)] {
+            send(segment, 0);
+        }
+        assert_eq!(table.1.get(), 2);
+        expire(stands);
+        for segment in [(true, FIN | ACK), (false, FIN | ACK), (true, ACK)] {
+            send(segment, stands);
+        }
+        assert_eq!(table.1.get(), if stands == 0 { 5 } else { 2 });
+        let now = T0 + Duration::from_secs(stands);
+        assert_eq!(connections(&table, now)[0].timeout, Duration::from_secs(30));
+        expire(stands + 31);
+        assert!(table.0.iter().all(|s| s.lock().is_empty()));
+    }
 }

@@ -165,7 +165,7 @@ impl Datapath {
         let n_shards = config.ct_shards.max(for_threads);
         let memory = config.kernel.as_ref().map(|k| k.memory());
         let shared = Arc::new(Shared {
-            kernel: config.kernel.clone().map(Kernel::new),
+            kernel: config.kernel.clone().map(|path| Kernel::new(config.secret, path)),
             slow,
             registry: Registry::new(config.secret, 1, config.flow_limit),
             ct: Arc::new(CtTable::new(config.secret, config.ct, n_shards, memory)),

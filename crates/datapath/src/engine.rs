@@ -356,6 +356,13 @@ impl Engine {
         }
     }
 
+    /// The flow that would answer for a key at once.
+    pub(crate) fn cached(&mut self, key: &PacketKey) -> Option<Arc<Local>> {
+        let hash = connection_hash(self.caches.secret(), key);
+        let (local, _) = self.caches.look_up(hash, key)?;
+        (local.flow.generation() >= self.generation).then(|| Arc::clone(local))
+    }
+
     /// No cache knows the packet: asks the slow path.
     fn miss(&mut self, slot: u16) -> Arc<[DpAction]> {
         self.stats().missed.add(1);

@@ -4,19 +4,21 @@
 //! packet of some dozens, so that short connections are not worth an entry and long ones soon have one. What can be
 //! offered goes by a [`Path`] that sends to one port and nothing else, after it tracked one connection. The
 //! worker lets the entry serve when the queue that the packets come by was empty ([`Offers`]), so that packets do not
-//! overtake those that wait there.
+//! overtake those that wait there. A connection of TCP is offered before it stands
+//! ([`foresee`](crate::conns)), when nothing waits.
 //!
 //! From then on the kernel counts, and [`Kernel::collect`] brings it home: to the flows of the path, to the ports, to
 //! the tracker. Whoever wants exact figures collects first. An entry whose path has a dead flow, whose connection is gone
 //! or that nobody uses is retired, collected once more when no program can be at it, and used again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use base::{DpPort, Duration, Instant};
+use base::{DpPort, Duration, HashKey, Instant, hash_words};
 use conntrack::{ConnId, Shards};
 use ebpf::{Counted, Entry, KernelPath, Key, Target, Terms};
+use hashbrown::HashTable;
 use netdev::{Port, PortState, Way};
 use packet::header::{ETH_LEN, VLAN_LEN};
 use parking_lot::Mutex;
@@ -33,6 +35,9 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// For so long after it was retired a program may be at an entry: many times longer than one runs.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// For so long it most likely is.
+const LIKELY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Rounds after which an entry serves even if the queue never was empty: more packets than wait in a ring.
 const PATIENCE: u32 = 64;
@@ -108,8 +113,10 @@ pub struct KernelStats {
 
 #[derive(Debug, Default)]
 struct Table {
-    served: HashMap<Key, Served>,
-    retired: Vec<(std::time::Instant, Served)>,
+    /// By their keys.
+    served: HashTable<Served>,
+    /// In their order.
+    retired: VecDeque<(std::time::Instant, Served)>,
     free: Vec<&'static Entry>,
     stats: KernelStats,
     mode: KernelMode,
@@ -121,6 +128,7 @@ struct Table {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     path: Arc<KernelPath>,
+    secret: HashKey,
     ports: Mutex<HashMap<DpPort, Reach>>,
     table: Mutex<Table>,
 }
@@ -180,13 +188,16 @@ pub(crate) struct Candidate<'a> {
     pub in_port: DpPort,
     pub generation: u64,
     pub now: Instant,
+    /// Packets of it follow on an answer that was not sent yet, if its handshake is not done: then none is in any queue.
+    pub follows: bool,
 }
 
 impl Kernel {
-    pub fn new(path: Arc<KernelPath>) -> Kernel {
+    pub fn new(secret: HashKey, path: Arc<KernelPath>) -> Kernel {
         let stats = KernelStats { max_entries: path.max_entries().into(), ..Default::default() };
         Kernel {
             path,
+            secret,
             ports: Mutex::default(),
             table: Mutex::new(Table { stats, ..Table::default() }),
         }
@@ -199,20 +210,28 @@ impl Kernel {
         }
     }
 
+    /// Whether there is anything to be had for packets that come by a port.
+    pub fn comes_by(&self, port: DpPort) -> bool {
+        self.path.is_enabled() && self.ports.lock().contains_key(&port)
+    }
+
     /// No packet goes to the port any more.
     pub fn remove_port(&self, number: DpPort) {
         let Some(gone) = self.ports.lock().remove(&number) else { return };
         let mut table = self.table.lock();
         let of_it = |s: &Served| s.ports.iter().any(|p| p.ifindex == gone.ifindex);
-        let keys: Vec<Key> =
-            table.served.iter().filter(|(_, s)| of_it(s)).map(|(k, _)| *k).collect();
-        keys.iter().for_each(|k| self.retire(&mut table, k));
+        let Table { served, retired, .. } = &mut *table;
+        served.extract_if(|s| of_it(s)).for_each(|s| self.retire(retired, s));
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        hash_words(self.secret, &key.words())
     }
 
     /// Makes an entry of what a worker serves from its cache, or lets the one there is serve again.
     #[cold]
     pub fn offer(&self, ct: &CtTable, c: &Candidate<'_>, offers: &mut Offers) {
-        if !self.path.is_enabled() || offers.made.is_full() {
+        if !self.path.is_enabled() || offers.made.is_full() && !c.follows {
             return;
         }
         let Some((out, mark_mask)) = c.path.for_kernel() else { return };
@@ -221,20 +240,24 @@ impl Kernel {
         let key = c.head.kernel_key(from.ifindex);
         // Whoever has it may be at it for long; another packet will do.
         let Some(mut table) = self.table.try_lock() else { return };
-        if let Some(served) = table.served.get(&key) {
-            if Arc::ptr_eq(&served.path, c.path) && served.conn == c.conn {
-                let entry = served.entry;
+        let hash = self.hash(&key);
+        let Table { served, retired, .. } = &mut *table;
+        if let Ok(there) = served.find_entry(hash, |s| s.entry.key() == key) {
+            let Served { entry, path, conn, .. } = there.get();
+            if Arc::ptr_eq(path, c.path) && *conn == c.conn {
                 if entry.serves() < c.generation {
                     offers.add(c, entry);
                 }
                 return;
             }
-            self.retire(&mut table, &key);
+            let (served, _) = there.remove();
+            self.retire(retired, served);
         }
         let Some(target) = to.target(table.mode) else { return };
         let known = c.path.steps[0].known(&[c.conn; 2]);
         let Some(lent) = ct.lookahead(c.conn.shard()).and_then(|a| a.lend(known)) else { return };
-        if !c.path.steps.iter().all(|s| s.accepts(&lent.standing, false)) {
+        let fits = c.path.steps.iter().all(|s| s.accepts(&lent.standing, false));
+        if !fits || c.follows && !lent.is_opening {
             return;
         }
         let n = table.served.len() + table.retired.len();
@@ -264,15 +287,17 @@ impl Kernel {
         let (path, counted) = (Arc::clone(c.path), Counted::default());
         let ports = [from, to];
         let served = Served { entry, path, conn: c.conn, ports, n_tags, counted, since: c.now };
-        table.served.insert(key, served);
-        offers.add(c, entry);
+        table.served.insert_unique(hash, served, |s| self.hash(&s.entry.key()));
+        match c.follows {
+            true => entry.serve(c.generation),
+            false => offers.add(c, entry),
+        }
     }
 
-    fn retire(&self, table: &mut Table, key: &Key) {
-        let Some(served) = table.served.remove(key) else { return };
+    fn retire(&self, retired: &mut VecDeque<(std::time::Instant, Served)>, served: Served) {
         served.entry.retire();
-        self.path.take(key);
-        table.retired.push((std::time::Instant::now(), served));
+        self.path.take(served.entry);
+        retired.push_back((std::time::Instant::now(), served));
     }
 
     /// The same, unless it was done so lately that whoever asks again and again would do nothing else.
@@ -289,33 +314,29 @@ impl Kernel {
         self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(now));
         let began = std::time::Instant::now();
         let mut sum = Sum::default();
-        let mut over = Vec::new();
-        let mode = table.mode;
-        for (key, served) in &mut table.served {
+        let Table { served, retired, free, stats: totals, mode, .. } = &mut *table;
+        let is_over = |served: &mut Served| {
             sum.add(served);
             // Both may have changed.
             let to = &served.ports[1];
-            let target = to.target(mode);
+            let target = to.target(*mode);
             if let Some(target) = target {
                 served.entry.lead(target, to.max_len(served.n_tags));
             }
             let gone =
-                || ct.lookahead(served.conn.shard()).is_none_or(|a| !a.is_there(served.conn));
+                || ct.lookahead(served.conn.shard()).is_none_or(|a| !a.is_lasting(served.conn));
             let last = served.since.max(served.counted.used);
-            if target.is_none() || served.path.is_dead() || now.since(last) > IDLE || gone() {
-                over.push(*key);
-            }
+            target.is_none() || served.path.is_dead() || now.since(last) > IDLE || gone()
+        };
+        served.extract_if(is_over).for_each(|s| self.retire(retired, s));
+        let lately = |r: &&mut (std::time::Instant, Served)| began.duration_since(r.0) < LIKELY;
+        retired.iter_mut().rev().take_while(lately).for_each(|(_, s)| sum.add(s));
+        while retired.front().is_some_and(|r| began.duration_since(r.0) > GRACE)
+            && let Some((_, mut served)) = retired.pop_front()
+        {
+            sum.add(&mut served);
+            free.push(served.entry);
         }
-        over.iter().for_each(|key| self.retire(&mut table, key));
-        let Table { retired, free, stats: totals, .. } = &mut *table;
-        retired.retain_mut(|(when, served)| {
-            sum.add(served);
-            let over = when.elapsed() > GRACE;
-            if over {
-                free.push(served.entry);
-            }
-            !over
-        });
         totals.packets += sum.packets;
         totals.bytes += sum.bytes;
         stats.packets.add(sum.packets);

@@ -1,18 +1,14 @@
 //! What the kernel knows of one direction of a connection.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
 
 use base::Instant;
 use conntrack::Lent;
 
-/// By what a packet finds its entry: the device it came by, Ethernet addresses, VLAN tag, protocol, addresses and ports.
+/// By what a packet finds its entry: the device it came by, Ethernet addresses, VLAN tag, IP version, protocol, addresses
+/// and ports.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Key {
-    /// Of an IPv4 packet.
-    V4([u8; Key::SIZE_V4]),
-    /// Of an IPv6 packet.
-    V6([u8; Key::SIZE_V6]),
-}
+pub struct Key([u8; Key::SIZE]);
 
 /// What keys of both IP versions begin with.
 #[derive(Copy, Clone, Debug)]
@@ -29,40 +25,52 @@ pub struct Origin {
 
 impl Key {
     /// Bytes of a key.
-    pub const SIZE_V4: usize = Key::PORTS_V4 + 4;
-    /// Bytes of a key.
-    pub const SIZE_V6: usize = Key::PORTS_V6 + 4;
+    const SIZE: usize = Key::WORDS * 8;
+    /// Words of eight bytes that it is read by.
+    pub(crate) const WORDS: usize = 7;
     // Where what is.
     pub(crate) const ETH: usize = 0;
     pub(crate) const TCI: usize = 12;
     pub(crate) const PROTO: usize = 14;
+    pub(crate) const VERSION: usize = 15;
     pub(crate) const IFINDEX: usize = 16;
-    pub(crate) const ADDRESSES: usize = 20;
-    pub(crate) const PORTS_V4: usize = Key::ADDRESSES + 8;
-    pub(crate) const PORTS_V6: usize = Key::ADDRESSES + 32;
+    pub(crate) const PORTS: usize = 20;
+    pub(crate) const ADDRESSES: usize = 24;
 
     /// Of a tag control information: there is a tag. It is the bit that a tag does not need where there is one.
     pub const TAGGED: u16 = 0x1000;
 
     /// Addresses and ports as the packet has them; of an echo type, code and identifier in their place.
     pub fn v4(origin: &Origin, addresses: &[u8; 8], ports: [u8; 4]) -> Key {
-        Key::V4(Key::of(origin, addresses, ports))
+        Key::of(origin, 4, addresses, ports)
     }
 
     /// The same of IPv6.
     pub fn v6(origin: &Origin, addresses: &[u8; 32], ports: [u8; 4]) -> Key {
-        Key::V6(Key::of(origin, addresses, ports))
+        Key::of(origin, 6, addresses, ports)
     }
 
-    fn of<const N: usize>(o: &Origin, addresses: &[u8], ports: [u8; 4]) -> [u8; N] {
-        let mut k = [0; N];
+    fn of(o: &Origin, version: u8, addresses: &[u8], ports: [u8; 4]) -> Key {
+        let mut k = [0; Key::SIZE];
         k[Key::ETH..][..12].copy_from_slice(&o.eth);
         k[Key::TCI..][..2].copy_from_slice(&o.tci.to_ne_bytes());
-        k[Key::PROTO..][..2].copy_from_slice(&u16::from(o.proto).to_ne_bytes());
+        (k[Key::PROTO], k[Key::VERSION]) = (o.proto, version);
         k[Key::IFINDEX..][..4].copy_from_slice(&o.ifindex.to_ne_bytes());
+        k[Key::PORTS..][..4].copy_from_slice(&ports);
         k[Key::ADDRESSES..][..addresses.len()].copy_from_slice(addresses);
-        k[N - 4..].copy_from_slice(&ports);
-        k
+        Key(k)
+    }
+
+    /// As it lies in memory.
+    pub fn words(&self) -> [u64; Key::WORDS] {
+        let words = self.0.as_chunks().0;
+        std::array::from_fn(|i| u64::from_ne_bytes(words[i]))
+    }
+
+    fn from_words(words: [u64; Key::WORDS]) -> Key {
+        let mut k = [0; Key::SIZE];
+        k.as_chunks_mut().0.iter_mut().zip(words).for_each(|(b, w)| *b = w.to_ne_bytes());
+        Key(k)
     }
 }
 
@@ -104,35 +112,35 @@ pub struct Counted {
     pub tcp_flags: u16,
 }
 
-pub(crate) const TO_DEVICE: u32 = 1;
-pub(crate) const TO_PEER: u32 = 2;
+pub(crate) const TO_DEVICE: u8 = 1;
+pub(crate) const TO_PEER: u8 = 2;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Entry {
-    // First line: what is read.
+    pub(crate) key: [AtomicU64; Key::WORDS],
     /// Zero: serves nothing.
     pub(crate) generation: AtomicU64,
     pub(crate) conn: AtomicU32,
     pub(crate) conn_generation: AtomicU32,
     pub(crate) ifindex: AtomicU32,
-    pub(crate) how: AtomicU32,
-    pub(crate) dir: AtomicU32,
-    pub(crate) shift: AtomicU32,
-    pub(crate) timeout: AtomicU32,
     pub(crate) max_len: AtomicU32,
     pub(crate) varies_mask: AtomicU32,
     pub(crate) varies: AtomicU32,
     pub(crate) mark_mask: AtomicU32,
     pub(crate) mark: AtomicU32,
-    _pad: AtomicU64,
-    // Second line: written by packets that hold the connection.
+    pub(crate) how: AtomicU8,
+    pub(crate) dir: AtomicU8,
+    // Written by packets that hold the connection.
+    pub(crate) flags: AtomicU16,
+    _pad: AtomicU32,
     pub(crate) packets: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) used: AtomicU64,
-    pub(crate) flags: AtomicU64,
 }
+
+const _: () = assert!(size_of::<Entry>() == 128);
 
 impl Entry {
     /// Says something else. It must serve nothing.
@@ -142,9 +150,7 @@ impl Entry {
         // Programs know the lower half of an address.
         set(&self.conn, t.lent.address as u32);
         set(&self.conn_generation, t.lent.generation);
-        set(&self.dir, t.lent.dir as u32);
-        set(&self.shift, t.lent.shift.into());
-        set(&self.timeout, t.lent.timeout as u32);
+        self.dir.store(t.lent.dir as u8, Relaxed);
         set(&self.varies_mask, t.varies.0);
         set(&self.varies, t.varies.1 & t.varies.0);
         set(&self.mark_mask, t.mark_mask);
@@ -188,14 +194,20 @@ impl Entry {
             packets: self.packets.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             used: Instant::from_nanos(self.used.load(Relaxed)),
-            tcp_flags: self.flags.load(Relaxed) as u16,
+            tcp_flags: self.flags.load(Relaxed),
         }
     }
 
     /// Counts from zero. It must serve nothing.
     pub fn clear(&self) {
-        for word in [&self.packets, &self.bytes, &self.used, &self.flags] {
+        for word in [&self.packets, &self.bytes, &self.used] {
             word.store(0, Relaxed);
         }
+        self.flags.store(0, Relaxed);
+    }
+
+    /// By what packets find it, or found it last.
+    pub fn key(&self) -> Key {
+        Key::from_words(self.key.each_ref().map(|w| w.load(Relaxed)))
     }
 }

@@ -19,7 +19,8 @@ use conntrack::{Rules, layout};
 use packet::header::{ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, UDP_LEN, ethertype, ipproto, tcp_flag};
 
 use crate::entry::{Entry, Key};
-use crate::{Control, ingress};
+use crate::table::{self, Hash};
+use crate::{Control, ingress, track};
 
 /// Fields of `struct __sk_buff`.
 pub(crate) mod skb {
@@ -39,7 +40,7 @@ const SKB_LOAD_BYTES: i32 = 26;
 const PACKET_OUTGOING: i32 = 4;
 
 // The stack, from its end.
-const KEY: i16 = -64;
+pub(crate) const KEY: i16 = -64;
 /// The IP header.
 const IP: i16 = KEY - IPV6_LEN as i16;
 /// The transport header, without options.
@@ -53,24 +54,32 @@ const TOTAL: i16 = word(1);
 /// Those of the transport header and what follows, and where they begin in the frame.
 const BODY_LEN: i16 = word(2);
 const BODY_AT: i16 = word(3);
-const PROTO: i16 = word(4);
+pub(crate) const PROTO: i16 = word(4);
 /// Sum of the addresses.
 const ADDRESS_SUM: i16 = word(5);
+/// The transport's sum, as it says.
+const SUM: i16 = word(20);
 /// Sum of the pseudo header.
 const PSEUDO_SUM: i16 = word(6);
 /// TOS and TTL, and TCP flags: as the entry has them.
 const VARIES: i16 = word(7);
-const FLAGS: i16 = word(8);
+pub(crate) const FLAGS: i16 = word(8);
 const FRAME_LEN: i16 = word(9);
-const NOW: i16 = word(10);
-const EXPIRES: i16 = word(11);
-const SEQ: i16 = word(12);
-const ACK: i16 = word(13);
-const WINDOW: i16 = word(14);
-const PAYLOAD: i16 = word(15);
+pub(crate) const NOW: i16 = word(10);
+pub(crate) const EXPIRES: i16 = word(11);
+pub(crate) const SEQ: i16 = word(12);
+pub(crate) const ACK: i16 = word(13);
+pub(crate) const WINDOW: i16 = word(14);
+/// Sequence numbers that it takes.
+pub(crate) const SPACE: i16 = word(15);
 const INDEX: i16 = word(16);
+/// By how much the window is scaled.
+pub(crate) const SHIFT: i16 = word(17);
+/// What becomes of the end that sends, and of the one that receives.
+pub(crate) const SENDER: i16 = word(18);
+pub(crate) const RECEIVER: i16 = word(19);
 /// The transport header and what follows, to be summed.
-const BODY: i16 = INDEX - MAX_SUMMED as i16;
+const BODY: i16 = SUM - MAX_SUMMED as i16;
 /// An echo of the usual size.
 const MAX_SUMMED: i32 = 64;
 
@@ -83,13 +92,13 @@ macro_rules! entry {
         std::mem::offset_of!(Entry, $field) as i16
     };
 }
+pub(crate) use entry;
 
 /// What the program is made for.
 pub(crate) struct Parts<'a> {
     pub arena: &'a Arena,
-    pub v4: &'a Map<{ Key::SIZE_V4 }>,
-    pub v6: &'a Map<{ Key::SIZE_V6 }>,
-    pub verdict: &'a Map<4>,
+    pub hash: &'a Hash,
+    pub verdict: &'a Map,
     pub control: &'static Control,
     pub rules: &'static Rules,
     pub summed: Summed,
@@ -115,36 +124,36 @@ impl Summed {
 
 /// Where a packet may turn out to be for the sockets.
 #[derive(Copy, Clone)]
-struct Exits {
+pub(crate) struct Exits {
     /// With nothing held.
     keep: Label,
     /// With the connection held.
-    release: Label,
+    pub release: Label,
 }
 
 /// R6: the packet. R7: the entry. R8: the connection. R9: the verdict.
 pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     let a = &mut Asm::new();
     let exits = Exits { keep: a.label(), release: a.label() };
-    let (drop, v6, found) = (a.label(), a.label(), a.label());
+    let (drop, v6, read) = (a.label(), a.label(), a.label());
     a.mov(R6, R1);
     begin(a, p, exits, drop);
     a.load(Size::U32, R1, R6, skb::PROTOCOL);
     a.jump(If::Eq, R1, i32::from(ethertype::IPV6.to_be()), v6);
     a.jump(If::Ne, R1, i32::from(ethertype::IPV4.to_be()), exits.keep);
     read_v4(a, exits);
-    find(a, p.v4, Key::PORTS_V4, exits);
-    a.goto(found);
+    a.goto(read);
     a.put(v6);
     read_v6(a, exits);
-    find(a, p.v6, Key::PORTS_V6, exits);
-    a.put(found);
+    a.put(read);
+    read_ports(a, exits);
     read_transport(a, exits);
+    table::search(a, p.hash, p.control, exits.keep);
     check_sum(a, p.summed, exits);
     check_entry(a, p, exits);
     hold(a, exits);
     check_connection(a, exits);
-    track(a, p, exits);
+    track::track(a, p, exits);
     count(a);
     release(a);
     tell(a);
@@ -165,7 +174,7 @@ fn stack(a: &mut Asm, dst: Reg, at: i16) {
 }
 
 /// `dst` points to what lies in the arena at a constant address.
-fn fixed<T>(a: &mut Asm, dst: Reg, of: &'static T) {
+pub(crate) fn fixed<T>(a: &mut Asm, dst: Reg, of: &'static T) {
     a.alu32(Alu::Mov, dst, Arena::address(of) as i32);
     a.in_arena(dst, dst);
 }
@@ -243,8 +252,12 @@ fn sum_up(a: &mut Asm, sum: Reg, spare: Reg, at: i16, n_bytes: i16) {
     }
 }
 
-/// Addresses from the header into the key, and their sum.
-fn read_addresses(a: &mut Asm, at: i16, n_bytes: i16) {
+/// Version and addresses from the header into the key, and their sum.
+fn read_addresses(a: &mut Asm, version: i32, at: i16, n_bytes: i16) {
+    a.store(Size::U8, R10, KEY + Key::VERSION as i16, version);
+    for i in (Key::ADDRESSES as i16 + n_bytes..8 * Key::WORDS as i16).step_by(8) {
+        a.store(Size::U64, R10, KEY + i, 0);
+    }
     a.mov(R2, 0);
     for i in (0..n_bytes).step_by(4) {
         a.load(Size::U32, R1, R10, IP + at + i);
@@ -293,7 +306,7 @@ fn read_v4(a: &mut Asm, exits: Exits) {
     a.alu(Alu::Or, R1, R2);
     a.alu(Alu::Shl, R1, 16);
     a.store(Size::U64, R10, VARIES, R1);
-    read_addresses(a, 12, 8);
+    read_addresses(a, 4, 12, 8);
 }
 
 fn read_v6(a: &mut Asm, exits: Exits) {
@@ -320,11 +333,11 @@ fn read_v6(a: &mut Asm, exits: Exits) {
     a.load(Size::U8, R1, R10, IP + 6);
     a.jump(If::Eq, R1, i32::from(ipproto::ICMP), exits.keep);
     a.store(Size::U64, R10, PROTO, R1);
-    read_addresses(a, 8, 32);
+    read_addresses(a, 6, 8, 32);
 }
 
-/// The transport header, the rest of the key, whose ports are at `ports`, and the entry.
-fn find<const K: usize>(a: &mut Asm, entries: &Map<K>, ports: usize, exits: Exits) {
+/// The transport header, and the rest of the key.
+fn read_ports(a: &mut Asm, exits: Exits) {
     let (read, with_ports, have_ports) = (a.label(), a.label(), a.label());
     for n in [TCP_LEN, UDP_LEN] {
         a.mov(R1, R6);
@@ -338,8 +351,8 @@ fn find<const K: usize>(a: &mut Asm, entries: &Map<K>, ports: usize, exits: Exit
     a.goto(exits.keep);
     a.put(read);
     a.load(Size::U64, R1, R10, PROTO);
-    a.store(Size::U16, R10, KEY + Key::PROTO as i16, R1);
-    let to = KEY + ports as i16;
+    a.store(Size::U8, R10, KEY + Key::PROTO as i16, R1);
+    let to = KEY + Key::PORTS as i16;
     a.load(Size::U32, R2, R10, L4);
     a.jump(If::Eq, R1, i32::from(ipproto::TCP), with_ports);
     a.jump(If::Eq, R1, i32::from(ipproto::UDP), with_ports);
@@ -351,17 +364,11 @@ fn find<const K: usize>(a: &mut Asm, entries: &Map<K>, ports: usize, exits: Exit
     a.put(with_ports);
     a.store(Size::U32, R10, to, R2);
     a.put(have_ports);
-    stack(a, R2, KEY);
-    a.load_map(R1, entries.as_fd().as_raw_fd());
-    a.call(MAP_LOOKUP_ELEM);
-    a.jump(If::Eq, R0, 0, exits.keep);
-    a.load(Size::U32, R7, R0, 0);
-    a.in_arena(R7, R7);
 }
 
-/// What TCP says, and the sum, in `R3`.
+/// What TCP says, and the transport's sum.
 fn read_transport(a: &mut Asm, exits: Exits) {
-    const TURNS: u16 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+    const BEGINS_OR_BREAKS: u16 = tcp_flag::SYN | tcp_flag::RST;
     let (udp, icmp, done) = (a.label(), a.label(), a.label());
     a.store(Size::U64, R10, FLAGS, 0);
     a.load(Size::U64, R1, R10, PROTO);
@@ -373,7 +380,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.swap(R1, Size::U16);
     a.mov(R3, R1);
     a.alu(Alu::And, R1, 0xfff);
-    a.jump(If::AnyBit, R1, i32::from(TURNS), exits.keep);
+    a.jump(If::AnyBit, R1, i32::from(BEGINS_OR_BREAKS), exits.keep);
     let acknowledges = a.label();
     a.jump(If::AnyBit, R1, i32::from(tcp_flag::ACK), acknowledges);
     a.goto(exits.keep);
@@ -385,7 +392,10 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.jump(If::Lt, R3, TCP_LEN as i32, exits.keep);
     a.jump(If::Gt, R3, R2, exits.keep);
     a.alu(Alu::Sub, R2, R3);
-    a.store(Size::U64, R10, PAYLOAD, R2);
+    const { assert!(tcp_flag::FIN == 1) };
+    a.alu(Alu::And, R1, i32::from(tcp_flag::FIN));
+    a.alu(Alu::Add, R2, R1);
+    a.store(Size::U64, R10, SPACE, R2);
     for (at, to) in [(L4 + 4, SEQ), (L4 + 8, ACK)] {
         a.load(Size::U32, R1, R10, at);
         a.swap(R1, Size::U32);
@@ -393,8 +403,6 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     }
     a.load(Size::U16, R1, R10, L4 + 14);
     a.swap(R1, Size::U16);
-    a.load(Size::U32, R2, R7, entry!(shift));
-    a.alu(Alu::Shl, R1, R2);
     a.store(Size::U64, R10, WINDOW, R1);
     a.load(Size::U16, R3, R10, L4 + 16);
     a.goto(done);
@@ -408,14 +416,14 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.put(icmp);
     a.load(Size::U16, R3, R10, L4 + 2);
     a.put(done);
+    a.store(Size::U64, R10, SUM, R3);
 }
 
-/// Whether the transport's sum, which is `R3`, is right.
+/// Whether the transport's sum is right.
 fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
     const UNNECESSARY: i32 = 1;
     const PARTIAL: i32 = 3;
     let (has_sum, has_pseudo, right) = (a.label(), a.label(), a.label());
-    a.store(Size::U64, R10, PSEUDO_SUM, R3);
     a.mov(R1, R6);
     a.call_kernel(summed.record);
     a.load(Size::U8, R0, R0, summed.at.byte as i16);
@@ -423,7 +431,7 @@ fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
     a.alu(Alu::And, R0, 3);
     a.jump(If::Eq, R0, PARTIAL, right);
     a.jump(If::Eq, R0, UNNECESSARY, right);
-    a.load(Size::U64, R3, R10, PSEUDO_SUM);
+    a.load(Size::U64, R3, R10, SUM);
     a.load(Size::U64, R5, R10, PROTO);
     a.jump(If::Ne, R5, i32::from(ipproto::UDP), has_sum);
     a.jump(If::Ne, R3, 0, has_sum);
@@ -540,19 +548,6 @@ fn check_connection(a: &mut Asm, exits: Exits) {
     a.load(Size::U64, R1, R8, layout::EXPIRES);
     a.load(Size::U64, R2, R10, NOW);
     a.jump(If::Le, R1, R2, exits.release);
-    // How long it will last, unless that is sooner than the wheel knows.
-    let longer = a.label();
-    a.load(Size::U32, R3, R7, entry!(timeout));
-    a.in_arena(R3, R3);
-    a.load(Size::U64, R3, R3, 0);
-    a.alu(Alu::Add, R2, R3);
-    a.jump(If::Ge, R2, R1, longer);
-    a.alu(Alu::Sub, R1, R2);
-    a.jump(If::Ge, R1, layout::SKEW.as_nanos() as i32, exits.release);
-    a.load(Size::U64, R2, R8, layout::EXPIRES);
-    a.put(longer);
-    // Kept until it is known that the packet fits.
-    a.store(Size::U64, R10, EXPIRES, R2);
     let any_mark = a.label();
     let unmarked = a.label();
     a.load(Size::U32, R3, R7, entry!(mark_mask));
@@ -569,136 +564,6 @@ fn check_connection(a: &mut Asm, exits: Exits) {
     a.put(any_mark);
 }
 
-/// Jumps if `x` is after `y` in sequence space; `x` is lost.
-fn if_after(a: &mut Asm, y: Reg, x: Reg, to: Label) {
-    // y - x < 0
-    let spare = if y == R0 || x == R0 { R1 } else { R0 };
-    debug_assert!(spare != x && spare != y);
-    a.mov(spare, y);
-    a.alu32(Alu::Sub, spare, x);
-    a.jump32(If::SLt, spare, 0, to);
-}
-
-/// Moves the connection. `R4` is the end that sends, `R5` the one that receives.
-fn track(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
-    let (talk, done) = (a.label(), a.label());
-    a.load(Size::U64, R1, R10, PROTO);
-    a.jump(If::Ne, R1, i32::from(ipproto::TCP), talk);
-    // Only those that workers have seen in this state.
-    a.load(Size::U8, R1, R8, layout::FLAGS);
-    let assured = a.label();
-    a.jump(If::AnyBit, R1, i32::from(layout::ASSURED), assured);
-    a.goto(exits.release);
-    a.put(assured);
-    a.load(Size::U32, R3, R7, entry!(dir));
-    const { assert!(layout::PEER_SIZE == 16) };
-    a.alu(Alu::Shl, R3, 4);
-    a.mov(R4, R8);
-    a.alu(Alu::Add, R4, i32::from(layout::PEERS));
-    a.mov(R5, R4);
-    a.alu(Alu::Add, R4, R3);
-    a.alu(Alu::Add, R5, i32::from(layout::PEER_SIZE));
-    a.alu(Alu::Sub, R5, R3);
-    for end in [R4, R5] {
-        a.load(Size::U8, R1, end, layout::PEER_STATE);
-        a.jump(If::Ne, R1, i32::from(layout::ESTABLISHED), exits.release);
-    }
-    let in_window = a.label();
-    fixed(a, R1, p.rules);
-    a.load(Size::U8, R1, R1, layout::RULES_FLAGS);
-    a.alu(Alu::And, R1, i32::from(layout::TCP_SEQ_CHK));
-    a.jump(If::Eq, R1, 0, in_window);
-    judge(a, exits.release);
-    a.put(in_window);
-    advance(a);
-    a.goto(done);
-    a.put(talk);
-    datagram(a, exits);
-    a.put(done);
-}
-
-/// The window test.
-fn judge(a: &mut Asm, outside: Label) {
-    // `R2`: its first number, `R3`: the one after its last.
-    a.load(Size::U32, R2, R4, layout::PEER_END);
-    a.mov(R3, R2);
-    a.load(Size::U64, R1, R10, PAYLOAD);
-    let nothing = a.label();
-    a.jump(If::Eq, R1, 0, nothing);
-    a.load(Size::U64, R2, R10, SEQ);
-    a.mov(R3, R2);
-    a.alu32(Alu::Add, R3, R1);
-    a.put(nothing);
-    a.load(Size::U32, R1, R4, layout::PEER_MAX_END);
-    if_after(a, R1, R3, outside);
-    a.load(Size::U32, R3, R4, layout::PEER_END);
-    a.load(Size::U32, R1, R5, layout::PEER_MAX_WIN);
-    a.alu32(Alu::Sub, R3, R1);
-    if_after(a, R2, R3, outside);
-    // By how much it acknowledges less than was sent.
-    a.load(Size::U32, R1, R5, layout::PEER_END);
-    a.load(Size::U64, R2, R10, ACK);
-    a.alu32(Alu::Sub, R1, R2);
-    a.alu(Alu::Shl, R1, 32);
-    a.alu(Alu::Sar, R1, 32);
-    a.jump(If::SLt, R1, -(layout::AHEAD as i32), outside);
-    a.mov(R2, layout::AHEAD as i32);
-    a.load(Size::U32, R3, R7, entry!(shift));
-    a.alu(Alu::Shl, R2, R3);
-    a.jump(If::SGt, R1, R2, outside);
-}
-
-/// Takes over what the segment says of both ends.
-fn advance(a: &mut Asm) {
-    let narrower = a.label();
-    a.load(Size::U64, R2, R10, WINDOW);
-    a.load(Size::U32, R1, R4, layout::PEER_MAX_WIN);
-    a.jump(If::Le, R2, R1, narrower);
-    a.store(Size::U32, R4, layout::PEER_MAX_WIN, R2);
-    a.put(narrower);
-    let again = a.label();
-    a.load(Size::U64, R1, R10, PAYLOAD);
-    a.jump(If::Eq, R1, 0, again);
-    a.load(Size::U64, R3, R10, SEQ);
-    a.alu32(Alu::Add, R3, R1);
-    a.load(Size::U32, R1, R4, layout::PEER_END);
-    if_after(a, R3, R1, again);
-    a.store(Size::U32, R4, layout::PEER_END, R3);
-    a.put(again);
-    let (open, less) = (a.label(), a.label());
-    a.jump(If::Ne, R2, 0, open);
-    a.mov(R2, 1);
-    a.put(open);
-    a.load(Size::U64, R3, R10, ACK);
-    a.alu32(Alu::Add, R3, R2);
-    a.load(Size::U32, R1, R5, layout::PEER_MAX_END);
-    if_after(a, R3, R1, less);
-    a.store(Size::U32, R5, layout::PEER_MAX_END, R3);
-    a.put(less);
-}
-
-/// A datagram or an echo of a talk of both ends.
-fn datagram(a: &mut Asm, exits: Exits) {
-    let done = a.label();
-    a.load(Size::U8, R1, R8, layout::TALK);
-    a.jump(If::Ne, R1, i32::from(layout::BOTH_WAYS), exits.release);
-    // An echo is never assured.
-    a.load(Size::U64, R1, R10, PROTO);
-    a.jump(If::Ne, R1, i32::from(ipproto::UDP), done);
-    a.load(Size::U8, R1, R8, layout::FLAGS);
-    a.jump(If::AnyBit, R1, i32::from(layout::ASSURED), done);
-    a.load(Size::U32, R2, R7, entry!(dir));
-    a.jump(If::Ne, R2, conntrack::Dir::Orig as i32, done);
-    a.load(Size::U64, R2, R10, NOW);
-    a.load(Size::U64, R3, R8, layout::START);
-    a.alu(Alu::Sub, R2, R3);
-    a.load_imm64(R3, layout::STREAM.as_nanos() as u64);
-    a.jump(If::Le, R2, R3, done);
-    a.alu(Alu::Or, R1, i32::from(layout::ASSURED));
-    a.store(Size::U8, R8, layout::FLAGS, R1);
-    a.put(done);
-}
-
 /// Counts the packet where its connection is held.
 fn count(a: &mut Asm) {
     a.load(Size::U64, R1, R10, EXPIRES);
@@ -708,7 +573,7 @@ fn count(a: &mut Asm) {
         a.alu(Alu::Add, R1, n);
         a.store(Size::U64, base, at, R1);
     };
-    a.load(Size::U32, R3, R7, entry!(dir));
+    a.load(Size::U8, R3, R7, entry!(dir));
     a.alu(Alu::Shl, R3, 4);
     a.alu(Alu::Add, R3, R8);
     a.mov(R2, 1);
@@ -721,19 +586,19 @@ fn count(a: &mut Asm) {
     a.load(Size::U64, R2, R10, NOW);
     a.store(Size::U64, R7, entry!(used), R2);
     a.load(Size::U64, R2, R10, FLAGS);
-    a.load(Size::U64, R1, R7, entry!(flags));
+    a.load(Size::U16, R1, R7, entry!(flags));
     a.alu(Alu::Or, R1, R2);
-    a.store(Size::U64, R7, entry!(flags), R1);
+    a.store(Size::U16, R7, entry!(flags), R1);
 }
 
 /// Tells the other program.
 fn tell(a: &mut Asm) {
-    let copy = |a: &mut Asm, to: i16, base: Reg, from: i16| {
-        a.load(Size::U32, R1, base, from);
+    let copy = |a: &mut Asm, to: i16, size: Size, base: Reg, from: i16| {
+        a.load(size, R1, base, from);
         a.store(Size::U32, R9, to, R1);
     };
-    copy(a, ingress::HOW, R7, entry!(how));
-    copy(a, ingress::CAME_BY, R6, skb::IFINDEX);
-    copy(a, ingress::LEN, R6, skb::LEN);
-    copy(a, ingress::TARGET, R7, entry!(ifindex));
+    copy(a, ingress::HOW, Size::U8, R7, entry!(how));
+    copy(a, ingress::CAME_BY, Size::U32, R6, skb::IFINDEX);
+    copy(a, ingress::LEN, Size::U32, R6, skb::LEN);
+    copy(a, ingress::TARGET, Size::U32, R7, entry!(ifindex));
 }

@@ -23,7 +23,7 @@ const REDIRECT: i32 = 23;
 const REDIRECT_PEER: i32 = 155;
 const TC_ACT_SHOT: i32 = 2;
 
-pub(crate) fn assemble(verdict: &Map<4>) -> Vec<u64> {
+pub(crate) fn assemble(verdict: &Map) -> Vec<u64> {
     let mut a = Asm::new();
     let (drop, peer) = (a.label(), a.label());
     a.mov(R6, R1);
@@ -45,7 +45,7 @@ pub(crate) fn assemble(verdict: &Map<4>) -> Vec<u64> {
     }
     a.load(Size::U32, R3, R7, HOW);
     a.mov(R2, 0);
-    a.jump(If::Eq, R3, TO_PEER as i32, peer);
+    a.jump(If::Eq, R3, i32::from(TO_PEER), peer);
     a.call(REDIRECT);
     a.exit();
     a.put(peer);

@@ -17,15 +17,18 @@
 mod entry;
 mod filter;
 mod ingress;
+mod table;
+mod track;
 
 pub use entry::{Counted, Entry, Key, Origin, Target, Terms};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
 
-use base::Instant;
+use base::{HashKey, Instant};
 use bpf::{Arena, Error, Kind, Map, Program};
 use conntrack::{Memory, Rules, Segment};
+use table::Table;
 
 /// What all packets look at.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(crate) struct Control {
     off: AtomicU64,
     /// What the kernel's monotonic clock is behind ours, in nanoseconds.
     clock: AtomicI64,
+    /// Where the table is, and in the upper half by what numbers of buckets are cut.
+    table: AtomicU64,
 }
 
 /// The memory that programs see, and what lies in it.
@@ -61,8 +66,7 @@ impl Memory for Shared {
 #[derive(Debug)]
 pub struct KernelPath {
     shared: Arc<Shared>,
-    v4: Map<{ Key::SIZE_V4 }>,
-    v6: Map<{ Key::SIZE_V6 }>,
+    table: Table,
     max_entries: u32,
 }
 
@@ -76,11 +80,11 @@ pub struct Programs {
 }
 
 impl KernelPath {
-    /// A path without entries, of which there may be so many, and its programs.
+    /// A path without entries, of which there may be so many, and its programs. Nobody else may know the secret.
     ///
     /// # Errors
     /// The kernel lacks something, or we the right to it.
-    pub fn new(max_entries: u32) -> Result<(KernelPath, Programs), Error> {
+    pub fn new(secret: HashKey, max_entries: u32) -> Result<(KernelPath, Programs), Error> {
         if cfg!(target_endian = "big") {
             // The programs take numbers apart as the smaller end comes first.
             let error = std::io::ErrorKind::Unsupported.into();
@@ -93,7 +97,7 @@ impl KernelPath {
         };
         let control = arena.place(Control::default).ok_or_else(full)?;
         let rules = arena.place(Rules::default).ok_or_else(full)?;
-        let (v4, v6) = (Map::hash(max_entries)?, Map::hash(max_entries)?);
+        let table = Table::new(&arena, control, secret, max_entries).ok_or_else(full)?;
         // What the one program tells the other of a packet.
         let verdict = Map::scratch(ingress::VERDICT_SIZE)?;
         let unknown = || Error::System {
@@ -103,8 +107,7 @@ impl KernelPath {
         let summed = filter::Summed::of_kernel().ok_or_else(unknown)?;
         let filter = filter::assemble(&filter::Parts {
             arena: &arena,
-            v4: &v4,
-            v6: &v6,
+            hash: &table.hash,
             verdict: &verdict,
             control,
             rules,
@@ -115,7 +118,7 @@ impl KernelPath {
             ingress: Program::load(Kind::TcxIngress, "sekisho_send", &ingress::assemble(&verdict))?,
         };
         let shared = Arc::new(Shared { arena, control, rules });
-        Ok((KernelPath { shared, v4, v6, max_entries }, programs))
+        Ok((KernelPath { shared, table, max_entries }, programs))
     }
 
     /// Where the tracker has to have its connections, for the programs to see them.
@@ -171,24 +174,17 @@ impl KernelPath {
         self.shared.arena.place(Entry::default)
     }
 
-    /// Lets packets of `key` find an entry.
+    /// Lets packets of `key` find an entry. No other may have that key.
     ///
     /// # Errors
-    /// There are too many.
+    /// There is no room where it would have to be.
     pub fn put(&self, key: &Key, entry: &'static Entry) -> Result<(), Error> {
-        let at = Arena::address(entry);
-        match key {
-            Key::V4(key) => self.v4.set(key, at),
-            Key::V6(key) => self.v6.set(key, at),
-        }
+        let Shared { arena, control, .. } = &*self.shared;
+        self.table.put(arena, control, key, entry)
     }
 
-    /// No packet finds what this key led to any more, but those that have found it already.
-    pub fn take(&self, key: &Key) {
-        // It may never have been put there.
-        let _ = match key {
-            Key::V4(key) => self.v4.remove(key),
-            Key::V6(key) => self.v6.remove(key),
-        };
+    /// No packet finds the entry any more, but those that have found it already.
+    pub fn take(&self, entry: &'static Entry) {
+        self.table.take(entry);
     }
 }

@@ -231,7 +231,7 @@ async fn start(options: &Options, ready: Box<dyn FnOnce()>) -> Result<(), StartE
     let db = open_database(options, &clock, &keys)?;
     let secret = random_key().map_err(|e| StartError::Io("no random numbers".into(), e))?;
     // The simulated world has no packets in the kernel.
-    let path = options.dummy.is_none().then(|| kernelpath::open(&clock)).flatten();
+    let path = options.dummy.is_none().then(|| kernelpath::open(&clock, secret)).flatten();
     let (kernel, bypass) = path.unzip();
     let generation =
         kernel.as_ref().map_or_else(Generation::default, |k| Generation::Lent(k.generation()));

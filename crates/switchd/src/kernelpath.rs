@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use base::HashKey;
 use datapath::{KernelMode, KernelStats};
 use ebpf::{KernelPath, Programs};
 use netdev::Bypass;
@@ -34,8 +35,8 @@ pub fn mode(other_config: &BTreeMap<String, String>, complaints: &mut Vec<String
 }
 
 /// The path, where time goes as by `clock`, and what ports need of it; `None` if the kernel or our rights do not suffice.
-pub fn open(clock: &Clock) -> Option<(Arc<KernelPath>, Bypass)> {
-    match KernelPath::new(MAX_ENTRIES) {
+pub fn open(clock: &Clock, secret: HashKey) -> Option<(Arc<KernelPath>, Bypass)> {
+    match KernelPath::new(secret, MAX_ENTRIES) {
         Ok((path, Programs { filter, ingress })) => {
             path.set_clock(|| clock.now());
             Some((Arc::new(path), Bypass { filter, ingress }))

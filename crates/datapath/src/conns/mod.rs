@@ -13,6 +13,7 @@
 //! Entries belong to one worker. What is plain enough to be served says [`head`]; what makes no
 //! path, [`path`].
 
+mod foresee;
 mod head;
 mod path;
 mod serve;
@@ -81,6 +82,8 @@ pub(crate) struct ConnCache {
     nats: Vec<(usize, usize, Translation)>,
     /// Slot, and the verdicts that the packet had before one differed.
     replays: Vec<(usize, Replay)>,
+    /// What a packet would meet.
+    foreseen: Trail,
 }
 
 impl ConnCache {
@@ -106,6 +109,7 @@ impl ConnCache {
             fates: [Fate::Fits; BATCH],
             nats: Vec::new(),
             replays: Vec::new(),
+            foreseen: Trail::new(),
         }
     }
 
@@ -153,6 +157,14 @@ impl ConnCache {
 
     /// Remembers what a packet met on the long way, if it is worth it.
     fn learn(&mut self, trail: &mut Trail) {
+        if let Some((path, conns)) = self.path_of(trail) {
+            self.remember(&trail.head, path, &conns);
+        }
+        trail.end();
+    }
+
+    /// The path that a trail comes to, if any, and the connections on it.
+    fn path_of(&mut self, trail: &Trail) -> Option<(PathRef, Conns)> {
         let hash = flows_hash(self.secret, trail.flows());
         let mut conns = None;
         let paths = &self.paths;
@@ -161,13 +173,10 @@ impl ConnCache {
             conns.is_some()
         });
         if let (Some(&at), Some(conns)) = (found, conns) {
-            let path = PathRef { at, stamp: paths[at as usize].stamp };
-            self.remember(&trail.head, path, &conns);
-        } else if let Some((path, conns)) = compose(trail) {
-            let path = self.add(hash, path);
-            self.remember(&trail.head, path, &conns);
+            return Some((PathRef { at, stamp: paths[at as usize].stamp }, conns));
         }
-        trail.end();
+        let (path, conns) = compose(trail)?;
+        Some((self.add(hash, path), conns))
     }
 
     fn remember(&mut self, head: &Head, path: PathRef, conns: &Conns) {

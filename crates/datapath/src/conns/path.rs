@@ -43,6 +43,12 @@ pub(crate) struct Trail {
     lost: bool,
 }
 
+impl Default for Trail {
+    fn default() -> Trail {
+        Trail::new()
+    }
+}
+
 impl Trail {
     pub fn new() -> Trail {
         Trail {

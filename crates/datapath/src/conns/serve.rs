@@ -15,6 +15,7 @@ use dpif::DropReason;
 use netdev::BATCH;
 use packet::PacketBuf;
 
+use super::foresee::answered;
 use super::path::{CtStep, Path, Replay, Stage};
 use super::table::{MAX_CONNS, Sight};
 use super::{ConnCache, Fate, Way, path_at};
@@ -117,10 +118,12 @@ impl Engine {
     /// The long way, with notes of those packets that may be remembered.
     fn long(&mut self, cache: &mut ConnCache, slots: Range<usize>, port: DpPort) {
         let mut run = Run::new();
+        let mut admitted = 0_u32;
         for slot in slots.clone() {
             if !self.admit_received(slot, port) {
                 continue;
             }
+            admitted |= 1 << slot;
             if let Way::Noted = cache.ways[slot] {
                 self.trails[slot].begin(&cache.heads[slot]);
                 self.meta[slot].trail = slot as u8;
@@ -131,6 +134,12 @@ impl Engine {
         for slot in slots {
             if let Way::Noted = cache.ways[slot] {
                 cache.learn(&mut self.trails[slot]);
+            }
+            if admitted & 1 << slot != 0
+                && self.shared.kernel.is_some()
+                && let Some(conn) = answered(&self.meta[slot])
+            {
+                self.foresee(cache, slot, port, conn);
             }
         }
     }
@@ -286,6 +295,7 @@ impl Engine {
             in_port,
             generation: self.generation,
             now: self.now,
+            follows: false,
         };
         kernel.offer(&self.shared.ct, &candidate, &mut self.offers);
     }

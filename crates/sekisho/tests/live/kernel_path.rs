@@ -148,6 +148,59 @@ fn what_stays_in_the_kernel_is_counted_everywhere() {
     assert_eq!(story.reach(Vm::One, 5000).unwrap(), Reach::ALL);
 }
 
+/// Packets of all TCP connections that the tracker has, both ways.
+fn tracked(sut: &Sut<'_>) -> u64 {
+    let conns = sut.ok(OURS, "conntrack -L -p tcp").unwrap();
+    let counts = conns.split("packets=").skip(1).map(|t| t.split(' ').next().unwrap());
+    counts.map(|n| n.parse::<u64>().unwrap()).sum()
+}
+
+/// A connection of a dozen packets is the workers' until it is answered.
+#[test]
+fn short_connections_stay_in_the_kernel() {
+    let mut story = Story::new().unwrap();
+    story.enable_ipv6().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    sut.ok(OURS, "ovs-vsctl set Open_vSwitch . other_config:ct-acct=true").unwrap();
+    reaches(&story);
+    let (from, to) = (story.vm(Vm::One), story.vm(Vm::Two));
+    for (ip, line) in [(Vm::Two.ip(), "ct_state=-trk,ip "), ("fd00::2", "ct_state=-trk,ipv6 ")] {
+        eventually("vm1 reaches vm2", DEADLINE, || {
+            let argv = ["ping", "-c", "1", "-W", "1", ip];
+            Ok(story.vm(Vm::One).run(&argv)?.success().then_some(()))
+        })
+        .unwrap();
+        // The first ones bring the flows.
+        for _ in 0..3 {
+            testkit::story::transfer(from, to, ip, 1000).unwrap();
+        }
+        sut.ok(OURS, "ovs-appctl dpctl/flush-conntrack").unwrap();
+        let (flows, kernel) = (counted(&sut, line), packets(&sut));
+        for _ in 0..10 {
+            testkit::story::transfer(from, to, ip, 1000).unwrap();
+        }
+        eventually("both ends have closed", DEADLINE, || {
+            let conns = sut.ok(OURS, "ovs-appctl dpctl/dump-conntrack")?;
+            let n_closed = conns.matches("protoinfo=(state=TIME_WAIT)").count();
+            Ok((n_closed == 10).then_some(()))
+        })
+        .unwrap();
+        let (conns, in_kernel) = (tracked(&sut), packets(&sut) - kernel);
+        // A connection begins with two that are a worker's.
+        assert!(conns >= 10 * 6 && in_kernel + 20 <= conns, "{in_kernel} of {conns} by {ip}");
+        assert!(in_kernel >= conns * 9 / 10 - 20, "{in_kernel} of {conns} by {ip}");
+        // Neighbours may ask for each other meanwhile.
+        let gained = counted(&sut, line) - flows;
+        assert!((conns..conns + 10).contains(&gained), "{gained} of {conns} by {ip}");
+    }
+    // Once they are over nothing is left of them.
+    eventually("no entries", DEADLINE, || {
+        Ok((show(&sut)["entries"].starts_with("0 ")).then_some(()))
+    })
+    .unwrap();
+}
+
 #[test]
 fn it_works_over_ipv6() {
     let mut story = Story::new().unwrap();

@@ -1,0 +1,183 @@
+//! What will become of the packets that follow an answer to a connection's first segment.
+//!
+//! Most connections are short: a dozen packets, of which a worker has seen the greater part before it knows enough of
+//! them to let the kernel have the rest. But when a SYN+ACK passes, both ends have spoken, nothing of either is under way, and
+//! all that comes next looks like what came with the connections before. So the worker goes the way that a bare
+//! acknowledgment of either direction would go, through the flows that it has cached and with the verdict that the
+//! tracker will give, moves nothing, and [offers](crate::kernel::Kernel::offer) what it finds. If a flow is not there yet, the connection
+//! goes by the workers, whose packets bring the flow; the next one will find it.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use base::DpPort;
+use conntrack::{ConnId, CtState, Dir, Known, Shards};
+use dpif::DpAction;
+use flow::PacketKey;
+use packet::PacketBuf;
+use packet::header::{
+    ETH_LEN, IPV4_LEN, IPV6_LEN, TCP_LEN, VLAN_LEN, ethertype, ipproto, tcp_flag,
+};
+
+use super::path::{Path, Trail};
+use super::{ConnCache, Head};
+use crate::ct;
+use crate::engine::{Engine, MAX_RECIRCULATIONS, Meta};
+use crate::kernel::Candidate;
+
+/// Bytes of the longest acknowledgment here.
+const MAX_LEN: usize = ETH_LEN + VLAN_LEN + IPV6_LEN + TCP_LEN;
+
+/// The connection of a SYN+ACK that answers its first segment.
+pub(super) fn answered(meta: &Meta) -> Option<ConnId> {
+    const ANSWER: u16 = tcp_flag::SYN | tcp_flag::ACK;
+    let flags = meta.key.tcp_flags & (ANSWER | tcp_flag::FIN | tcp_flag::RST);
+    let (conn, state) = meta.prior?;
+    let is_reply = state.contains(CtState::EST | CtState::RPL);
+    (flags == ANSWER && meta.key.nw_proto == ipproto::TCP && is_reply).then_some(conn)
+}
+
+impl Engine {
+    /// Lets the kernel have both directions of a connection whose SYN+ACK a slot has. It must not have been sent.
+    pub(super) fn foresee(
+        &mut self,
+        cache: &mut ConnCache,
+        slot: usize,
+        port: DpPort,
+        conn: ConnId,
+    ) {
+        let Some(replies) = self.foresee_one(cache, slot, port, (conn, Dir::Reply)) else { return };
+        let Some((to, _)) = replies.for_kernel() else { return };
+        self.foresee_one(cache, slot, to, (conn, Dir::Orig));
+    }
+
+    fn foresee_one(
+        &mut self,
+        cache: &mut ConnCache,
+        slot: usize,
+        in_port: DpPort,
+        (conn, dir): (ConnId, Dir),
+    ) -> Option<Arc<Path>> {
+        if !self.shared.kernel.as_ref()?.comes_by(in_port) {
+            return None;
+        }
+        let frame = acknowledgment(self.bufs[slot].frame(), dir)?;
+        let mut head = Head::NOTHING;
+        if !head.read(&frame, in_port, cache.secret) {
+            return None;
+        }
+        let mut trail = std::mem::take(&mut cache.foreseen);
+        trail.begin(&head);
+        let path = self.walk(&mut trail, &frame, in_port, (conn, dir)).and_then(|()| {
+            let (at, _) = cache.path_of(&trail)?;
+            super::path_at(&cache.paths, at).cloned()
+        });
+        trail.end();
+        cache.foreseen = trail;
+        let path = path?;
+        let (generation, now) = (self.generation, self.now);
+        let candidate =
+            Candidate { head: &head, path: &path, conn, in_port, generation, now, follows: true };
+        self.shared.kernel.as_ref()?.offer(&self.shared.ct, &candidate, &mut self.offers);
+        Some(path)
+    }
+
+    /// Notes what such a packet would meet. `None` if it would meet anything of which that cannot be said.
+    fn walk(
+        &mut self,
+        trail: &mut Trail,
+        frame: &[u8],
+        in_port: DpPort,
+        (conn, dir): (ConnId, Dir),
+    ) -> Option<()> {
+        let mut key = PacketKey { in_port: in_port.0, ..PacketKey::ZERO };
+        flow::extract(&mut PacketBuf::from_frame(frame), &mut key);
+        for _ in 0..=MAX_RECIRCULATIONS {
+            let local = self.cached(&key)?;
+            trail.hit(&local);
+            let mut next = None;
+            for action in local.actions.iter() {
+                match action {
+                    DpAction::Ct(request) if request.nat.is_none() && request.helper.is_none() => {
+                        let known = Known { conn, dir, translated: false };
+                        let ahead = self.shared.ct.lookahead(conn.shard())?;
+                        let info = ahead.foresee(known, request.zone)?;
+                        trail.tracked(&info);
+                        ct::store(&mut key, &info);
+                    }
+                    DpAction::CtClear => ct::clear(&mut key),
+                    DpAction::Recirc(id) => next = Some(id.0),
+                    DpAction::Output(_) => {}
+                    _ => return None,
+                }
+            }
+            match next {
+                Some(id) => key.recirc_id = id,
+                None => return Some(()),
+            }
+        }
+        None
+    }
+}
+
+/// The bare acknowledgment that answers a SYN+ACK (in [`Dir::Orig`]), or one that follows it.
+fn acknowledgment(frame: &[u8], dir: Dir) -> Option<ArrayVec<u8, MAX_LEN>> {
+    let turn = |n: usize, pair: &mut [u8]| {
+        if dir == Dir::Orig {
+            pair.rotate_left(n);
+        }
+    };
+    let is_tagged = frame.get(12..14)? == ethertype::VLAN.to_be_bytes();
+    let l3 = if is_tagged { ETH_LEN + VLAN_LEN } else { ETH_LEN };
+    let (l4, addresses) = match u16::from_be_bytes(*frame.get(l3 - 2..)?.first_chunk()?) {
+        ethertype::IPV4 => (l3 + IPV4_LEN, l3 + 12..l3 + 20),
+        ethertype::IPV6 => (l3 + IPV6_LEN, l3 + 8..l3 + 40),
+        _ => return None,
+    };
+    let mut ack: ArrayVec<u8, MAX_LEN> = frame.get(..l4 + TCP_LEN)?.iter().copied().collect();
+    turn(6, &mut ack[..12]);
+    let half = addresses.len() / 2;
+    turn(half, &mut ack[addresses]);
+    turn(2, &mut ack[l4..l4 + 4]);
+    let (len_at, len) = match l4 - l3 {
+        IPV4_LEN => (l3 + 2, IPV4_LEN + TCP_LEN),
+        _ => (l3 + 4, TCP_LEN),
+    };
+    ack[len_at..len_at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+    (ack[l4 + 12], ack[l4 + 13]) = ((TCP_LEN as u8 / 4) << 4, tcp_flag::ACK as u8);
+    Some(ack)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgment_is_turned_or_is_not() {
+        let mut f: Vec<u8> = (1..=12).collect();
+        f.extend([0x81, 0, 0, 5, 8, 0, 0x45, 7, 0, 44, 0, 1, 0x40, 0, 64, 6, 0, 0]);
+        f.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 4, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0x60, 0x12]);
+        f.extend([1, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
+        let key = |f: &[u8]| {
+            let mut key = PacketKey::ZERO;
+            flow::extract(&mut PacketBuf::from_frame(f), &mut key);
+            key
+        };
+        let answer = key(&f);
+        let follows = PacketKey { tcp_flags: tcp_flag::ACK, ..answer };
+        assert_eq!(key(&acknowledgment(&f, Dir::Reply).unwrap()), follows);
+        let answers = PacketKey {
+            dl_src: answer.dl_dst,
+            dl_dst: answer.dl_src,
+            nw_src: answer.nw_dst,
+            nw_dst: answer.nw_src,
+            tp_src: answer.tp_dst,
+            tp_dst: answer.tp_src,
+            ..follows
+        };
+        assert_eq!(key(&acknowledgment(&f, Dir::Orig).unwrap()), answers);
+        assert!(acknowledgment(&f[..50], Dir::Orig).is_none(), "cut short");
+        f[16..18].copy_from_slice(&ethertype::ARP.to_be_bytes());
+        assert!(acknowledgment(&f, Dir::Orig).is_none());
+    }
+}
