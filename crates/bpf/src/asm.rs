@@ -193,6 +193,11 @@ impl Asm {
         self.push(STX | ATOMIC | Size::U32 as u8, base, src as u8, off, 0x01);
     }
 
+    /// Adds `src` to `*(base + off)`, of eight bytes, at once for all who do.
+    pub fn add_at_once(&mut self, base: Reg, off: i16, src: Reg) {
+        self.push(STX | ATOMIC | Size::U64 as u8, base, src as u8, off, 0);
+    }
+
     /// `dst = value`, of 64 bits.
     pub fn load_imm64(&mut self, dst: Reg, value: u64) {
         self.push(LOAD_IMM64, dst, 0, 0, value as u32 as i32);

@@ -2,7 +2,7 @@
 //!
 //! A worker that serves packets of a connection from its cache [offers](Kernel::offer) the connection now and then: one
 //! packet of some dozens, so that short connections are not worth an entry and long ones soon have one. What can be
-//! offered goes by a [`Path`] that sends to one port and nothing else, after it tracked one connection. The
+//! offered goes by a [`Path`] that sends to one port and nothing else, after it tracked one connection or none. The
 //! worker lets the entry serve when the queue that the packets come by was empty ([`Offers`]), so that packets do not
 //! overtake those that wait there. A connection of TCP is offered before it stands
 //! ([`foresee`](crate::conns)), when nothing waits.
@@ -84,7 +84,8 @@ impl Reach {
 struct Served {
     entry: &'static Entry,
     path: Arc<Path>,
-    conn: ConnId,
+    /// If packets are tracked.
+    conn: Option<ConnId>,
     ports: [Reach; 2],
     n_tags: usize,
     /// What was collected of it.
@@ -184,7 +185,8 @@ impl Offers {
 pub(crate) struct Candidate<'a> {
     pub head: &'a Head,
     pub path: &'a Arc<Path>,
-    pub conn: ConnId,
+    /// If its packets are tracked.
+    pub conn: Option<ConnId>,
     pub in_port: DpPort,
     pub generation: u64,
     pub now: Instant,
@@ -254,11 +256,15 @@ impl Kernel {
             self.retire(retired, served);
         }
         let Some(target) = to.target(table.mode) else { return };
-        let known = c.path.steps[0].known(&[c.conn; 2]);
-        let Some(lent) = ct.lookahead(c.conn.shard()).and_then(|a| a.lend(known)) else { return };
-        let fits = c.path.steps.iter().all(|s| s.accepts(&lent.standing, false));
-        if !fits || c.follows && !lent.is_opening {
-            return;
+        let mut lent = None;
+        if let (Some(conn), [first, ..]) = (c.conn, &*c.path.steps) {
+            let known = first.known(&[conn; 2]);
+            let Some(l) = ct.lookahead(conn.shard()).and_then(|a| a.lend(known)) else { return };
+            let fits = c.path.steps.iter().all(|s| s.accepts(&l.standing, false));
+            if !fits || c.follows && !l.is_opening {
+                return;
+            }
+            lent = Some(l);
         }
         let n = table.served.len() + table.retired.len();
         if n >= table.stats.max_entries as usize {
@@ -285,8 +291,8 @@ impl Kernel {
         }
         table.stats.made += 1;
         let (path, counted) = (Arc::clone(c.path), Counted::default());
-        let ports = [from, to];
-        let served = Served { entry, path, conn: c.conn, ports, n_tags, counted, since: c.now };
+        let (ports, conn) = ([from, to], c.conn.filter(|_| lent.is_some()));
+        let served = Served { entry, path, conn, ports, n_tags, counted, since: c.now };
         table.served.insert_unique(hash, served, |s| self.hash(&s.entry.key()));
         match c.follows {
             true => entry.serve(c.generation),
@@ -323,8 +329,9 @@ impl Kernel {
             if let Some(target) = target {
                 served.entry.lead(target, to.max_len(served.n_tags));
             }
-            let gone =
-                || ct.lookahead(served.conn.shard()).is_none_or(|a| !a.is_lasting(served.conn));
+            let lasts =
+                |conn: ConnId| ct.lookahead(conn.shard()).is_some_and(|a| a.is_lasting(conn));
+            let gone = || served.conn.is_some_and(|conn| !lasts(conn));
             let last = served.since.max(served.counted.used);
             target.is_none() || served.path.is_dead() || now.since(last) > IDLE || gone()
         };
@@ -343,8 +350,8 @@ impl Kernel {
         stats.sent.add(sum.packets);
         stats.hit_kernel.add(sum.hits);
         stats.recirculated.add(sum.hits - sum.packets);
-        if sum.packets > 0 {
-            ct.count_found(sum.packets);
+        if sum.tracked > 0 {
+            ct.count_found(sum.tracked);
         }
         table.collected = Some((std::time::Instant::now(), began.elapsed()));
     }
@@ -377,6 +384,8 @@ impl Offers {
 struct Sum {
     packets: u64,
     bytes: u64,
+    /// Packets that were tracked.
+    tracked: u64,
     /// Flows that they hit.
     hits: u64,
 }
@@ -401,6 +410,7 @@ impl Sum {
         }
         self.packets += packets;
         self.bytes += bytes;
+        self.tracked += if served.conn.is_some() { packets } else { 0 };
         self.hits += packets * served.path.flows.len() as u64;
     }
 }

@@ -372,7 +372,7 @@ impl Rig {
             let entry = self.path.entry().unwrap();
             let lent = tracker.table.lookahead(0).unwrap().lend(tracker.of(dir)).unwrap();
             let target = Target::Device(Rig::ifindex(&self.out));
-            entry.set(&Terms { lent, mark_mask: 0, varies: (0, 0), max_len, target });
+            entry.set(&Terms { lent: Some(lent), mark_mask: 0, varies: (0, 0), max_len, target });
             let key = Shape { dir, ..shape.clone() }.key(Rig::ifindex(&self.came));
             self.path.put(&key, entry).unwrap();
             entry.serve(self.path.generation().load(Relaxed));
@@ -613,6 +613,68 @@ fn the_program_does_what_the_tracker_does() {
     assert!(n_closed > 10, "{n_closed} connections were closed there; seed {seed}");
 }
 
+/// Of what nobody tracks sums, windows and states are its ends' own business.
+#[test]
+fn what_is_not_tracked_goes_on_as_it_is() {
+    let Some(mut rig) = rig("kp-plain") else { return };
+    let mut dice = Dice(7);
+    for round in 0..8 {
+        let v6 = round % 2 == 1;
+        let proto = [ipproto::TCP, ipproto::UDP, if v6 { 58 } else { 1 }][round / 2 % 3];
+        let base = Shape::new(v6, proto, Dir::Orig);
+        let entry = rig.path.entry().unwrap();
+        let target = Target::Device(Rig::ifindex(&rig.out));
+        entry.set(&Terms { lent: None, mark_mask: 0, varies: (0, 0), max_len: 200, target });
+        rig.path.put(&base.key(Rig::ifindex(&rig.came)), entry).unwrap();
+        entry.serve(1);
+        let (mut packets, mut bytes, mut flags) = (0, 0, 0);
+        for _ in 0..60 {
+            let shape = Shape {
+                seq: dice.roll(1 << 32) as u32,
+                flags: dice.of(&[ACK, ACK, ACK | FIN, ACK | 8, SYN, SYN | ACK, RST | ACK, 0, FIN]),
+                payload: dice.of(&[0, 1, 56, 100, 180]),
+                sum: dice.of(&[Sum::Whole, Sum::Wrong]),
+                odd: dice.of(&[Odd::No, Odd::No, Odd::Padded, Odd::TooLong, Odd::Transport]),
+                ..base.clone()
+            };
+            let is_icmp = proto != ipproto::TCP && proto != ipproto::UDP;
+            if is_icmp && shape.odd == Odd::Transport {
+                continue;
+            }
+            let turns = proto == ipproto::TCP && shape.flags & (SYN | RST | ACK) != ACK;
+            let odd = match shape.odd {
+                Odd::TooLong => true,
+                // A header of sixty bytes may be there.
+                Odd::Transport if proto == ipproto::TCP => shape.payload < 40,
+                Odd::Transport => shape.payload > 0,
+                _ => false,
+            };
+            let frame = shape.packet();
+            let is_through = !turns && !odd && frame.len() <= 200;
+            match rig.send(&shape) {
+                Went::Through(f, _) => {
+                    assert!(is_through, "{shape:?}");
+                    assert_eq!(f, frame.frame());
+                    packets += 1;
+                    bytes += frame.len() as u64;
+                    flags |= if proto == ipproto::TCP { u16::from(shape.flags) } else { 0 };
+                }
+                Went::Up(f, _) => {
+                    assert!(!is_through, "{shape:?}");
+                    assert_eq!(f, frame.frame());
+                }
+            }
+            let counted = entry.counted();
+            let (n, sum) = (counted.packets, counted.bytes);
+            assert_eq!((n, sum, counted.tcp_flags), (packets, bytes, flags), "{shape:?}");
+        }
+        assert!(packets > 5);
+        entry.retire();
+        assert!(matches!(rig.send(&base), Went::Up(..)));
+        rig.path.take(entry);
+    }
+}
+
 /// Everything that makes an entry wrong stops it at the next packet.
 #[test]
 fn an_entry_serves_only_while_all_is_as_it_was() {
@@ -635,7 +697,13 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     let known = trackers[0].of(Dir::Orig);
     let lent = trackers[0].table.lookahead(0).unwrap().lend(known).unwrap();
     let target = Target::Device(Rig::ifindex(&rig.out));
-    let terms = Terms { lent, mark_mask: 0, varies: (0xff << 16, 63 << 16), max_len: 1514, target };
+    let terms = Terms {
+        lent: Some(lent),
+        mark_mask: 0,
+        varies: (0xff << 16, 63 << 16),
+        max_len: 1514,
+        target,
+    };
     entry.set(&terms);
     assert!(!passes(&mut rig));
     entry.set(&Terms { varies: (0xff << 16, 64 << 16), ..terms });

@@ -86,8 +86,8 @@ pub enum Target {
 /// What an entry is to say.
 #[derive(Copy, Clone, Debug)]
 pub struct Terms {
-    /// The connection. Its verdict must be what the flows want.
-    pub lent: Lent,
+    /// The connection, if packets are tracked. Its verdict must be what the flows want.
+    pub lent: Option<Lent>,
     /// Bits of the mark that must stay.
     pub mark_mask: u32,
     /// Which of TOS (bits 24 to 31), TTL (16 to 23) and TCP flags (0 to 11) must be as they are in the packet, and what
@@ -115,7 +115,7 @@ pub struct Counted {
 pub(crate) const TO_DEVICE: u8 = 1;
 pub(crate) const TO_PEER: u8 = 2;
 
-/// One direction of a connection.
+/// One direction of a connection, or of what is not tracked.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Entry {
@@ -132,7 +132,7 @@ pub struct Entry {
     pub(crate) mark: AtomicU32,
     pub(crate) how: AtomicU8,
     pub(crate) dir: AtomicU8,
-    // Written by packets that hold the connection.
+    // Written by packets: of a connection while they hold it.
     pub(crate) flags: AtomicU16,
     _pad: AtomicU32,
     pub(crate) packets: AtomicU64,
@@ -147,14 +147,14 @@ impl Entry {
     pub fn set(&self, t: &Terms) {
         let set = |word: &AtomicU32, v: u32| word.store(v, Relaxed);
         self.lead(t.target, t.max_len);
-        // Programs know the lower half of an address.
-        set(&self.conn, t.lent.address as u32);
-        set(&self.conn_generation, t.lent.generation);
-        self.dir.store(t.lent.dir as u8, Relaxed);
+        // Programs know the lower half of an address; none is zero.
+        set(&self.conn, t.lent.map_or(0, |l| l.address as u32));
+        set(&self.conn_generation, t.lent.map_or(0, |l| l.generation));
+        self.dir.store(t.lent.map_or(0, |l| l.dir as u8), Relaxed);
         set(&self.varies_mask, t.varies.0);
         set(&self.varies, t.varies.1 & t.varies.0);
         set(&self.mark_mask, t.mark_mask);
-        set(&self.mark, t.lent.standing.mark & t.mark_mask);
+        set(&self.mark, t.lent.map_or(0, |l| l.standing.mark) & t.mark_mask);
     }
 
     /// Sends its packets there from now on: another way to what it led to before, or all is said anew.

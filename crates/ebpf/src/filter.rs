@@ -1,8 +1,8 @@
 //! The program of the packet sockets: it decides which packets the kernel forwards.
 //!
 //! Stages: read the headers of a plain packet (IPv4 without options or IPv6 without extension headers, no fragment; a whole
-//! TCP or UDP header, or an ICMP echo) and check its sums; find the [`Entry`]; hold the connection; track the packet as [`conntrack::tcp`] would; count; tell the
-//! [ingress] program where it goes. At any step that does not fit, the packet is the sockets'.
+//! TCP or UDP header, or an ICMP echo); find the [`Entry`]; if it is of a connection, check the packet's sums, hold the
+//! connection and [track] the packet; count; tell the [ingress] program where it goes. At any step that does not fit, the packet is the sockets'.
 //!
 //! Sums: a packet whose sender left the transport's sum to the device, or whose sum the device found right, is taken as it
 //! is, as the kernel's own record of the packet says. Else it is summed, if it is short; a long one is for a worker.
@@ -149,13 +149,21 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     read_ports(a, exits);
     read_transport(a, exits);
     table::search(a, p.hash, p.control, exits.keep);
-    check_sum(a, p.summed, exits);
     check_entry(a, p, exits);
+    let (untracked, counted) = (a.label(), a.label());
+    a.load(Size::U32, R8, R7, entry!(conn));
+    a.jump(If::Eq, R8, 0, untracked);
+    a.in_arena(R8, R8);
+    check_sum(a, p.summed, exits);
     hold(a, exits);
     check_connection(a, exits);
     track::track(a, p, exits);
     count(a);
     release(a);
+    a.goto(counted);
+    a.put(untracked);
+    count_untracked(a);
+    a.put(counted);
     tell(a);
     a.put(drop);
     a.mov(R0, 0);
@@ -496,8 +504,6 @@ fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
     a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, clock) as i16);
     a.alu(Alu::Add, R0, R1);
     a.store(Size::U64, R10, NOW, R0);
-    a.load(Size::U32, R8, R7, entry!(conn));
-    a.in_arena(R8, R8);
 }
 
 const LOCK_SHIFT: i32 = (layout::LOCK - layout::LOCK_WORD) as i32 * 8;
@@ -583,6 +589,20 @@ fn count(a: &mut Asm) {
     add(a, R3, layout::TRAFFIC + 8, R2);
     a.load(Size::U64, R2, R10, FRAME_LEN);
     add(a, R7, entry!(bytes), R2);
+    note(a);
+}
+
+/// Counts a packet that is tracked by nobody, while others may be counted.
+fn count_untracked(a: &mut Asm) {
+    a.mov(R1, 1);
+    a.add_at_once(R7, entry!(packets), R1);
+    a.load(Size::U64, R1, R10, FRAME_LEN);
+    a.add_at_once(R7, entry!(bytes), R1);
+    note(a);
+}
+
+/// Notes when the entry was used, and the packet's flags: of two at the same time one may be lost.
+fn note(a: &mut Asm) {
     a.load(Size::U64, R2, R10, NOW);
     a.store(Size::U64, R7, entry!(used), R2);
     a.load(Size::U64, R2, R10, FLAGS);

@@ -76,8 +76,15 @@ impl Engine {
         cache.foreseen = trail;
         let path = path?;
         let (generation, now) = (self.generation, self.now);
-        let candidate =
-            Candidate { head: &head, path: &path, conn, in_port, generation, now, follows: true };
+        let candidate = Candidate {
+            head: &head,
+            path: &path,
+            conn: Some(conn),
+            in_port,
+            generation,
+            now,
+            follows: true,
+        };
         self.shared.kernel.as_ref()?.offer(&self.shared.ct, &candidate, &mut self.offers);
         Some(path)
     }

@@ -214,10 +214,10 @@ impl Path {
         Some(conns)
     }
 
-    /// The port that all is sent to, and the bits of the mark that count, if the kernel can do the whole: one connection is
-    /// tracked, and nothing of it set.
+    /// The port that all is sent to, and the bits of the mark that count, if the kernel can do the whole: at most one connection
+    /// is tracked, and nothing of it set.
     pub fn for_kernel(&self) -> Option<(DpPort, u32)> {
-        let port = self.output.filter(|_| self.n_conns == 1 && !self.never)?;
+        let port = self.output.filter(|_| self.n_conns < 2 && !self.never)?;
         let sets = |r: &CtRequest| r.commit && (r.force || r.mark.is_some() || r.label.is_some());
         let fits = |s: &CtStep| !s.translated && !sets(&s.request) && s.wants.label.0 == 0;
         let first_of_all = |(i, s): (usize, &CtStep)| fits(s) && s.has_prior == (i > 0);

@@ -291,7 +291,7 @@ impl Engine {
         let candidate = Candidate {
             head: &cache.heads[slot],
             path,
-            conn: cache.entries[slot].conns[0],
+            conn: (path.n_conns > 0).then_some(cache.entries[slot].conns[0]),
             in_port,
             generation: self.generation,
             now: self.now,

@@ -201,6 +201,51 @@ fn short_connections_stay_in_the_kernel() {
     .unwrap();
 }
 
+/// A bridge without a policy, and one that sends from port to port.
+#[test]
+fn what_is_not_tracked_stays_in_the_kernel_as_well() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    for flows in [
+        &["priority=3,actions=normal"][..],
+        &["priority=3,in_port=2,actions=output:3", "priority=3,in_port=3,actions=2"],
+    ] {
+        sut.ok(OURS, "ovs-ofctl del-flows br0").unwrap();
+        for flow in flows {
+            sut.ok(OURS, &format!("ovs-ofctl add-flow br0 {flow}")).unwrap();
+        }
+        reaches(&story);
+        let sum = || {
+            let text = sut.ok(OURS, "ovs-ofctl dump-flows br0").unwrap();
+            let counts = text.split("n_packets=").skip(1).map(|t| t.split(',').next().unwrap());
+            counts.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let (before, kernel) = (sum(), packets(&sut));
+        let port = of_port(&sut, "3");
+        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
+        let text = story.vm(Vm::One).ok(&argv).unwrap();
+        assert!(text.contains("500 received"), "{text}");
+        let gained = packets(&sut) - kernel;
+        assert!(gained > 700, "{gained}");
+        // Neighbours may ask for each other meanwhile.
+        assert!((1000..1010).contains(&(sum() - before)), "{}", sum() - before);
+        for (n, old) in of_port(&sut, "3").iter().zip(port) {
+            assert!((500..510).contains(&(n - old)), "{n} {old}");
+        }
+        story.transfer(Vm::One, 16 << 20).unwrap();
+        let _echoes = echoes(story.vm(Vm::One), Vm::Two);
+        goes_on(&sut);
+        sut.ok(OURS, "ovs-ofctl add-flow br0 priority=99,icmp,actions=drop").unwrap();
+        let seen = echoes_seen(story.vm(Vm::Two));
+        pause(std::time::Duration::from_millis(200)).unwrap();
+        assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+        sut.ok(OURS, "ovs-ofctl --strict del-flows br0 priority=99,icmp").unwrap();
+        sut.ok(OURS, "ovs-appctl fdb/flush br0").unwrap();
+        goes_on(&sut);
+    }
+}
+
 #[test]
 fn it_works_over_ipv6() {
     let mut story = Story::new().unwrap();
