@@ -17,13 +17,13 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use base::{DpPort, Duration, HashKey, Instant, hash_words};
 use conntrack::{ConnId, Shards};
-use ebpf::{Counted, Entry, KernelPath, Key, Target, Terms};
+use ebpf::{Counted, Entry, KernelPath, Key, Retag, Target, Terms};
 use hashbrown::HashTable;
 use netdev::{Port, PortState, Way};
 use packet::header::{ETH_LEN, VLAN_LEN};
 use parking_lot::Mutex;
 
-use crate::conns::{Head, Path};
+use crate::conns::{Errand, Head, Path};
 use crate::ct::CtTable;
 use crate::stats::WorkerStats;
 
@@ -87,7 +87,10 @@ struct Served {
     /// If packets are tracked.
     conn: Option<ConnId>,
     ports: [Reach; 2],
+    /// Of the frames that are sent.
     n_tags: usize,
+    /// By how much these are longer than those that came.
+    longer: i32,
     /// What was collected of it.
     counted: Counted,
     since: Instant,
@@ -236,7 +239,14 @@ impl Kernel {
         if !self.path.is_enabled() || offers.made.is_full() && !c.follows {
             return;
         }
-        let Some((out, mark_mask)) = c.path.for_kernel() else { return };
+        let Some(Errand { port: out, tag, mark_mask }) = c.path.for_kernel() else { return };
+        let n_tags = match (usize::from(c.head.is_tagged()), tag) {
+            (n, Retag::Keep) => n,
+            (0, Retag::Push { .. }) => 1,
+            (1, Retag::Pop) => 0,
+            // What has no tag is left as it is, and one is enough.
+            _ => return,
+        };
         let reach = |port| self.ports.lock().get(&port).cloned();
         let (Some(from), Some(to)) = (reach(c.in_port), reach(out)) else { return };
         let key = c.head.kernel_key(from.ifindex);
@@ -275,13 +285,13 @@ impl Kernel {
             table.stats.no_room += 1;
             return;
         };
-        let n_tags = usize::from(c.head.is_tagged());
         entry.clear();
         entry.set(&Terms {
             lent,
             mark_mask,
             varies: c.head.varying(c.path),
-            max_len: to.max_len(n_tags),
+            max_len: to.max_len(n_tags).saturating_sub_signed(tag.longer()),
+            tag,
             target,
         });
         if self.path.put(&key, entry).is_err() {
@@ -292,7 +302,8 @@ impl Kernel {
         table.stats.made += 1;
         let (path, counted) = (Arc::clone(c.path), Counted::default());
         let (ports, conn) = ([from, to], c.conn.filter(|_| lent.is_some()));
-        let served = Served { entry, path, conn, ports, n_tags, counted, since: c.now };
+        let (longer, since) = (tag.longer(), c.now);
+        let served = Served { entry, path, conn, ports, n_tags, longer, counted, since };
         table.served.insert_unique(hash, served, |s| self.hash(&s.entry.key()));
         match c.follows {
             true => entry.serve(c.generation),
@@ -327,7 +338,8 @@ impl Kernel {
             let to = &served.ports[1];
             let target = to.target(*mode);
             if let Some(target) = target {
-                served.entry.lead(target, to.max_len(served.n_tags));
+                let max_len = to.max_len(served.n_tags).saturating_sub_signed(served.longer);
+                served.entry.lead(target, max_len);
             }
             let lasts =
                 |conn: ConnId| ct.lookahead(conn.shard()).is_some_and(|a| a.is_lasting(conn));
@@ -399,14 +411,15 @@ impl Sum {
             return;
         }
         served.counted = new;
+        let longer = |by: i64| bytes.saturating_add_signed(by * packets as i64);
         for f in &served.path.flows {
-            f.local.flow.count(usize::MAX, new.used, packets, bytes, new.tcp_flags);
+            f.local.flow.count(usize::MAX, new.used, packets, longer(f.longer), new.tcp_flags);
         }
-        let [from, to] = &served.ports;
+        let ([from, to], sent) = (&served.ports, longer(served.longer.into()));
         from.state.count_rx(packets as usize, bytes as usize);
-        to.state.count_tx(packets as usize, bytes as usize);
+        to.state.count_tx(packets as usize, sent as usize);
         if !served.entry.leads_out() {
-            to.state.count_past_device(packets, bytes);
+            to.state.count_past_device(packets, sent);
         }
         self.packets += packets;
         self.bytes += bytes;

@@ -15,7 +15,7 @@ use conntrack::{
     ConnFilter, ConnId, ConnSnapshot, CtConfig, CtRequest, Dir, Known, PacketView, Sent, Shards,
 };
 use datapath::CtTable;
-use ebpf::{Entry, KernelPath, Key, Origin, Programs, Target, Terms};
+use ebpf::{Entry, KernelPath, Key, Origin, Programs, Retag, Target, Terms};
 use flow::PacketKey;
 use netdev::af_packet::{AfPacket, Options};
 use netdev::{Bypass, Port, RxQueue, TxQueue, new_batch};
@@ -372,7 +372,14 @@ impl Rig {
             let entry = self.path.entry().unwrap();
             let lent = tracker.table.lookahead(0).unwrap().lend(tracker.of(dir)).unwrap();
             let target = Target::Device(Rig::ifindex(&self.out));
-            entry.set(&Terms { lent: Some(lent), mark_mask: 0, varies: (0, 0), max_len, target });
+            entry.set(&Terms {
+                lent: Some(lent),
+                mark_mask: 0,
+                varies: (0, 0),
+                max_len,
+                tag: Retag::Keep,
+                target,
+            });
             let key = Shape { dir, ..shape.clone() }.key(Rig::ifindex(&self.came));
             self.path.put(&key, entry).unwrap();
             entry.serve(self.path.generation().load(Relaxed));
@@ -624,7 +631,14 @@ fn what_is_not_tracked_goes_on_as_it_is() {
         let base = Shape::new(v6, proto, Dir::Orig);
         let entry = rig.path.entry().unwrap();
         let target = Target::Device(Rig::ifindex(&rig.out));
-        entry.set(&Terms { lent: None, mark_mask: 0, varies: (0, 0), max_len: 200, target });
+        entry.set(&Terms {
+            lent: None,
+            mark_mask: 0,
+            varies: (0, 0),
+            max_len: 200,
+            tag: Retag::Keep,
+            target,
+        });
         rig.path.put(&base.key(Rig::ifindex(&rig.came)), entry).unwrap();
         entry.serve(1);
         let (mut packets, mut bytes, mut flags) = (0, 0, 0);
@@ -675,6 +689,46 @@ fn what_is_not_tracked_goes_on_as_it_is() {
     }
 }
 
+#[test]
+fn tags_are_put_on_and_taken_off() {
+    let Some(mut rig) = rig("kp-tags") else { return };
+    let tag = |tpid: u16, tci: u16| [tpid.to_be_bytes(), tci.to_be_bytes()].concat();
+    let (dot1q, dot1ad) = (ethertype::VLAN, ethertype::QINQ);
+    for (tci, retag, after) in [
+        (None, Retag::Push { tpid: dot1q, tci: 0x600a }, Some(tag(dot1q, 0x600a))),
+        (None, Retag::Push { tpid: dot1q, tci: 0 }, Some(tag(dot1q, 0))),
+        (None, Retag::Push { tpid: dot1ad, tci: 7 }, Some(tag(dot1ad, 7))),
+        (Some(0x2005), Retag::Pop, None),
+        (Some(0x2005), Retag::Keep, Some(tag(dot1q, 0x2005))),
+    ] {
+        for sum in [Sum::Whole, Sum::Partial] {
+            let shape = Shape { tci, sum, ..Shape::new(sum == Sum::Whole, 17, Dir::Orig) };
+            let entry = rig.path.entry().unwrap();
+            let target = Target::Device(Rig::ifindex(&rig.out));
+            let terms = Terms {
+                lent: None,
+                mark_mask: 0,
+                varies: (0, 0),
+                max_len: 200,
+                tag: retag,
+                target,
+            };
+            entry.set(&terms);
+            rig.path.put(&shape.key(Rig::ifindex(&rig.came)), entry).unwrap();
+            entry.serve(1);
+            let Went::Through(frame, offload) = rig.send(&shape) else { panic!("{retag:?}") };
+            let mut expected = shape.packet().frame().to_vec();
+            if tci.is_some() {
+                expected.drain(12..16);
+            }
+            expected.splice(12..12, after.iter().flatten().copied());
+            assert_eq!(frame, expected, "{retag:?}");
+            assert_eq!(offload.needs_csum, sum == Sum::Partial);
+            rig.path.take(entry);
+        }
+    }
+}
+
 /// Everything that makes an entry wrong stops it at the next packet.
 #[test]
 fn an_entry_serves_only_while_all_is_as_it_was() {
@@ -702,6 +756,7 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
         mark_mask: 0,
         varies: (0xff << 16, 63 << 16),
         max_len: 1514,
+        tag: Retag::Keep,
         target,
     };
     entry.set(&terms);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
 
 use base::Instant;
 use conntrack::Lent;
+use packet::header::VLAN_LEN;
 
 /// By what a packet finds its entry: the device it came by, Ethernet addresses, VLAN tag, IP version, protocol, addresses
 /// and ports.
@@ -83,6 +84,42 @@ pub enum Target {
     Peer(u32),
 }
 
+/// What becomes of a frame's VLAN tag.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Retag {
+    /// Nothing.
+    Keep,
+    /// It gets one.
+    Push {
+        /// 0x8100 or 0x88a8.
+        tpid: u16,
+        /// PCP and VID.
+        tci: u16,
+    },
+    /// It loses it.
+    Pop,
+}
+
+impl Retag {
+    /// By how many bytes the frame is longer.
+    pub fn longer(self) -> i32 {
+        match self {
+            Retag::Keep => 0,
+            Retag::Push { .. } => VLAN_LEN as i32,
+            Retag::Pop => -(VLAN_LEN as i32),
+        }
+    }
+
+    /// For the program: a tag to put on, [`POP`], or zero.
+    fn code(self) -> u32 {
+        match self {
+            Retag::Keep => 0,
+            Retag::Push { tpid, tci } => u32::from(tpid) << 16 | u32::from(tci & !Key::TAGGED),
+            Retag::Pop => POP,
+        }
+    }
+}
+
 /// What an entry is to say.
 #[derive(Copy, Clone, Debug)]
 pub struct Terms {
@@ -95,6 +132,8 @@ pub struct Terms {
     pub varies: (u32, u32),
     /// The longest frame, unless the device cuts it.
     pub max_len: u32,
+    /// What becomes of its tag.
+    pub tag: Retag,
     /// Where to.
     pub target: Target,
 }
@@ -111,6 +150,9 @@ pub struct Counted {
     /// All TCP flags together.
     pub tcp_flags: u16,
 }
+
+/// The tag is to be taken off.
+pub(crate) const POP: u32 = 1;
 
 pub(crate) const TO_DEVICE: u8 = 1;
 pub(crate) const TO_PEER: u8 = 2;
@@ -134,7 +176,8 @@ pub struct Entry {
     pub(crate) dir: AtomicU8,
     // Written by packets: of a connection while they hold it.
     pub(crate) flags: AtomicU16,
-    _pad: AtomicU32,
+    // And read.
+    pub(crate) retag: AtomicU32,
     pub(crate) packets: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) used: AtomicU64,
@@ -153,6 +196,7 @@ impl Entry {
         self.dir.store(t.lent.map_or(0, |l| l.dir as u8), Relaxed);
         set(&self.varies_mask, t.varies.0);
         set(&self.varies, t.varies.1 & t.varies.0);
+        set(&self.retag, t.tag.code());
         set(&self.mark_mask, t.mark_mask);
         set(&self.mark, t.lent.map_or(0, |l| l.standing.mark) & t.mark_mask);
     }

@@ -620,5 +620,6 @@ fn tell(a: &mut Asm) {
     copy(a, ingress::HOW, Size::U8, R7, entry!(how));
     copy(a, ingress::CAME_BY, Size::U32, R6, skb::IFINDEX);
     copy(a, ingress::LEN, Size::U32, R6, skb::LEN);
+    copy(a, ingress::RETAG, Size::U32, R7, entry!(retag));
     copy(a, ingress::TARGET, Size::U32, R7, entry!(ifindex));
 }

@@ -20,7 +20,7 @@ mod ingress;
 mod table;
 mod track;
 
-pub use entry::{Counted, Entry, Key, Origin, Target, Terms};
+pub use entry::{Counted, Entry, Key, Origin, Retag, Target, Terms};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};

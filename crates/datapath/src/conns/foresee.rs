@@ -47,8 +47,8 @@ impl Engine {
         conn: ConnId,
     ) {
         let Some(replies) = self.foresee_one(cache, slot, port, (conn, Dir::Reply)) else { return };
-        let Some((to, _)) = replies.for_kernel() else { return };
-        self.foresee_one(cache, slot, to, (conn, Dir::Orig));
+        let Some(errand) = replies.for_kernel() else { return };
+        self.foresee_one(cache, slot, errand.port, (conn, Dir::Orig));
     }
 
     fn foresee_one(
@@ -115,6 +115,8 @@ impl Engine {
                     DpAction::CtClear => ct::clear(&mut key),
                     DpAction::Recirc(id) => next = Some(id.0),
                     DpAction::Output(_) => {}
+                    // Nothing looks at the tag afterwards, or no path is made.
+                    DpAction::PushVlan { .. } | DpAction::PopVlan => {}
                     _ => return None,
                 }
             }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::cache::Local;
 pub(crate) use head::Head;
 use path::{Conns, MAX_FLOWS, compose};
-pub(crate) use path::{Path, Replay, Trail};
+pub(crate) use path::{Errand, Path, Replay, Trail};
 use table::{Entry, PathRef, Sight, TableV4, TableV6};
 
 /// A path with its place.

@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 use base::DpPort;
 use conntrack::{ConnId, CtInfo, CtRequest, CtState, Dir, Known, Outcome, Standing};
 use dpif::{DpAction, Megaflow};
+use ebpf::Retag;
 
 use super::head::{FLAGS, Head, TOS_SHIFT, TTL_SHIFT};
 use super::table::MAX_CONNS;
@@ -158,6 +159,17 @@ pub(crate) struct PathFlow {
     pub longer: i64,
 }
 
+/// What the kernel does with the packets of a path.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Errand {
+    /// Where to they are sent.
+    pub port: DpPort,
+    /// What becomes of their tag.
+    pub tag: Retag,
+    /// Bits of their connection's mark that must stay.
+    pub mark_mask: u32,
+}
+
 /// A composed way.
 #[derive(Debug)]
 pub(crate) struct Path {
@@ -214,15 +226,27 @@ impl Path {
         Some(conns)
     }
 
-    /// The port that all is sent to, and the bits of the mark that count, if the kernel can do the whole: at most one connection
-    /// is tracked, and nothing of it set.
-    pub fn for_kernel(&self) -> Option<(DpPort, u32)> {
-        let port = self.output.filter(|_| self.n_conns < 2 && !self.never)?;
+    /// What the kernel is to do, if it can do the whole: at most one connection is tracked, and nothing of it set; and all is
+    /// sent to one port, perhaps after a tag was put on or taken off.
+    pub fn for_kernel(&self) -> Option<Errand> {
+        let [Stage::Do(actions)] = &*self.stages else { return None };
+        let (port, tag) = match **actions {
+            [DpAction::Output(port)] => (port, Retag::Keep),
+            [DpAction::PushVlan { tpid, tci }, DpAction::Output(port)] => {
+                (port, Retag::Push { tpid, tci })
+            }
+            [DpAction::PopVlan, DpAction::Output(port)] => (port, Retag::Pop),
+            _ => return None,
+        };
+        if self.last > 0 || self.n_conns > 1 || self.never {
+            return None;
+        }
         let sets = |r: &CtRequest| r.commit && (r.force || r.mark.is_some() || r.label.is_some());
         let fits = |s: &CtStep| !s.translated && !sets(&s.request) && s.wants.label.0 == 0;
         let first_of_all = |(i, s): (usize, &CtStep)| fits(s) && s.has_prior == (i > 0);
         let all = self.steps.iter().enumerate().all(first_of_all) && self.varies.1 == 0;
-        all.then(|| (port, self.steps.iter().fold(0, |bits, s| bits | s.wants.mark.0)))
+        let mark_mask = self.steps.iter().fold(0, |bits, s| bits | s.wants.mark.0);
+        all.then_some(Errand { port, tag, mark_mask })
     }
 
     /// Whether all flows are alive and of this generation.

@@ -314,10 +314,10 @@ impl Engine {
         }
         self.stats().hit_conn.add((path.flows.len() * n) as u64);
         self.stats().recirculated.add((path.flows.len().saturating_sub(1) * n) as u64);
+        if self.shared.kernel.is_some() && self.offers.is_due() {
+            self.offer(cache, path, run[0].into(), port);
+        }
         if let Some(to) = path.output {
-            if self.shared.kernel.is_some() && self.offers.is_due() {
-                self.offer(cache, path, run[0].into(), port);
-            }
             run.iter().for_each(|&slot| self.output(to, slot));
             return;
         }

@@ -246,6 +246,47 @@ fn what_is_not_tracked_stays_in_the_kernel_as_well() {
     }
 }
 
+/// From an access port by a trunk between two bridges to another access port, with a policy and without.
+#[test]
+fn tags_are_put_on_and_taken_off_in_the_kernel() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    story.sw.ip("link add t1 type veth peer name t2").unwrap();
+    story.sw.ip("link set t1 up").unwrap();
+    story.sw.ip("link set t2 up").unwrap();
+    let bridges = "set Port vm1p tag=10 -- del-port br0 vm2p -- add-port br0 t1 -- set Interface t1 ofport_request=4 \
+        -- add-br br1 -- add-port br1 t2 -- add-port br1 vm2p tag=10";
+    sut.ok(OURS, &format!("ovs-vsctl {bridges}")).unwrap();
+    for policy in [true, false] {
+        if !policy {
+            sut.ok(OURS, "ovs-ofctl del-flows br0").unwrap();
+            sut.ok(OURS, "ovs-ofctl add-flow br0 priority=0,actions=normal").unwrap();
+        }
+        reaches(&story);
+        let bytes = || {
+            let text = sut.ok(OURS, "ovs-ofctl dump-flows br1").unwrap();
+            let counts = text.split("n_bytes=").skip(1).map(|t| t.split(',').next().unwrap());
+            counts.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let (kernel, trunk, before) = (packets(&sut), of_port(&sut, "4"), bytes());
+        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
+        let text = story.vm(Vm::One).ok(&argv).unwrap();
+        assert!(text.contains("500 received"), "{text}");
+        // There and back through two bridges.
+        assert!(packets(&sut) - kernel > 1400, "{}", packets(&sut) - kernel);
+        // And what neighbours ask each other.
+        for (n, old) in of_port(&sut, "4").iter().zip(trunk) {
+            assert!((500..510).contains(&(n - old)), "{n} {old}");
+        }
+        // Echoes of 98 bytes, and of 102 from the trunk.
+        let gained = bytes() - before;
+        assert!((100_000..101_000).contains(&gained), "{gained}");
+        story.transfer(Vm::One, 4 << 20).unwrap();
+        assert_eq!(story.reach(Vm::Two, 400).unwrap().tcp, !policy);
+    }
+}
+
 #[test]
 fn it_works_over_ipv6() {
     let mut story = Story::new().unwrap();
