@@ -85,7 +85,7 @@ pub struct Terms {
     /// Which of TOS (bits 24 to 31), TTL (16 to 23) and TCP flags (0 to 11) must be as they are in the packet, and what
     /// they are.
     pub varies: (u32, u32),
-    /// The longest frame, unless the device cuts it.
+    /// The longest frame; of a packet that a device is to cut, the longest of those that it makes.
     pub max_len: u32,
     /// Where to.
     pub target: Target,

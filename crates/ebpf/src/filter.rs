@@ -364,6 +364,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     const TURNS: u16 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
     let (udp, icmp, done) = (a.label(), a.label(), a.label());
     a.store(Size::U64, R10, FLAGS, 0);
+    a.store(Size::U64, R10, PAYLOAD, 0);
     a.load(Size::U64, R1, R10, PROTO);
     a.load(Size::U64, R2, R10, BODY_LEN);
     a.jump(If::Eq, R1, i32::from(ipproto::UDP), udp);
@@ -403,6 +404,8 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.load(Size::U16, R1, R10, L4 + 4);
     a.swap(R1, Size::U16);
     a.jump(If::Ne, R1, R2, exits.keep);
+    a.alu(Alu::Sub, R2, UDP_LEN as i32);
+    a.store(Size::U64, R10, PAYLOAD, R2);
     a.load(Size::U16, R3, R10, L4 + 6);
     a.goto(done);
     a.put(icmp);
@@ -476,13 +479,17 @@ fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
     a.alu(Alu::And, R1, R2);
     a.load(Size::U32, R2, R7, entry!(varies));
     a.jump(If::Ne, R1, R2, exits.keep);
-    let fits = a.label();
-    a.load(Size::U32, R1, R6, skb::GSO_SIZE);
-    a.jump(If::Ne, R1, 0, fits);
+    let whole = a.label();
     a.load(Size::U64, R1, R10, FRAME_LEN);
+    a.load(Size::U32, R3, R6, skb::GSO_SIZE);
+    a.jump(If::Eq, R3, 0, whole);
+    // It is the frames that count which a device will make of it.
+    a.load(Size::U64, R2, R10, PAYLOAD);
+    a.alu(Alu::Sub, R1, R2);
+    a.alu(Alu::Add, R1, R3);
+    a.put(whole);
     a.load(Size::U32, R2, R7, entry!(max_len));
     a.jump(If::Gt, R1, R2, exits.keep);
-    a.put(fits);
     a.call(KTIME_GET_NS);
     fixed(a, R1, p.control);
     a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, clock) as i16);
