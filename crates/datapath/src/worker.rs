@@ -384,7 +384,8 @@ impl Worker {
         if got.n > 0 {
             self.engine.process(now, port, got.n);
         }
-        self.engine.offers.settle(port, got.more);
+        let waits = got.more || self.rx[at].as_ref().is_some_and(|rx| rx.queue.is_ready());
+        self.engine.offers.settle(port, waits);
         if failed && let Some(rx) = self.remove_rx(at) {
             self.report(&rx);
         }

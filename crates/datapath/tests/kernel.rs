@@ -517,6 +517,7 @@ fn the_program_does_what_the_tracker_does() {
             let now = (rig.clock)();
             let counted = entries.map(Entry::counted);
             let fits = plain && trackers[1].known(now, &shape);
+            entries.iter().for_each(|e| e.serve(1));
             let went = rig.send(&shape);
             let frame = shape.packet();
             let is_through = fits && !is_left_to_workers(&shape, max_len);
@@ -562,7 +563,11 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
     converse(&mut trackers, (rig.clock)(), &shape, [None; 2]);
     let [entry, _] = rig.serve(&trackers[0], &shape, 1514);
-    let passes = |rig: &mut Rig| matches!(rig.send(&shape), Went::Through(..));
+    let served = std::cell::Cell::new(1);
+    let passes = |rig: &mut Rig| {
+        entry.serve(served.get());
+        matches!(rig.send(&shape), Went::Through(..))
+    };
     assert!(passes(&mut rig));
     rig.path.enable(false);
     assert!(!passes(&mut rig));
@@ -570,7 +575,7 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     assert!(passes(&mut rig));
     rig.path.generation().store(2, Relaxed);
     assert!(!passes(&mut rig));
-    entry.serve(2);
+    served.set(2);
     assert!(passes(&mut rig));
     // A packet of another TTL, where that counts.
     let known = trackers[0].of(Dir::Orig);
@@ -619,9 +624,10 @@ fn large_segments_go_out_whole() {
     let base = Shape { seq: 1001, ack: 5001, ..Shape::new(false, ipproto::TCP, Dir::Orig) };
     let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
     converse(&mut trackers, (rig.clock)(), &base, [Some(7); 2]);
-    rig.serve(&trackers[0], &base, 200);
+    let [orig, _] = rig.serve(&trackers[0], &base, 200);
     let shape = Shape { payload: 900, sum: Sum::Partial, ..base };
     assert!(matches!(rig.send(&shape), Went::Up(..)), "longer than a frame may be");
+    orig.serve(1);
     let mut p = shape.packet();
     (p.offload.gso_type, p.offload.gso_size, p.offload.hdr_len) = (GsoType::TcpV4, 100, 54);
     let Went::Through(frame, offload) = rig.send_packet(&p) else { panic!("it went up") };
@@ -661,6 +667,28 @@ fn packets_arrive_at_the_other_end_in_another_namespace() {
             assert!(matches!(rig.send(&shape), Went::Through(..)), "{shape:?}");
         }
     }
+}
+
+/// A packet that a worker gets is not overtaken by those behind it.
+#[test]
+fn what_follows_a_packet_that_went_up_goes_up_too() {
+    let Some(mut rig) = rig("kp-order") else { return };
+    let short = Shape { seq: 1001, ack: 5001, ..Shape::new(false, ipproto::TCP, Dir::Orig) };
+    let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
+    converse(&mut trackers, (rig.clock)(), &short, [Some(7); 2]);
+    let [orig, reply] = rig.serve(&trackers[0], &short, 1514);
+    // Too long to be summed; the end of the connection; a number of another one.
+    let long = Shape { payload: 400, ..short.clone() };
+    let last = Shape { flags: ACK | tcp_flag::FIN as u8, ..short.clone() };
+    let stray = Shape { seq: 1 << 31, ..short.clone() };
+    for first in [long, last, stray] {
+        assert!(matches!(rig.send(&short), Went::Through(..)));
+        assert!(matches!(rig.send(&first), Went::Up(..)), "{first:?}");
+        assert_eq!((orig.serves(), reply.serves()), (0, 1));
+        assert!(matches!(rig.send(&short), Went::Up(..)), "after {first:?}");
+        orig.serve(1);
+    }
+    assert!(matches!(rig.send(&short), Went::Through(..)));
 }
 
 /// What was taken has one copy, and what was not has one, too.

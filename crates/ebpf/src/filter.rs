@@ -126,6 +126,8 @@ struct Exits {
 pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     let a = &mut Asm::new();
     let exits = Exits { keep: a.label(), release: a.label() };
+    // Of a packet that has an entry.
+    let late = Exits { keep: a.label(), release: a.label() };
     let (drop, v6, found) = (a.label(), a.label(), a.label());
     a.mov(R6, R1);
     begin(a, p, exits, drop);
@@ -139,20 +141,23 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     read_v6(a, exits);
     find(a, p.v6, Key::PORTS_V6, exits);
     a.put(found);
-    read_transport(a, exits);
-    check_sum(a, p.summed, exits);
-    check_entry(a, p, exits);
-    hold(a, exits);
-    check_connection(a, exits);
-    track(a, p, exits);
+    read_transport(a, late);
+    check_sum(a, p.summed, late);
+    check_entry(a, p, late);
+    hold(a, late);
+    check_connection(a, late);
+    track(a, p, late);
     count(a);
     release(a);
     tell(a);
     a.put(drop);
     a.mov(R0, 0);
     a.exit();
-    a.put(exits.release);
+    a.put(late.release);
     release(a);
+    a.put(late.keep);
+    // What follows is not to overtake it, so a worker says when the entry serves again.
+    a.store(Size::U64, R7, entry!(generation), 0);
     a.put(exits.keep);
     a.mov(R0, -1);
     a.exit();

@@ -5,7 +5,8 @@
 //! port. The [program](filter) tracks them in the very record that the tracker has of the connection
 //! ([`conntrack::layout`]), holding it as a worker would, so there is one state and nothing to be brought in line. What
 //! would be more than that (another flag, a number outside the window, another generation of the slow path, a connection
-//! that is gone) it leaves alone, and the packet goes to a worker as if there were no kernel path.
+//! that is gone) it leaves alone, and the packet goes to a worker as if there were no kernel path. Nor does it serve those
+//! that follow, which would overtake that packet, until a worker [says so](Entry::serve).
 //!
 //! Invariants: an entry serves nothing once the slow path's generation, which lies in the same memory, is newer than the
 //! entry's, or its connection's place has another generation. What packets counted is read from their entry and stays there
