@@ -10,7 +10,7 @@
 //! the tracker. Whoever wants exact figures collects first. An entry whose path has a dead flow, whose connection is gone
 //! or that nobody uses is retired, collected once more when no program can be at it, and used again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -57,10 +57,12 @@ struct Reach {
 }
 
 impl Reach {
-    fn target(&self, mode: KernelMode) -> Option<Target> {
+    /// Where packets to an Ethernet address go. The other end takes what goes right there for its own, so its address has
+    /// to be `heard`.
+    fn target(&self, mode: KernelMode, heard: bool) -> Option<Target> {
         match (self.state.bypass()?, mode) {
             (Way::Nowhere, _) => None,
-            (Way::Peer, KernelMode::Peer) => Some(Target::Peer(self.ifindex)),
+            (Way::Peer, KernelMode::Peer) if heard => Some(Target::Peer(self.ifindex)),
             _ => Some(Target::Device(self.ifindex)),
         }
     }
@@ -109,6 +111,8 @@ pub struct KernelStats {
 #[derive(Debug, Default)]
 struct Table {
     served: HashMap<Key, Served>,
+    /// By which devices frames of which Ethernet addresses have come.
+    heard: HashSet<(u32, [u8; 6])>,
     retired: Vec<(std::time::Instant, Served)>,
     free: Vec<&'static Entry>,
     stats: KernelStats,
@@ -207,6 +211,7 @@ impl Kernel {
         let keys: Vec<Key> =
             table.served.iter().filter(|(_, s)| of_it(s)).map(|(k, _)| *k).collect();
         keys.iter().for_each(|k| self.retire(&mut table, k));
+        table.heard.retain(|(ifindex, _)| *ifindex != gone.ifindex);
     }
 
     /// Makes an entry of what a worker serves from its cache, or lets the one there is serve again.
@@ -221,6 +226,10 @@ impl Kernel {
         let key = c.head.kernel_key(from.ifindex);
         // Whoever has it may be at it for long; another packet will do.
         let Some(mut table) = self.table.try_lock() else { return };
+        let [dst, src] = key.eth();
+        if table.heard.len() < table.stats.max_entries as usize {
+            table.heard.insert((from.ifindex, src));
+        }
         if let Some(served) = table.served.get(&key) {
             if Arc::ptr_eq(&served.path, c.path) && served.conn == c.conn {
                 let entry = served.entry;
@@ -231,7 +240,8 @@ impl Kernel {
             }
             self.retire(&mut table, &key);
         }
-        let Some(target) = to.target(table.mode) else { return };
+        let heard = table.heard.contains(&(to.ifindex, dst));
+        let Some(target) = to.target(table.mode, heard) else { return };
         let known = c.path.steps[0].known(&[c.conn; 2]);
         let Some(lent) = ct.lookahead(c.conn.shard()).and_then(|a| a.lend(known)) else { return };
         if !c.path.steps.iter().all(|s| s.accepts(&lent.standing, false)) {
@@ -290,12 +300,12 @@ impl Kernel {
         let began = std::time::Instant::now();
         let mut sum = Sum::default();
         let mut over = Vec::new();
-        let mode = table.mode;
-        for (key, served) in &mut table.served {
+        let Table { served: all, heard, mode, .. } = &mut *table;
+        for (key, served) in all {
             sum.add(served);
-            // Both may have changed.
+            // All of it may have changed.
             let to = &served.ports[1];
-            let target = to.target(mode);
+            let target = to.target(*mode, heard.contains(&(to.ifindex, key.eth()[0])));
             if let Some(target) = target {
                 served.entry.lead(target, to.max_len(served.n_tags));
             }

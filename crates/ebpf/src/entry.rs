@@ -54,6 +54,16 @@ impl Key {
         Key::V6(Key::of(origin, addresses, ports))
     }
 
+    /// Ethernet destination and source of its packets.
+    pub fn eth(&self) -> [[u8; 6]; 2] {
+        let bytes = match self {
+            Key::V4(k) => &k[..],
+            Key::V6(k) => &k[..],
+        };
+        let all = bytes[Key::ETH..].as_chunks().0;
+        [all[0], all[1]]
+    }
+
     fn of<const N: usize>(o: &Origin, addresses: &[u8], ports: [u8; 4]) -> [u8; N] {
         let mut k = [0; N];
         k[Key::ETH..][..12].copy_from_slice(&o.eth);

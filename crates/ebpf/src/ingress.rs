@@ -20,6 +20,8 @@ pub(crate) const LEN: i16 = 12;
 
 const MAP_LOOKUP_ELEM: i32 = 1;
 const REDIRECT: i32 = 23;
+const SKB_CHANGE_TYPE: i32 = 32;
+const PACKET_HOST: i32 = 0;
 const REDIRECT_PEER: i32 = 155;
 const TC_ACT_SHOT: i32 = 2;
 
@@ -36,6 +38,7 @@ pub(crate) fn assemble(verdict: &Map<4>) -> Vec<u64> {
     a.mov(R7, R0);
     a.load(Size::U32, R1, R7, TARGET);
     a.jump(If::Eq, R1, 0, drop);
+    a.mov(R8, R1);
     // It counts for one packet.
     a.store(Size::U32, R7, TARGET, 0);
     for (said, is) in [(CAME_BY, skb::IFINDEX), (LEN, skb::LEN)] {
@@ -49,6 +52,12 @@ pub(crate) fn assemble(verdict: &Map<4>) -> Vec<u64> {
     a.call(REDIRECT);
     a.exit();
     a.put(peer);
+    // It was for somebody else where it came by, and is for who gets it; older kernels do not see to that.
+    a.mov(R1, R6);
+    a.mov(R2, PACKET_HOST);
+    a.call(SKB_CHANGE_TYPE);
+    a.mov(R1, R8);
+    a.mov(R2, 0);
     a.call(REDIRECT_PEER);
     a.exit();
     a.put(drop);
