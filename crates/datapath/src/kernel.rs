@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::conns::{Head, Path};
 use crate::ct::CtTable;
 use crate::stats::WorkerStats;
+use crate::worker::Clock;
 
 /// One packet of so many that the cache serves is offered.
 const OFFER_ONE_OF: u32 = 32;
@@ -286,17 +287,18 @@ impl Kernel {
     }
 
     /// The same, unless it was done so lately that whoever asks again and again would do nothing else.
-    pub fn collect_now_and_then(&self, now: Instant, ct: &CtTable, stats: &WorkerStats) {
+    pub fn collect_now_and_then(&self, clock: &Clock, ct: &CtTable, stats: &WorkerStats) {
         let lately = |(when, took): (std::time::Instant, Duration)| when.elapsed() < 4 * took;
         if !self.table.lock().collected.is_some_and(lately) {
-            self.collect(now, ct, stats);
+            self.collect(clock, ct, stats);
         }
     }
 
     /// Brings home what the kernel counted, and retires what is of no use any more.
-    pub fn collect(&self, now: Instant, ct: &CtTable, stats: &WorkerStats) {
+    pub fn collect(&self, clock: &Clock, ct: &CtTable, stats: &WorkerStats) {
         let mut table = self.table.lock();
-        self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(now));
+        self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(|| clock()));
+        let now = clock();
         let began = std::time::Instant::now();
         let mut sum = Sum::default();
         let mut over = Vec::new();

@@ -617,6 +617,27 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     assert!(matches!(rig.send(&Shape { dir: Dir::Reply, ..shape.clone() }), Went::Through(..)));
 }
 
+/// Who asks for the time may have to wait; that does not make it another time.
+#[test]
+fn time_is_told_apart_from_waiting() {
+    let Ok((path, _)) = KernelPath::new(1) else { return };
+    let began = std::time::Instant::now();
+    let clock = || Instant::from_nanos(5_000_000_000 + began.elapsed().as_nanos() as u64);
+    path.set_clock(clock);
+    let wait = || std::thread::sleep(Duration::from_millis(150));
+    let later = |seconds| clock() + Duration::from_secs(seconds);
+    assert!(path.is_in_time(clock));
+    assert!(!path.is_in_time(|| later(1)));
+    let waits = || {
+        wait();
+        let now = clock();
+        wait();
+        now
+    };
+    assert!(path.is_in_time(waits));
+    assert!(!path.is_in_time(|| waits() + Duration::from_secs(1)));
+}
+
 /// A packet that the sender's device would have cut goes on as it is, if what it is to be cut to is short enough.
 #[test]
 fn large_segments_go_out_whole() {
