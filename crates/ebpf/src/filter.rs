@@ -74,8 +74,9 @@ const BODY: i16 = INDEX - MAX_SUMMED as i16;
 /// An echo of the usual size.
 const MAX_SUMMED: i32 = 64;
 
-/// How often one looks whether a connection that somebody else holds is free again.
-const TRIES: i32 = 64;
+/// How often one looks whether a connection that somebody else holds is free again: some microseconds, which are more than
+/// a packet of the other direction takes on another processor. Who gives up goes to a worker, and so does what follows.
+const TRIES: i32 = 1024;
 
 /// Where a field of an entry is.
 macro_rules! entry {
