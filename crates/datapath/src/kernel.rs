@@ -159,10 +159,11 @@ impl Offers {
 
     /// After a batch of a port was sent: its entries serve from now on if nothing waits there.
     #[inline]
-    pub fn settle(&mut self, port: DpPort, has_more: bool) {
+    pub fn settle(&mut self, port: DpPort, waits: impl FnOnce() -> bool) {
         if self.made.is_empty() {
             return;
         }
+        let has_more = waits();
         self.made.retain(|o| {
             if o.port != port {
                 return true;
@@ -174,6 +175,12 @@ impl Offers {
             o.entry.serve(o.generation);
             false
         });
+    }
+
+    /// No batch of a port, or not all that wait there, will come by this worker any more: its entries may be offered again
+    /// where they do.
+    pub fn forget(&mut self, port: DpPort) {
+        self.made.retain(|o| o.port != port);
     }
 }
 
@@ -393,5 +400,42 @@ impl Sum {
         self.packets += packets;
         self.bytes += bytes;
         self.hits += packets * served.path.flows.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(offers: &mut Offers, port: u32) -> &'static Entry {
+        let entry: &'static Entry = Box::leak(Box::default());
+        let offer = Offer { port: DpPort(port), entry, generation: 3, rounds: 0 };
+        offers.made.try_push(offer).expect("room");
+        entry
+    }
+
+    #[test]
+    fn an_entry_serves_when_nothing_waits_or_for_too_long() {
+        let mut offers = Offers::default();
+        let [a, b] = [1, 2].map(|port| offered(&mut offers, port));
+        offers.settle(DpPort(1), || true);
+        offers.settle(DpPort(2), || false);
+        assert_eq!((a.serves(), b.serves()), (0, 3));
+        (2..PATIENCE).for_each(|_| offers.settle(DpPort(1), || true));
+        assert_eq!(a.serves(), 0);
+        offers.settle(DpPort(1), || true);
+        assert_eq!(a.serves(), 3);
+        assert!(offers.made.is_empty());
+    }
+
+    /// They would take the place of others for ever, and say later that an entry serves that is another's.
+    #[test]
+    fn what_was_offered_of_a_queue_that_is_gone_is_forgotten() {
+        let mut offers = Offers::default();
+        let [gone, other] = [1, 2].map(|port| offered(&mut offers, port));
+        offers.forget(DpPort(1));
+        offers.settle(DpPort(1), || false);
+        offers.settle(DpPort(2), || false);
+        assert_eq!((gone.serves(), other.serves()), (0, 3));
     }
 }
