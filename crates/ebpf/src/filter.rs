@@ -75,8 +75,10 @@ const BODY: i16 = INDEX - MAX_SUMMED as i16;
 const MAX_SUMMED: i32 = 64;
 
 /// How often one looks whether a connection that somebody else holds is free again: some microseconds, which are more than
-/// a packet of the other direction takes on another processor. Who gives up goes to a worker, and so does what follows.
-const TRIES: i32 = 1024;
+/// a packet of the other direction takes on another processor. Who gives up goes to a worker.
+const TRIES: i32 = 128;
+/// And between two looks it does so much that takes time: the kernel looks at each try before it believes in the program.
+const PAUSE: i32 = 2;
 
 /// Where a field of an entry is.
 macro_rules! entry {
@@ -145,7 +147,8 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     read_transport(a, late);
     check_sum(a, p.summed, late);
     check_entry(a, p, late);
-    hold(a, late);
+    // Who waits in vain comes late alone: those that follow are many, and the next one may find it free.
+    hold(a, exits);
     check_connection(a, late);
     track(a, p, late);
     count(a);
@@ -519,6 +522,10 @@ fn hold(a: &mut Asm, exits: Exits) {
     a.jump(If::Eq, R1, i32::from(layout::OPEN), attempt);
     a.jump(If::Ne, R1, i32::from(layout::HELD), exits.keep);
     a.put(again);
+    for _ in 0..PAUSE {
+        a.mov(R1, 0);
+        a.fetch_add(R10, INDEX, R1);
+    }
     a.alu(Alu::Sub, R3, 1);
     a.jump(If::Eq, R3, 0, exits.keep);
     a.goto(look);
