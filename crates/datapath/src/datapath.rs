@@ -412,18 +412,14 @@ impl Datapath {
     /// Brings home what the kernel counted of the packets that it forwarded: flows, ports and the tracker have it then.
     pub fn collect(&self) {
         if let Some(kernel) = &self.shared.kernel {
-            kernel.collect((self.clock)(), &self.shared.ct, &self.shared.stats[KERNEL]);
+            kernel.collect(&self.clock, &self.shared.ct, &self.shared.stats[KERNEL]);
         }
     }
 
     /// The same for those who read the counters of one port after the other.
     pub fn collect_now_and_then(&self) {
         if let Some(kernel) = &self.shared.kernel {
-            kernel.collect_now_and_then(
-                (self.clock)(),
-                &self.shared.ct,
-                &self.shared.stats[KERNEL],
-            );
+            kernel.collect_now_and_then(&self.clock, &self.shared.ct, &self.shared.stats[KERNEL]);
         }
     }
 

@@ -11,7 +11,7 @@
 //! the tracker. Whoever wants exact figures collects first. An entry whose path has a dead flow, whose connection is gone
 //! or that nobody uses is retired, collected once more when no program can be at it, and used again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use crate::conns::{Errand, Head, Path};
 use crate::ct::CtTable;
 use crate::stats::WorkerStats;
+use crate::worker::Clock;
 
 /// One packet of so many that the cache serves is offered.
 const OFFER_ONE_OF: u32 = 32;
@@ -41,6 +42,9 @@ const LIKELY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Rounds after which an entry serves even if the queue never was empty: more packets than wait in a ring.
 const PATIENCE: u32 = 64;
+
+/// Ethernet addresses that are remembered of a port.
+const MAX_HEARD: usize = 4096;
 
 /// How much the kernel may do.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -62,10 +66,12 @@ struct Reach {
 }
 
 impl Reach {
-    fn target(&self, mode: KernelMode) -> Option<Target> {
+    /// Where packets go to an Ethernet address from which frames have come by this port, or not. The other end takes what
+    /// goes right there for its own, so its address has to be heard of.
+    fn target(&self, mode: KernelMode, heard: bool) -> Option<Target> {
         match (self.state.bypass()?, mode) {
             (Way::Nowhere, _) => None,
-            (Way::Peer, KernelMode::Peer) => Some(Target::Peer(self.ifindex)),
+            (Way::Peer, KernelMode::Peer) if heard => Some(Target::Peer(self.ifindex)),
             _ => Some(Target::Device(self.ifindex)),
         }
     }
@@ -119,6 +125,8 @@ pub struct KernelStats {
 struct Table {
     /// By their keys.
     served: HashTable<Served>,
+    /// By which devices frames of which Ethernet addresses have come.
+    heard: HashMap<u32, HashSet<[u8; 6]>>,
     /// In their order.
     retired: VecDeque<(std::time::Instant, Served)>,
     free: Vec<&'static Entry>,
@@ -166,10 +174,11 @@ impl Offers {
 
     /// After a batch of a port was sent: its entries serve from now on if nothing waits there.
     #[inline]
-    pub fn settle(&mut self, port: DpPort, has_more: bool) {
+    pub fn settle(&mut self, port: DpPort, waits: impl FnOnce() -> bool) {
         if self.made.is_empty() {
             return;
         }
+        let has_more = waits();
         self.made.retain(|o| {
             if o.port != port {
                 return true;
@@ -181,6 +190,12 @@ impl Offers {
             o.entry.serve(o.generation);
             false
         });
+    }
+
+    /// No batch of a port, or not all that wait there, will come by this worker any more: its entries may be offered again
+    /// where they do.
+    pub fn forget(&mut self, port: DpPort) {
+        self.made.retain(|o| o.port != port);
     }
 }
 
@@ -225,7 +240,8 @@ impl Kernel {
         let Some(gone) = self.ports.lock().remove(&number) else { return };
         let mut table = self.table.lock();
         let of_it = |s: &Served| s.ports.iter().any(|p| p.ifindex == gone.ifindex);
-        let Table { served, retired, .. } = &mut *table;
+        let Table { served, heard, retired, .. } = &mut *table;
+        heard.remove(&gone.ifindex);
         served.extract_if(|s| of_it(s)).for_each(|s| self.retire(retired, s));
     }
 
@@ -253,7 +269,12 @@ impl Kernel {
         // Whoever has it may be at it for long; another packet will do.
         let Some(mut table) = self.table.try_lock() else { return };
         let hash = self.hash(&key);
-        let Table { served, retired, .. } = &mut *table;
+        let Table { served, heard, retired, .. } = &mut *table;
+        let [dst, src] = key.eth();
+        let of_port = heard.entry(from.ifindex).or_default();
+        if of_port.len() < MAX_HEARD {
+            of_port.insert(src);
+        }
         if let Ok(there) = served.find_entry(hash, |s| s.entry.key() == key) {
             let Served { entry, path, conn, .. } = there.get();
             if Arc::ptr_eq(path, c.path) && *conn == c.conn {
@@ -265,7 +286,8 @@ impl Kernel {
             let (served, _) = there.remove();
             self.retire(retired, served);
         }
-        let Some(target) = to.target(table.mode) else { return };
+        let heard = heard.get(&to.ifindex).is_some_and(|of_port| of_port.contains(&dst));
+        let Some(target) = to.target(table.mode, heard) else { return };
         let mut lent = None;
         if let (Some(conn), [first, ..]) = (c.conn, &*c.path.steps) {
             let known = first.known(&[conn; 2]);
@@ -318,25 +340,28 @@ impl Kernel {
     }
 
     /// The same, unless it was done so lately that whoever asks again and again would do nothing else.
-    pub fn collect_now_and_then(&self, now: Instant, ct: &CtTable, stats: &WorkerStats) {
+    pub fn collect_now_and_then(&self, clock: &Clock, ct: &CtTable, stats: &WorkerStats) {
         let lately = |(when, took): (std::time::Instant, Duration)| when.elapsed() < 4 * took;
         if !self.table.lock().collected.is_some_and(lately) {
-            self.collect(now, ct, stats);
+            self.collect(clock, ct, stats);
         }
     }
 
     /// Brings home what the kernel counted, and retires what is of no use any more.
-    pub fn collect(&self, now: Instant, ct: &CtTable, stats: &WorkerStats) {
+    pub fn collect(&self, clock: &Clock, ct: &CtTable, stats: &WorkerStats) {
         let mut table = self.table.lock();
-        self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(now));
+        self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(|| clock()));
+        let now = clock();
         let began = std::time::Instant::now();
         let mut sum = Sum::default();
-        let Table { served, retired, free, stats: totals, mode, .. } = &mut *table;
+        let Table { served, heard, retired, free, stats: totals, mode, .. } = &mut *table;
         let is_over = |served: &mut Served| {
             sum.add(served);
-            // Both may have changed.
+            // All of it may have changed.
             let to = &served.ports[1];
-            let target = to.target(*mode);
+            let [dst, _] = served.entry.key().eth();
+            let heard = heard.get(&to.ifindex).is_some_and(|of_port| of_port.contains(&dst));
+            let target = to.target(*mode, heard);
             if let Some(target) = target {
                 let max_len = to.max_len(served.n_tags).saturating_sub_signed(served.longer);
                 served.entry.lead(target, max_len);
@@ -425,5 +450,42 @@ impl Sum {
         self.bytes += bytes;
         self.tracked += if served.conn.is_some() { packets } else { 0 };
         self.hits += packets * served.path.flows.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(offers: &mut Offers, port: u32) -> &'static Entry {
+        let entry: &'static Entry = Box::leak(Box::default());
+        let offer = Offer { port: DpPort(port), entry, generation: 3, rounds: 0 };
+        offers.made.try_push(offer).expect("room");
+        entry
+    }
+
+    #[test]
+    fn an_entry_serves_when_nothing_waits_or_for_too_long() {
+        let mut offers = Offers::default();
+        let [a, b] = [1, 2].map(|port| offered(&mut offers, port));
+        offers.settle(DpPort(1), || true);
+        offers.settle(DpPort(2), || false);
+        assert_eq!((a.serves(), b.serves()), (0, 3));
+        (2..PATIENCE).for_each(|_| offers.settle(DpPort(1), || true));
+        assert_eq!(a.serves(), 0);
+        offers.settle(DpPort(1), || true);
+        assert_eq!(a.serves(), 3);
+        assert!(offers.made.is_empty());
+    }
+
+    /// They would take the place of others for ever, and say later that an entry serves that is another's.
+    #[test]
+    fn what_was_offered_of_a_queue_that_is_gone_is_forgotten() {
+        let mut offers = Offers::default();
+        let [gone, other] = [1, 2].map(|port| offered(&mut offers, port));
+        offers.forget(DpPort(1));
+        offers.settle(DpPort(1), || false);
+        offers.settle(DpPort(2), || false);
+        assert_eq!((gone.serves(), other.serves()), (0, 3));
     }
 }

@@ -314,6 +314,7 @@ impl Worker {
 
     fn remove_rx(&mut self, at: usize) -> Option<Box<Rx>> {
         let rx = self.rx[at].take()?;
+        self.engine.offers.forget(rx.port);
         self.current = self.current.filter(|(queue, _)| *queue != at);
         self.n_no_fd -= usize::from(rx.no_fd);
         if let Some(fd) = rx.queue.fd() {
@@ -384,7 +385,10 @@ impl Worker {
         if got.n > 0 {
             self.engine.process(now, port, got.n);
         }
-        self.engine.offers.settle(port, got.more);
+        // What came meanwhile, and what waits in another queue.
+        let waits = |rx: &Rx| rx.port == port && (rx.more || rx.queue.is_ready());
+        let any_waits = || got.more || self.rx.iter().flatten().any(|rx| waits(rx));
+        self.engine.offers.settle(port, any_waits);
         if failed && let Some(rx) = self.remove_rx(at) {
             self.report(&rx);
         }

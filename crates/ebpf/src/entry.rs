@@ -51,6 +51,12 @@ impl Key {
         Key::of(origin, 6, addresses, ports)
     }
 
+    /// Ethernet destination and source of its packets.
+    pub fn eth(&self) -> [[u8; 6]; 2] {
+        let all = self.0[Key::ETH..].as_chunks().0;
+        [all[0], all[1]]
+    }
+
     fn of(o: &Origin, version: u8, addresses: &[u8], ports: [u8; 4]) -> Key {
         let mut k = [0; Key::SIZE];
         k[Key::ETH..][..12].copy_from_slice(&o.eth);
@@ -130,7 +136,7 @@ pub struct Terms {
     /// Which of TOS (bits 24 to 31), TTL (16 to 23) and TCP flags (0 to 11) must be as they are in the packet, and what
     /// they are.
     pub varies: (u32, u32),
-    /// The longest frame, unless the device cuts it.
+    /// The longest frame; of a packet that a device is to cut, the longest of those that it makes.
     pub max_len: u32,
     /// What becomes of its tag.
     pub tag: Retag,

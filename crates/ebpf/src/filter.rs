@@ -59,6 +59,8 @@ pub(crate) const PROTO: i16 = word(4);
 const ADDRESS_SUM: i16 = word(5);
 /// The transport's sum, as it says.
 const SUM: i16 = word(20);
+/// Bytes behind the transport header.
+const PAYLOAD: i16 = word(21);
 /// Sum of the pseudo header.
 const PSEUDO_SUM: i16 = word(6);
 /// TOS and TTL, and TCP flags: as the entry has them.
@@ -79,12 +81,15 @@ pub(crate) const SHIFT: i16 = word(17);
 pub(crate) const SENDER: i16 = word(18);
 pub(crate) const RECEIVER: i16 = word(19);
 /// The transport header and what follows, to be summed.
-const BODY: i16 = SUM - MAX_SUMMED as i16;
+const BODY: i16 = PAYLOAD - MAX_SUMMED as i16;
 /// An echo of the usual size.
 const MAX_SUMMED: i32 = 64;
 
-/// How often one looks whether a connection that somebody else holds is free again.
-const TRIES: i32 = 64;
+/// How often one looks whether a connection that somebody else holds is free again: some microseconds, which are more than
+/// a packet of the other direction takes on another processor. Who gives up goes to a worker.
+const TRIES: i32 = 128;
+/// And between two looks it does so much that takes time: the kernel looks at each try before it believes in the program.
+const PAUSE: i32 = 2;
 
 /// Where a field of an entry is.
 macro_rules! entry {
@@ -135,6 +140,8 @@ pub(crate) struct Exits {
 pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     let a = &mut Asm::new();
     let exits = Exits { keep: a.label(), release: a.label() };
+    // Of a packet that has an entry.
+    let late = Exits { keep: a.label(), release: a.label() };
     let (drop, v6, read) = (a.label(), a.label(), a.label());
     a.mov(R6, R1);
     begin(a, p, exits, drop);
@@ -149,15 +156,16 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     read_ports(a, exits);
     read_transport(a, exits);
     table::search(a, p.hash, p.control, exits.keep);
-    check_entry(a, p, exits);
+    check_entry(a, p, late);
     let (untracked, counted) = (a.label(), a.label());
     a.load(Size::U32, R8, R7, entry!(conn));
     a.jump(If::Eq, R8, 0, untracked);
     a.in_arena(R8, R8);
-    check_sum(a, p.summed, exits);
+    check_sum(a, p.summed, late);
+    // Who waits in vain comes late alone: those that follow are many, and the next one may find it free.
     hold(a, exits);
-    check_connection(a, exits);
-    track::track(a, p, exits);
+    check_connection(a, late);
+    track::track(a, p, late);
     count(a);
     release(a);
     a.goto(counted);
@@ -168,8 +176,11 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     a.put(drop);
     a.mov(R0, 0);
     a.exit();
-    a.put(exits.release);
+    a.put(late.release);
     release(a);
+    a.put(late.keep);
+    // What follows is not to overtake it, so a worker says when the entry serves again.
+    a.store(Size::U64, R7, entry!(generation), 0);
     a.put(exits.keep);
     a.mov(R0, -1);
     a.exit();
@@ -379,6 +390,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     const BEGINS_OR_BREAKS: u16 = tcp_flag::SYN | tcp_flag::RST;
     let (udp, icmp, done) = (a.label(), a.label(), a.label());
     a.store(Size::U64, R10, FLAGS, 0);
+    a.store(Size::U64, R10, PAYLOAD, 0);
     a.load(Size::U64, R1, R10, PROTO);
     a.load(Size::U64, R2, R10, BODY_LEN);
     a.jump(If::Eq, R1, i32::from(ipproto::UDP), udp);
@@ -400,6 +412,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.jump(If::Lt, R3, TCP_LEN as i32, exits.keep);
     a.jump(If::Gt, R3, R2, exits.keep);
     a.alu(Alu::Sub, R2, R3);
+    a.store(Size::U64, R10, PAYLOAD, R2);
     const { assert!(tcp_flag::FIN == 1) };
     a.alu(Alu::And, R1, i32::from(tcp_flag::FIN));
     a.alu(Alu::Add, R2, R1);
@@ -419,6 +432,8 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.load(Size::U16, R1, R10, L4 + 4);
     a.swap(R1, Size::U16);
     a.jump(If::Ne, R1, R2, exits.keep);
+    a.alu(Alu::Sub, R2, UDP_LEN as i32);
+    a.store(Size::U64, R10, PAYLOAD, R2);
     a.load(Size::U16, R3, R10, L4 + 6);
     a.goto(done);
     a.put(icmp);
@@ -492,13 +507,17 @@ fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
     a.alu(Alu::And, R1, R2);
     a.load(Size::U32, R2, R7, entry!(varies));
     a.jump(If::Ne, R1, R2, exits.keep);
-    let fits = a.label();
-    a.load(Size::U32, R1, R6, skb::GSO_SIZE);
-    a.jump(If::Ne, R1, 0, fits);
+    let whole = a.label();
     a.load(Size::U64, R1, R10, FRAME_LEN);
+    a.load(Size::U32, R3, R6, skb::GSO_SIZE);
+    a.jump(If::Eq, R3, 0, whole);
+    // It is the frames that count which a device will make of it.
+    a.load(Size::U64, R2, R10, PAYLOAD);
+    a.alu(Alu::Sub, R1, R2);
+    a.alu(Alu::Add, R1, R3);
+    a.put(whole);
     a.load(Size::U32, R2, R7, entry!(max_len));
     a.jump(If::Gt, R1, R2, exits.keep);
-    a.put(fits);
     a.call(KTIME_GET_NS);
     fixed(a, R1, p.control);
     a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, clock) as i16);
@@ -520,6 +539,10 @@ fn hold(a: &mut Asm, exits: Exits) {
     a.jump(If::Eq, R1, i32::from(layout::OPEN), attempt);
     a.jump(If::Ne, R1, i32::from(layout::HELD), exits.keep);
     a.put(again);
+    for _ in 0..PAUSE {
+        a.mov(R1, 0);
+        a.fetch_add(R10, INDEX, R1);
+    }
     a.alu(Alu::Sub, R3, 1);
     a.jump(If::Eq, R3, 0, exits.keep);
     a.goto(look);

@@ -24,6 +24,8 @@ const MAP_LOOKUP_ELEM: i32 = 1;
 const VLAN_PUSH: i32 = 18;
 const VLAN_POP: i32 = 19;
 const REDIRECT: i32 = 23;
+const SKB_CHANGE_TYPE: i32 = 32;
+const PACKET_HOST: i32 = 0;
 const REDIRECT_PEER: i32 = 155;
 const TC_ACT_SHOT: i32 = 2;
 
@@ -70,6 +72,12 @@ pub(crate) fn assemble(verdict: &Map) -> Vec<u64> {
     a.call(REDIRECT);
     a.exit();
     a.put(peer);
+    // It was for somebody else where it came by, and is for who gets it; older kernels do not see to that.
+    a.mov(R1, R6);
+    a.mov(R2, PACKET_HOST);
+    a.call(SKB_CHANGE_TYPE);
+    a.mov(R1, R8);
+    a.mov(R2, 0);
     a.call(REDIRECT_PEER);
     a.exit();
     a.put(drop);

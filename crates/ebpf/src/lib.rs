@@ -5,7 +5,8 @@
 //! port. The [program](filter) tracks them in the very record that the tracker has of the connection
 //! ([`conntrack::layout`]), holding it as a worker would, so there is one state and nothing to be brought in line. What
 //! would be more than that (another flag, a number outside the window, another generation of the slow path, a connection
-//! that is gone) it leaves alone, and the packet goes to a worker as if there were no kernel path.
+//! that is gone) it leaves alone, and the packet goes to a worker as if there were no kernel path. Nor does it serve those
+//! that follow, which would overtake that packet, until a worker [says so](Entry::serve).
 //!
 //! Invariants: an entry serves nothing once the slow path's generation, which lies in the same memory, is newer than the
 //! entry's, or its connection's place has another generation. What packets counted is read from their entry and stays there
@@ -162,11 +163,14 @@ impl KernelPath {
         }
     }
 
-    /// Whether what the programs take for the time is `now`, as far as can be said: who asked for it may have waited since.
-    pub fn is_in_time(&self, now: Instant) -> bool {
-        const CLOSE: u64 = 100_000_000;
-        let ahead = now.as_nanos() as i64 - bpf::monotonic() as i64;
-        ahead.abs_diff(self.shared.control.clock.load(Relaxed)) < CLOSE
+    /// Whether what the programs take for the time is what `now` gives, however long this thread has to wait meanwhile.
+    pub fn is_in_time(&self, now: impl Fn() -> Instant) -> bool {
+        const CLOSE: i64 = 100_000_000;
+        let before = bpf::monotonic() as i64;
+        let now = now().as_nanos() as i64;
+        let after = bpf::monotonic() as i64;
+        let ahead = self.shared.control.clock.load(Relaxed);
+        (now - after - CLOSE..=now - before + CLOSE).contains(&ahead)
     }
 
     /// An entry that serves nothing yet. `None` if there is no room.

@@ -42,7 +42,7 @@ pub fn open(clock: &Clock, secret: HashKey) -> Option<(Arc<KernelPath>, Bypass)>
             Some((Arc::new(path), Bypass { filter, ingress }))
         }
         Err(e) => {
-            log!(Dbg, DpifOffload, "no packets are forwarded in the kernel: {e}");
+            log!(Info, DpifOffload, "no packets are forwarded in the kernel: {e}");
             None
         }
     }

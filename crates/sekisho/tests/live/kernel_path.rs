@@ -375,6 +375,38 @@ fn a_device_is_passed_over_only_where_it_may_be() {
     assert!(story.ping(Vm::One, 1).unwrap());
 }
 
+/// A machine takes only what is addressed to it, whichever way it comes.
+#[test]
+fn frames_for_others_are_not_taken() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    reaches(&story);
+    let line = "table=1,priority=50,icmp,in_port=2,ct_state=+trk+est,actions=output:3";
+    sut.ok(OURS, &format!("ovs-ofctl add-flow br0 {line}")).unwrap();
+    let _echoes = echoes(story.vm(Vm::One), Vm::Two);
+    goes_on(&sut);
+    let neighbour = |mac| format!("neigh replace {} lladdr {mac} dev eth0", Vm::Two.ip());
+    story.vm(Vm::One).ip(&neighbour("02:00:00:00:00:99")).unwrap();
+    let still = || {
+        let seen = echoes_seen(story.vm(Vm::Two));
+        pause(std::time::Duration::from_millis(100)).unwrap();
+        echoes_seen(story.vm(Vm::Two)) == seen
+    };
+    eventually("echoes go astray", DEADLINE, || Ok(still().then_some(()))).unwrap();
+    let seen = echoes_seen(story.vm(Vm::Two));
+    goes_on(&sut);
+    goes_on(&sut);
+    // Some may have been on their way still.
+    let taken = echoes_seen(story.vm(Vm::Two)) - seen;
+    assert!(taken < 50, "{taken} echoes for another machine");
+    story.vm(Vm::One).ip(&neighbour(Vm::Two.mac())).unwrap();
+    eventually("echoes arrive", DEADLINE, || {
+        Ok((echoes_seen(story.vm(Vm::Two)) > seen + 50).then_some(()))
+    })
+    .unwrap();
+}
+
 #[test]
 fn what_the_kernel_uses_is_in_use() {
     let mut story = Story::new().unwrap();

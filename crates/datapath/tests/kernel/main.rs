@@ -3,415 +3,25 @@
 
 #![allow(clippy::unwrap_used)] // a test's namespace is its own to break
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
+mod rig;
+mod shape;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use base::{HashKey, Instant};
 use conntrack::tcp::PeerState;
-use conntrack::{
-    ConnFilter, ConnId, ConnSnapshot, CtConfig, CtRequest, Dir, Known, PacketView, Sent, Shards,
-};
-use datapath::CtTable;
-use ebpf::{Entry, KernelPath, Key, Origin, Programs, Retag, Target, Terms};
+use conntrack::{ConnFilter, ConnSnapshot, CtRequest, Dir, Shards};
+use ebpf::{Entry, KernelPath, Retag, Target, Terms};
 use flow::PacketKey;
-use netdev::af_packet::{AfPacket, Options};
-use netdev::{Bypass, Port, RxQueue, TxQueue, new_batch};
-use packet::header::{ethertype, ipproto, tcp_flag};
-use packet::{GsoType, Offload, PacketBuf, checksum};
-use testkit::netns::Netns;
+use netdev::Port;
+use packet::GsoType;
+use packet::header::{ethertype, ipproto};
 use testkit::process::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const MACS: [[u8; 6]; 2] = [[2, 0xab, 0, 0, 0, 1], [2, 0xab, 0, 0, 0, 2]];
-const SYN: u8 = tcp_flag::SYN as u8;
-const ACK: u8 = tcp_flag::ACK as u8;
-const FIN: u8 = tcp_flag::FIN as u8;
-const RST: u8 = tcp_flag::RST as u8;
-
-/// Moves the calling thread into a namespace.
-fn enter(ns: &Netns) {
-    let file = File::open(format!("/proc/{}/ns/net", ns.pid())).unwrap();
-    #[allow(unsafe_code)] // std has no setns
-    // SAFETY: a descriptor and a flag; changes only this thread's network namespace.
-    let rc = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-    assert_eq!(rc, 0, "setns: {}", std::io::Error::last_os_error());
-}
-
-/// A device with its halves.
-struct End {
-    port: AfPacket,
-    rx: Box<dyn RxQueue>,
-    tx: Box<dyn TxQueue>,
-}
-
-impl End {
-    fn open(device: &str, bypass: Option<Arc<Bypass>>) -> End {
-        let exclusive =
-            if bypass.is_some() { Options::default().exclusive } else { Default::default() };
-        let options = Options { exclusive, bypass, ..Options::default() };
-        let mut port = AfPacket::open(device, options).unwrap();
-        let (rx, tx) = (port.take_rx().unwrap(), port.open_tx().unwrap());
-        End { port, rx, tx }
-    }
-
-    /// A frame of one of our machines, if one is there.
-    fn get(&mut self) -> Option<PacketBuf> {
-        let mut bufs = new_batch();
-        let got = self.rx.recv(&mut bufs[..1]);
-        let is_ours = |p: &PacketBuf| MACS.iter().any(|m| p.frame()[6..12] == *m);
-        (got.n == 1 && is_ours(&bufs[0])).then(|| bufs.swap_remove(0))
-    }
-}
-
-/// Which sum a packet has.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Sum {
-    Partial,
-    /// The same in a packet that nobody said so of.
-    Pretended,
-    Whole,
-    Wrong,
-    Zero,
-}
-
-/// One end of a conversation to the other.
-#[derive(Clone, Debug)]
-struct Shape {
-    v6: bool,
-    proto: u8,
-    dir: Dir,
-    seq: u32,
-    ack: u32,
-    window: u16,
-    flags: u8,
-    payload: usize,
-    sum: Sum,
-    tos: u8,
-    ttl: u8,
-    tci: Option<u16>,
-    /// A SYN's offer.
-    wscale: Option<u8>,
-    /// What is wrong with the IP header, if anything.
-    odd: Odd,
-}
-
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Odd {
-    No,
-    Fragment,
-    HeaderSum,
-    Options,
-    /// The packet says that it is longer than its frame.
-    TooLong,
-    /// The frame is longer.
-    Padded,
-    /// TCP's header is said to be as long as can be; UDP's length is shorter than the packet's.
-    Transport,
-}
-
-const ADDRESSES: [[u8; 16]; 2] = [
-    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 9, 0, 1],
-    [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 9, 0, 2],
-];
-const PORTS: [u16; 2] = [4001, 80];
-
-impl Shape {
-    fn new(v6: bool, proto: u8, dir: Dir) -> Shape {
-        let (seq, ack, window, flags, payload) = (0, 0, 1000, ACK, 10);
-        let (sum, tos, ttl, tci, odd) = (Sum::Whole, 0, 64, None, Odd::No);
-        let wscale = None;
-        Shape { v6, proto, dir, seq, ack, window, flags, payload, sum, tos, ttl, tci, wscale, odd }
-    }
-
-    fn l4(&self) -> (Vec<u8>, usize) {
-        let [from, to] = match self.dir {
-            Dir::Orig => [PORTS[0], PORTS[1]],
-            Dir::Reply => [PORTS[1], PORTS[0]],
-        };
-        let mut l4 = Vec::new();
-        let at = match self.proto {
-            ipproto::TCP => {
-                l4.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
-                l4.extend([self.seq.to_be_bytes(), self.ack.to_be_bytes()].concat());
-                let offset = match (self.odd, self.wscale) {
-                    (Odd::Transport, _) => 0xf0,
-                    (_, Some(_)) => 0x60,
-                    _ => 0x50,
-                };
-                l4.extend([offset, self.flags]);
-                l4.extend(self.window.to_be_bytes());
-                l4.extend([0; 4]);
-                l4.extend(self.wscale.into_iter().flat_map(|shift| [3, 3, shift, 0]));
-                16
-            }
-            ipproto::UDP => {
-                l4.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
-                let short = u16::from(self.odd == Odd::Transport && self.payload > 0);
-                l4.extend((8 + self.payload as u16 - short).to_be_bytes());
-                l4.extend([0; 2]);
-                6
-            }
-            _ => {
-                let types = if self.v6 { [128, 129] } else { [8, 0] };
-                l4.extend([types[self.dir as usize], 0, 0, 0, 0x12, 0x34, 0, self.seq as u8]);
-                2
-            }
-        };
-        l4.extend((0..self.payload).map(|i| (i as u8).wrapping_mul(7)));
-        (l4, at)
-    }
-
-    /// The frame.
-    fn packet(&self) -> PacketBuf {
-        let (src, dst) = (self.dir as usize, self.dir.flip() as usize);
-        let (mut l4, at) = self.l4();
-        let mut f = [MACS[dst], MACS[src]].concat();
-        if let Some(tci) = self.tci {
-            f.extend(ethertype::VLAN.to_be_bytes());
-            f.extend(tci.to_be_bytes());
-        }
-        let more = if self.odd == Odd::TooLong { 9 } else { 0 };
-        let pseudo = if self.v6 {
-            f.extend(ethertype::IPV6.to_be_bytes());
-            f.extend([0x60 | self.tos >> 4, self.tos << 4, 0, 0]);
-            f.extend((l4.len() as u16 + more).to_be_bytes());
-            f.extend([self.proto, self.ttl]);
-            f.extend([ADDRESSES[src], ADDRESSES[dst]].concat());
-            let len = l4.len() as u32;
-            checksum::pseudo_v6(&ADDRESSES[src], &ADDRESSES[dst], self.proto, len)
-        } else {
-            f.extend(ethertype::IPV4.to_be_bytes());
-            let options: &[u8] = if self.odd == Odd::Options { &[1; 4] } else { &[] };
-            let mut ip = vec![0x45 + options.len() as u8 / 4, self.tos];
-            ip.extend((20 + options.len() as u16 + l4.len() as u16 + more).to_be_bytes());
-            ip.extend([0, 1, if self.odd == Odd::Fragment { 0x20 } else { 0x40 }, 0]);
-            ip.extend([self.ttl, self.proto, 0, 0]);
-            ip.extend([&ADDRESSES[src][12..], &ADDRESSES[dst][12..], options].concat());
-            let sum = checksum::checksum(&ip) ^ u16::from(self.odd == Odd::HeaderSum);
-            ip[10..12].copy_from_slice(&sum.to_be_bytes());
-            f.extend(&ip);
-            let [a, b] = [src, dst].map(|i| ADDRESSES[i]);
-            let word = |a: [u8; 16]| u32::from_be_bytes([a[12], a[13], a[14], a[15]]);
-            match self.proto {
-                ipproto::ICMP => 0,
-                proto => checksum::pseudo_v4(word(a), word(b), proto, l4.len() as u32),
-            }
-        };
-        let sum = match self.sum {
-            Sum::Zero => 0,
-            Sum::Partial | Sum::Pretended => checksum::fold(pseudo),
-            Sum::Whole => checksum::finish(checksum::add(pseudo, &l4)),
-            Sum::Wrong => checksum::finish(checksum::add(pseudo, &l4)) ^ 0x101,
-        };
-        l4[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-        let start = f.len();
-        f.extend(&l4);
-        if self.odd == Odd::Padded {
-            f.extend([0xee; 5]);
-        }
-        let mut p = PacketBuf::from_frame(&f);
-        if self.sum == Sum::Partial {
-            (p.offload.needs_csum, p.offload.csum_start) = (true, start as u16);
-            p.offload.csum_offset = at as u16;
-        }
-        p
-    }
-
-    fn key(&self, ifindex: u32) -> Key {
-        let (src, dst) = (self.dir as usize, self.dir.flip() as usize);
-        let eth = [MACS[dst], MACS[src]].concat().try_into().unwrap();
-        let tci = self.tci.map_or(0, |t| t | Key::TAGGED);
-        let origin = Origin { ifindex, eth, tci, proto: self.proto };
-        let l4 = self.l4().0;
-        let ports = match self.proto {
-            ipproto::TCP | ipproto::UDP => [l4[0], l4[1], l4[2], l4[3]],
-            _ => [l4[0], l4[1], l4[4], l4[5]],
-        };
-        let addresses = [ADDRESSES[src], ADDRESSES[dst]];
-        match self.v6 {
-            true => Key::v6(&origin, &addresses.concat().try_into().unwrap(), ports),
-            false => {
-                let v4 = [&addresses[0][12..], &addresses[1][12..]].concat();
-                Key::v4(&origin, &v4.try_into().unwrap(), ports)
-            }
-        }
-    }
-}
-
-/// A tracker and its connection.
-struct Tracker {
-    table: CtTable,
-    conn: Option<ConnId>,
-}
-
-impl Tracker {
-    fn new(path: Option<&KernelPath>) -> Tracker {
-        let memory = path.map(KernelPath::memory);
-        let config = CtConfig { tcp_pick_up: true, ..CtConfig::default() };
-        Tracker { table: CtTable::new(HashKey([3, 4]), config, 1, memory), conn: None }
-    }
-
-    /// The long way, as packets go that begin a connection.
-    fn open(&mut self, now: Instant, shape: &Shape) {
-        let mut p = shape.packet();
-        let mut key = PacketKey::ZERO;
-        flow::extract(&mut p, &mut key);
-        let req = CtRequest { commit: true, ..CtRequest::LOOK };
-        let info = self.table.process(now, &p, key.dl_type, &req, &mut None);
-        assert_eq!(info.invalid, None, "{shape:?}");
-        self.conn = info.conn.or(self.conn);
-    }
-
-    /// As a worker that knows the connection does; whether it fits.
-    fn known(&self, now: Instant, shape: &Shape) -> bool {
-        let mut p = shape.packet();
-        let mut key = PacketKey::ZERO;
-        flow::extract(&mut p, &mut key);
-        let Some(l3) = p.l3() else { return false };
-        let csum_trusted = p.offload.csum_trusted();
-        let view = PacketView { frame: p.frame(), l3, eth_type: key.dl_type, csum_trusted };
-        let Some(sent) = Sent::read(&view) else { return false };
-        let ahead = self.table.lookahead(0).unwrap();
-        ahead.track_known(now, self.of(shape.dir), &sent, &CtRequest::LOOK, None).is_some()
-    }
-
-    fn of(&self, dir: Dir) -> Known {
-        Known { conn: self.conn.unwrap(), dir, translated: false }
-    }
-
-    fn snapshot(&self) -> Option<ConnSnapshot> {
-        let (mut all, now) = (Vec::new(), Instant::ZERO);
-        self.table.dump(now, &ConnFilter::default(), |c| all.push(*c));
-        all.pop()
-    }
-}
-
-/// Whether both saw the same, as far as the clock lets them.
-fn alike(a: &ConnSnapshot, b: &ConnSnapshot) -> bool {
-    const CLOSE: Duration = Duration::from_secs(3);
-    let close = a.timeout.abs_diff(b.timeout) < CLOSE;
-    close && *a == ConnSnapshot { timeout: a.timeout, ..*b }
-}
-
-struct Rig {
-    path: KernelPath,
-    came: End,
-    sender: End,
-    out: End,
-    far: End,
-    clock: Box<dyn Fn() -> Instant>,
-    /// What was waited without waiting, in nanoseconds.
-    waited: Arc<AtomicU64>,
-    bypass: Arc<Bypass>,
-    ns: Netns,
-}
-
-/// Waits until links are operational.
-fn wait_running(devices: &[&str]) {
-    let mut links = netdev::link::Links::open().unwrap();
-    for device in devices {
-        eventually(device, PATIENCE, || {
-            let link = links.by_name(device)?;
-            Ok(link.is_some_and(|l| l.running).then_some(()))
-        })
-        .unwrap();
-    }
-}
-
-/// Two devices of the switch and the other ends of both. `None` if the kernel or our rights do not suffice.
-fn rig(name: &str) -> Option<Rig> {
-    let (path, Programs { filter, ingress }) = match KernelPath::new(HashKey([5, 6]), 100) {
-        Ok(all) => all,
-        Err(e) => {
-            testkit::need::absent(&format!("the kernel fast path ({e})")).unwrap();
-            return None;
-        }
-    };
-    let ns = Netns::new(name).unwrap();
-    enter(&ns);
-    for (a, b) in [("p1", "q1"), ("p2", "q2")] {
-        ns.ip(&format!("link add {a} type veth peer name {b}")).unwrap();
-        ns.ip(&format!("link set {a} up")).unwrap();
-        ns.ip(&format!("link set {b} up")).unwrap();
-    }
-    wait_running(&["p1", "q1", "p2", "q2"]);
-    let began = std::time::Instant::now();
-    let waited = Arc::new(AtomicU64::new(1_000_000_000));
-    let so_far = Arc::clone(&waited);
-    let clock =
-        move || Instant::from_nanos(so_far.load(Relaxed) + began.elapsed().as_nanos() as u64);
-    path.set_clock(&clock);
-    path.enable(true);
-    path.generation().store(1, Relaxed);
-    let bypass = Arc::new(Bypass { filter, ingress });
-    let open = |device| End::open(device, Some(Arc::clone(&bypass)));
-    let (came, out) = (open("p1"), open("p2"));
-    assert_eq!(came.port.state().bypass(), Some(netdev::Way::Device));
-    let (sender, far) = (End::open("q1", None), End::open("q2", None));
-    Some(Rig { path, came, sender, out, far, clock: Box::new(clock), waited, bypass, ns })
-}
-
-/// Where a frame went.
-#[derive(Debug, PartialEq, Eq)]
-enum Went {
-    Up(Vec<u8>, Offload),
-    Through(Vec<u8>, Offload),
-}
-
-impl Rig {
-    fn ifindex(end: &End) -> u32 {
-        end.port.ifindex().unwrap()
-    }
-
-    /// Entries for both directions of a connection, all of whose packets come by `p1` and go out by `p2`.
-    fn serve(&self, tracker: &Tracker, shape: &Shape, max_len: u32) -> [&'static Entry; 2] {
-        [Dir::Orig, Dir::Reply].map(|dir| {
-            let entry = self.path.entry().unwrap();
-            let lent = tracker.table.lookahead(0).unwrap().lend(tracker.of(dir)).unwrap();
-            let target = Target::Device(Rig::ifindex(&self.out));
-            entry.set(&Terms {
-                lent: Some(lent),
-                mark_mask: 0,
-                varies: (0, 0),
-                max_len,
-                tag: Retag::Keep,
-                target,
-            });
-            let key = Shape { dir, ..shape.clone() }.key(Rig::ifindex(&self.came));
-            self.path.put(&key, entry).unwrap();
-            entry.serve(self.path.generation().load(Relaxed));
-            entry
-        })
-    }
-
-    /// It is that much later.
-    fn wait(&self, time: Duration) {
-        self.waited.fetch_add(time.as_nanos() as u64, Relaxed);
-        self.path.set_clock(&self.clock);
-    }
-
-    fn send(&mut self, shape: &Shape) -> Went {
-        self.send_packet(&shape.packet())
-    }
-
-    fn send_packet(&mut self, p: &PacketBuf) -> Went {
-        assert_eq!(self.sender.tx.send(&[p]), 1, "{p:?}");
-        let mut went = None;
-        eventually("the frame", PATIENCE, || {
-            if let Some(p) = self.came.get() {
-                went = Some(Went::Up(p.frame().to_vec(), p.offload));
-            } else if let Some(p) = self.far.get() {
-                went = Some(Went::Through(p.frame().to_vec(), p.offload));
-            }
-            Ok(went.is_some().then_some(()))
-        })
-        .unwrap();
-        went.unwrap()
-    }
-}
+use rig::{End, PATIENCE, Rig, Tracker, Went, alike, enter, rig, wait_running};
+use shape::{ACK, FIN, Odd, RST, SYN, Shape, Sum};
 
 /// Numbers that look random; `seed` makes them.
 struct Dice(u64);
@@ -518,7 +128,7 @@ fn the_program_does_what_the_tracker_does() {
         let entries = rig.serve(&trackers[0], &base, max_len as u32);
         for _ in 0..60 {
             let dir = dice.of(&[Dir::Orig, Dir::Reply]);
-            let closes = dice.roll(15) == 0;
+            let closes = dice.roll(6) == 0;
             let tcp = trackers[1].snapshot().and_then(|s| s.tcp);
             let before = trackers.each_ref().map(Tracker::snapshot);
             let (wide, narrow) = (67035 << dice.of(&[0, 0, 2, 7]), 1000 << dice.of(&[0, 7]));
@@ -578,6 +188,7 @@ fn the_program_does_what_the_tracker_does() {
             }
             let plain = !matches!(shape.odd, Odd::Fragment | Odd::Options | Odd::TooLong);
             let now = (rig.clock)();
+            entries.iter().for_each(|e| e.serve(1));
             let counted = entries.map(Entry::counted);
             let fits = plain && trackers[1].known(now, &shape);
             let went = rig.send(&shape);
@@ -617,7 +228,7 @@ fn the_program_does_what_the_tracker_does() {
         }
     }
     assert!(n_through > 200, "{n_through} packets stayed in the kernel; seed {seed}");
-    assert!(n_closed > 10, "{n_closed} connections were closed there; seed {seed}");
+    assert!(n_closed > 8, "{n_closed} connections were closed there; seed {seed}");
 }
 
 /// Of what nobody tracks sums, windows and states are its ends' own business.
@@ -663,6 +274,7 @@ fn what_is_not_tracked_goes_on_as_it_is() {
                 Odd::Transport => shape.payload > 0,
                 _ => false,
             };
+            entry.serve(1);
             let frame = shape.packet();
             let is_through = !turns && !odd && frame.len() <= 200;
             match rig.send(&shape) {
@@ -737,7 +349,11 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
     converse(&mut trackers, (rig.clock)(), &shape, [None; 2], Stage::Standing);
     let [entry, reply] = rig.serve(&trackers[0], &shape, 1514);
-    let passes = |rig: &mut Rig| matches!(rig.send(&shape), Went::Through(..));
+    let served = std::cell::Cell::new(1);
+    let passes = |rig: &mut Rig| {
+        entry.serve(served.get());
+        matches!(rig.send(&shape), Went::Through(..))
+    };
     assert!(passes(&mut rig));
     rig.path.enable(false);
     assert!(!passes(&mut rig));
@@ -745,7 +361,7 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     assert!(passes(&mut rig));
     rig.path.generation().store(2, Relaxed);
     assert!(!passes(&mut rig));
-    entry.serve(2);
+    served.set(2);
     assert!(passes(&mut rig));
     // A packet of another TTL, where that counts.
     let known = trackers[0].of(Dir::Orig);
@@ -796,21 +412,49 @@ fn an_entry_serves_only_while_all_is_as_it_was() {
     assert!(matches!(rig.send(&Shape { dir: Dir::Reply, ..shape.clone() }), Went::Through(..)));
 }
 
-/// A packet that the sender's device would have cut goes on as it is, however long a frame may be.
+/// Who asks for the time may have to wait; that does not make it another time.
+#[test]
+fn time_is_told_apart_from_waiting() {
+    let Ok((path, _)) = KernelPath::new(HashKey([5, 6]), 1) else { return };
+    let began = std::time::Instant::now();
+    let clock = || Instant::from_nanos(5_000_000_000 + began.elapsed().as_nanos() as u64);
+    path.set_clock(clock);
+    let wait = || std::thread::sleep(Duration::from_millis(150));
+    let later = |seconds| clock() + Duration::from_secs(seconds);
+    assert!(path.is_in_time(clock));
+    assert!(!path.is_in_time(|| later(1)));
+    let waits = || {
+        wait();
+        let now = clock();
+        wait();
+        now
+    };
+    assert!(path.is_in_time(waits));
+    assert!(!path.is_in_time(|| waits() + Duration::from_secs(1)));
+}
+
+/// A packet that the sender's device would have cut goes on as it is, if what it is to be cut to is short enough.
 #[test]
 fn large_segments_go_out_whole() {
     let Some(mut rig) = rig("kp-large") else { return };
     let base = Shape { seq: 1001, ack: 5001, ..Shape::new(false, ipproto::TCP, Dir::Orig) };
     let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
     converse(&mut trackers, (rig.clock)(), &base, [Some(7); 2], Stage::Standing);
-    rig.serve(&trackers[0], &base, 200);
+    let [orig, _] = rig.serve(&trackers[0], &base, 200);
     let shape = Shape { payload: 900, sum: Sum::Partial, ..base };
     assert!(matches!(rig.send(&shape), Went::Up(..)), "longer than a frame may be");
+    orig.serve(1);
     let mut p = shape.packet();
     (p.offload.gso_type, p.offload.gso_size, p.offload.hdr_len) = (GsoType::TcpV4, 100, 54);
     let Went::Through(frame, offload) = rig.send_packet(&p) else { panic!("it went up") };
     assert_eq!(frame, p.frame());
     assert_eq!((offload.gso_type, offload.gso_size), (GsoType::TcpV4, 100));
+    // Cut to frames that are too long for the way out: a worker cuts it shorter.
+    for (size, goes_out) in [(146, true), (147, false)] {
+        p.offload.gso_size = size;
+        let went = rig.send_packet(&p);
+        assert_eq!(matches!(went, Went::Through(..)), goes_out, "{size}");
+    }
 }
 
 #[test]
@@ -839,6 +483,27 @@ fn packets_arrive_at_the_other_end_in_another_namespace() {
             assert!(matches!(rig.send(&shape), Went::Through(..)), "{shape:?}");
         }
     }
+}
+
+/// A packet that a worker gets is not overtaken by those behind it.
+#[test]
+fn what_follows_a_packet_that_went_up_goes_up_too() {
+    let Some(mut rig) = rig("kp-order") else { return };
+    let short = Shape { seq: 1001, ack: 5001, ..Shape::new(false, ipproto::TCP, Dir::Orig) };
+    let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
+    converse(&mut trackers, (rig.clock)(), &short, [Some(7); 2], Stage::Standing);
+    let [orig, reply] = rig.serve(&trackers[0], &short, 1514);
+    // Too long to be summed; a number of another connection.
+    let long = Shape { payload: 400, ..short.clone() };
+    let stray = Shape { seq: 1 << 31, ..short.clone() };
+    for first in [long, stray] {
+        assert!(matches!(rig.send(&short), Went::Through(..)));
+        assert!(matches!(rig.send(&first), Went::Up(..)), "{first:?}");
+        assert_eq!((orig.serves(), reply.serves()), (0, 1));
+        assert!(matches!(rig.send(&short), Went::Up(..)), "after {first:?}");
+        orig.serve(1);
+    }
+    assert!(matches!(rig.send(&short), Went::Through(..)));
 }
 
 /// What was taken has one copy, and what was not has one, too.
