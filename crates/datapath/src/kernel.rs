@@ -28,7 +28,7 @@ use crate::ct::CtTable;
 use crate::stats::WorkerStats;
 use crate::worker::Clock;
 
-/// One packet of so many that the cache serves is offered.
+/// One packet of about so many that the cache serves is offered.
 const OFFER_ONE_OF: u32 = 32;
 
 /// An entry that served nothing for so long is retired.
@@ -146,10 +146,18 @@ pub(crate) struct Kernel {
 }
 
 /// What a worker offered and the kernel does not serve yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Offers {
     made: ArrayVec<Offer, 8>,
     countdown: u32,
+    /// Not zero.
+    random: u32,
+}
+
+impl Default for Offers {
+    fn default() -> Offers {
+        Offers { made: ArrayVec::new(), countdown: 0, random: 1 }
+    }
 }
 
 #[derive(Debug)]
@@ -168,7 +176,11 @@ impl Offers {
             self.countdown -= 1;
             return false;
         }
-        self.countdown = OFFER_ONE_OF;
+        // Connections may take turns, so we do not: Marsaglia's xorshift.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.countdown = OFFER_ONE_OF / 2 + self.random % OFFER_ONE_OF;
         !self.made.is_full()
     }
 
@@ -476,6 +488,19 @@ mod tests {
         offers.settle(DpPort(1), || true);
         assert_eq!(a.serves(), 3);
         assert!(offers.made.is_empty());
+    }
+
+    /// Connections that take turns are all offered some time.
+    #[test]
+    fn no_connection_is_passed_over_for_ever() {
+        for n in 1..=64 {
+            let mut offers = Offers::default();
+            let mut seen = vec![false; n];
+            for i in 0..n * 2000 {
+                seen[i % n] |= offers.is_due();
+            }
+            assert!(seen.iter().all(|s| *s), "of {n}");
+        }
     }
 
     /// They would take the place of others for ever, and say later that an entry serves that is another's.

@@ -451,6 +451,8 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     }
     let keys = config.tls.clone().or_else(|| d.default_keys.clone());
     d.keys.set(keys);
+    // Before there are ports that it might do too much for.
+    d.set_kernel_mode(config.kernel_mode);
     // What the daemon writes itself asks for nothing.
     let done = if config == d.config { Done::default() } else { d.rec.apply(&config, now) };
     let dp = Arc::clone(&d.dp);
@@ -473,7 +475,6 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
     if flow::extract::set_vlan_limit(vlan_limit.unwrap_or(flow::extract::DEFAULT_VLAN_LIMIT)) {
         d.dp.flush();
     }
-    d.set_kernel_mode();
     d.connections.set_bundle_timeout(d.config.other_config.get("bundle-idle-timeout"));
     for (name, bridge) in &d.config.bridges {
         d.connections.configure(name, bridge, now);
@@ -488,9 +489,9 @@ fn reconfigure(daemon: &Rc<RefCell<Daemon>>) {
 }
 
 impl Daemon {
-    /// Tells the datapath what the kernel may do: nothing while time stands still here.
-    pub(crate) fn set_kernel_mode(&self) {
-        let mode = if self.clock.is_stopped() { KernelMode::Off } else { self.config.kernel_mode };
+    /// Tells the datapath what the kernel may do: this, or nothing while time stands still here.
+    pub(crate) fn set_kernel_mode(&self, wanted: KernelMode) {
+        let mode = if self.clock.is_stopped() { KernelMode::Off } else { wanted };
         self.dp.set_kernel_mode(mode);
     }
 

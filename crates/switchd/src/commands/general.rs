@@ -158,7 +158,7 @@ fn coverage_read<D: Process>(d: &mut D, args: &[String]) -> Answer {
 
 fn time_stop(d: &mut Daemon, _: &[String]) -> Answer {
     d.clock.stop();
-    d.set_kernel_mode();
+    d.set_kernel_mode(d.config.kernel_mode);
     Ok(String::new()).into()
 }
 
