@@ -258,11 +258,16 @@ impl CtTable {
     }
 
     /// Removes connections whose time ran out, looking at about `budget` of each shard. Returns
-    /// whether there is more to do at once.
+    /// whether there is more to do at once. Rests in between.
     pub fn expire(&self, now: Instant, budget: usize) -> bool {
-        let step = |i| conntrack::visit(&Steps(self), i, |s| s.expire(now, STEP.min(budget)).more);
+        let mut pace = Pace::new();
+        let mut step = |i| {
+            let more = conntrack::visit(&Steps(self), i, |s| s.expire(now, STEP.min(budget)).more);
+            pace.stepped();
+            more
+        };
         let n = budget.div_ceil(STEP);
-        let expire = |i| (0..n).all(|_| step(i));
+        let mut expire = |i| (0..n).all(|_| step(i));
         (0..self.shards.len()).fold(false, |more, i| expire(i) | more)
     }
 

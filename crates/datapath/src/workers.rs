@@ -56,7 +56,7 @@ impl Handle {
         let joiner = thread.spawn(move || {
             let pin = cpu.map_or(Ok(()), |c| netdev::cpu::pin(c.0));
             let may_run = pin.is_ok();
-            netdev::cpu::prefer_short_slices();
+            netdev::cpu::go_before_others();
             // Whoever starts it waits for the answer, and may give it a priority from then on.
             let _ = pinned.send(pin.map(|()| netdev::cpu::thread_id()));
             if may_run {

@@ -1,5 +1,6 @@
 //! Answers of the control socket that take long: made on a thread of their own, so that the control
-//! thread goes on, and handed over in pieces, so that nobody holds the whole of a large one.
+//! thread goes on, and handed over in pieces, so that nobody holds the whole of a large one. The thread quotes them, too:
+//! the other one only copies, and is soon out of the way of a worker that wants its processor.
 
 use std::fmt;
 
@@ -34,6 +35,11 @@ pub fn write(write: impl FnOnce(&mut Writer) -> fmt::Result + Send + 'static) ->
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static, answer: impl FnOnce() -> Answer) -> Answer {
+    let work = || {
+        // It is workers that should have the processor, and the other thread.
+        netdev::cpu::go_behind_others();
+        work();
+    };
     match std::thread::Builder::new().name("answer".into()).spawn(work) {
         Ok(_) => answer(),
         Err(e) => Err(format!("cannot start a thread for the answer: {e}")).into(),
@@ -44,13 +50,30 @@ fn spawn(work: impl FnOnce() + Send + 'static, answer: impl FnOnce() -> Answer) 
 #[derive(Debug)]
 pub struct Writer {
     text: String,
-    sender: mpsc::Sender<String>,
+    sender: mpsc::Sender<Piece>,
+}
+
+/// Some of an answer, as it stands between quotation marks, but for the final newline.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    quoted: String,
+    newline: bool,
+}
+
+impl Piece {
+    fn of(text: &str) -> Piece {
+        let shown = text.strip_suffix('\n').unwrap_or(text);
+        let mut quoted = Value::from(shown).to_string();
+        quoted.pop();
+        quoted.remove(0);
+        Piece { quoted, newline: shown.len() < text.len() }
+    }
 }
 
 impl Writer {
     fn hand_over(&mut self) -> fmt::Result {
         let piece = std::mem::replace(&mut self.text, String::with_capacity(PIECE));
-        self.sender.blocking_send(piece).map_err(|_| fmt::Error)
+        self.sender.blocking_send(Piece::of(&piece)).map_err(|_| fmt::Error)
     }
 }
 
@@ -80,14 +103,13 @@ impl Framer {
     }
 
     /// One more piece.
-    pub fn piece(&mut self, text: &str) -> String {
-        let before = if std::mem::take(&mut self.newline) { "\\n" } else { "" };
-        let shown = text.strip_suffix('\n').unwrap_or(text);
-        self.newline = shown.len() < text.len();
-        self.empty &= text.is_empty();
-        let quoted = Value::from(shown).to_string();
-        // Between the quotation marks.
-        format!("{before}{}", &quoted[1..quoted.len() - 1])
+    pub fn piece(&mut self, piece: Piece) -> String {
+        let Piece { mut quoted, newline } = piece;
+        self.empty &= quoted.is_empty() && !newline;
+        if std::mem::replace(&mut self.newline, newline) {
+            quoted.insert_str(0, "\\n");
+        }
+        quoted
     }
 
     /// The end.
@@ -108,7 +130,7 @@ mod tests {
 
     fn framed(pieces: &[&str], json: bool) -> Vec<u8> {
         let (mut framer, mut out) = Framer::new(&7.into(), json);
-        pieces.iter().for_each(|p| out += &framer.piece(p));
+        pieces.iter().for_each(|p| out += &framer.piece(Piece::of(p)));
         (out + framer.end()).into_bytes()
     }
 
@@ -152,7 +174,7 @@ mod tests {
         });
         let Answer::Pieces(mut pieces) = answer else { panic!("no thread") };
         let first = pieces.blocking_recv().unwrap();
-        assert!(first.starts_with("line 0\nline 1\n"));
+        assert!(first.quoted.starts_with("line 0\\nline 1\\n"));
         drop(pieces);
         // It stopped, at the latest, at the first piece that there was no room for.
         assert!(ended.recv().unwrap() < 1_000_000);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::aside::Framer;
+use crate::aside::{Framer, Piece};
 use crate::log;
 use crate::unixctl::{
     Decoder, MAX_REQUEST, Reply, Request, check_arity, json_reply, list_commands, unknown_command,
@@ -34,7 +34,7 @@ pub enum Answer {
     /// Known when the sender sends; a dropped sender is an error reply.
     Later(oneshot::Receiver<Text>),
     /// Text that comes in pieces until the sender is dropped ([`crate::aside`]).
-    Pieces(mpsc::Receiver<String>),
+    Pieces(mpsc::Receiver<Piece>),
 }
 
 impl From<Text> for Answer {
@@ -181,8 +181,8 @@ async fn connection<D>(
                 Answer::Pieces(mut pieces) => {
                     let (mut framer, head) = Framer::new(&request.id, json);
                     stream.write_all(head.as_bytes()).await?;
-                    while let Some(text) = pieces.recv().await {
-                        stream.write_all(framer.piece(&text).as_bytes()).await?;
+                    while let Some(piece) = pieces.recv().await {
+                        stream.write_all(framer.piece(piece).as_bytes()).await?;
                     }
                     stream.write_all(framer.end().as_bytes()).await?;
                     continue;

@@ -425,14 +425,28 @@ pub(crate) fn realtime(thread: i32) -> Result<u32, Errno> {
     Ok(scheduling(thread)?.sched_priority)
 }
 
+/// The niceness of a thread; 0 of one that is no ordinary one.
+#[cfg(test)]
+pub(crate) fn niceness(thread: i32) -> Result<i32, Errno> {
+    Ok(scheduling(thread)?.sched_nice)
+}
+
 /// Gives a thread a real-time priority (`SCHED_FIFO`), or makes it an ordinary one with that time slice in
-/// nanoseconds (0).
-pub(crate) fn set_realtime(thread: i32, priority: u32, slice: u64) -> Result<(), Errno> {
+/// nanoseconds (0), and with that niceness if the process may have it and its own is 0.
+pub(crate) fn set_realtime(thread: i32, priority: u32, slice: u64, nice: i32) -> Result<(), Errno> {
     let mut attr = scheduling(thread)?;
     let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
     (attr.sched_policy, attr.sched_priority) = (policy as u32, priority);
     attr.sched_runtime = if priority == 0 { slice } else { 0 };
-    schedule(thread, &attr)
+    if priority > 0 {
+        return schedule(thread, &attr);
+    }
+    let usual = scheduling(std::process::id() as i32)?.sched_nice;
+    attr.sched_nice = if usual == 0 { nice } else { usual };
+    schedule(thread, &attr).or_else(|_| {
+        attr.sched_nice = usual;
+        schedule(thread, &attr)
+    })
 }
 
 /// The time slice of the calling thread in nanoseconds, if it has one that the kernel tells.
@@ -441,13 +455,16 @@ pub(crate) fn time_slice() -> Result<u64, Errno> {
     Ok(scheduling(0)?.sched_runtime)
 }
 
-/// Sets the time slice of the calling thread in nanoseconds, if it has any. Policy and niceness stay.
-pub(crate) fn set_time_slice(slice: u64) -> Result<(), Errno> {
+/// Sets the time slice of the calling thread in nanoseconds, if it has any, and its niceness, if that is 0. The policy stays.
+pub(crate) fn set_time_slice(slice: u64, nice: i32) -> Result<(), Errno> {
     let mut attr = scheduling(0)?;
     if attr.sched_policy != libc::SCHED_OTHER as u32 {
         return Ok(());
     }
     attr.sched_runtime = slice;
+    if attr.sched_nice == 0 {
+        attr.sched_nice = nice;
+    }
     schedule(0, &attr)
 }
 
