@@ -46,6 +46,16 @@ const PATIENCE: u32 = 64;
 /// Ethernet addresses that are remembered of a port.
 const MAX_HEARD: usize = 4096;
 
+/// By which devices frames of which Ethernet addresses have come.
+type Heard = HashMap<u32, HashSet<[u8; 6]>>;
+
+fn hear(heard: &mut Heard, ifindex: u32, src: [u8; 6]) {
+    let of_port = heard.entry(ifindex).or_default();
+    if of_port.len() < MAX_HEARD {
+        of_port.insert(src);
+    }
+}
+
 /// How much the kernel may do.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum KernelMode {
@@ -125,8 +135,7 @@ pub struct KernelStats {
 struct Table {
     /// By their keys.
     served: HashTable<Served>,
-    /// By which devices frames of which Ethernet addresses have come.
-    heard: HashMap<u32, HashSet<[u8; 6]>>,
+    heard: Heard,
     /// In their order.
     retired: VecDeque<(std::time::Instant, Served)>,
     free: Vec<&'static Entry>,
@@ -152,11 +161,14 @@ pub(crate) struct Offers {
     countdown: u32,
     /// Not zero.
     random: u32,
+    /// Ports and addresses that were told lately, and how often they need not be told again.
+    told: [(DpPort, [u8; 6], u8); 4],
 }
 
 impl Default for Offers {
     fn default() -> Offers {
-        Offers { made: ArrayVec::new(), countdown: 0, random: 1 }
+        let told = [(DpPort(0), [0; 6], 0); 4];
+        Offers { made: ArrayVec::new(), countdown: 0, random: 1, told }
     }
 }
 
@@ -182,6 +194,15 @@ impl Offers {
         self.random ^= self.random << 5;
         self.countdown = OFFER_ONE_OF / 2 + self.random % OFFER_ONE_OF;
         !self.made.is_full()
+    }
+
+    /// Whether somebody should [hear](Kernel::hear) that a frame of this address has come by a port.
+    #[inline]
+    pub fn is_news(&mut self, port: DpPort, src: [u8; 6]) -> bool {
+        let told = &mut self.told[port.0 as usize % 4];
+        let is_old = (told.0, told.1) == (port, src) && told.2 > 0;
+        *told = (port, src, if is_old { told.2 - 1 } else { u8::MAX });
+        !is_old
     }
 
     /// After a batch of a port was sent: its entries serve from now on if nothing waits there.
@@ -247,6 +268,15 @@ impl Kernel {
         self.path.is_enabled() && self.ports.lock().contains_key(&port)
     }
 
+    /// A frame of an Ethernet address has come by a port. For those that nothing is offered for.
+    pub fn hear(&self, port: DpPort, src: [u8; 6]) {
+        let Some(ifindex) = self.ports.lock().get(&port).map(|p| p.ifindex) else { return };
+        // Another one will do.
+        if let Some(mut table) = self.table.try_lock() {
+            hear(&mut table.heard, ifindex, src);
+        }
+    }
+
     /// No packet goes to the port any more.
     pub fn remove_port(&self, number: DpPort) {
         let Some(gone) = self.ports.lock().remove(&number) else { return };
@@ -283,9 +313,8 @@ impl Kernel {
         let hash = self.hash(&key);
         let Table { served, heard, retired, .. } = &mut *table;
         let [dst, src] = key.eth();
-        let of_port = heard.entry(from.ifindex).or_default();
-        if of_port.len() < MAX_HEARD {
-            of_port.insert(src);
+        if !c.follows {
+            hear(heard, from.ifindex, src);
         }
         if let Ok(there) = served.find_entry(hash, |s| s.entry.key() == key) {
             let Served { entry, path, conn, .. } = there.get();
@@ -488,6 +517,16 @@ mod tests {
         offers.settle(DpPort(1), || true);
         assert_eq!(a.serves(), 3);
         assert!(offers.made.is_empty());
+    }
+
+    #[test]
+    fn an_address_is_news_once_in_a_while() {
+        let mut offers = Offers::default();
+        let mut news = |port, n| offers.is_news(DpPort(port), [0, 0, 0, 0, 0, n]);
+        assert!(news(2, 1) && news(3, 1) && news(2, 2));
+        assert!(!news(3, 1) && !news(2, 2) && news(2, 1));
+        // The port may be another by now.
+        assert_eq!((0..2560).filter(|_| news(3, 1)).count(), 10);
     }
 
     /// Connections that take turns are all offered some time.

@@ -14,6 +14,7 @@ use conntrack::{ConnId, CtState, Known, PacketView, Sent, Shards, Standing, Tran
 use dpif::DropReason;
 use netdev::BATCH;
 use packet::PacketBuf;
+use packet::header::tcp_flag;
 
 use super::foresee::answered;
 use super::path::{CtStep, Path, Replay, Stage};
@@ -118,12 +119,21 @@ impl Engine {
     /// The long way, with notes of those packets that may be remembered.
     fn long(&mut self, cache: &mut ConnCache, slots: Range<usize>, port: DpPort) {
         let mut run = Run::new();
-        let mut admitted = 0_u32;
+        // What may open a connection or answer.
+        let mut syns = 0_u32;
         for slot in slots.clone() {
             if !self.admit_received(slot, port) {
                 continue;
             }
-            admitted |= 1 << slot;
+            let key = &self.meta[slot].key;
+            if key.tcp_flags & tcp_flag::SYN != 0
+                && let Some(kernel) = &self.shared.kernel
+            {
+                if self.offers.is_news(port, key.dl_src) {
+                    kernel.hear(port, key.dl_src);
+                }
+                syns |= 1 << slot;
+            }
             if let Way::Noted = cache.ways[slot] {
                 self.trails[slot].begin(&cache.heads[slot]);
                 self.meta[slot].trail = slot as u8;
@@ -135,8 +145,7 @@ impl Engine {
             if let Way::Noted = cache.ways[slot] {
                 cache.learn(&mut self.trails[slot]);
             }
-            if admitted & 1 << slot != 0
-                && self.shared.kernel.is_some()
+            if syns & 1 << slot != 0
                 && let Some(conn) = answered(&self.meta[slot])
             {
                 self.foresee(cache, slot, port, conn);
