@@ -556,6 +556,8 @@ impl Daemon {
             }
         }
         if ours {
+            // What the kernel sends to a device depends on it.
+            self.dp.collect();
             self.settle_queues(false);
             self.settle();
             self.write_status();
