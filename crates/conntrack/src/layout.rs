@@ -83,8 +83,8 @@ pub const UNKNOWN: u8 = Scale::UNKNOWN.0;
 /// Largest shift of a window.
 pub const MAX_SHIFT: u8 = tcp::MAX_SHIFT;
 
-/// Bits of a state in a row of states.
-pub const STATE_BITS: u32 = 4;
+/// Bits of a state, where there are several.
+pub const STATE_BITS: u32 = Rules::STATE_BITS as u32;
 
 /// What an event makes of each state, in [`STATE_BITS`] for each from the lowest on.
 const fn row(table: &[[PeerState; 5]; 6], event: Event) -> i32 {
@@ -111,11 +111,9 @@ pub const TRAFFIC: i16 = at(Conn::TRAFFIC_AT);
 pub const RULES_FLAGS: i16 = at(Rules::FLAGS_AT);
 /// Within the rules: timeouts by class, of eight bytes each, in nanoseconds.
 pub const RULES_TIMEOUTS: i16 = at(Rules::TIMEOUTS_AT);
-/// Within the rules: the class of a connection of TCP, of one byte, by the states of both ends (of [`RULES_STATE_BITS`]
+/// Within the rules: the class of a connection of TCP, of one byte, by the states of both ends (of [`STATE_BITS`]
 /// each).
 pub const RULES_CLASSES: i16 = at(Rules::CLASSES_AT);
-/// Bits of a state there.
-pub const RULES_STATE_BITS: u32 = Rules::STATE_BITS as u32;
 /// Within the rules: the timeout of a datagram that was answered.
 pub const DATAGRAM_TIMEOUT: i16 = RULES_TIMEOUTS + 8 * TimeoutClass::UdpMultiple as i16;
 /// Within the rules: the timeout of an echo that was answered.

@@ -152,7 +152,7 @@ impl Engine {
             caches: Caches::new(secret, config.exact_cache),
             conns: ConnCache::of(secret, config.conn_cache),
             conn_cache: config.conn_cache,
-            trails: (0..BATCH).map(|_| Trail::new()).collect(),
+            trails: (0..BATCH).map(|_| Trail::default()).collect(),
             n_open: Cell::new(0),
             replay: Replay::new(),
             bufs: (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect(),

@@ -47,12 +47,19 @@ const PATIENCE: u32 = 64;
 const MAX_HEARD: usize = 4096;
 
 /// By which devices frames of which Ethernet addresses have come.
-type Heard = HashMap<u32, HashSet<[u8; 6]>>;
+#[derive(Debug, Default)]
+struct Heard(HashMap<u32, HashSet<[u8; 6]>>);
 
-fn hear(heard: &mut Heard, ifindex: u32, src: [u8; 6]) {
-    let of_port = heard.entry(ifindex).or_default();
-    if of_port.len() < MAX_HEARD {
-        of_port.insert(src);
+impl Heard {
+    fn add(&mut self, ifindex: u32, src: [u8; 6]) {
+        let of_port = self.0.entry(ifindex).or_default();
+        if of_port.len() < MAX_HEARD {
+            of_port.insert(src);
+        }
+    }
+
+    fn has(&self, ifindex: u32, address: &[u8; 6]) -> bool {
+        self.0.get(&ifindex).is_some_and(|of_port| of_port.contains(address))
     }
 }
 
@@ -86,7 +93,7 @@ impl Reach {
         }
     }
 
-    /// The longest frame with so many tags that goes out whole.
+    /// The longest frame that comes with so many tags and goes out whole: with other tags it is longer, and so may it be.
     fn max_len(&self, n_tags: usize) -> u32 {
         match self.state.mtu() {
             0 => u32::MAX,
@@ -103,9 +110,9 @@ struct Served {
     /// If packets are tracked.
     conn: Option<ConnId>,
     ports: [Reach; 2],
-    /// Of the frames that are sent.
+    /// Of the frames that come.
     n_tags: usize,
-    /// By how much these are longer than those that came.
+    /// By how much those that are sent are longer.
     longer: i32,
     /// What was collected of it.
     counted: Counted,
@@ -273,7 +280,7 @@ impl Kernel {
         let Some(ifindex) = self.ports.lock().get(&port).map(|p| p.ifindex) else { return };
         // Another one will do.
         if let Some(mut table) = self.table.try_lock() {
-            hear(&mut table.heard, ifindex, src);
+            table.heard.add(ifindex, src);
         }
     }
 
@@ -283,7 +290,7 @@ impl Kernel {
         let mut table = self.table.lock();
         let of_it = |s: &Served| s.ports.iter().any(|p| p.ifindex == gone.ifindex);
         let Table { served, heard, retired, .. } = &mut *table;
-        heard.remove(&gone.ifindex);
+        heard.0.remove(&gone.ifindex);
         served.extract_if(|s| of_it(s)).for_each(|s| self.retire(retired, s));
     }
 
@@ -298,13 +305,11 @@ impl Kernel {
             return;
         }
         let Some(Errand { port: out, tag, mark_mask }) = c.path.for_kernel() else { return };
-        let n_tags = match (usize::from(c.head.is_tagged()), tag) {
-            (n, Retag::Keep) => n,
-            (0, Retag::Push { .. }) => 1,
-            (1, Retag::Pop) => 0,
-            // What has no tag is left as it is, and one is enough.
-            _ => return,
-        };
+        let n_tags = usize::from(c.head.is_tagged());
+        // What has no tag is left as it is, and one is enough.
+        if !matches!((n_tags, tag), (_, Retag::Keep) | (0, Retag::Push { .. }) | (1, Retag::Pop)) {
+            return;
+        }
         let reach = |port| self.ports.lock().get(&port).cloned();
         let (Some(from), Some(to)) = (reach(c.in_port), reach(out)) else { return };
         let key = c.head.kernel_key(from.ifindex);
@@ -314,7 +319,7 @@ impl Kernel {
         let Table { served, heard, retired, .. } = &mut *table;
         let [dst, src] = key.eth();
         if !c.follows {
-            hear(heard, from.ifindex, src);
+            heard.add(from.ifindex, src);
         }
         if let Ok(there) = served.find_entry(hash, |s| s.entry.key() == key) {
             let Served { entry, path, conn, .. } = there.get();
@@ -327,7 +332,7 @@ impl Kernel {
             let (served, _) = there.remove();
             self.retire(retired, served);
         }
-        let heard = heard.get(&to.ifindex).is_some_and(|of_port| of_port.contains(&dst));
+        let heard = heard.has(to.ifindex, &dst);
         let Some(target) = to.target(table.mode, heard) else { return };
         let mut lent = None;
         if let (Some(conn), [first, ..]) = (c.conn, &*c.path.steps) {
@@ -353,7 +358,7 @@ impl Kernel {
             lent,
             mark_mask,
             varies: c.head.varying(c.path),
-            max_len: to.max_len(n_tags).saturating_sub_signed(tag.longer()),
+            max_len: to.max_len(n_tags),
             tag,
             target,
         });
@@ -401,11 +406,9 @@ impl Kernel {
             // All of it may have changed.
             let to = &served.ports[1];
             let [dst, _] = served.entry.key().eth();
-            let heard = heard.get(&to.ifindex).is_some_and(|of_port| of_port.contains(&dst));
-            let target = to.target(*mode, heard);
+            let target = to.target(*mode, heard.has(to.ifindex, &dst));
             if let Some(target) = target {
-                let max_len = to.max_len(served.n_tags).saturating_sub_signed(served.longer);
-                served.entry.lead(target, max_len);
+                served.entry.lead(target, to.max_len(served.n_tags));
             }
             let lasts =
                 |conn: ConnId| ct.lookahead(conn.shard()).is_some_and(|a| a.is_lasting(conn));

@@ -127,35 +127,25 @@ impl Summed {
     }
 }
 
-/// Where a packet may turn out to be for the sockets.
-#[derive(Copy, Clone)]
-pub(crate) struct Exits {
-    /// With nothing held.
-    keep: Label,
-    /// With the connection held.
-    pub release: Label,
-}
-
 /// R6: the packet. R7: the entry. R8: the connection. R9: the verdict.
 pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     let a = &mut Asm::new();
-    let exits = Exits { keep: a.label(), release: a.label() };
-    // Of a packet that has an entry.
-    let late = Exits { keep: a.label(), release: a.label() };
+    // Where a packet may turn out to be for the sockets: without an entry, with one, and with its connection held.
+    let (keep, late, release_late) = (a.label(), a.label(), a.label());
     let (drop, v6, read) = (a.label(), a.label(), a.label());
     a.mov(R6, R1);
-    begin(a, p, exits, drop);
+    begin(a, p, keep, drop);
     a.load(Size::U32, R1, R6, skb::PROTOCOL);
     a.jump(If::Eq, R1, i32::from(ethertype::IPV6.to_be()), v6);
-    a.jump(If::Ne, R1, i32::from(ethertype::IPV4.to_be()), exits.keep);
-    read_v4(a, exits);
+    a.jump(If::Ne, R1, i32::from(ethertype::IPV4.to_be()), keep);
+    read_v4(a, keep);
     a.goto(read);
     a.put(v6);
-    read_v6(a, exits);
+    read_v6(a, keep);
     a.put(read);
-    read_ports(a, exits);
-    read_transport(a, exits);
-    table::search(a, p.hash, p.control, exits.keep);
+    read_ports(a, keep);
+    read_transport(a, keep);
+    table::search(a, p.hash, p.control, keep);
     check_entry(a, p, late);
     let (untracked, counted) = (a.label(), a.label());
     a.load(Size::U32, R8, R7, entry!(conn));
@@ -163,9 +153,9 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     a.in_arena(R8, R8);
     check_sum(a, p.summed, late);
     // Who waits in vain comes late alone: those that follow are many, and the next one may find it free.
-    hold(a, exits);
-    check_connection(a, late);
-    track::track(a, p, late);
+    hold(a, keep);
+    check_connection(a, release_late);
+    track::track(a, p, release_late);
     count(a);
     release(a);
     a.goto(counted);
@@ -176,12 +166,12 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     a.put(drop);
     a.mov(R0, 0);
     a.exit();
-    a.put(late.release);
+    a.put(release_late);
     release(a);
-    a.put(late.keep);
+    a.put(late);
     // What follows is not to overtake it, so a worker says when the entry serves again.
     a.store(Size::U64, R7, entry!(generation), 0);
-    a.put(exits.keep);
+    a.put(keep);
     a.mov(R0, -1);
     a.exit();
     std::mem::take(a).finish()
@@ -208,12 +198,12 @@ fn load_bytes(a: &mut Asm, off: usize, to: i16, n: i32) {
 }
 
 /// What does not need the packet's bytes, and its tag.
-fn begin(a: &mut Asm, p: &Parts<'_>, exits: Exits, drop: Label) {
+fn begin(a: &mut Asm, p: &Parts<'_>, keep: Label, drop: Label) {
     a.store(Size::U32, R10, INDEX, 0);
     stack(a, R2, INDEX);
     a.load_map(R1, p.verdict.as_fd().as_raw_fd());
     a.call(MAP_LOOKUP_ELEM);
-    a.jump(If::Eq, R0, 0, exits.keep);
+    a.jump(If::Eq, R0, 0, keep);
     a.mov(R9, R0);
     a.store(Size::U32, R9, ingress::TARGET, 0);
     // What leaves by the device is nobody's.
@@ -223,17 +213,17 @@ fn begin(a: &mut Asm, p: &Parts<'_>, exits: Exits, drop: Label) {
     a.load_map(R1, p.arena.as_fd().as_raw_fd());
     fixed(a, R1, p.control);
     a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, off) as i16);
-    a.jump(If::Ne, R1, 0, exits.keep);
+    a.jump(If::Ne, R1, 0, keep);
     fixed(a, R1, p.rules);
     a.load(Size::U8, R1, R1, layout::RULES_FLAGS);
-    a.jump(If::AnyBit, R1, i32::from(layout::EVENTS), exits.keep);
+    a.jump(If::AnyBit, R1, i32::from(layout::EVENTS), keep);
     let untagged = a.label();
     a.mov(R2, 0);
     a.load(Size::U32, R7, R6, skb::LEN);
     a.load(Size::U32, R1, R6, skb::VLAN_PRESENT);
     a.jump(If::Eq, R1, 0, untagged);
     a.load(Size::U32, R1, R6, skb::VLAN_PROTO);
-    a.jump(If::Ne, R1, i32::from(ethertype::VLAN.to_be()), exits.keep);
+    a.jump(If::Ne, R1, i32::from(ethertype::VLAN.to_be()), keep);
     a.load(Size::U32, R2, R6, skb::VLAN_TCI);
     a.alu(Alu::Or, R2, i32::from(Key::TAGGED));
     a.alu(Alu::Add, R7, 4);
@@ -256,9 +246,9 @@ fn fold(a: &mut Asm, sum: Reg, spare: Reg) {
 }
 
 /// Ethernet addresses and where the packet came by, into the key.
-fn read_origin(a: &mut Asm, exits: Exits) {
+fn read_origin(a: &mut Asm, keep: Label) {
     load_bytes(a, 0, KEY + Key::ETH as i16, 12);
-    a.jump(If::Ne, R0, 0, exits.keep);
+    a.jump(If::Ne, R0, 0, keep);
     a.load(Size::U32, R1, R6, skb::IFINDEX);
     a.store(Size::U32, R10, KEY + Key::IFINDEX as i16, R1);
 }
@@ -288,36 +278,36 @@ fn read_addresses(a: &mut Asm, version: i32, at: i16, n_bytes: i16) {
 
 /// Lengths, where the IP packet has `R1` bytes, `header` of them its header: they fit into the frame and have a
 /// transport header.
-fn read_lengths(a: &mut Asm, header: usize, exits: Exits) {
+fn read_lengths(a: &mut Asm, header: usize, keep: Label) {
     a.store(Size::U64, R10, TOTAL, R1);
-    a.jump(If::Lt, R1, (header + UDP_LEN) as i32, exits.keep);
+    a.jump(If::Lt, R1, (header + UDP_LEN) as i32, keep);
     a.mov(R2, R1);
     a.alu(Alu::Add, R2, ETH_LEN as i32);
     a.load(Size::U32, R3, R6, skb::LEN);
-    a.jump(If::Gt, R2, R3, exits.keep);
+    a.jump(If::Gt, R2, R3, keep);
     a.alu(Alu::Sub, R1, header as i32);
     a.store(Size::U64, R10, BODY_LEN, R1);
     a.store(Size::U64, R10, BODY_AT, (ETH_LEN + header) as i32);
 }
 
-fn read_v4(a: &mut Asm, exits: Exits) {
+fn read_v4(a: &mut Asm, keep: Label) {
     const MORE_OR_OFFSET: u16 = 0x3fff;
-    read_origin(a, exits);
+    read_origin(a, keep);
     load_bytes(a, ETH_LEN, IP, IPV4_LEN as i32);
-    a.jump(If::Ne, R0, 0, exits.keep);
+    a.jump(If::Ne, R0, 0, keep);
     a.load(Size::U8, R1, R10, IP);
-    a.jump(If::Ne, R1, 0x45, exits.keep);
+    a.jump(If::Ne, R1, 0x45, keep);
     a.load(Size::U16, R1, R10, IP + 6);
-    a.jump(If::AnyBit, R1, i32::from(MORE_OR_OFFSET.to_be()), exits.keep);
+    a.jump(If::AnyBit, R1, i32::from(MORE_OR_OFFSET.to_be()), keep);
     a.mov(R1, 0);
     sum_up(a, R1, R2, IP, IPV4_LEN as i16);
     fold(a, R1, R2);
-    a.jump(If::Ne, R1, 0xffff, exits.keep);
+    a.jump(If::Ne, R1, 0xffff, keep);
     a.load(Size::U16, R1, R10, IP + 2);
     a.swap(R1, Size::U16);
-    read_lengths(a, IPV4_LEN, exits);
+    read_lengths(a, IPV4_LEN, keep);
     a.load(Size::U8, R1, R10, IP + 9);
-    a.jump(If::Eq, R1, i32::from(ipproto::ICMPV6), exits.keep);
+    a.jump(If::Eq, R1, i32::from(ipproto::ICMPV6), keep);
     a.store(Size::U64, R10, PROTO, R1);
     a.load(Size::U8, R1, R10, IP + 1);
     a.alu(Alu::Shl, R1, 8);
@@ -328,15 +318,15 @@ fn read_v4(a: &mut Asm, exits: Exits) {
     read_addresses(a, 4, 12, 8);
 }
 
-fn read_v6(a: &mut Asm, exits: Exits) {
-    read_origin(a, exits);
+fn read_v6(a: &mut Asm, keep: Label) {
+    read_origin(a, keep);
     load_bytes(a, ETH_LEN, IP, IPV6_LEN as i32);
-    a.jump(If::Ne, R0, 0, exits.keep);
+    a.jump(If::Ne, R0, 0, keep);
     a.load(Size::U16, R2, R10, IP);
     a.swap(R2, Size::U16);
     a.mov(R1, R2);
     a.alu(Alu::Shr, R1, 12);
-    a.jump(If::Ne, R1, 6, exits.keep);
+    a.jump(If::Ne, R1, 6, keep);
     // The class, in the place of the TOS, and the hop limit.
     a.alu(Alu::Shr, R2, 4);
     a.alu(Alu::And, R2, 0xff);
@@ -348,15 +338,15 @@ fn read_v6(a: &mut Asm, exits: Exits) {
     a.load(Size::U16, R1, R10, IP + 4);
     a.swap(R1, Size::U16);
     a.alu(Alu::Add, R1, IPV6_LEN as i32);
-    read_lengths(a, IPV6_LEN, exits);
+    read_lengths(a, IPV6_LEN, keep);
     a.load(Size::U8, R1, R10, IP + 6);
-    a.jump(If::Eq, R1, i32::from(ipproto::ICMP), exits.keep);
+    a.jump(If::Eq, R1, i32::from(ipproto::ICMP), keep);
     a.store(Size::U64, R10, PROTO, R1);
     read_addresses(a, 6, 8, 32);
 }
 
 /// The transport header, and the rest of the key.
-fn read_ports(a: &mut Asm, exits: Exits) {
+fn read_ports(a: &mut Asm, keep: Label) {
     let (read, with_ports, have_ports) = (a.label(), a.label(), a.label());
     for n in [TCP_LEN, UDP_LEN] {
         a.mov(R1, R6);
@@ -367,7 +357,7 @@ fn read_ports(a: &mut Asm, exits: Exits) {
         // What is too short for the one may be the other.
         a.jump(If::Eq, R0, 0, read);
     }
-    a.goto(exits.keep);
+    a.goto(keep);
     a.put(read);
     a.load(Size::U64, R1, R10, PROTO);
     a.store(Size::U8, R10, KEY + Key::PROTO as i16, R1);
@@ -386,7 +376,7 @@ fn read_ports(a: &mut Asm, exits: Exits) {
 }
 
 /// What TCP says, and the transport's sum.
-fn read_transport(a: &mut Asm, exits: Exits) {
+fn read_transport(a: &mut Asm, keep: Label) {
     const BEGINS_OR_BREAKS: u16 = tcp_flag::SYN | tcp_flag::RST;
     let (udp, icmp, done) = (a.label(), a.label(), a.label());
     a.store(Size::U64, R10, FLAGS, 0);
@@ -395,22 +385,22 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     a.load(Size::U64, R2, R10, BODY_LEN);
     a.jump(If::Eq, R1, i32::from(ipproto::UDP), udp);
     a.jump(If::Ne, R1, i32::from(ipproto::TCP), icmp);
-    a.jump(If::Lt, R2, TCP_LEN as i32, exits.keep);
+    a.jump(If::Lt, R2, TCP_LEN as i32, keep);
     a.load(Size::U16, R1, R10, L4 + 12);
     a.swap(R1, Size::U16);
     a.mov(R3, R1);
     a.alu(Alu::And, R1, 0xfff);
-    a.jump(If::AnyBit, R1, i32::from(BEGINS_OR_BREAKS), exits.keep);
+    a.jump(If::AnyBit, R1, i32::from(BEGINS_OR_BREAKS), keep);
     let acknowledges = a.label();
     a.jump(If::AnyBit, R1, i32::from(tcp_flag::ACK), acknowledges);
-    a.goto(exits.keep);
+    a.goto(keep);
     a.put(acknowledges);
     a.store(Size::U64, R10, FLAGS, R1);
     // Bytes of the header.
     a.alu(Alu::Shr, R3, 12);
     a.alu(Alu::Shl, R3, 2);
-    a.jump(If::Lt, R3, TCP_LEN as i32, exits.keep);
-    a.jump(If::Gt, R3, R2, exits.keep);
+    a.jump(If::Lt, R3, TCP_LEN as i32, keep);
+    a.jump(If::Gt, R3, R2, keep);
     a.alu(Alu::Sub, R2, R3);
     a.store(Size::U64, R10, PAYLOAD, R2);
     const { assert!(tcp_flag::FIN == 1) };
@@ -431,7 +421,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
     // A datagram shorter than its packet is for a worker.
     a.load(Size::U16, R1, R10, L4 + 4);
     a.swap(R1, Size::U16);
-    a.jump(If::Ne, R1, R2, exits.keep);
+    a.jump(If::Ne, R1, R2, keep);
     a.alu(Alu::Sub, R2, UDP_LEN as i32);
     a.store(Size::U64, R10, PAYLOAD, R2);
     a.load(Size::U16, R3, R10, L4 + 6);
@@ -443,7 +433,7 @@ fn read_transport(a: &mut Asm, exits: Exits) {
 }
 
 /// Whether the transport's sum is right.
-fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
+fn check_sum(a: &mut Asm, summed: Summed, keep: Label) {
     const UNNECESSARY: i32 = 1;
     const PARTIAL: i32 = 3;
     let (has_sum, has_pseudo, right) = (a.label(), a.label(), a.label());
@@ -461,7 +451,7 @@ fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
     // None at all, as IPv4 allows.
     a.load(Size::U32, R1, R6, skb::PROTOCOL);
     a.jump(If::Eq, R1, i32::from(ethertype::IPV4.to_be()), right);
-    a.goto(exits.keep);
+    a.goto(keep);
     a.put(has_sum);
     // ICMP has no pseudo header; no other protocol is without.
     a.mov(R4, 0);
@@ -479,34 +469,34 @@ fn check_sum(a: &mut Asm, summed: Summed, exits: Exits) {
         a.store(Size::U64, R10, BODY + at, 0);
     }
     a.load(Size::U64, R4, R10, BODY_LEN);
-    a.jump(If::Gt, R4, MAX_SUMMED, exits.keep);
-    a.jump(If::Lt, R4, UDP_LEN as i32, exits.keep);
+    a.jump(If::Gt, R4, MAX_SUMMED, keep);
+    a.jump(If::Lt, R4, UDP_LEN as i32, keep);
     a.mov(R1, R6);
     a.load(Size::U64, R2, R10, BODY_AT);
     stack(a, R3, BODY);
     a.call(SKB_LOAD_BYTES);
-    a.jump(If::Ne, R0, 0, exits.keep);
+    a.jump(If::Ne, R0, 0, keep);
     a.load(Size::U64, R1, R10, PSEUDO_SUM);
     sum_up(a, R1, R2, BODY, MAX_SUMMED as i16);
     fold(a, R1, R2);
-    a.jump(If::Ne, R1, 0xffff, exits.keep);
+    a.jump(If::Ne, R1, 0xffff, keep);
     a.put(right);
 }
 
 /// Whether the entry is to serve this packet; and the time.
-fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
+fn check_entry(a: &mut Asm, p: &Parts<'_>, keep: Label) {
     a.load(Size::U64, R1, R7, entry!(generation));
-    a.jump(If::Eq, R1, 0, exits.keep);
+    a.jump(If::Eq, R1, 0, keep);
     fixed(a, R2, p.control);
     a.load(Size::U64, R2, R2, std::mem::offset_of!(Control, generation) as i16);
-    a.jump(If::Gt, R2, R1, exits.keep);
+    a.jump(If::Gt, R2, R1, keep);
     a.load(Size::U64, R1, R10, VARIES);
     a.load(Size::U64, R2, R10, FLAGS);
     a.alu(Alu::Or, R1, R2);
     a.load(Size::U32, R2, R7, entry!(varies_mask));
     a.alu(Alu::And, R1, R2);
     a.load(Size::U32, R2, R7, entry!(varies));
-    a.jump(If::Ne, R1, R2, exits.keep);
+    a.jump(If::Ne, R1, R2, keep);
     let whole = a.label();
     a.load(Size::U64, R1, R10, FRAME_LEN);
     a.load(Size::U32, R3, R6, skb::GSO_SIZE);
@@ -517,7 +507,7 @@ fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
     a.alu(Alu::Add, R1, R3);
     a.put(whole);
     a.load(Size::U32, R2, R7, entry!(max_len));
-    a.jump(If::Gt, R1, R2, exits.keep);
+    a.jump(If::Gt, R1, R2, keep);
     a.call(KTIME_GET_NS);
     fixed(a, R1, p.control);
     a.load(Size::U64, R1, R1, std::mem::offset_of!(Control, clock) as i16);
@@ -528,7 +518,7 @@ fn check_entry(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
 const LOCK_SHIFT: i32 = (layout::LOCK - layout::LOCK_WORD) as i32 * 8;
 
 /// Holds the connection.
-fn hold(a: &mut Asm, exits: Exits) {
+fn hold(a: &mut Asm, keep: Label) {
     let (look, again, attempt, held) = (a.label(), a.label(), a.label(), a.label());
     a.mov(R3, TRIES);
     a.put(look);
@@ -537,14 +527,14 @@ fn hold(a: &mut Asm, exits: Exits) {
     a.alu(Alu::Shr, R1, LOCK_SHIFT);
     a.alu(Alu::And, R1, 0xff);
     a.jump(If::Eq, R1, i32::from(layout::OPEN), attempt);
-    a.jump(If::Ne, R1, i32::from(layout::HELD), exits.keep);
+    a.jump(If::Ne, R1, i32::from(layout::HELD), keep);
     a.put(again);
     for _ in 0..PAUSE {
         a.mov(R1, 0);
         a.fetch_add(R10, INDEX, R1);
     }
     a.alu(Alu::Sub, R3, 1);
-    a.jump(If::Eq, R3, 0, exits.keep);
+    a.jump(If::Eq, R3, 0, keep);
     a.goto(look);
     a.put(attempt);
     a.mov(R2, R0);
@@ -568,15 +558,15 @@ fn release(a: &mut Asm) {
 }
 
 /// Whether the connection is the one it was, and may be tracked here.
-fn check_connection(a: &mut Asm, exits: Exits) {
+fn check_connection(a: &mut Asm, unfit: Label) {
     a.load(Size::U32, R1, R8, layout::GENERATION);
     a.load(Size::U32, R2, R7, entry!(conn_generation));
-    a.jump(If::Ne, R1, R2, exits.release);
+    a.jump(If::Ne, R1, R2, unfit);
     a.load(Size::U16, R1, R8, layout::POLICY);
-    a.jump(If::Ne, R1, 0, exits.release);
+    a.jump(If::Ne, R1, 0, unfit);
     a.load(Size::U64, R1, R8, layout::EXPIRES);
     a.load(Size::U64, R2, R10, NOW);
-    a.jump(If::Le, R1, R2, exits.release);
+    a.jump(If::Le, R1, R2, unfit);
     let any_mark = a.label();
     let unmarked = a.label();
     a.load(Size::U32, R3, R7, entry!(mark_mask));
@@ -589,7 +579,7 @@ fn check_connection(a: &mut Asm, exits: Exits) {
     a.put(unmarked);
     a.alu(Alu::And, R2, R3);
     a.load(Size::U32, R1, R7, entry!(mark));
-    a.jump(If::Ne, R1, R2, exits.release);
+    a.jump(If::Ne, R1, R2, unfit);
     a.put(any_mark);
 }
 

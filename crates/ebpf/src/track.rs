@@ -13,8 +13,8 @@ use packet::header::{ipproto, tcp_flag};
 
 use crate::entry::Entry;
 use crate::filter::{
-    ACK, EXPIRES, Exits, FLAGS, NOW, PROTO, Parts, RECEIVER, SENDER, SEQ, SHIFT, SPACE, WINDOW,
-    entry, fixed,
+    ACK, EXPIRES, FLAGS, NOW, PROTO, Parts, RECEIVER, SENDER, SEQ, SHIFT, SPACE, WINDOW, entry,
+    fixed,
 };
 
 /// Jumps if `x` is after `y` in sequence space; `x` is lost.
@@ -28,30 +28,30 @@ fn if_after(a: &mut Asm, y: Reg, x: Reg, to: Label) {
 }
 
 /// Moves the connection, if the packet fits.
-pub(crate) fn track(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
+pub(crate) fn track(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
     let (talk, done) = (a.label(), a.label());
     a.load(Size::U64, R1, R10, PROTO);
     a.jump(If::Ne, R1, i32::from(ipproto::TCP), talk);
-    find_ends(a, exits);
+    find_ends(a, unfit);
     scale(a);
     let in_window = a.label();
     fixed(a, R1, p.rules);
     a.load(Size::U8, R1, R1, layout::RULES_FLAGS);
     a.alu(Alu::And, R1, i32::from(layout::TCP_SEQ_CHK));
     a.jump(If::Eq, R1, 0, in_window);
-    judge(a, exits.release);
+    judge(a, unfit);
     a.put(in_window);
     turn(a, p);
-    last(a, exits);
+    last(a, unfit);
     advance(a);
     a.goto(done);
     a.put(talk);
-    datagram(a, p, exits);
+    datagram(a, p, unfit);
     a.put(done);
 }
 
 /// `R4`: the end that sends, `R5`: the one that receives. Both have spoken, and neither was reset.
-fn find_ends(a: &mut Asm, exits: Exits) {
+fn find_ends(a: &mut Asm, unfit: Label) {
     a.load(Size::U8, R3, R7, entry!(dir));
     const { assert!(layout::PEER_SIZE == 16) };
     a.alu(Alu::Shl, R3, 4);
@@ -64,7 +64,7 @@ fn find_ends(a: &mut Asm, exits: Exits) {
     for end in [R4, R5] {
         a.load(Size::U8, R1, end, layout::PEER_STATE);
         a.alu(Alu::Sub, R1, i32::from(layout::SYN_SENT));
-        a.jump(If::Gt, R1, i32::from(layout::FIN_WAIT_2 - layout::SYN_SENT), exits.release);
+        a.jump(If::Gt, R1, i32::from(layout::FIN_WAIT_2 - layout::SYN_SENT), unfit);
     }
 }
 
@@ -136,13 +136,13 @@ fn turn(a: &mut Asm, p: &Parts<'_>) {
         a.mov(R0, by_fin);
         a.put(acknowledges);
         a.load(Size::U8, R2, end, layout::PEER_STATE);
-        a.alu(Alu::Shl, R2, layout::STATE_BITS.trailing_zeros() as i32);
+        a.alu(Alu::Mul, R2, layout::STATE_BITS as i32);
         a.alu(Alu::Shr, R0, R2);
         a.alu(Alu::And, R0, (1 << layout::STATE_BITS) - 1);
         a.store(Size::U64, R10, to, R0);
     }
     a.load(Size::U64, R1, R10, SENDER);
-    a.alu(Alu::Shl, R1, layout::RULES_STATE_BITS as i32);
+    a.alu(Alu::Shl, R1, layout::STATE_BITS as i32);
     a.alu(Alu::Or, R1, R0);
     fixed(a, R2, p.rules);
     a.mov(R3, R2);
@@ -154,7 +154,7 @@ fn turn(a: &mut Asm, p: &Parts<'_>) {
 }
 
 /// Until when the connection lasts if that is `R3` from now, unless that is sooner than the wheel looks at it.
-fn last(a: &mut Asm, exits: Exits) {
+fn last(a: &mut Asm, unfit: Label) {
     let (sooner, known) = (a.label(), a.label());
     a.load(Size::U64, R2, R10, NOW);
     a.alu(Alu::Add, R2, R3);
@@ -179,9 +179,18 @@ fn last(a: &mut Asm, exits: Exits) {
     a.alu(Alu::And, R0, (1 << layout::WHEEL_BITS) - 1);
     a.alu(Alu::Add, R3, R0);
     a.alu(Alu::Shl, R3, R1);
-    a.jump(If::Gt, R3, R2, exits.release);
+    a.jump(If::Gt, R3, R2, unfit);
     a.put(known);
     a.store(Size::U64, R10, EXPIRES, R2);
+}
+
+/// A number of an end becomes `R3`, unless it is after that.
+fn raise(a: &mut Asm, end: Reg, at: i16) {
+    let less = a.label();
+    a.load(Size::U32, R1, end, at);
+    if_after(a, R3, R1, less);
+    a.store(Size::U32, end, at, R3);
+    a.put(less);
 }
 
 /// Takes over what the segment says of both ends.
@@ -197,20 +206,15 @@ fn advance(a: &mut Asm) {
     a.jump(If::Eq, R1, 0, again);
     a.load(Size::U64, R3, R10, SEQ);
     a.alu32(Alu::Add, R3, R1);
-    a.load(Size::U32, R1, R4, layout::PEER_END);
-    if_after(a, R3, R1, again);
-    a.store(Size::U32, R4, layout::PEER_END, R3);
+    raise(a, R4, layout::PEER_END);
     a.put(again);
-    let (open, less) = (a.label(), a.label());
+    let open = a.label();
     a.jump(If::Ne, R2, 0, open);
     a.mov(R2, 1);
     a.put(open);
     a.load(Size::U64, R3, R10, ACK);
     a.alu32(Alu::Add, R3, R2);
-    a.load(Size::U32, R1, R5, layout::PEER_MAX_END);
-    if_after(a, R3, R1, less);
-    a.store(Size::U32, R5, layout::PEER_MAX_END, R3);
-    a.put(less);
+    raise(a, R5, layout::PEER_MAX_END);
     let done = a.label();
     a.load(Size::U64, R1, R10, SENDER);
     a.load(Size::U64, R2, R10, RECEIVER);
@@ -225,15 +229,15 @@ fn advance(a: &mut Asm) {
 }
 
 /// A datagram or an echo of a talk of both ends.
-fn datagram(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
+fn datagram(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
     let (echo, done) = (a.label(), a.label());
     a.load(Size::U8, R1, R8, layout::TALK);
-    a.jump(If::Ne, R1, i32::from(layout::BOTH_WAYS), exits.release);
+    a.jump(If::Ne, R1, i32::from(layout::BOTH_WAYS), unfit);
     fixed(a, R1, p.rules);
     a.load(Size::U64, R2, R10, PROTO);
     a.jump(If::Ne, R2, i32::from(ipproto::UDP), echo);
     a.load(Size::U64, R3, R1, layout::DATAGRAM_TIMEOUT);
-    last(a, exits);
+    last(a, unfit);
     a.load(Size::U8, R1, R8, layout::FLAGS);
     a.jump(If::AnyBit, R1, i32::from(layout::ASSURED), done);
     a.load(Size::U8, R2, R7, entry!(dir));
@@ -249,6 +253,6 @@ fn datagram(a: &mut Asm, p: &Parts<'_>, exits: Exits) {
     a.put(echo);
     // It is never assured.
     a.load(Size::U64, R3, R1, layout::ECHO_TIMEOUT);
-    last(a, exits);
+    last(a, unfit);
     a.put(done);
 }

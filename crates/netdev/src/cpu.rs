@@ -41,8 +41,7 @@ const A_LITTLE_BEFORE: i32 = -2;
 /// then; if the process was started with another niceness than is usual, that stays. Wishes: kernels before 6.12 have one
 /// length for all slices, and the second takes `CAP_SYS_NICE`.
 pub fn go_before_others() {
-    let _ = sys::set_time_slice(SHORT_SLICE, 0);
-    let _ = sys::set_time_slice(SHORT_SLICE, A_LITTLE_BEFORE);
+    let _ = sys::reschedule(SHORT_SLICE, A_LITTLE_BEFORE);
 }
 
 /// Niceness of who has much to do that nobody waits for at once: a third of the processor where another wants it.
@@ -50,7 +49,7 @@ const BEHIND: i32 = 5;
 
 /// Lets others go before the calling thread, unless the process was started with another niceness than is usual.
 pub fn go_behind_others() {
-    let _ = sys::set_time_slice(0, BEHIND);
+    let _ = sys::reschedule(0, BEHIND);
 }
 
 /// The kernel's number of the calling thread.
@@ -64,7 +63,10 @@ pub fn thread_id() -> i32 {
 /// # Errors
 /// `EPERM`: the process may not (`CAP_SYS_NICE`, or `RLIMIT_RTPRIO`). `ESRCH`: there is no such thread.
 pub fn set_realtime(thread: i32, priority: u8) -> Result<(), Errno> {
-    sys::set_realtime(thread, priority.into(), SHORT_SLICE, A_LITTLE_BEFORE)
+    match priority {
+        0 => sys::set_ordinary(thread, SHORT_SLICE, A_LITTLE_BEFORE),
+        _ => sys::set_realtime(thread, priority.into()),
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-use base::DpPort;
+use base::{DpPort, HashKey};
 use conntrack::{ConnId, CtState, Dir, Known, Shards};
 use dpif::DpAction;
 use flow::PacketKey;
@@ -27,6 +26,19 @@ use crate::kernel::Candidate;
 
 /// Bytes of the longest acknowledgment here.
 const MAX_LEN: usize = ETH_LEN + VLAN_LEN + IPV6_LEN + TCP_LEN;
+
+/// A packet that is not there yet, and what it would meet.
+#[derive(Debug)]
+pub(super) struct Foreseen {
+    packet: PacketBuf,
+    trail: Trail,
+}
+
+impl Default for Foreseen {
+    fn default() -> Foreseen {
+        Foreseen { packet: PacketBuf::with_capacity(MAX_LEN), trail: Trail::default() }
+    }
+}
 
 /// The connection of a SYN+ACK that answers its first segment.
 pub(super) fn answered(meta: &Meta) -> Option<ConnId> {
@@ -61,19 +73,16 @@ impl Engine {
         if !self.shared.kernel.as_ref()?.comes_by(in_port) {
             return None;
         }
-        let frame = acknowledgment(self.bufs[slot].frame(), dir)?;
-        let mut head = Head::NOTHING;
-        if !head.read(&frame, in_port, cache.secret) {
-            return None;
-        }
-        let mut trail = std::mem::take(&mut cache.foreseen);
-        trail.begin(&head);
-        let path = self.walk(&mut trail, &frame, in_port, (conn, dir)).and_then(|()| {
-            let (at, _) = cache.path_of(&trail)?;
+        let mut foreseen = cache.foreseen.take()?;
+        let is_met = acknowledgment(self.bufs[slot].frame(), dir, &mut foreseen.packet)
+            .and_then(|()| self.walk(&mut foreseen, cache.secret, in_port, (conn, dir)));
+        let path = is_met.and_then(|()| {
+            let (at, _) = cache.path_of(&foreseen.trail)?;
             super::path_at(&cache.paths, at).cloned()
         });
-        trail.end();
-        cache.foreseen = trail;
+        let head = foreseen.trail.head;
+        foreseen.trail.end();
+        cache.foreseen = Some(foreseen);
         let path = path?;
         let (generation, now) = (self.generation, self.now);
         let candidate = Candidate {
@@ -92,13 +101,18 @@ impl Engine {
     /// Notes what such a packet would meet. `None` if it would meet anything of which that cannot be said.
     fn walk(
         &mut self,
-        trail: &mut Trail,
-        frame: &[u8],
+        Foreseen { packet, trail }: &mut Foreseen,
+        secret: HashKey,
         in_port: DpPort,
         (conn, dir): (ConnId, Dir),
     ) -> Option<()> {
+        let mut head = Head::NOTHING;
+        if !head.read(packet.frame(), in_port, secret) {
+            return None;
+        }
+        trail.begin(&head);
         let mut key = PacketKey { in_port: in_port.0, ..PacketKey::ZERO };
-        flow::extract(&mut PacketBuf::from_frame(frame), &mut key);
+        flow::extract(packet, &mut key);
         for _ in 0..=MAX_RECIRCULATIONS {
             let local = self.cached(&key)?;
             trail.hit(&local);
@@ -129,8 +143,8 @@ impl Engine {
     }
 }
 
-/// The bare acknowledgment that answers a SYN+ACK (in [`Dir::Orig`]), or one that follows it.
-fn acknowledgment(frame: &[u8], dir: Dir) -> Option<ArrayVec<u8, MAX_LEN>> {
+/// Makes a packet the bare acknowledgment that answers a SYN+ACK (in [`Dir::Orig`]), or one that follows it.
+fn acknowledgment(frame: &[u8], dir: Dir, packet: &mut PacketBuf) -> Option<()> {
     let turn = |n: usize, pair: &mut [u8]| {
         if dir == Dir::Orig {
             pair.rotate_left(n);
@@ -143,7 +157,9 @@ fn acknowledgment(frame: &[u8], dir: Dir) -> Option<ArrayVec<u8, MAX_LEN>> {
         ethertype::IPV6 => (l3 + IPV6_LEN, l3 + 8..l3 + 40),
         _ => return None,
     };
-    let mut ack: ArrayVec<u8, MAX_LEN> = frame.get(..l4 + TCP_LEN)?.iter().copied().collect();
+    packet.set_len(l4 + TCP_LEN);
+    let ack = packet.frame_mut();
+    ack.copy_from_slice(frame.get(..l4 + TCP_LEN)?);
     turn(6, &mut ack[..12]);
     let half = addresses.len() / 2;
     turn(half, &mut ack[addresses]);
@@ -154,7 +170,7 @@ fn acknowledgment(frame: &[u8], dir: Dir) -> Option<ArrayVec<u8, MAX_LEN>> {
     };
     ack[len_at..len_at + 2].copy_from_slice(&(len as u16).to_be_bytes());
     (ack[l4 + 12], ack[l4 + 13]) = ((TCP_LEN as u8 / 4) << 4, tcp_flag::ACK as u8);
-    Some(ack)
+    Some(())
 }
 
 #[cfg(test)]
@@ -172,9 +188,13 @@ mod tests {
             flow::extract(&mut PacketBuf::from_frame(f), &mut key);
             key
         };
+        let ack = |f: &[u8], dir| {
+            let mut packet = Foreseen::default().packet;
+            acknowledgment(f, dir, &mut packet).map(|()| key(packet.frame()))
+        };
         let answer = key(&f);
         let follows = PacketKey { tcp_flags: tcp_flag::ACK, ..answer };
-        assert_eq!(key(&acknowledgment(&f, Dir::Reply).unwrap()), follows);
+        assert_eq!(ack(&f, Dir::Reply), Some(follows));
         let answers = PacketKey {
             dl_src: answer.dl_dst,
             dl_dst: answer.dl_src,
@@ -184,9 +204,9 @@ mod tests {
             tp_dst: answer.tp_src,
             ..follows
         };
-        assert_eq!(key(&acknowledgment(&f, Dir::Orig).unwrap()), answers);
-        assert!(acknowledgment(&f[..50], Dir::Orig).is_none(), "cut short");
+        assert_eq!(ack(&f, Dir::Orig), Some(answers));
+        assert_eq!(ack(&f[..50], Dir::Orig), None, "cut short");
         f[16..18].copy_from_slice(&ethertype::ARP.to_be_bytes());
-        assert!(acknowledgment(&f, Dir::Orig).is_none());
+        assert_eq!(ack(&f, Dir::Orig), None);
     }
 }

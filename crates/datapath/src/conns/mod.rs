@@ -27,6 +27,7 @@ use netdev::BATCH;
 use std::sync::Arc;
 
 use crate::cache::Local;
+use foresee::Foreseen;
 pub(crate) use head::Head;
 use path::{Conns, MAX_FLOWS, compose};
 pub(crate) use path::{Errand, Path, Replay, Trail};
@@ -82,8 +83,8 @@ pub(crate) struct ConnCache {
     nats: Vec<(usize, usize, Translation)>,
     /// Slot, and the verdicts that the packet had before one differed.
     replays: Vec<(usize, Replay)>,
-    /// What a packet would meet.
-    foreseen: Trail,
+    /// Not there while it is in use.
+    foreseen: Option<Box<Foreseen>>,
 }
 
 impl ConnCache {
@@ -109,7 +110,7 @@ impl ConnCache {
             fates: [Fate::Fits; BATCH],
             nats: Vec::new(),
             replays: Vec::new(),
-            foreseen: Trail::new(),
+            foreseen: Some(Box::default()),
         }
     }
 

@@ -46,12 +46,6 @@ pub(crate) struct Trail {
 
 impl Default for Trail {
     fn default() -> Trail {
-        Trail::new()
-    }
-}
-
-impl Trail {
-    pub fn new() -> Trail {
         Trail {
             head: Head::NOTHING,
             flows: ArrayVec::new(),
@@ -59,7 +53,9 @@ impl Trail {
             lost: false,
         }
     }
+}
 
+impl Trail {
     pub fn begin(&mut self, head: &Head) {
         self.head = *head;
         self.flows.clear();

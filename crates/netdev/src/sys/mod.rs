@@ -431,16 +431,20 @@ pub(crate) fn niceness(thread: i32) -> Result<i32, Errno> {
     Ok(scheduling(thread)?.sched_nice)
 }
 
-/// Gives a thread a real-time priority (`SCHED_FIFO`), or makes it an ordinary one with that time slice in
-/// nanoseconds (0), and with that niceness if the process may have it and its own is 0.
-pub(crate) fn set_realtime(thread: i32, priority: u32, slice: u64, nice: i32) -> Result<(), Errno> {
+/// Gives a thread a real-time priority (`SCHED_FIFO`).
+pub(crate) fn set_realtime(thread: i32, priority: u32) -> Result<(), Errno> {
     let mut attr = scheduling(thread)?;
-    let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_FIFO };
-    (attr.sched_policy, attr.sched_priority) = (policy as u32, priority);
-    attr.sched_runtime = if priority == 0 { slice } else { 0 };
-    if priority > 0 {
-        return schedule(thread, &attr);
-    }
+    (attr.sched_policy, attr.sched_priority) = (libc::SCHED_FIFO as u32, priority);
+    attr.sched_runtime = 0;
+    schedule(thread, &attr)
+}
+
+/// Makes a thread an ordinary one with that time slice in nanoseconds, if it has any (0: as others), and with that
+/// niceness if the process's own is 0 and it may.
+pub(crate) fn set_ordinary(thread: i32, slice: u64, nice: i32) -> Result<(), Errno> {
+    let mut attr = scheduling(thread)?;
+    (attr.sched_policy, attr.sched_priority) = (libc::SCHED_OTHER as u32, 0);
+    attr.sched_runtime = slice;
     let usual = scheduling(std::process::id() as i32)?.sched_nice;
     attr.sched_nice = if usual == 0 { nice } else { usual };
     schedule(thread, &attr).or_else(|_| {
@@ -449,23 +453,18 @@ pub(crate) fn set_realtime(thread: i32, priority: u32, slice: u64, nice: i32) ->
     })
 }
 
+/// The same of the calling thread, if it is an ordinary one.
+pub(crate) fn reschedule(slice: u64, nice: i32) -> Result<(), Errno> {
+    match scheduling(0)?.sched_policy == libc::SCHED_OTHER as u32 {
+        true => set_ordinary(0, slice, nice),
+        false => Ok(()),
+    }
+}
+
 /// The time slice of the calling thread in nanoseconds, if it has one that the kernel tells.
 #[cfg(test)]
 pub(crate) fn time_slice() -> Result<u64, Errno> {
     Ok(scheduling(0)?.sched_runtime)
-}
-
-/// Sets the time slice of the calling thread in nanoseconds, if it has any, and its niceness, if that is 0. The policy stays.
-pub(crate) fn set_time_slice(slice: u64, nice: i32) -> Result<(), Errno> {
-    let mut attr = scheduling(0)?;
-    if attr.sched_policy != libc::SCHED_OTHER as u32 {
-        return Ok(());
-    }
-    attr.sched_runtime = slice;
-    if attr.sched_nice == 0 {
-        attr.sched_nice = nice;
-    }
-    schedule(0, &attr)
 }
 
 /// Asks for huge pages for the whole pages of a piece of memory.

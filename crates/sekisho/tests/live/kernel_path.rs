@@ -63,6 +63,14 @@ fn counted(sut: &Sut<'_>, line: &str) -> u64 {
     it.split_once("n_packets=").unwrap().1.split(',').next().unwrap().parse().unwrap()
 }
 
+/// What all flows of a bridge have counted, of packets (`n_packets`) or bytes.
+fn of_all_flows(sut: &Sut<'_>, bridge: &str, what: &str) -> u64 {
+    let text = sut.ok(OURS, &format!("ovs-ofctl dump-flows {bridge}")).unwrap();
+    let what = format!("{what}=");
+    let counts = text.split(&what).skip(1).map(|t| t.split(',').next().unwrap());
+    counts.map(|n| n.parse::<u64>().unwrap()).sum()
+}
+
 /// Packets received and sent by a port, as OpenFlow tells.
 fn of_port(sut: &Sut<'_>, port: &str) -> [u64; 2] {
     let text = sut.ok(OURS, &format!("ovs-ofctl dump-ports br0 {port}")).unwrap();
@@ -82,6 +90,20 @@ fn echoes_seen(vm: &Netns) -> u64 {
     let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
     let at = names.split_whitespace().position(|n| n == "InEchos").unwrap();
     values.split_whitespace().nth(at).unwrap().parse().unwrap()
+}
+
+/// Five hundred echoes of one machine by the other.
+fn five_hundred_echoes(story: &Story) {
+    let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
+    let text = story.vm(Vm::One).ok(&argv).unwrap();
+    assert!(text.contains("500 packets transmitted, 500 received"), "{text}");
+}
+
+/// For a while no echo request arrives.
+fn none_arrives(story: &Story) {
+    let seen = echoes_seen(story.vm(Vm::Two));
+    pause(std::time::Duration::from_millis(200)).unwrap();
+    assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
 }
 
 /// More packets are forwarded by the kernel.
@@ -110,9 +132,7 @@ fn what_stays_in_the_kernel_is_counted_everywhere() {
             (lines.map(|l| counted(&sut, l)), of, packets(&sut))
         };
         let before = all();
-        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
-        let text = story.vm(Vm::One).ok(&argv).unwrap();
-        assert!(text.contains("500 packets transmitted, 500 received"), "{text}");
+        five_hundred_echoes(&story);
         let after = all();
         let gained = |i: usize| after.0[i] - before.0[i];
         // Requests and replies; one request began the connection.
@@ -216,16 +236,10 @@ fn what_is_not_tracked_stays_in_the_kernel_as_well() {
             sut.ok(OURS, &format!("ovs-ofctl add-flow br0 {flow}")).unwrap();
         }
         reaches(&story);
-        let sum = || {
-            let text = sut.ok(OURS, "ovs-ofctl dump-flows br0").unwrap();
-            let counts = text.split("n_packets=").skip(1).map(|t| t.split(',').next().unwrap());
-            counts.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
-        };
+        let sum = || of_all_flows(&sut, "br0", "n_packets");
         let (before, kernel) = (sum(), packets(&sut));
         let port = of_port(&sut, "3");
-        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
-        let text = story.vm(Vm::One).ok(&argv).unwrap();
-        assert!(text.contains("500 received"), "{text}");
+        five_hundred_echoes(&story);
         let gained = packets(&sut) - kernel;
         assert!(gained > 700, "{gained}");
         // Neighbours may ask for each other meanwhile.
@@ -237,9 +251,7 @@ fn what_is_not_tracked_stays_in_the_kernel_as_well() {
         let _echoes = echoes(story.vm(Vm::One), Vm::Two);
         goes_on(&sut);
         sut.ok(OURS, "ovs-ofctl add-flow br0 priority=99,icmp,actions=drop").unwrap();
-        let seen = echoes_seen(story.vm(Vm::Two));
-        pause(std::time::Duration::from_millis(200)).unwrap();
-        assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+        none_arrives(&story);
         sut.ok(OURS, "ovs-ofctl --strict del-flows br0 priority=99,icmp").unwrap();
         sut.ok(OURS, "ovs-appctl fdb/flush br0").unwrap();
         goes_on(&sut);
@@ -264,15 +276,9 @@ fn tags_are_put_on_and_taken_off_in_the_kernel() {
             sut.ok(OURS, "ovs-ofctl add-flow br0 priority=0,actions=normal").unwrap();
         }
         reaches(&story);
-        let bytes = || {
-            let text = sut.ok(OURS, "ovs-ofctl dump-flows br1").unwrap();
-            let counts = text.split("n_bytes=").skip(1).map(|t| t.split(',').next().unwrap());
-            counts.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
-        };
+        let bytes = || of_all_flows(&sut, "br1", "n_bytes");
         let (kernel, trunk, before) = (packets(&sut), of_port(&sut, "4"), bytes());
-        let argv = ["ping", "-q", "-c", "500", "-i", "0.002", Vm::Two.ip()];
-        let text = story.vm(Vm::One).ok(&argv).unwrap();
-        assert!(text.contains("500 received"), "{text}");
+        five_hundred_echoes(&story);
         // There and back through two bridges.
         assert!(packets(&sut) - kernel > 1400, "{}", packets(&sut) - kernel);
         // And what neighbours ask each other.
@@ -316,17 +322,13 @@ fn a_flow_mod_stops_it_at_once() {
     for _ in 0..5 {
         goes_on(&sut);
         sut.ok(OURS, "ovs-ofctl add-flow br0 priority=99,icmp,actions=drop").unwrap();
-        let seen = echoes_seen(story.vm(Vm::Two));
-        pause(std::time::Duration::from_millis(200)).unwrap();
-        assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+        none_arrives(&story);
         sut.ok(OURS, "ovs-ofctl --strict del-flows br0 priority=99,icmp").unwrap();
     }
     goes_on(&sut);
     // A port that is taken away, and its device.
     sut.ok(OURS, "ovs-vsctl del-port br0 vm2p").unwrap();
-    let seen = echoes_seen(story.vm(Vm::Two));
-    pause(std::time::Duration::from_millis(200)).unwrap();
-    assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+    none_arrives(&story);
     sut.ok(OURS, "ovs-vsctl add-port br0 vm2p -- set Interface vm2p ofport_request=3").unwrap();
     goes_on(&sut);
     story.sw.ip("link set vm2p down").unwrap();
@@ -441,9 +443,7 @@ fn nothing_of_it_outlives_the_daemon() {
     let _echoes = echoes(story.vm(Vm::One), Vm::Two);
     goes_on(&sut);
     sut.kill();
-    let seen = echoes_seen(story.vm(Vm::Two));
-    pause(std::time::Duration::from_millis(200)).unwrap();
-    assert_eq!(echoes_seen(story.vm(Vm::Two)), seen);
+    none_arrives(&story);
     sut.start_again().unwrap();
     reaches(&story);
     let file = sut.file("kernel-path.flow");
