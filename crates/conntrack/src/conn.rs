@@ -194,6 +194,7 @@ impl Conn {
     pub const PEERS_AT: usize = offset_of!(Conn, peers);
     pub const TRAFFIC_AT: usize = offset_of!(Conn, traffic);
     pub const ASSURED: u8 = ASSURED;
+    pub const SEEN_REPLY: u8 = SEEN_REPLY;
     pub const MARKED: u8 = MARKED;
     pub const BOTH_WAYS: u8 = Talk::BothWays as u8;
     pub const OPEN: u8 = OPEN;

@@ -36,6 +36,8 @@ pub const TICK_BITS: u32 = wheel::TICK_BITS;
 pub const FLAGS: i16 = at(Conn::FLAGS_AT);
 /// Of [`FLAGS`]: not to be dropped early.
 pub const ASSURED: u8 = Conn::ASSURED;
+/// Of [`FLAGS`]: it was answered.
+pub const SEEN_REPLY: u8 = Conn::SEEN_REPLY;
 /// How far one without a handshake has come, of one byte.
 pub const TALK: i16 = at(Conn::TALK_AT);
 /// Of [`TALK`]: both ends have sent.
@@ -70,6 +72,8 @@ pub const PEER_MAX_WIN: i16 = 8;
 pub const PEER_STATE: i16 = 12;
 /// Within an end: how its window is scaled.
 pub const PEER_SCALE: i16 = 13;
+/// Of [`PEER_STATE`]: has sent nothing.
+pub const CLOSED: u8 = PeerState::Closed as u8;
 /// Of [`PEER_STATE`]: has sent nothing that was acknowledged.
 pub const SYN_SENT: u8 = PeerState::SynSent as u8;
 /// Of [`PEER_STATE`].
@@ -78,6 +82,8 @@ pub const ESTABLISHED: u8 = PeerState::Established as u8;
 pub const FIN_WAIT_2: u8 = PeerState::FinWait2 as u8;
 /// Of [`PEER_SCALE`]: as much as the rest, if both ends have that; else none.
 pub const OFFERED: u8 = Scale::OFFERED;
+/// Of [`PEER_SCALE`]: not at all.
+pub const OFF: u8 = Scale::OFF.0;
 /// Of [`PEER_SCALE`]: not known; if it is that of either end, windows are taken as scaled by [`MAX_SHIFT`].
 pub const UNKNOWN: u8 = Scale::UNKNOWN.0;
 /// Largest shift of a window.
@@ -104,6 +110,14 @@ pub const ACK_HEARD: i32 = row(&tcp::HEARD, Event::Ack);
 pub const FIN_SENT: i32 = row(&tcp::SENT, Event::Fin);
 /// What a FIN makes of the end that receives it.
 pub const FIN_HEARD: i32 = row(&tcp::HEARD, Event::Fin);
+/// What a SYN+ACK makes of the end that sends it, which was silent.
+const ANSWERING: PeerState = tcp::SENT[PeerState::Closed as usize][Event::SynAck as usize];
+/// What it makes of the end that it answers, which sent a SYN.
+const ANSWERED: PeerState = tcp::HEARD[PeerState::SynSent as usize][Event::SynAck as usize];
+/// What the first SYN+ACK makes of the end that sends it.
+pub const ANSWER_SENT: u8 = ANSWERING as u8;
+/// What the first SYN+ACK makes of the end that receives it.
+pub const ANSWER_HEARD: u8 = ANSWERED as u8;
 /// Packets and bytes of each direction, of eight bytes each.
 pub const TRAFFIC: i16 = at(Conn::TRAFFIC_AT);
 
@@ -114,6 +128,8 @@ pub const RULES_TIMEOUTS: i16 = at(Rules::TIMEOUTS_AT);
 /// Within the rules: the class of a connection of TCP, of one byte, by the states of both ends (of [`STATE_BITS`]
 /// each).
 pub const RULES_CLASSES: i16 = at(Rules::CLASSES_AT);
+/// Within the rules: the timeout of a connection of TCP after its first SYN+ACK.
+pub const ANSWER_TIMEOUT: i16 = RULES_TIMEOUTS + 8 * tcp::timeout_class(ANSWERING, ANSWERED) as i16;
 /// Within the rules: the timeout of a datagram that was answered.
 pub const DATAGRAM_TIMEOUT: i16 = RULES_TIMEOUTS + 8 * TimeoutClass::UdpMultiple as i16;
 /// Within the rules: the timeout of an echo that was answered.

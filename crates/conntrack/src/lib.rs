@@ -75,7 +75,7 @@ pub use helper::{Edit, ExpectSnapshot, Helper, LIFETIME, MAX_EXPECTED, TextEdit}
 pub use known::{Known, Sent, Standing};
 pub use lookahead::Lookahead;
 pub use nat::{NatKind, NatRequest, Translation};
-pub use open::{Lent, Rules};
+pub use open::{Handshake, Lent, Rules};
 pub use parse::{PacketView, Parse, Parsed, parse, parse_into};
 pub use settings::CtConfig;
 pub use state::CtState;

@@ -83,6 +83,18 @@ impl Rules {
     }
 }
 
+/// How far a connection of TCP is when it is lent. Whoever lets it be served before the packet goes on that brought it
+/// there, if it is not done yet, has all that follow.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// One end has spoken.
+    Asked,
+    /// Both have, and not both know it.
+    Answered,
+    /// It is over, or there is none.
+    Done,
+}
+
 /// A connection that [was lent](Lookahead::lend).
 #[derive(Copy, Clone, Debug)]
 pub struct Lent {
@@ -92,9 +104,8 @@ pub struct Lent {
     pub generation: u32,
     /// Which way the packets go.
     pub dir: Dir,
-    /// It is answered and its handshake is not done: whoever lets it be served before that answer goes on has all packets
-    /// that follow.
-    pub is_opening: bool,
+    /// How far its handshake is.
+    pub handshake: Handshake,
     /// The verdict of such packets, as long as mark and label stay.
     pub standing: Standing,
 }
@@ -160,8 +171,8 @@ impl Lookahead {
         conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation && lasts(c))
     }
 
-    /// The verdict of a packet of a connection of this shard that has been answered, as long as mark and label stay: if it is
-    /// one like most, and the zone its own.
+    /// The verdict of a packet of a connection of this shard once it has been answered, as long as mark and label stay: if it
+    /// is one like most, and the zone its own.
     pub fn foresee(&self, known: Known, zone: Zone) -> Option<CtInfo> {
         let Known { conn: id, dir, .. } = known;
         let conn = self.places.get(id.slot)?;
@@ -181,8 +192,14 @@ impl Lookahead {
         })
     }
 
+    /// Whether a connection of this shard is still there and waits for an answer.
+    pub fn is_asking(&self, id: ConnId) -> bool {
+        let conn = self.places.get(id.slot);
+        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation && !c.seen_reply())
+    }
+
     /// Lends a connection of this shard to a program of the kernel, if packets of this direction that move nothing else
-    /// can be tracked by it as they are here, and the connection lies where it sees it. Of TCP both ends have spoken.
+    /// can be tracked by it as they are here, and the connection lies where it sees it. Of TCP neither end has closed.
     pub fn lend(&self, known: Known) -> Option<Lent> {
         let Known { conn: id, dir, .. } = known;
         let conn = self.places.lent(id.slot)?;
@@ -190,16 +207,19 @@ impl Lookahead {
         if conn.generation.get() != id.generation || conn.policy.get() != 0 {
             return None;
         }
-        let states = conn.peers().map(|p| p.state);
-        let is_open = |s: &PeerState| matches!(s, PeerState::SynSent | PeerState::Established);
-        if conn.is_tcp() && !states.iter().all(is_open) {
-            return None;
-        }
+        use PeerState::{Closed, Established, SynSent};
+        let handshake = match conn.peers().map(|p| p.state) {
+            _ if !conn.is_tcp() => Handshake::Done,
+            [Established, Established] => Handshake::Done,
+            [SynSent, Closed] => Handshake::Asked,
+            [SynSent | Established, SynSent | Established] => Handshake::Answered,
+            _ => return None,
+        };
         Some(Lent {
             address: core::ptr::from_ref(conn) as usize,
             generation: id.generation,
             dir,
-            is_opening: conn.is_tcp() && states.contains(&PeerState::SynSent),
+            handshake,
             standing: Standing {
                 base: CtState::of_known(false, dir),
                 state: CtState::of_known(false, dir),

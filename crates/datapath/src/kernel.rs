@@ -4,7 +4,7 @@
 //! packet of some dozens, so that short connections are not worth an entry and long ones soon have one. What can be
 //! offered goes by a [`Path`] that sends to one port and nothing else, after it tracked one connection or none. The
 //! worker lets the entry serve when the queue that the packets come by was empty ([`Offers`]), so that packets do not
-//! overtake those that wait there. A connection of TCP is offered before it stands
+//! overtake those that wait there. A connection of TCP is offered with its first packet
 //! ([`foresee`](crate::conns)), when nothing waits.
 //!
 //! From then on the kernel counts, and [`Kernel::collect`] brings it home: to the flows of the path, to the ports, to
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use base::{DpPort, Duration, HashKey, Instant, hash_words};
-use conntrack::{ConnId, Shards};
+use conntrack::{ConnId, Handshake, Shards};
 use ebpf::{Counted, Entry, KernelPath, Key, Retag, Target, Terms};
 use hashbrown::HashTable;
 use netdev::{Port, PortState, Way};
@@ -42,6 +42,12 @@ const LIKELY: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Rounds after which an entry serves even if the queue never was empty: more packets than wait in a ring.
 const PATIENCE: u32 = 64;
+
+/// Connections that a worker has offered and nobody has answered, at most.
+const MAX_ASKED: usize = 512;
+
+/// Who waits longer for an answer is no longer counted.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Ethernet addresses that are remembered of a port.
 const MAX_HEARD: usize = 4096;
@@ -170,12 +176,15 @@ pub(crate) struct Offers {
     random: u32,
     /// Ports and addresses that were told lately, and how often they need not be told again.
     told: [(DpPort, [u8; 6], u8); 4],
+    /// What was offered before it was answered, and when, about in that order.
+    asked: VecDeque<(ConnId, Instant)>,
 }
 
 impl Default for Offers {
     fn default() -> Offers {
         let told = [(DpPort(0), [0; 6], 0); 4];
-        Offers { made: ArrayVec::new(), countdown: 0, random: 1, told }
+        let (made, asked) = (ArrayVec::new(), VecDeque::new());
+        Offers { made, countdown: 0, random: 1, told, asked }
     }
 }
 
@@ -210,6 +219,26 @@ impl Offers {
         let is_old = (told.0, told.1) == (port, src) && told.2 > 0;
         *told = (port, src, if is_old { told.2 - 1 } else { u8::MAX });
         !is_old
+    }
+
+    /// Whether a connection may be offered that is not answered yet: not if many wait for their answers, for most of those
+    /// will get none, and entries are few.
+    pub fn may_ask(&mut self, now: Instant, is_asking: impl Fn(ConnId) -> bool) -> bool {
+        // As two leave where one comes, there is room again soon, whoever else waits.
+        for _ in 0..2 {
+            if self.asked.len() < MAX_ASKED {
+                break;
+            }
+            let oldest = self.asked.pop_front();
+            let waits = |o: &(ConnId, Instant)| now.since(o.1) < ANSWER_TIME && is_asking(o.0);
+            self.asked.extend(oldest.filter(waits));
+        }
+        self.asked.len() < MAX_ASKED
+    }
+
+    /// A connection was offered that is not answered yet.
+    pub fn ask(&mut self, conn: ConnId, now: Instant) {
+        self.asked.push_back((conn, now));
     }
 
     /// After a batch of a port was sent: its entries serve from now on if nothing waits there.
@@ -248,7 +277,7 @@ pub(crate) struct Candidate<'a> {
     pub in_port: DpPort,
     pub generation: u64,
     pub now: Instant,
-    /// Packets of it follow on an answer that was not sent yet, if its handshake is not done: then none is in any queue.
+    /// Packets of it follow on one of its handshake that was not sent yet: then none is in any queue.
     pub follows: bool,
 }
 
@@ -339,7 +368,12 @@ impl Kernel {
             let known = first.known(&[conn; 2]);
             let Some(l) = ct.lookahead(conn.shard()).and_then(|a| a.lend(known)) else { return };
             let fits = c.path.steps.iter().all(|s| s.accepts(&l.standing, false));
-            if !fits || c.follows && !l.is_opening {
+            let in_time = match l.handshake {
+                Handshake::Asked => c.follows,
+                Handshake::Answered => true,
+                Handshake::Done => !c.follows,
+            };
+            if !fits || !in_time {
                 return;
             }
             lent = Some(l);
@@ -530,6 +564,26 @@ mod tests {
         assert!(!news(3, 1) && !news(2, 2) && news(2, 1));
         // The port may be another by now.
         assert_eq!((0..2560).filter(|_| news(3, 1)).count(), 10);
+    }
+
+    /// Nobody waits long behind those that get no answer, and these give way in time.
+    #[test]
+    fn few_are_offered_before_they_are_answered() {
+        let mut offers = Offers::default();
+        // Of so many, those that are offered at a time where the first ones are not answered.
+        let mut asks = |n: u64, at, n_deaf: u64| {
+            let now = Instant::from_secs(at);
+            let mut one = |id| {
+                let may = offers.may_ask(now, |c| c.to_parts().0 < n_deaf);
+                may.then(|| offers.ask(ConnId::from_parts(id, 0), now)).is_some()
+            };
+            (0..n).filter(|id| one(*id)).count()
+        };
+        let most = MAX_ASKED as u64;
+        assert_eq!(asks(4 * most, 5, 0), 4 * MAX_ASKED);
+        assert!(asks(4 * most, 5, 10) > 4 * MAX_ASKED - 50);
+        assert_eq!(asks(4 * most, 5, u64::MAX), 0);
+        assert_eq!(asks(4 * most, 6, u64::MAX), MAX_ASKED);
     }
 
     /// Connections that take turns are all offered some time.

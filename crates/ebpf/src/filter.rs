@@ -59,6 +59,8 @@ pub(crate) const PROTO: i16 = word(4);
 const ADDRESS_SUM: i16 = word(5);
 /// The transport's sum, as it says.
 const SUM: i16 = word(20);
+/// Of a SYN: how its end wants its windows scaled, as [`layout::PEER_SCALE`] has it.
+pub(crate) const WSCALE: i16 = word(22);
 /// Bytes behind the transport header.
 const PAYLOAD: i16 = word(21);
 /// Sum of the pseudo header.
@@ -81,7 +83,7 @@ pub(crate) const SHIFT: i16 = word(17);
 pub(crate) const SENDER: i16 = word(18);
 pub(crate) const RECEIVER: i16 = word(19);
 /// The transport header and what follows, to be summed.
-const BODY: i16 = PAYLOAD - MAX_SUMMED as i16;
+const BODY: i16 = WSCALE - MAX_SUMMED as i16;
 /// An echo of the usual size.
 const MAX_SUMMED: i32 = 64;
 
@@ -160,6 +162,9 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     release(a);
     a.goto(counted);
     a.put(untracked);
+    // Workers hear of an address by what begins.
+    a.load(Size::U64, R1, R10, FLAGS);
+    a.jump(If::AnyBit, R1, i32::from(tcp_flag::SYN), keep);
     count_untracked(a);
     a.put(counted);
     tell(a);
@@ -377,9 +382,9 @@ fn read_ports(a: &mut Asm, keep: Label) {
 
 /// What TCP says, and the transport's sum.
 fn read_transport(a: &mut Asm, keep: Label) {
-    const BEGINS_OR_BREAKS: u16 = tcp_flag::SYN | tcp_flag::RST;
     let (udp, icmp, done) = (a.label(), a.label(), a.label());
     a.store(Size::U64, R10, FLAGS, 0);
+    a.store(Size::U64, R10, WSCALE, i32::from(layout::OFF));
     a.store(Size::U64, R10, PAYLOAD, 0);
     a.load(Size::U64, R1, R10, PROTO);
     a.load(Size::U64, R2, R10, BODY_LEN);
@@ -390,7 +395,7 @@ fn read_transport(a: &mut Asm, keep: Label) {
     a.swap(R1, Size::U16);
     a.mov(R3, R1);
     a.alu(Alu::And, R1, 0xfff);
-    a.jump(If::AnyBit, R1, i32::from(BEGINS_OR_BREAKS), keep);
+    a.jump(If::AnyBit, R1, i32::from(tcp_flag::RST), keep);
     let acknowledges = a.label();
     a.jump(If::AnyBit, R1, i32::from(tcp_flag::ACK), acknowledges);
     a.goto(keep);
@@ -415,6 +420,7 @@ fn read_transport(a: &mut Asm, keep: Label) {
     a.load(Size::U16, R1, R10, L4 + 14);
     a.swap(R1, Size::U16);
     a.store(Size::U64, R10, WINDOW, R1);
+    read_answer(a, keep);
     a.load(Size::U16, R3, R10, L4 + 16);
     a.goto(done);
     a.put(udp);
@@ -430,6 +436,61 @@ fn read_transport(a: &mut Asm, keep: Label) {
     a.load(Size::U16, R3, R10, L4 + 2);
     a.put(done);
     a.store(Size::U64, R10, SUM, R3);
+}
+
+/// Of a SYN+ACK without data, how its end wants its windows scaled: as the tracker reads it, up to so many options.
+fn read_answer(a: &mut Asm, keep: Label) {
+    const MAX_OPTIONS: usize = 8;
+    const END: i32 = 0;
+    const NOTHING: i32 = 1;
+    const WINDOW_SCALE: i32 = 3;
+    const OPTION: i16 = L4 + TCP_LEN as i16;
+    let (done, scaled, small) = (a.label(), a.label(), a.label());
+    a.load(Size::U64, R1, R10, FLAGS);
+    a.alu(Alu::And, R1, i32::from(tcp_flag::SYN | tcp_flag::FIN));
+    a.jump(If::Le, R1, i32::from(tcp_flag::FIN), done);
+    a.jump(If::Ne, R1, i32::from(tcp_flag::SYN), keep);
+    a.load(Size::U64, R1, R10, PAYLOAD);
+    a.jump(If::Ne, R1, 0, keep);
+    // `R7`: where the next option is, `R8`: where the last one ends.
+    a.load(Size::U64, R7, R10, BODY_AT);
+    a.load(Size::U64, R8, R10, BODY_LEN);
+    a.alu(Alu::Add, R8, R7);
+    a.alu(Alu::Add, R7, TCP_LEN as i32);
+    for _ in 0..MAX_OPTIONS {
+        let (next, known) = (a.label(), a.label());
+        // What is shorter scales nothing.
+        a.mov(R1, R7);
+        a.alu(Alu::Add, R1, 3);
+        a.jump(If::Gt, R1, R8, done);
+        a.mov(R1, R6);
+        a.mov(R2, R7);
+        stack(a, R3, OPTION);
+        a.mov(R4, 3);
+        a.call(SKB_LOAD_BYTES);
+        a.jump(If::Ne, R0, 0, keep);
+        a.load(Size::U8, R1, R10, OPTION);
+        a.jump(If::Eq, R1, END, done);
+        a.load(Size::U8, R2, R10, OPTION + 1);
+        a.jump(If::Ne, R1, NOTHING, known);
+        a.mov(R2, 1);
+        a.goto(next);
+        a.put(known);
+        a.jump(If::Lt, R2, 2, done);
+        a.jump(If::Ne, R1, WINDOW_SCALE, next);
+        a.jump(If::Eq, R2, 3, scaled);
+        a.put(next);
+        a.alu(Alu::Add, R7, R2);
+    }
+    a.goto(keep);
+    a.put(scaled);
+    a.load(Size::U8, R1, R10, OPTION + 2);
+    a.jump(If::Le, R1, i32::from(layout::MAX_SHIFT), small);
+    a.mov(R1, i32::from(layout::MAX_SHIFT));
+    a.put(small);
+    a.alu(Alu::Add, R1, i32::from(layout::OFFERED));
+    a.store(Size::U64, R10, WSCALE, R1);
+    a.put(done);
 }
 
 /// Whether the transport's sum is right.

@@ -1,5 +1,6 @@
 //! What the program of the packet sockets does with a connection that it holds: what [`conntrack::tcp`] and `Conn::advance`
-//! would, for segments without SYN and RST, datagrams and echoes of connections that both ends have spoken on.
+//! would, for the SYN+ACK that answers a SYN, and for segments without SYN and RST, datagrams and echoes of connections that
+//! both ends have spoken on.
 //!
 //! First all is looked at and then all is written, so that a packet that does not fit has moved nothing.
 
@@ -13,8 +14,8 @@ use packet::header::{ipproto, tcp_flag};
 
 use crate::entry::Entry;
 use crate::filter::{
-    ACK, EXPIRES, FLAGS, NOW, PROTO, Parts, RECEIVER, SENDER, SEQ, SHIFT, SPACE, WINDOW, entry,
-    fixed,
+    ACK, EXPIRES, FLAGS, NOW, PROTO, Parts, RECEIVER, SENDER, SEQ, SHIFT, SPACE, WINDOW, WSCALE,
+    entry, fixed,
 };
 
 /// Jumps if `x` is after `y` in sequence space; `x` is lost.
@@ -29,10 +30,13 @@ fn if_after(a: &mut Asm, y: Reg, x: Reg, to: Label) {
 
 /// Moves the connection, if the packet fits.
 pub(crate) fn track(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
-    let (talk, done) = (a.label(), a.label());
+    let (talk, answers, done) = (a.label(), a.label(), a.label());
     a.load(Size::U64, R1, R10, PROTO);
     a.jump(If::Ne, R1, i32::from(ipproto::TCP), talk);
-    find_ends(a, unfit);
+    find_ends(a);
+    a.load(Size::U64, R1, R10, FLAGS);
+    a.jump(If::AnyBit, R1, i32::from(tcp_flag::SYN), answers);
+    have_spoken(a, unfit);
     scale(a);
     let in_window = a.label();
     fixed(a, R1, p.rules);
@@ -45,13 +49,16 @@ pub(crate) fn track(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
     last(a, unfit);
     advance(a);
     a.goto(done);
+    a.put(answers);
+    answer(a, p, unfit);
+    a.goto(done);
     a.put(talk);
     datagram(a, p, unfit);
     a.put(done);
 }
 
-/// `R4`: the end that sends, `R5`: the one that receives. Both have spoken, and neither was reset.
-fn find_ends(a: &mut Asm, unfit: Label) {
+/// `R4`: the end that sends, `R5`: the one that receives.
+fn find_ends(a: &mut Asm) {
     a.load(Size::U8, R3, R7, entry!(dir));
     const { assert!(layout::PEER_SIZE == 16) };
     a.alu(Alu::Shl, R3, 4);
@@ -61,6 +68,10 @@ fn find_ends(a: &mut Asm, unfit: Label) {
     a.alu(Alu::Add, R4, R3);
     a.alu(Alu::Add, R5, i32::from(layout::PEER_SIZE));
     a.alu(Alu::Sub, R5, R3);
+}
+
+/// Both ends have spoken, and neither was reset.
+fn have_spoken(a: &mut Asm, unfit: Label) {
     for end in [R4, R5] {
         a.load(Size::U8, R1, end, layout::PEER_STATE);
         a.alu(Alu::Sub, R1, i32::from(layout::SYN_SENT));
@@ -226,6 +237,49 @@ fn advance(a: &mut Asm) {
     a.alu(Alu::Or, R1, i32::from(layout::ASSURED));
     a.store(Size::U8, R8, layout::FLAGS, R1);
     a.put(done);
+}
+
+/// The first SYN+ACK, of an end that was silent to one that sent a SYN. Whatever it says fits.
+fn answer(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
+    for (end, state) in [(R4, layout::CLOSED), (R5, layout::SYN_SENT)] {
+        a.load(Size::U8, R1, end, layout::PEER_STATE);
+        a.jump(If::Ne, R1, i32::from(state), unfit);
+    }
+    fixed(a, R1, p.rules);
+    a.load(Size::U64, R3, R1, layout::ANSWER_TIMEOUT);
+    last(a, unfit);
+    // Windows are scaled if both want it.
+    let (both, known) = (a.label(), a.label());
+    a.load(Size::U64, R1, R10, WSCALE);
+    a.load(Size::U8, R2, R5, layout::PEER_SCALE);
+    a.jump(If::Ge, R2, i32::from(layout::OFFERED), both);
+    a.mov(R1, i32::from(layout::OFF));
+    a.put(both);
+    a.store(Size::U8, R4, layout::PEER_SCALE, R1);
+    a.jump(If::Ne, R1, i32::from(layout::OFF), known);
+    a.jump(If::Eq, R2, i32::from(layout::UNKNOWN), known);
+    a.store(Size::U8, R5, layout::PEER_SCALE, i32::from(layout::OFF));
+    a.put(known);
+    let open = a.label();
+    a.load(Size::U64, R2, R10, WINDOW);
+    a.jump(If::Ne, R2, 0, open);
+    a.mov(R2, 1);
+    a.put(open);
+    a.store(Size::U32, R4, layout::PEER_MAX_WIN, R2);
+    a.load(Size::U64, R3, R10, ACK);
+    a.alu32(Alu::Add, R3, R2);
+    raise(a, R5, layout::PEER_MAX_END);
+    a.load(Size::U64, R3, R10, SEQ);
+    a.alu32(Alu::Add, R3, 1);
+    a.store(Size::U32, R4, layout::PEER_END, R3);
+    a.load(Size::U32, R1, R5, layout::PEER_MAX_WIN);
+    a.alu32(Alu::Add, R3, R1);
+    a.store(Size::U32, R4, layout::PEER_MAX_END, R3);
+    a.store(Size::U8, R4, layout::PEER_STATE, i32::from(layout::ANSWER_SENT));
+    a.store(Size::U8, R5, layout::PEER_STATE, i32::from(layout::ANSWER_HEARD));
+    a.load(Size::U8, R1, R8, layout::FLAGS);
+    a.alu(Alu::Or, R1, i32::from(layout::SEEN_REPLY));
+    a.store(Size::U8, R8, layout::FLAGS, R1);
 }
 
 /// A datagram or an echo of a talk of both ends.

@@ -1,17 +1,20 @@
-//! What will become of the packets that follow an answer to a connection's first segment.
+//! What will become of the packets that follow one of a TCP connection's handshake.
 //!
 //! Most connections are short: a dozen packets, of which a worker has seen the greater part before it knows enough of
-//! them to let the kernel have the rest. But when a SYN+ACK passes, both ends have spoken, nothing of either is under way, and
-//! all that comes next looks like what came with the connections before. So the worker goes the way that a bare
-//! acknowledgment of either direction would go, through the flows that it has cached and with the verdict that the
-//! tracker will give, moves nothing, and [offers](crate::kernel::Kernel::offer) what it finds. If a flow is not there yet, the connection
-//! goes by the workers, whose packets bring the flow; the next one will find it.
+//! them to let the kernel have the rest. But what follows on a SYN looks like what followed on those before, and nothing of it
+//! is under way yet. So the worker goes the way that a bare acknowledgment of either direction would go once the SYN is
+//! answered, through the flows that it has cached and with the verdict that the tracker will give, moves nothing, and
+//! [offers](crate::kernel::Kernel::offer) what it finds. It does the same when a SYN+ACK comes to it. If a flow is not there
+//! yet, the connection goes by the workers, whose packets bring the flow; the next one will find it.
+//!
+//! Of SYNs that nobody answers few are offered ([`may_ask`](crate::kernel::Offers::may_ask)), so a flood of them takes few entries.
 
 use std::sync::Arc;
 
 use base::{DpPort, HashKey};
 use conntrack::{ConnId, CtState, Dir, Known, Shards};
 use dpif::DpAction;
+use ebpf::{Key, Retag};
 use flow::PacketKey;
 use packet::PacketBuf;
 use packet::header::{
@@ -27,6 +30,26 @@ use crate::kernel::Candidate;
 /// Bytes of the longest acknowledgment here.
 const MAX_LEN: usize = ETH_LEN + VLAN_LEN + IPV6_LEN + TCP_LEN;
 
+/// A packet with SYN as it came, as far as those that follow have the same: what it meets may change it.
+#[derive(Debug)]
+pub(super) struct Syn {
+    pub slot: usize,
+    len: usize,
+    bytes: [u8; MAX_LEN],
+}
+
+impl Syn {
+    pub fn new(slot: usize, frame: &[u8]) -> Syn {
+        let mut syn = Syn { slot, len: frame.len().min(MAX_LEN), bytes: [0; MAX_LEN] };
+        syn.bytes[..syn.len].copy_from_slice(&frame[..syn.len]);
+        syn
+    }
+
+    fn frame(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// A packet that is not there yet, and what it would meet.
 #[derive(Debug)]
 pub(super) struct Foreseen {
@@ -40,41 +63,58 @@ impl Default for Foreseen {
     }
 }
 
-/// The connection of a SYN+ACK that answers its first segment.
-pub(super) fn answered(meta: &Meta) -> Option<ConnId> {
+/// The connection that a SYN began, or of which a SYN+ACK is the answer, and which of the two.
+pub(super) fn handshake(meta: &Meta) -> Option<(ConnId, Dir)> {
     const ANSWER: u16 = tcp_flag::SYN | tcp_flag::ACK;
-    let flags = meta.key.tcp_flags & (ANSWER | tcp_flag::FIN | tcp_flag::RST);
-    let (conn, state) = meta.prior?;
-    let is_reply = state.contains(CtState::EST | CtState::RPL);
-    (flags == ANSWER && meta.key.nw_proto == ipproto::TCP && is_reply).then_some(conn)
+    let (conn, state) = meta.prior.filter(|_| meta.key.nw_proto == ipproto::TCP)?;
+    let dir = match meta.key.tcp_flags & (ANSWER | tcp_flag::FIN | tcp_flag::RST) {
+        tcp_flag::SYN if state.contains(CtState::NEW) => Dir::Orig,
+        ANSWER if state.contains(CtState::EST | CtState::RPL) => Dir::Reply,
+        _ => return None,
+    };
+    Some((conn, dir))
 }
 
 impl Engine {
-    /// Lets the kernel have both directions of a connection whose SYN+ACK a slot has. It must not have been sent.
+    /// Lets the kernel have both directions of a connection of whose handshake this is a packet. It must not have been sent.
     pub(super) fn foresee(
         &mut self,
         cache: &mut ConnCache,
-        slot: usize,
+        syn: &Syn,
         port: DpPort,
-        conn: ConnId,
+        (conn, dir): (ConnId, Dir),
     ) {
-        let Some(replies) = self.foresee_one(cache, slot, port, (conn, Dir::Reply)) else { return };
-        let Some(errand) = replies.for_kernel() else { return };
-        self.foresee_one(cache, slot, errand.port, (conn, Dir::Orig));
+        let (ct, now) = (&self.shared.ct, self.now);
+        let is_asking = |c: ConnId| ct.lookahead(c.shard()).is_some_and(|a| a.is_asking(c));
+        let asks = dir == Dir::Orig;
+        if asks && !self.offers.may_ask(now, is_asking) {
+            return;
+        }
+        // What follows, and what comes back.
+        let Some(follows) = self.foresee_one(cache, syn, (port, Retag::Keep), (conn, dir), dir)
+        else {
+            return;
+        };
+        let Some(errand) = follows.for_kernel() else { return };
+        let back = (errand.port, errand.tag);
+        if self.foresee_one(cache, syn, back, (conn, dir), dir.flip()).is_some() && asks {
+            self.offers.ask(conn, now);
+        }
     }
 
     fn foresee_one(
         &mut self,
         cache: &mut ConnCache,
-        slot: usize,
-        in_port: DpPort,
-        (conn, dir): (ConnId, Dir),
+        syn: &Syn,
+        (in_port, tag): (DpPort, Retag),
+        (conn, seen): (ConnId, Dir),
+        dir: Dir,
     ) -> Option<Arc<Path>> {
         if !self.shared.kernel.as_ref()?.comes_by(in_port) {
             return None;
         }
         let mut foreseen = cache.foreseen.take()?;
-        let is_met = acknowledgment(self.bufs[slot].frame(), dir, &mut foreseen.packet)
+        let is_met = acknowledgment(syn.frame(), dir != seen, tag, &mut foreseen.packet)
             .and_then(|()| self.walk(&mut foreseen, cache.secret, in_port, (conn, dir)));
         let path = is_met.and_then(|()| {
             let (at, _) = cache.path_of(&foreseen.trail)?;
@@ -143,23 +183,38 @@ impl Engine {
     }
 }
 
-/// Makes a packet the bare acknowledgment that answers a SYN+ACK (in [`Dir::Orig`]), or one that follows it.
-fn acknowledgment(frame: &[u8], dir: Dir, packet: &mut PacketBuf) -> Option<()> {
+/// Makes a packet the bare acknowledgment that follows one of a handshake, or that is answered by the other end, whose
+/// frames come as such frames go out that were tagged so.
+fn acknowledgment(frame: &[u8], answers: bool, tag: Retag, packet: &mut PacketBuf) -> Option<()> {
     let turn = |n: usize, pair: &mut [u8]| {
-        if dir == Dir::Orig {
+        if answers {
             pair.rotate_left(n);
         }
     };
     let is_tagged = frame.get(12..14)? == ethertype::VLAN.to_be_bytes();
-    let l3 = if is_tagged { ETH_LEN + VLAN_LEN } else { ETH_LEN };
-    let (l4, addresses) = match u16::from_be_bytes(*frame.get(l3 - 2..)?.first_chunk()?) {
+    let end = if is_tagged { ETH_LEN + VLAN_LEN } else { ETH_LEN };
+    let pushed: [u8; VLAN_LEN];
+    let tags = match (tag, is_tagged) {
+        (Retag::Keep, _) => frame.get(12..end - 2)?,
+        (Retag::Pop, true) => &[],
+        (Retag::Push { tpid, tci }, false) => {
+            let tci = tci & !Key::TAGGED;
+            pushed = *[tpid.to_be_bytes(), tci.to_be_bytes()].as_flattened().first_chunk()?;
+            &pushed
+        }
+        _ => return None,
+    };
+    let l3 = ETH_LEN + tags.len();
+    let (l4, addresses) = match u16::from_be_bytes(*frame.get(end - 2..)?.first_chunk()?) {
         ethertype::IPV4 => (l3 + IPV4_LEN, l3 + 12..l3 + 20),
         ethertype::IPV6 => (l3 + IPV6_LEN, l3 + 8..l3 + 40),
         _ => return None,
     };
     packet.set_len(l4 + TCP_LEN);
     let ack = packet.frame_mut();
-    ack.copy_from_slice(frame.get(..l4 + TCP_LEN)?);
+    ack[..12].copy_from_slice(&frame[..12]);
+    ack[12..l3 - 2].copy_from_slice(tags);
+    ack[l3 - 2..].copy_from_slice(frame.get(end - 2..end + l4 - l3 + TCP_LEN)?);
     turn(6, &mut ack[..12]);
     let half = addresses.len() / 2;
     turn(half, &mut ack[addresses]);
@@ -188,13 +243,14 @@ mod tests {
             flow::extract(&mut PacketBuf::from_frame(f), &mut key);
             key
         };
-        let ack = |f: &[u8], dir| {
+        let ack = |f: &[u8], answers, tag| {
             let mut packet = Foreseen::default().packet;
-            acknowledgment(f, dir, &mut packet).map(|()| key(packet.frame()))
+            acknowledgment(f, answers, tag, &mut packet).map(|()| key(packet.frame()))
         };
+        let keep = Retag::Keep;
         let answer = key(&f);
         let follows = PacketKey { tcp_flags: tcp_flag::ACK, ..answer };
-        assert_eq!(ack(&f, Dir::Reply), Some(follows));
+        assert_eq!(ack(&f, false, keep), Some(follows));
         let answers = PacketKey {
             dl_src: answer.dl_dst,
             dl_dst: answer.dl_src,
@@ -204,9 +260,16 @@ mod tests {
             tp_dst: answer.tp_src,
             ..follows
         };
-        assert_eq!(ack(&f, Dir::Orig), Some(answers));
-        assert_eq!(ack(&f[..50], Dir::Orig), None, "cut short");
+        assert_eq!(ack(&f, true, keep), Some(answers));
+        let untagged = PacketKey { vlans: [Default::default(); 2], ..answers };
+        assert_eq!(ack(&f, true, Retag::Pop), Some(untagged));
+        let push = Retag::Push { tpid: ethertype::VLAN, tci: 0x1005 };
+        assert_eq!(ack(&f, true, push), None, "two tags");
+        let plain = [&f[..12], &f[16..]].concat();
+        assert_eq!(ack(&plain, true, push), Some(answers));
+        assert_eq!(ack(&plain, true, Retag::Pop), None, "there is none");
+        assert_eq!(ack(&f[..50], true, keep), None, "cut short");
         f[16..18].copy_from_slice(&ethertype::ARP.to_be_bytes());
-        assert_eq!(ack(&f, Dir::Orig), None);
+        assert_eq!(ack(&f, true, keep), None);
     }
 }

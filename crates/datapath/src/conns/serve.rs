@@ -16,7 +16,7 @@ use netdev::BATCH;
 use packet::PacketBuf;
 use packet::header::tcp_flag;
 
-use super::foresee::answered;
+use super::foresee::{Syn, handshake};
 use super::path::{CtStep, Path, Replay, Stage};
 use super::table::{MAX_CONNS, Sight};
 use super::{ConnCache, Fate, Way, path_at};
@@ -120,7 +120,7 @@ impl Engine {
     fn long(&mut self, cache: &mut ConnCache, slots: Range<usize>, port: DpPort) {
         let mut run = Run::new();
         // What may open a connection or answer.
-        let mut syns = 0_u32;
+        let mut syns: ArrayVec<Syn, BATCH> = ArrayVec::new();
         for slot in slots.clone() {
             if !self.admit_received(slot, port) {
                 continue;
@@ -132,7 +132,7 @@ impl Engine {
                 if self.offers.is_news(port, key.dl_src) {
                     kernel.hear(port, key.dl_src);
                 }
-                syns |= 1 << slot;
+                syns.push(Syn::new(slot, self.bufs[slot].frame()));
             }
             if let Way::Noted = cache.ways[slot] {
                 self.trails[slot].begin(&cache.heads[slot]);
@@ -145,10 +145,10 @@ impl Engine {
             if let Way::Noted = cache.ways[slot] {
                 cache.learn(&mut self.trails[slot]);
             }
-            if syns & 1 << slot != 0
-                && let Some(conn) = answered(&self.meta[slot])
-            {
-                self.foresee(cache, slot, port, conn);
+        }
+        for syn in &syns {
+            if let Some(of) = handshake(&self.meta[syn.slot]) {
+                self.foresee(cache, syn, port, of);
             }
         }
     }

@@ -49,12 +49,21 @@ impl Dice {
 /// How far a conversation has come when entries are made.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Stage {
+    /// One end has spoken.
+    Asked,
+    /// The same, and nobody has seen it begin.
+    Found,
     /// Answered.
     Answered,
     /// Both ends know that it stands.
     Standing,
     /// The same, and nobody has seen its handshake.
     PickedUp,
+}
+
+impl Stage {
+    const ALL: [Stage; 5] =
+        [Stage::Asked, Stage::Found, Stage::Answered, Stage::Standing, Stage::PickedUp];
 }
 
 /// Brings a connection of both trackers to where entries can be made.
@@ -67,16 +76,21 @@ fn converse(
 ) {
     let say = |trackers: &mut [Tracker; 2], dir, seq, ack, flags| {
         let wscale = wscale[dir as usize].filter(|_| flags & SYN != 0);
+        let options = wscale.map(|shift| vec![3, 3, shift, 0]).unwrap_or_default();
         let s =
-            Shape { dir, seq, ack, flags, wscale, payload: 0, sum: Sum::Whole, ..shape.clone() };
+            Shape { dir, seq, ack, flags, options, payload: 0, sum: Sum::Whole, ..shape.clone() };
         trackers.iter_mut().for_each(|t| t.open(now, &s));
     };
     if shape.proto == ipproto::TCP {
-        if stage != Stage::PickedUp {
-            say(trackers, Dir::Orig, 1000, 0, SYN);
+        match stage {
+            Stage::Found => say(trackers, Dir::Orig, 1000, 5001, ACK),
+            Stage::PickedUp => {}
+            _ => say(trackers, Dir::Orig, 1000, 0, SYN),
+        }
+        if matches!(stage, Stage::Answered | Stage::Standing) {
             say(trackers, Dir::Reply, 5000, 1001, SYN | ACK);
         }
-        if stage != Stage::Answered {
+        if matches!(stage, Stage::Standing | Stage::PickedUp) {
             say(trackers, Dir::Orig, 1001, 5001, ACK);
             say(trackers, Dir::Reply, 5001, 1001, ACK);
         }
@@ -87,13 +101,37 @@ fn converse(
     }
 }
 
-/// What the tracker takes and the program leaves to workers.
-fn is_left_to_workers(s: &Shape, max_len: usize) -> bool {
+/// The options of a SYN+ACK, and whether the program reads so many.
+const OPTIONS: [(&[u8], bool); 12] = [
+    (&[], true),
+    (&[3, 3, 7, 0], true),
+    (&[1, 3, 3, 200], true),
+    (&[2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 9], true),
+    (&[2, 4, 5, 180, 1, 3, 3, 0, 4, 2, 0, 0], true),
+    // Over before it comes, cut short, of no length, longer than all, and of another length.
+    (&[0, 3, 3, 7], true),
+    (&[1, 1, 3, 3], true),
+    (&[5, 1, 3, 3, 3, 3, 7, 0], true),
+    (&[5, 200, 3, 3, 3, 3, 7, 0], true),
+    (&[3, 4, 7, 7, 3, 3, 2, 1], true),
+    (&[1, 1, 1, 1, 1, 3, 3, 7], true),
+    (&[1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7], false),
+];
+
+/// What the tracker takes and the program leaves to workers, of connections whose ends are in these states.
+fn is_left_to_workers(s: &Shape, max_len: usize, states: Option<[PeerState; 2]>) -> bool {
     let l4 = s.l4().0.len();
+    let one_is_silent = states.is_some_and(|s| s.contains(&PeerState::Closed));
+    let is_asking = states == Some([PeerState::SynSent, PeerState::Closed]);
+    let answers =
+        s.dir == Dir::Reply && s.payload == 0 && s.flags & (SYN | ACK | FIN | RST) == SYN | ACK;
+    let is_read = OPTIONS.iter().any(|(o, is_read)| *is_read && s.options == *o);
     s.sum != Sum::Partial && s.sum != Sum::Zero && l4 > 64
         || s.odd == Odd::Transport && s.proto == ipproto::UDP && s.payload > 0
         || s.packet().len() > max_len
-        || s.proto == ipproto::TCP && s.flags & (SYN | RST) != 0
+        || s.proto == ipproto::TCP && s.flags & RST != 0
+        || s.proto == ipproto::TCP && s.flags & SYN != 0 && !(answers && is_asking && is_read)
+        || s.proto == ipproto::TCP && s.flags & SYN == 0 && one_is_silent
         // Not plain.
         || matches!(s.odd, Odd::Fragment | Odd::Options | Odd::TooLong | Odd::HeaderSum)
 }
@@ -106,7 +144,7 @@ fn the_program_does_what_the_tracker_does() {
     let Some(mut rig) = rig("kp-diff") else { return };
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
     let mut dice = Dice(seed);
-    let (mut n_through, mut n_closed) = (0, 0);
+    let (mut n_through, mut n_answered, mut n_closed) = (0, 0, 0);
     for round in 0..ROUNDS {
         let protos =
             [ipproto::TCP, ipproto::TCP, ipproto::UDP, if round % 2 == 0 { 1 } else { 58 }];
@@ -115,7 +153,7 @@ fn the_program_does_what_the_tracker_does() {
         let max_len = dice.of(&[1514, 1514, 90]);
         let mut trackers = [Tracker::new(Some(&rig.path)), Tracker::new(None)];
         let wscale = [dice.of(&[None, Some(7)]), dice.of(&[None, Some(2)])];
-        let stage = dice.of(&[Stage::Answered, Stage::Standing, Stage::PickedUp]);
+        let stage = dice.of(&Stage::ALL);
         converse(&mut trackers, (rig.clock)(), &base, wscale, stage);
         if dice.roll(3) == 0 {
             // By now the wheel looks at standing ones in some hours.
@@ -127,9 +165,13 @@ fn the_program_does_what_the_tracker_does() {
         }
         let entries = rig.serve(&trackers[0], &base, max_len as u32);
         for _ in 0..60 {
-            let dir = dice.of(&[Dir::Orig, Dir::Reply]);
-            let closes = dice.roll(6) == 0;
             let tcp = trackers[1].snapshot().and_then(|s| s.tcp);
+            let states = tcp.map(|t| t.states);
+            // What an end that has not spoken would say, and sometimes another.
+            let one_is_silent = states.is_some_and(|s| s.contains(&PeerState::Closed));
+            let answers = dice.roll(if one_is_silent { 3 } else { 40 }) == 0;
+            let dir = if answers { Dir::Reply } else { dice.of(&[Dir::Orig, Dir::Reply]) };
+            let closes = dice.roll(6) == 0;
             let before = trackers.each_ref().map(Tracker::snapshot);
             let (wide, narrow) = (67035 << dice.of(&[0, 0, 2, 7]), 1000 << dice.of(&[0, 7]));
             let (seq, ack) = match dir {
@@ -144,11 +186,16 @@ fn the_program_does_what_the_tracker_does() {
                 ack,
                 window: dice.of(&[0, 1, 1000, 65535]),
                 flags: match dice.roll(30) {
+                    _ if answers => SYN | ACK | dice.of(&[0, 0, 0, 0x40, 8, FIN]),
                     _ if closes => ACK | FIN,
                     0 => dice.of(&[FIN, RST | ACK, SYN, ACK | FIN | 8]),
                     _ => dice.of(&[ACK, ACK, ACK, ACK | 8, ACK | 8, ACK | 0x20, ACK | 0xc0, 0, 8]),
                 },
-                payload: dice.of(&[0, 0, 1, 10, 40, 44, 45, 56, 57, 400]),
+                payload: match answers {
+                    true => dice.of(&[0, 0, 0, 0, 1]),
+                    false => dice.of(&[0, 0, 1, 10, 40, 44, 45, 56, 57, 400]),
+                },
+                options: if answers { dice.of(&OPTIONS).0.to_vec() } else { Vec::new() },
                 sum: dice.of(&[
                     Sum::Whole,
                     Sum::Whole,
@@ -193,9 +240,9 @@ fn the_program_does_what_the_tracker_does() {
             let fits = plain && trackers[1].known(now, &shape);
             let went = rig.send(&shape);
             let frame = shape.packet();
-            let is_through = fits && !is_left_to_workers(&shape, max_len);
+            let is_through = fits && !is_left_to_workers(&shape, max_len, states);
             // Of a connection that is over the tracker tolerates what is not quite inside the window.
-            let is_over = tcp.is_some_and(|t| t.states.iter().any(|s| *s >= PeerState::FinWait2));
+            let is_over = states.is_some_and(|s| s.iter().any(|s| *s >= PeerState::FinWait2));
             match &went {
                 Went::Through(f, offload) => {
                     assert!(is_through, "forwarded: {}", said());
@@ -206,6 +253,7 @@ fn the_program_does_what_the_tracker_does() {
                     assert_eq!(after.packets, old.packets + 1, "{}", said());
                     assert_eq!(after.bytes, old.bytes + frame.len() as u64, "{}", said());
                     n_through += 1;
+                    n_answered += u32::from(answers);
                     n_closed += u32::from(shape.proto == ipproto::TCP && shape.flags & FIN != 0);
                 }
                 Went::Up(f, _) => {
@@ -228,6 +276,7 @@ fn the_program_does_what_the_tracker_does() {
         }
     }
     assert!(n_through > 200, "{n_through} packets stayed in the kernel; seed {seed}");
+    assert!(n_answered > 8, "{n_answered} answers stayed in the kernel; seed {seed}");
     assert!(n_closed > 8, "{n_closed} connections were closed there; seed {seed}");
 }
 

@@ -37,8 +37,8 @@ pub struct Shape {
     pub tos: u8,
     pub ttl: u8,
     pub tci: Option<u16>,
-    /// A SYN's offer.
-    pub wscale: Option<u8>,
+    /// TCP's, a multiple of four bytes.
+    pub options: Vec<u8>,
     /// What is wrong with the IP header, if anything.
     pub odd: Odd,
 }
@@ -67,8 +67,8 @@ impl Shape {
     pub fn new(v6: bool, proto: u8, dir: Dir) -> Shape {
         let (seq, ack, window, flags, payload) = (0, 0, 1000, ACK, 10);
         let (sum, tos, ttl, tci, odd) = (Sum::Whole, 0, 64, None, Odd::No);
-        let wscale = None;
-        Shape { v6, proto, dir, seq, ack, window, flags, payload, sum, tos, ttl, tci, wscale, odd }
+        let options = Vec::new();
+        Shape { v6, proto, dir, seq, ack, window, flags, payload, sum, tos, ttl, tci, options, odd }
     }
 
     pub fn l4(&self) -> (Vec<u8>, usize) {
@@ -81,15 +81,14 @@ impl Shape {
             ipproto::TCP => {
                 l4.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
                 l4.extend([self.seq.to_be_bytes(), self.ack.to_be_bytes()].concat());
-                let offset = match (self.odd, self.wscale) {
-                    (Odd::Transport, _) => 0xf0,
-                    (_, Some(_)) => 0x60,
-                    _ => 0x50,
+                let offset = match self.odd {
+                    Odd::Transport => 0xf0,
+                    _ => (5 + self.options.len() as u8 / 4) << 4,
                 };
                 l4.extend([offset, self.flags]);
                 l4.extend(self.window.to_be_bytes());
                 l4.extend([0; 4]);
-                l4.extend(self.wscale.into_iter().flat_map(|shift| [3, 3, shift, 0]));
+                l4.extend(&self.options);
                 16
             }
             ipproto::UDP => {
