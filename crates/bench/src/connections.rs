@@ -2,8 +2,8 @@
 //!
 //! Threads that block would spend the machine's two cores on switching between each other and hide
 //! what the switch costs, and so would an executor that does more for each connection than the kernel has to be asked. The
-//! client keeps a number of connects under way over several ports, and as soon as one succeeds closes it and begins anew; the
-//! server closes what the client has closed.
+//! client keeps a number of connects under way over several ports (so that no listener's backlog is the limit), and as soon as
+//! one succeeds closes it and begins anew; the server closes what the client has closed.
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};

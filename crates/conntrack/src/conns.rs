@@ -73,7 +73,13 @@ impl Places {
         Some(&conns[slot as usize & (SEGMENT - 1)])
     }
 
-    /// The same, if it lies in memory of somebody else.
+    /// The connection in `slot` if it is alive and still the one of this generation.
+    #[inline]
+    pub fn same(&self, slot: u32, generation: u32) -> Option<&Conn> {
+        self.get(slot).filter(|c| c.is_alive() && c.generation.get() == generation)
+    }
+
+    /// What is or was in a slot, if it lies in memory of somebody else.
     pub fn lent(&self, slot: u32) -> Option<&'static Conn> {
         let segment = slot >> SEGMENT_BITS;
         let part = self.parts.get((segment >> PART_BITS) as usize)?.get()?;
@@ -152,7 +158,7 @@ impl Conns {
     /// The same, if it is still the one of this generation.
     #[inline]
     pub fn same(&self, slot: u32, generation: u32) -> Option<&Conn> {
-        self.live(slot).filter(|c| c.generation.get() == generation)
+        self.places.same(slot, generation)
     }
 
     /// A slot for a connection, which is alive and has nothing yet. Its generation follows on that of the slot's last

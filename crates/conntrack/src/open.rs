@@ -165,10 +165,9 @@ impl Lookahead {
 
     /// Whether a connection of this shard is still there and more than a few last packets may come of it.
     pub fn is_lasting(&self, id: ConnId) -> bool {
-        let conn = self.places.get(id.slot);
         let lasts =
             |c: &Conn| !c.is_tcp() || c.peers().iter().any(|p| p.state < PeerState::Closing);
-        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation && lasts(c))
+        self.places.same(id.slot, id.generation).is_some_and(lasts)
     }
 
     /// The verdict of a packet of a connection of this shard once it has been answered, as long as mark and label stay: if it
@@ -194,8 +193,7 @@ impl Lookahead {
 
     /// Whether a connection of this shard is still there and waits for an answer.
     pub fn is_asking(&self, id: ConnId) -> bool {
-        let conn = self.places.get(id.slot);
-        conn.is_some_and(|c| c.is_alive() && c.generation.get() == id.generation && !c.seen_reply())
+        self.places.same(id.slot, id.generation).is_some_and(|c| !c.seen_reply())
     }
 
     /// Lends a connection of this shard to a program of the kernel, if packets of this direction that move nothing else

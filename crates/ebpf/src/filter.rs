@@ -59,10 +59,10 @@ pub(crate) const PROTO: i16 = word(4);
 const ADDRESS_SUM: i16 = word(5);
 /// The transport's sum, as it says.
 const SUM: i16 = word(20);
-/// Of a SYN: how its end wants its windows scaled, as [`layout::PEER_SCALE`] has it.
-pub(crate) const WSCALE: i16 = word(22);
 /// Bytes behind the transport header.
 const PAYLOAD: i16 = word(21);
+/// Of a SYN: how its end wants its windows scaled, as [`layout::PEER_SCALE`] has it.
+pub(crate) const WSCALE: i16 = word(22);
 /// Sum of the pseudo header.
 const PSEUDO_SUM: i16 = word(6);
 /// TOS and TTL, and TCP flags: as the entry has them.
@@ -148,9 +148,14 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     read_ports(a, keep);
     read_transport(a, keep);
     table::search(a, p.hash, p.control, keep);
-    check_entry(a, p, late);
-    let (untracked, counted) = (a.label(), a.label());
+    let (fit, untracked, counted) = (a.label(), a.label(), a.label());
     a.load(Size::U32, R8, R7, entry!(conn));
+    a.jump(If::Ne, R8, 0, fit);
+    // Workers hear of an address by what begins, and of what is not tracked nothing has to wait for that.
+    a.load(Size::U64, R1, R10, FLAGS);
+    a.jump(If::AnyBit, R1, i32::from(tcp_flag::SYN), keep);
+    a.put(fit);
+    check_entry(a, p, late);
     a.jump(If::Eq, R8, 0, untracked);
     a.in_arena(R8, R8);
     check_sum(a, p.summed, late);
@@ -162,9 +167,6 @@ pub(crate) fn assemble(p: &Parts<'_>) -> Vec<u64> {
     release(a);
     a.goto(counted);
     a.put(untracked);
-    // Workers hear of an address by what begins.
-    a.load(Size::U64, R1, R10, FLAGS);
-    a.jump(If::AnyBit, R1, i32::from(tcp_flag::SYN), keep);
     count_untracked(a);
     a.put(counted);
     tell(a);

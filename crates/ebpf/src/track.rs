@@ -204,6 +204,24 @@ fn raise(a: &mut Asm, end: Reg, at: i16) {
     a.put(less);
 }
 
+/// The window of `R2` bytes, or of one, opens behind what is acknowledged.
+fn open(a: &mut Asm) {
+    let some = a.label();
+    a.jump(If::Ne, R2, 0, some);
+    a.mov(R2, 1);
+    a.put(some);
+    a.load(Size::U64, R3, R10, ACK);
+    a.alu32(Alu::Add, R3, R2);
+    raise(a, R5, layout::PEER_MAX_END);
+}
+
+/// Sets one of [`layout::FLAGS`].
+fn flag(a: &mut Asm, bit: u8) {
+    a.load(Size::U8, R1, R8, layout::FLAGS);
+    a.alu(Alu::Or, R1, i32::from(bit));
+    a.store(Size::U8, R8, layout::FLAGS, R1);
+}
+
 /// Takes over what the segment says of both ends.
 fn advance(a: &mut Asm) {
     let narrower = a.label();
@@ -219,13 +237,7 @@ fn advance(a: &mut Asm) {
     a.alu32(Alu::Add, R3, R1);
     raise(a, R4, layout::PEER_END);
     a.put(again);
-    let open = a.label();
-    a.jump(If::Ne, R2, 0, open);
-    a.mov(R2, 1);
-    a.put(open);
-    a.load(Size::U64, R3, R10, ACK);
-    a.alu32(Alu::Add, R3, R2);
-    raise(a, R5, layout::PEER_MAX_END);
+    open(a);
     let done = a.label();
     a.load(Size::U64, R1, R10, SENDER);
     a.load(Size::U64, R2, R10, RECEIVER);
@@ -233,9 +245,7 @@ fn advance(a: &mut Asm) {
     a.store(Size::U8, R5, layout::PEER_STATE, R2);
     a.jump(If::Ne, R1, i32::from(layout::ESTABLISHED), done);
     a.jump(If::Ne, R2, i32::from(layout::ESTABLISHED), done);
-    a.load(Size::U8, R1, R8, layout::FLAGS);
-    a.alu(Alu::Or, R1, i32::from(layout::ASSURED));
-    a.store(Size::U8, R8, layout::FLAGS, R1);
+    flag(a, layout::ASSURED);
     a.put(done);
 }
 
@@ -260,15 +270,9 @@ fn answer(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
     a.jump(If::Eq, R2, i32::from(layout::UNKNOWN), known);
     a.store(Size::U8, R5, layout::PEER_SCALE, i32::from(layout::OFF));
     a.put(known);
-    let open = a.label();
     a.load(Size::U64, R2, R10, WINDOW);
-    a.jump(If::Ne, R2, 0, open);
-    a.mov(R2, 1);
-    a.put(open);
+    open(a);
     a.store(Size::U32, R4, layout::PEER_MAX_WIN, R2);
-    a.load(Size::U64, R3, R10, ACK);
-    a.alu32(Alu::Add, R3, R2);
-    raise(a, R5, layout::PEER_MAX_END);
     a.load(Size::U64, R3, R10, SEQ);
     a.alu32(Alu::Add, R3, 1);
     a.store(Size::U32, R4, layout::PEER_END, R3);
@@ -277,9 +281,7 @@ fn answer(a: &mut Asm, p: &Parts<'_>, unfit: Label) {
     a.store(Size::U32, R4, layout::PEER_MAX_END, R3);
     a.store(Size::U8, R4, layout::PEER_STATE, i32::from(layout::ANSWER_SENT));
     a.store(Size::U8, R5, layout::PEER_STATE, i32::from(layout::ANSWER_HEARD));
-    a.load(Size::U8, R1, R8, layout::FLAGS);
-    a.alu(Alu::Or, R1, i32::from(layout::SEEN_REPLY));
-    a.store(Size::U8, R8, layout::FLAGS, R1);
+    flag(a, layout::SEEN_REPLY);
 }
 
 /// A datagram or an echo of a talk of both ends.

@@ -91,13 +91,11 @@ impl Engine {
             return;
         }
         // What follows, and what comes back.
-        let Some(follows) = self.foresee_one(cache, syn, (port, Retag::Keep), (conn, dir), dir)
-        else {
-            return;
-        };
-        let Some(errand) = follows.for_kernel() else { return };
+        let here = (port, Retag::Keep);
+        let follows = self.foresee_one(cache, syn, here, (conn, dir), false);
+        let Some(errand) = follows.and_then(|path| path.for_kernel()) else { return };
         let back = (errand.port, errand.tag);
-        if self.foresee_one(cache, syn, back, (conn, dir), dir.flip()).is_some() && asks {
+        if self.foresee_one(cache, syn, back, (conn, dir.flip()), true).is_some() && asks {
             self.offers.ask(conn, now);
         }
     }
@@ -107,14 +105,14 @@ impl Engine {
         cache: &mut ConnCache,
         syn: &Syn,
         (in_port, tag): (DpPort, Retag),
-        (conn, seen): (ConnId, Dir),
-        dir: Dir,
+        (conn, dir): (ConnId, Dir),
+        answers: bool,
     ) -> Option<Arc<Path>> {
         if !self.shared.kernel.as_ref()?.comes_by(in_port) {
             return None;
         }
         let mut foreseen = cache.foreseen.take()?;
-        let is_met = acknowledgment(syn.frame(), dir != seen, tag, &mut foreseen.packet)
+        let is_met = acknowledgment(syn.frame(), answers, tag, &mut foreseen.packet)
             .and_then(|()| self.walk(&mut foreseen, cache.secret, in_port, (conn, dir)));
         let path = is_met.and_then(|()| {
             let (at, _) = cache.path_of(&foreseen.trail)?;
