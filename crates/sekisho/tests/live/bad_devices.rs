@@ -306,7 +306,12 @@ fn the_owner_of_a_tap_stops_and_dies_under_a_stream() {
     sleeps(&sut, &stage, Vm::One);
     let gone = lines(&sut, &["|WARN|", "tap3"]);
     assert!(gone.len() == 1 && gone[0].contains("(No such device)"), "{gone:#?}");
-    assert_eq!(told().len(), 1, "{:#?}", told());
+    // Each of the two devices has told it once; the second may have been read before it was full.
+    let all = lines(&sut, &["tap3"]);
+    let (first, second) = all.split_at(all.iter().position(|l| *l == gone[0]).unwrap());
+    let told = told();
+    let n_told = |of: &[String]| of.iter().filter(|l| told.contains(l)).count();
+    assert!(n_told(first) == 1 && n_told(second) <= 1, "{all:#?}");
     sut.check_alive().unwrap();
     sut.stop().unwrap();
 }
