@@ -218,6 +218,12 @@ impl Entry {
         self.max_len.store(max_len, Relaxed);
     }
 
+    /// Asks for its memory.
+    pub fn prefetch(&self) {
+        base::prefetch(&self.key);
+        base::prefetch(&self.packets);
+    }
+
     /// Whether packets that it serves leave by the device, which counts them.
     pub fn leads_out(&self) -> bool {
         self.how.load(Relaxed) == TO_DEVICE

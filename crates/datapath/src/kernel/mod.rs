@@ -11,25 +11,26 @@
 //! the tracker. Whoever wants exact figures collects first. An entry whose path has a dead flow, whose connection is gone
 //! or that nobody uses is retired, collected once more when no program can be at it, and used again.
 
+mod offers;
+
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use base::{DpPort, Duration, HashKey, Instant, hash_words};
 use conntrack::{ConnId, Handshake, Shards};
 use ebpf::{Counted, Entry, KernelPath, Key, Retag, Target, Terms};
 use hashbrown::HashTable;
 use netdev::{Port, PortState, Way};
 use packet::header::{ETH_LEN, VLAN_LEN};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::conns::{Errand, Head, Path};
 use crate::ct::CtTable;
 use crate::stats::WorkerStats;
 use crate::worker::Clock;
 
-/// One packet of about so many that the cache serves is offered.
-const OFFER_ONE_OF: u32 = 32;
+pub(crate) use offers::Offers;
 
 /// An entry that served nothing for so long is retired.
 const IDLE: Duration = Duration::from_secs(10);
@@ -40,14 +41,11 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 /// For so long it most likely is.
 const LIKELY: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// Rounds after which an entry serves even if the queue never was empty: more packets than wait in a ring.
-const PATIENCE: u32 = 64;
+/// Places that are collected before others may have the table.
+const AT_ONCE: usize = 64;
 
-/// Connections that a worker has offered and nobody has answered, at most.
-const MAX_ASKED: usize = 512;
-
-/// Who waits longer for an answer is no longer counted.
-const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// What is to be offered now or never waits so long for the table: longer than it takes to collect from those.
+const WAIT: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// Ethernet addresses that are remembered of a port.
 const MAX_HEARD: usize = 4096;
@@ -108,10 +106,9 @@ impl Reach {
     }
 }
 
-/// An entry in use.
+/// What an entry is used for.
 #[derive(Debug)]
 struct Served {
-    entry: &'static Entry,
     path: Arc<Path>,
     /// If packets are tracked.
     conn: Option<ConnId>,
@@ -123,6 +120,15 @@ struct Served {
     /// What was collected of it.
     counted: Counted,
     since: Instant,
+    is_retired: bool,
+}
+
+/// An entry.
+#[derive(Debug)]
+struct Place {
+    entry: &'static Entry,
+    /// Nothing if it is free.
+    served: Option<Served>,
 }
 
 /// How much is, or was, in the kernel.
@@ -146,16 +152,31 @@ pub struct KernelStats {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By their keys.
-    served: HashTable<Served>,
+    places: Vec<Place>,
+    /// Numbers of the places that serve, by their keys.
+    serving: HashTable<u32>,
+    /// Of those that do not serve any more, in their order.
+    retired: VecDeque<(std::time::Instant, u32)>,
+    free: Vec<u32>,
     heard: Heard,
-    /// In their order.
-    retired: VecDeque<(std::time::Instant, Served)>,
-    free: Vec<&'static Entry>,
     stats: KernelStats,
     mode: KernelMode,
     /// When it was last collected, and how long that took.
     collected: Option<(std::time::Instant, Duration)>,
+}
+
+impl Table {
+    /// A place that is free, one more if need be. None if there may be no more.
+    fn place(&mut self, path: &KernelPath) -> Option<u32> {
+        if let Some(at) = self.free.pop() {
+            return Some(at);
+        }
+        let at = u32::try_from(self.places.len()).ok()?;
+        let may = u64::from(at) < self.stats.max_entries;
+        let entry = may.then(|| path.entry()).flatten()?;
+        self.places.push(Place { entry, served: None });
+        Some(at)
+    }
 }
 
 /// See the module.
@@ -165,107 +186,6 @@ pub(crate) struct Kernel {
     secret: HashKey,
     ports: Mutex<HashMap<DpPort, Reach>>,
     table: Mutex<Table>,
-}
-
-/// What a worker offered and the kernel does not serve yet.
-#[derive(Debug)]
-pub(crate) struct Offers {
-    made: ArrayVec<Offer, 8>,
-    countdown: u32,
-    /// Not zero.
-    random: u32,
-    /// Ports and addresses that were told lately, and how often they need not be told again.
-    told: [(DpPort, [u8; 6], u8); 4],
-    /// What was offered before it was answered, and when, about in that order.
-    asked: VecDeque<(ConnId, Instant)>,
-}
-
-impl Default for Offers {
-    fn default() -> Offers {
-        let told = [(DpPort(0), [0; 6], 0); 4];
-        let (made, asked) = (ArrayVec::new(), VecDeque::new());
-        Offers { made, countdown: 0, random: 1, told, asked }
-    }
-}
-
-#[derive(Debug)]
-struct Offer {
-    port: DpPort,
-    entry: &'static Entry,
-    generation: u64,
-    rounds: u32,
-}
-
-impl Offers {
-    /// Whether one more packet is to be offered.
-    #[inline]
-    pub fn is_due(&mut self) -> bool {
-        if self.countdown > 0 {
-            self.countdown -= 1;
-            return false;
-        }
-        // Connections may take turns, so we do not: Marsaglia's xorshift.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        self.countdown = OFFER_ONE_OF / 2 + self.random % OFFER_ONE_OF;
-        !self.made.is_full()
-    }
-
-    /// Whether somebody should [hear](Kernel::hear) that a frame of this address has come by a port.
-    #[inline]
-    pub fn is_news(&mut self, port: DpPort, src: [u8; 6]) -> bool {
-        let told = &mut self.told[port.0 as usize % 4];
-        let is_old = (told.0, told.1) == (port, src) && told.2 > 0;
-        *told = (port, src, if is_old { told.2 - 1 } else { u8::MAX });
-        !is_old
-    }
-
-    /// Whether a connection may be offered that is not answered yet: not if many wait for their answers, for most of those
-    /// will get none, and entries are few.
-    pub fn may_ask(&mut self, now: Instant, is_asking: impl Fn(ConnId) -> bool) -> bool {
-        // As two leave where one comes, there is room again soon, whoever else waits.
-        for _ in 0..2 {
-            if self.asked.len() < MAX_ASKED {
-                break;
-            }
-            let oldest = self.asked.pop_front();
-            let waits = |o: &(ConnId, Instant)| now.since(o.1) < ANSWER_TIME && is_asking(o.0);
-            self.asked.extend(oldest.filter(waits));
-        }
-        self.asked.len() < MAX_ASKED
-    }
-
-    /// A connection was offered that is not answered yet.
-    pub fn ask(&mut self, conn: ConnId, now: Instant) {
-        self.asked.push_back((conn, now));
-    }
-
-    /// After a batch of a port was sent: its entries serve from now on if nothing waits there.
-    #[inline]
-    pub fn settle(&mut self, port: DpPort, waits: impl FnOnce() -> bool) {
-        if self.made.is_empty() {
-            return;
-        }
-        let has_more = waits();
-        self.made.retain(|o| {
-            if o.port != port {
-                return true;
-            }
-            o.rounds += 1;
-            if has_more && o.rounds < PATIENCE {
-                return true;
-            }
-            o.entry.serve(o.generation);
-            false
-        });
-    }
-
-    /// No batch of a port, or not all that wait there, will come by this worker any more: its entries may be offered again
-    /// where they do.
-    pub fn forget(&mut self, port: DpPort) {
-        self.made.retain(|o| o.port != port);
-    }
 }
 
 /// What is offered.
@@ -317,10 +237,13 @@ impl Kernel {
     pub fn remove_port(&self, number: DpPort) {
         let Some(gone) = self.ports.lock().remove(&number) else { return };
         let mut table = self.table.lock();
+        table.heard.0.remove(&gone.ifindex);
         let of_it = |s: &Served| s.ports.iter().any(|p| p.ifindex == gone.ifindex);
-        let Table { served, heard, retired, .. } = &mut *table;
-        heard.0.remove(&gone.ifindex);
-        served.extract_if(|s| of_it(s)).for_each(|s| self.retire(retired, s));
+        for at in 0..table.places.len() {
+            if table.places[at].served.as_ref().is_some_and(of_it) {
+                self.retire(&mut table, at as u32);
+            }
+        }
     }
 
     fn hash(&self, key: &Key) -> u64 {
@@ -339,29 +262,35 @@ impl Kernel {
         if !matches!((n_tags, tag), (_, Retag::Keep) | (0, Retag::Push { .. }) | (1, Retag::Pop)) {
             return;
         }
-        let reach = |port| self.ports.lock().get(&port).cloned();
+        let ports = self.ports.lock();
+        let reach = |port| ports.get(&port).cloned();
         let (Some(from), Some(to)) = (reach(c.in_port), reach(out)) else { return };
+        drop(ports);
         let key = c.head.kernel_key(from.ifindex);
-        // Whoever has it may be at it for long; another packet will do.
-        let Some(mut table) = self.table.try_lock() else { return };
+        let table = match c.follows {
+            true => self.table.try_lock_for(WAIT),
+            // Another packet will do.
+            false => self.table.try_lock(),
+        };
+        let Some(mut table) = table else { return };
         let hash = self.hash(&key);
-        let Table { served, heard, retired, .. } = &mut *table;
         let [dst, src] = key.eth();
         if !c.follows {
-            heard.add(from.ifindex, src);
+            table.heard.add(from.ifindex, src);
         }
-        if let Ok(there) = served.find_entry(hash, |s| s.entry.key() == key) {
-            let Served { entry, path, conn, .. } = there.get();
-            if Arc::ptr_eq(path, c.path) && *conn == c.conn {
+        let Table { places, serving, .. } = &*table;
+        if let Some(&at) = serving.find(hash, |at| places[*at as usize].entry.key() == key) {
+            let Place { entry, served } = &places[at as usize];
+            let is_same = |s: &Served| Arc::ptr_eq(&s.path, c.path) && s.conn == c.conn;
+            if served.as_ref().is_some_and(is_same) {
                 if entry.serves() < c.generation {
                     offers.add(c, entry);
                 }
                 return;
             }
-            let (served, _) = there.remove();
-            self.retire(retired, served);
+            self.retire(&mut table, at);
         }
-        let heard = heard.has(to.ifindex, &dst);
+        let heard = table.heard.has(to.ifindex, &dst);
         let Some(target) = to.target(table.mode, heard) else { return };
         let mut lent = None;
         if let (Some(conn), [first, ..]) = (c.conn, &*c.path.steps) {
@@ -378,15 +307,11 @@ impl Kernel {
             }
             lent = Some(l);
         }
-        let n = table.served.len() + table.retired.len();
-        if n >= table.stats.max_entries as usize {
-            table.stats.no_room += 1;
-            return;
-        }
-        let Some(entry) = table.free.pop().or_else(|| self.path.entry()) else {
+        let Some(at) = table.place(&self.path) else {
             table.stats.no_room += 1;
             return;
         };
+        let entry = table.places[at as usize].entry;
         entry.clear();
         entry.set(&Terms {
             lent,
@@ -398,25 +323,36 @@ impl Kernel {
         });
         if self.path.put(&key, entry).is_err() {
             table.stats.no_room += 1;
-            table.free.push(entry);
+            table.free.push(at);
             return;
         }
         table.stats.made += 1;
         let (path, counted) = (Arc::clone(c.path), Counted::default());
         let (ports, conn) = ([from, to], c.conn.filter(|_| lent.is_some()));
         let (longer, since) = (tag.longer(), c.now);
-        let served = Served { entry, path, conn, ports, n_tags, longer, counted, since };
-        table.served.insert_unique(hash, served, |s| self.hash(&s.entry.key()));
+        let is_retired = false;
+        let served = Served { path, conn, ports, n_tags, longer, counted, since, is_retired };
+        let Table { places, serving, .. } = &mut *table;
+        places[at as usize].served = Some(served);
+        serving.insert_unique(hash, at, |at| self.hash(&places[*at as usize].entry.key()));
         match c.follows {
             true => entry.serve(c.generation),
             false => offers.add(c, entry),
         }
     }
 
-    fn retire(&self, retired: &mut VecDeque<(std::time::Instant, Served)>, served: Served) {
-        served.entry.retire();
-        self.path.take(served.entry);
-        retired.push_back((std::time::Instant::now(), served));
+    /// No packet is served by a place any more, if it served any.
+    fn retire(&self, table: &mut Table, at: u32) {
+        let Table { places, serving, retired, .. } = table;
+        let Place { entry, served } = &mut places[at as usize];
+        let Some(served) = served.as_mut().filter(|s| !s.is_retired) else { return };
+        served.is_retired = true;
+        entry.retire();
+        self.path.take(entry);
+        if let Ok(there) = serving.find_entry(self.hash(&entry.key()), |other| *other == at) {
+            there.remove();
+        }
+        retired.push_back((std::time::Instant::now(), at));
     }
 
     /// The same, unless it was done so lately that whoever asks again and again would do nothing else.
@@ -427,48 +363,79 @@ impl Kernel {
         }
     }
 
-    /// Brings home what the kernel counted, and retires what is of no use any more.
+    /// Brings home what the kernel counted, and retires what is of no use any more. Workers have the table now and then
+    /// meanwhile.
     pub fn collect(&self, clock: &Clock, ct: &CtTable, stats: &WorkerStats) {
-        let mut table = self.table.lock();
-        self.path.enable(table.mode != KernelMode::Off && self.path.is_in_time(|| clock()));
-        let now = clock();
         let began = std::time::Instant::now();
-        let mut sum = Sum::default();
-        let Table { served, heard, retired, free, stats: totals, mode, .. } = &mut *table;
-        let is_over = |served: &mut Served| {
-            sum.add(served);
+        let now = clock();
+        let mut at = 0;
+        loop {
+            let mut table = self.table.lock();
+            if at == 0 {
+                let in_time = self.path.is_in_time(|| clock());
+                self.path.enable(table.mode != KernelMode::Off && in_time);
+            }
+            let mut sum = Sum::default();
+            let end = table.places.len().min(at + AT_ONCE);
+            self.collect_some(&mut table, at..end, (now, ct), &mut sum);
+            at = end;
+            let done = at == table.places.len();
+            if done {
+                collect_retired(&mut table, began, &mut sum);
+                table.collected = Some((std::time::Instant::now(), began.elapsed()));
+            }
+            let totals = &mut table.stats;
+            totals.packets += sum.packets;
+            totals.bytes += sum.bytes;
+            stats.packets.add(sum.packets);
+            stats.sent.add(sum.packets);
+            stats.hit_kernel.add(sum.hits);
+            stats.recirculated.add(sum.hits - sum.packets);
+            if sum.tracked > 0 {
+                ct.count_found(sum.tracked);
+            }
+            // Whoever waits is next.
+            MutexGuard::unlock_fair(table);
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// The places of a range that are not retired.
+    fn collect_some(
+        &self,
+        table: &mut Table,
+        range: Range<usize>,
+        (now, ct): (Instant, &CtTable),
+        sum: &mut Sum,
+    ) {
+        for Place { entry, served } in &table.places[range.clone()] {
+            if let Some(conn) = served.as_ref().and_then(|s| s.conn) {
+                entry.prefetch();
+                ct.lookahead(conn.shard()).into_iter().for_each(|a| a.prefetch_known(conn));
+            }
+        }
+        for at in range {
+            let Table { places, heard, mode, .. } = &mut *table;
+            let Place { entry, served } = &mut places[at];
+            let Some(served) = served.as_mut().filter(|s| !s.is_retired) else { continue };
+            sum.add(entry, served);
             // All of it may have changed.
             let to = &served.ports[1];
-            let [dst, _] = served.entry.key().eth();
+            let [dst, _] = entry.key().eth();
             let target = to.target(*mode, heard.has(to.ifindex, &dst));
             if let Some(target) = target {
-                served.entry.lead(target, to.max_len(served.n_tags));
+                entry.lead(target, to.max_len(served.n_tags));
             }
             let lasts =
                 |conn: ConnId| ct.lookahead(conn.shard()).is_some_and(|a| a.is_lasting(conn));
             let gone = || served.conn.is_some_and(|conn| !lasts(conn));
             let last = served.since.max(served.counted.used);
-            target.is_none() || served.path.is_dead() || now.since(last) > IDLE || gone()
-        };
-        served.extract_if(is_over).for_each(|s| self.retire(retired, s));
-        let lately = |r: &&mut (std::time::Instant, Served)| began.duration_since(r.0) < LIKELY;
-        retired.iter_mut().rev().take_while(lately).for_each(|(_, s)| sum.add(s));
-        while retired.front().is_some_and(|r| began.duration_since(r.0) > GRACE)
-            && let Some((_, mut served)) = retired.pop_front()
-        {
-            sum.add(&mut served);
-            free.push(served.entry);
+            if target.is_none() || served.path.is_dead() || now.since(last) > IDLE || gone() {
+                self.retire(table, at as u32);
+            }
         }
-        totals.packets += sum.packets;
-        totals.bytes += sum.bytes;
-        stats.packets.add(sum.packets);
-        stats.sent.add(sum.packets);
-        stats.hit_kernel.add(sum.hits);
-        stats.recirculated.add(sum.hits - sum.packets);
-        if sum.tracked > 0 {
-            ct.count_found(sum.tracked);
-        }
-        table.collected = Some((std::time::Instant::now(), began.elapsed()));
     }
 
     /// From now on the kernel may do so much. Returns whether that is something else.
@@ -479,18 +446,28 @@ impl Kernel {
     pub fn stats(&self) -> KernelStats {
         let table = self.table.lock();
         let mode = if self.path.is_enabled() { table.mode } else { KernelMode::Off };
-        KernelStats { mode, entries: table.served.len() as u64, ..table.stats }
+        KernelStats { mode, entries: table.serving.len() as u64, ..table.stats }
     }
 }
 
-impl Offers {
-    fn add(&mut self, c: &Candidate<'_>, entry: &'static Entry) {
-        if self.made.iter().any(|o| std::ptr::eq(o.entry, entry)) {
-            return;
-        }
-        let (port, generation) = (c.in_port, c.generation);
-        // There was room when it was offered.
-        let _ = self.made.try_push(Offer { port, entry, generation, rounds: 0 });
+/// Those that do not serve any more: some packets may have been at them when they were retired.
+fn collect_retired(table: &mut Table, began: std::time::Instant, sum: &mut Sum) {
+    let Table { places, retired, free, .. } = table;
+    let mut add = |at: u32| {
+        let Place { entry, served } = &mut places[at as usize];
+        served.iter_mut().for_each(|s| sum.add(entry, s));
+    };
+    let since = |when: &std::time::Instant| began.saturating_duration_since(*when);
+    let lately = retired.iter().rev().take_while(|(when, _)| since(when) < LIKELY);
+    lately.for_each(|(_, at)| add(*at));
+    let n_over = retired.partition_point(|(when, _)| since(when) > GRACE);
+    for (_, at) in retired.drain(..n_over) {
+        add(at);
+        free.push(at);
+    }
+    // What is free is nobody's.
+    for at in &free[free.len() - n_over..] {
+        places[*at as usize].served = None;
     }
 }
 
@@ -507,8 +484,8 @@ struct Sum {
 
 impl Sum {
     /// Credits what an entry counted since the last time.
-    fn add(&mut self, served: &mut Served) {
-        let (old, new) = (served.counted, served.entry.counted());
+    fn add(&mut self, entry: &Entry, served: &mut Served) {
+        let (old, new) = (served.counted, entry.counted());
         let (packets, bytes) = (new.packets - old.packets, new.bytes - old.bytes);
         if packets == 0 {
             return;
@@ -521,92 +498,12 @@ impl Sum {
         let ([from, to], sent) = (&served.ports, longer(served.longer.into()));
         from.state.count_rx(packets as usize, bytes as usize);
         to.state.count_tx(packets as usize, sent as usize);
-        if !served.entry.leads_out() {
+        if !entry.leads_out() {
             to.state.count_past_device(packets, sent);
         }
         self.packets += packets;
         self.bytes += bytes;
         self.tracked += if served.conn.is_some() { packets } else { 0 };
         self.hits += packets * served.path.flows.len() as u64;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offered(offers: &mut Offers, port: u32) -> &'static Entry {
-        let entry: &'static Entry = Box::leak(Box::default());
-        let offer = Offer { port: DpPort(port), entry, generation: 3, rounds: 0 };
-        offers.made.try_push(offer).expect("room");
-        entry
-    }
-
-    #[test]
-    fn an_entry_serves_when_nothing_waits_or_for_too_long() {
-        let mut offers = Offers::default();
-        let [a, b] = [1, 2].map(|port| offered(&mut offers, port));
-        offers.settle(DpPort(1), || true);
-        offers.settle(DpPort(2), || false);
-        assert_eq!((a.serves(), b.serves()), (0, 3));
-        (2..PATIENCE).for_each(|_| offers.settle(DpPort(1), || true));
-        assert_eq!(a.serves(), 0);
-        offers.settle(DpPort(1), || true);
-        assert_eq!(a.serves(), 3);
-        assert!(offers.made.is_empty());
-    }
-
-    #[test]
-    fn an_address_is_news_once_in_a_while() {
-        let mut offers = Offers::default();
-        let mut news = |port, n| offers.is_news(DpPort(port), [0, 0, 0, 0, 0, n]);
-        assert!(news(2, 1) && news(3, 1) && news(2, 2));
-        assert!(!news(3, 1) && !news(2, 2) && news(2, 1));
-        // The port may be another by now.
-        assert_eq!((0..2560).filter(|_| news(3, 1)).count(), 10);
-    }
-
-    /// Nobody waits long behind those that get no answer, and these give way in time.
-    #[test]
-    fn few_are_offered_before_they_are_answered() {
-        let mut offers = Offers::default();
-        // Of so many, those that are offered at a time where the first ones are not answered.
-        let mut asks = |n: u64, at, n_deaf: u64| {
-            let now = Instant::from_secs(at);
-            let mut one = |id| {
-                let may = offers.may_ask(now, |c| c.to_parts().0 < n_deaf);
-                may.then(|| offers.ask(ConnId::from_parts(id, 0), now)).is_some()
-            };
-            (0..n).filter(|id| one(*id)).count()
-        };
-        let most = MAX_ASKED as u64;
-        assert_eq!(asks(4 * most, 5, 0), 4 * MAX_ASKED);
-        assert!(asks(4 * most, 5, 10) > 4 * MAX_ASKED - 50);
-        assert_eq!(asks(4 * most, 5, u64::MAX), 0);
-        assert_eq!(asks(4 * most, 6, u64::MAX), MAX_ASKED);
-    }
-
-    /// Connections that take turns are all offered some time.
-    #[test]
-    fn no_connection_is_passed_over_for_ever() {
-        for n in 1..=64 {
-            let mut offers = Offers::default();
-            let mut seen = vec![false; n];
-            for i in 0..n * 2000 {
-                seen[i % n] |= offers.is_due();
-            }
-            assert!(seen.iter().all(|s| *s), "of {n}");
-        }
-    }
-
-    /// They would take the place of others for ever, and say later that an entry serves that is another's.
-    #[test]
-    fn what_was_offered_of_a_queue_that_is_gone_is_forgotten() {
-        let mut offers = Offers::default();
-        let [gone, other] = [1, 2].map(|port| offered(&mut offers, port));
-        offers.forget(DpPort(1));
-        offers.settle(DpPort(1), || false);
-        offers.settle(DpPort(2), || false);
-        assert_eq!((gone.serves(), other.serves()), (0, 3));
     }
 }
