@@ -44,9 +44,8 @@ pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result
     let story = stage.story(system)?;
     let siege = Siege::new(stage, system, &story, &FLOWS)?;
     let rig = &siege.rig;
-    for round in 0..stage.options.rounds.min(3) as u32 {
-        let alone = siege.stream()?;
-        report.add(system, Metric::AttackAlone, alone);
+    for round in 0..stage.options.rounds as u32 {
+        let before = siege.stream()?;
 
         let n = CRAFTED * (BEFORE.as_secs() + STREAM + 4) as u32;
         let attack = siege.send("send-crafted", SWITCH, round * n, n, CRAFTED)?;
@@ -57,8 +56,11 @@ pub fn measure(stage: &Stage<'_>, system: System, report: &mut Report) -> Result
         say(format_args!("  {} flows of the attacker", flows.matches("in_port(4)").count()));
         let (under, _) = siege.beside(attack)?;
         report.add(system, Metric::StreamCrafted, under);
-        report.add(system, Metric::CraftedShare, under / alone);
         pause(FORGOTTEN)?;
+        // Half a minute lies between the two, in which machines get faster and slower.
+        let alone = (before + siege.stream()?) / 2.0;
+        report.add(system, Metric::AttackAlone, alone);
+        report.add(system, Metric::CraftedShare, under / alone);
 
         let scan = |device| siege.send("send-scan", device, 0, SCANNED, 0);
         let (base, rate) = siege.beside(scan(UNREAD)?)?;
