@@ -119,8 +119,8 @@ impl Engine {
     /// The long way, with notes of those packets that may be remembered.
     fn long(&mut self, cache: &mut ConnCache, slots: Range<usize>, port: DpPort) {
         let mut run = Run::new();
-        // What may open a connection or answer.
-        let mut syns: ArrayVec<Syn, BATCH> = ArrayVec::new();
+        // What may open a connection or answer, where the kernel can have the rest of it.
+        let (mut syns, mut offered) = (ArrayVec::<Syn, BATCH>::new(), None);
         for slot in slots.clone() {
             if !self.admit_received(slot, port) {
                 continue;
@@ -128,6 +128,7 @@ impl Engine {
             let key = &self.meta[slot].key;
             if key.tcp_flags & tcp_flag::SYN != 0
                 && let Some(kernel) = &self.shared.kernel
+                && *offered.get_or_insert_with(|| kernel.comes_by(port))
             {
                 if self.offers.is_news(port, key.dl_src) {
                     kernel.hear(port, key.dl_src);
