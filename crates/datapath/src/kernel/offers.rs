@@ -66,7 +66,7 @@ impl Offers {
         !self.made.is_full()
     }
 
-    /// Whether somebody should [hear](Kernel::hear) that a frame of this address has come by a port.
+    /// Whether somebody should [hear](super::Kernel::hear) that a frame of this address has come by a port.
     #[inline]
     pub fn is_news(&mut self, port: DpPort, src: [u8; 6]) -> bool {
         let told = &mut self.told[port.0 as usize % 4];

@@ -168,9 +168,38 @@ fn what_stays_in_the_kernel_is_counted_everywhere() {
     assert_eq!(story.reach(Vm::One, 5000).unwrap(), Reach::ALL);
 }
 
-/// Packets of all TCP connections that the tracker has, both ways.
-fn tracked(sut: &Sut<'_>) -> u64 {
-    let conns = sut.ok(OURS, "conntrack -L -p tcp").unwrap();
+/// More of them than are collected at a time.
+#[test]
+fn a_hundred_connections_are_counted_to_the_last_packet() {
+    let mut story = Story::new().unwrap();
+    story.serve().unwrap();
+    let Some(sut) = stage(&story) else { return };
+    sut.ok(OURS, "ovs-vsctl set Open_vSwitch . other_config:ct-acct=true").unwrap();
+    reaches(&story);
+    sut.ok(OURS, "ovs-appctl dpctl/flush-conntrack").unwrap();
+    let lines = ["ct_state=-trk,ip ", "ct_state=+new+trk,in_port=2", "ct_state=+est+trk"];
+    let all = || (lines.map(|l| counted(&sut, l)), of_port(&sut, "2"), packets(&sut));
+    let before = all();
+    let one = format!("ping -q -e $n -c 150 -i 0.02 {}", Vm::Two.ip());
+    let all_at_once = format!("for n in $(seq 100); do {one} > /dev/null & done; wait");
+    story.vm(Vm::One).ok(&["sh", "-c", &all_at_once]).unwrap();
+    let after = all();
+    let [all, new, est] = [0, 1, 2].map(|i| after.0[i] - before.0[i]);
+    // One may ask again before it is answered.
+    assert!(all == 30_000 && new >= 100 && new + est == all, "{all} {new} {est}");
+    assert_eq!(tracked(&sut, "icmp"), 30_000);
+    for (n, old) in after.1.iter().zip(before.1) {
+        // Neighbours may ask for each other meanwhile.
+        assert!((15_000..15_020).contains(&(n - old)), "{after:?} {before:?}");
+    }
+    let entries = show(&sut)["entries"].clone();
+    let n: u64 = entries.split(' ').next().unwrap().parse().unwrap();
+    assert!(n > 64 && after.2 - before.2 > 1000, "{entries}, {after:?} {before:?}");
+}
+
+/// Packets of all connections of a protocol that the tracker has, both ways.
+fn tracked(sut: &Sut<'_>, protocol: &str) -> u64 {
+    let conns = sut.ok(OURS, &format!("conntrack -L -p {protocol}")).unwrap();
     let counts = conns.split("packets=").skip(1).map(|t| t.split(' ').next().unwrap());
     counts.map(|n| n.parse::<u64>().unwrap()).sum()
 }
@@ -206,7 +235,7 @@ fn short_connections_stay_in_the_kernel() {
             Ok((n_closed == 10).then_some(()))
         })
         .unwrap();
-        let (conns, in_kernel) = (tracked(&sut), packets(&sut) - kernel);
+        let (conns, in_kernel) = (tracked(&sut, "tcp"), packets(&sut) - kernel);
         assert!(conns >= 10 * 6 && in_kernel + 10 <= conns, "{in_kernel} of {conns} by {ip}");
         assert!(in_kernel >= conns * 9 / 10 - 10, "{in_kernel} of {conns} by {ip}");
         // Neighbours may ask for each other meanwhile.
