@@ -356,6 +356,7 @@ pub(crate) fn update(
     any_step(ends, s, check_sequence)
 }
 
+/// What is not known to go on: apart, so that the other copy stays short.
 #[inline(never)]
 fn any_step(
     ends: (&mut Peer, &mut Peer),

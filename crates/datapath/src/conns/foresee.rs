@@ -76,7 +76,8 @@ pub(super) fn handshake(meta: &Meta) -> Option<(ConnId, Dir)> {
 }
 
 impl Engine {
-    /// Lets the kernel have both directions of a connection of whose handshake this is a packet. It must not have been sent.
+    /// Lets the kernel have both directions of a connection of whose handshake this is a packet, which must not have been
+    /// sent and came by a port whose packets the kernel can have.
     pub(super) fn foresee(
         &mut self,
         cache: &mut ConnCache,
@@ -95,6 +96,9 @@ impl Engine {
         let follows = self.foresee_one(cache, syn, here, (conn, dir), false);
         let Some(errand) = follows.and_then(|path| path.for_kernel()) else { return };
         let back = (errand.port, errand.tag);
+        if !self.shared.kernel.as_ref().is_some_and(|k| k.comes_by(errand.port)) {
+            return;
+        }
         if self.foresee_one(cache, syn, back, (conn, dir.flip()), true).is_some() && asks {
             self.offers.ask(conn, now);
         }
@@ -108,9 +112,6 @@ impl Engine {
         (conn, dir): (ConnId, Dir),
         answers: bool,
     ) -> Option<Arc<Path>> {
-        if !self.shared.kernel.as_ref()?.comes_by(in_port) {
-            return None;
-        }
         let mut foreseen = cache.foreseen.take()?;
         let is_met = acknowledgment(syn.frame(), answers, tag, &mut foreseen.packet)
             .and_then(|()| self.walk(&mut foreseen, cache.secret, in_port, (conn, dir)));

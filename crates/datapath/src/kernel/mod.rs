@@ -131,6 +131,12 @@ struct Place {
     served: Option<Served>,
 }
 
+impl Place {
+    fn collect(&mut self, sum: &mut Sum) {
+        self.served.iter_mut().for_each(|s| sum.add(self.entry, s));
+    }
+}
+
 /// How much is, or was, in the kernel.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelStats {
@@ -453,21 +459,15 @@ impl Kernel {
 /// Those that do not serve any more: some packets may have been at them when they were retired.
 fn collect_retired(table: &mut Table, began: std::time::Instant, sum: &mut Sum) {
     let Table { places, retired, free, .. } = table;
-    let mut add = |at: u32| {
-        let Place { entry, served } = &mut places[at as usize];
-        served.iter_mut().for_each(|s| sum.add(entry, s));
-    };
     let since = |when: &std::time::Instant| began.saturating_duration_since(*when);
     let lately = retired.iter().rev().take_while(|(when, _)| since(when) < LIKELY);
-    lately.for_each(|(_, at)| add(*at));
+    lately.for_each(|(_, at)| places[*at as usize].collect(sum));
     let n_over = retired.partition_point(|(when, _)| since(when) > GRACE);
     for (_, at) in retired.drain(..n_over) {
-        add(at);
+        let place = &mut places[at as usize];
+        place.collect(sum);
+        place.served = None;
         free.push(at);
-    }
-    // What is free is nobody's.
-    for at in &free[free.len() - n_over..] {
-        places[*at as usize].served = None;
     }
 }
 

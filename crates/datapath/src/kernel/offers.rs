@@ -120,9 +120,7 @@ impl Offers {
     pub fn forget(&mut self, port: DpPort) {
         self.made.retain(|o| o.port != port);
     }
-}
 
-impl Offers {
     /// An entry that was made for a candidate is to serve when nothing waits.
     pub(super) fn add(&mut self, c: &Candidate<'_>, entry: &'static Entry) {
         if self.made.iter().any(|o| std::ptr::eq(o.entry, entry)) {
