@@ -3,7 +3,7 @@
 //! The loop takes one batch from each ready queue that has a turn ([`Turns`]): a flooding port gets no more than its
 //! share of the worker's time, whatever its packets cost. Queues whose frames are seen in memory need no
 //! system call to be found, but every few rounds all are asked. Without work it looks again for a while, up to
-//! `spin` and only if that paid lately ([`Spin`]), before it sleeps in `epoll_wait` without a limit; commands ring
+//! `spin` and only if that paid lately ([`Spin`]), before it sleeps in the kernel without a limit; commands ring
 //! a bell that ends the sleep.
 //!
 //! What the control plane commands is done between two rounds, when all packets of the last one are sent: so a
@@ -52,6 +52,12 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 /// Rounds in a row over queues that are seen to have frames, before all are asked.
 const MAX_PEEKS: u32 = 8;
 
+/// A queue that was seen so many times to have frames is set aside from the others that the kernel is asked for.
+const BUSY: u32 = 256;
+
+/// Most queues that are set aside: a sleep asks for each of them.
+const MAX_ASIDE: usize = 8;
+
 /// How long a worker sleeps that has queues without a descriptor.
 const NO_FD_SLEEP: Duration = Duration::from_millis(1);
 
@@ -79,6 +85,8 @@ pub(crate) struct Rx {
     no_fd: bool,
     /// The last reception left some, probably.
     more: bool,
+    /// Times that it was seen to have frames, since the last queues were set aside.
+    seen: u32,
     /// Receptions in a row that brought nothing.
     empty: u32,
     /// Frames that the queue had read and refused by then.
@@ -98,8 +106,8 @@ impl Rx {
         state: Arc<PortState>,
     ) -> Rx {
         let no_fd = queue.fd().is_none();
-        let (more, busy_ns, failed) = Default::default();
-        Rx { port, number, queue, no_fd, more, empty: 0, refused: 0, state, busy_ns, failed }
+        let (more, seen, empty, refused, busy_ns, failed) = Default::default();
+        Rx { port, number, queue, no_fd, more, seen, empty, refused, state, busy_ns, failed }
     }
 
     /// Whether the queue looks readable for ever without there being anything to read. A frame
@@ -129,6 +137,8 @@ pub(crate) struct Worker {
     rx: Vec<Option<Box<Rx>>>,
     n_no_fd: usize,
     poller: Poller,
+    /// Queues that the poller has set aside.
+    aside: Vec<usize>,
     ready: Vec<u64>,
     turns: Turns,
     /// Which queue the time goes to, and since when.
@@ -159,6 +169,7 @@ impl Worker {
             rx: Vec::new(),
             n_no_fd: 0,
             poller: Poller::new()?,
+            aside: Vec::new(),
             ready: Vec::new(),
             turns: Turns::default(),
             current: None,
@@ -205,7 +216,10 @@ impl Worker {
             n_peeked = if n_peeked < MAX_PEEKS && self.peek() { n_peeked + 1 } else { 0 };
             let mut waited = Waited::default();
             if n_peeked == 0 {
-                match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready) {
+                let rx = &self.rx;
+                let rx_at = |at: u64| rx.get(at as usize).and_then(Option::as_ref);
+                let has_frames = |at| rx_at(at).is_some_and(|rx| rx.queue.is_ready());
+                match self.poller.wait_spinning(&mut spin, timeout, &mut self.ready, has_frames) {
                     Ok(w) => waited = w,
                     // Only a broken descriptor set can fail here; do not spin on it.
                     Err(_) => std::thread::sleep(NO_FD_SLEEP),
@@ -239,17 +253,54 @@ impl Worker {
 
     /// Collects the queues that are seen to have frames, and those that should have; whether there are any of the first.
     fn peek(&mut self) -> bool {
-        let mut any = false;
+        let (mut any, mut busy) = (false, None);
         self.ready.clear();
-        for (at, rx) in (0..).zip(&self.rx) {
+        for (at, rx) in self.rx.iter_mut().enumerate() {
             let Some(rx) = rx else { continue };
             let is_ready = rx.queue.is_ready();
             any |= is_ready;
+            if is_ready && rx.seen < BUSY && busy.is_none() {
+                rx.seen += 1;
+                busy = (rx.seen == BUSY).then_some(at);
+            }
             if is_ready || rx.more {
-                self.ready.push(at);
+                self.ready.push(at as u64);
             }
         }
+        if let Some(at) = busy {
+            self.set_aside(at);
+        }
         any
+    }
+
+    /// Spares those who send to a queue what it costs them to tell of it.
+    #[cold]
+    fn set_aside(&mut self, at: usize) {
+        if self.aside.len() == MAX_ASIDE {
+            // Let the busiest find each other again.
+            for at in std::mem::take(&mut self.aside) {
+                self.put_back(at);
+            }
+        }
+        let Some(rx) = self.rx[at].as_mut() else { return };
+        if let Some(fd) = rx.queue.fd()
+            && self.poller.set_aside(fd, at as u64).is_ok()
+        {
+            self.aside.push(at);
+        }
+    }
+
+    /// Undoes [`Worker::set_aside`].
+    fn put_back(&mut self, at: usize) {
+        let Some(rx) = self.rx[at].as_mut() else { return };
+        rx.seen = 0;
+        let Some(fd) = rx.queue.fd() else { return };
+        let back = self.poller.remove(fd).and_then(|()| self.poller.add(fd, at as u64));
+        if back.is_err()
+            && let Some(rx) = self.remove_rx(at)
+        {
+            self.report(&rx);
+        }
     }
 
     /// One round of batches. A packet that makes the engine or the slow path panic must not stop
@@ -296,7 +347,8 @@ impl Worker {
         true
     }
 
-    fn add_rx(&mut self, rx: Box<Rx>) {
+    fn add_rx(&mut self, mut rx: Box<Rx>) {
+        rx.seen = 0;
         let at = self.rx.iter().position(Option::is_none).unwrap_or(self.rx.len());
         if let Some(fd) = rx.queue.fd()
             && self.poller.add(fd, at as u64).is_err()
@@ -315,6 +367,7 @@ impl Worker {
     fn remove_rx(&mut self, at: usize) -> Option<Box<Rx>> {
         let rx = self.rx[at].take()?;
         self.engine.offers.forget(rx.port);
+        self.aside.retain(|&aside| aside != at);
         self.current = self.current.filter(|(queue, _)| *queue != at);
         self.n_no_fd -= usize::from(rx.no_fd);
         if let Some(fd) = rx.queue.fd() {

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
 
 use base::{DpPort, Instant, RecircId};
@@ -264,6 +264,66 @@ fn a_sleeping_worker_wakes_for_packets_and_commands() {
     let s = dp.stats();
     assert_eq!((s.packets, s.missed, s.hits()), (100, 4, 96));
     assert_eq!(dp.flows().iter().map(|f| f.stats().n_packets).sum::<u64>(), 96);
+}
+
+/// [`Bytes`] that are seen to be there without a system call.
+#[derive(Debug)]
+struct Seen {
+    queue: Bytes,
+    waiting: Arc<AtomicI64>,
+}
+
+impl RxQueue for Seen {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.queue.fd()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    fn recv(&mut self, bufs: &mut [PacketBuf]) -> Received {
+        let got = self.queue.recv(bufs);
+        self.waiting.fetch_sub(got.n as i64, Relaxed);
+        got
+    }
+}
+
+#[test]
+fn more_busy_queues_than_are_set_aside_are_all_served_between_sleeps() {
+    const N: u8 = 12;
+    let (dp, _events) = datapath(1, Policy::new(|_| (PacketKey::ZERO, vec![out(90)])));
+    let sink = with_sink(&dp, 90);
+    let add = |n: u8| {
+        let (queue, wire) = Bytes::new();
+        let waiting = Arc::default();
+        let seen = Seen { queue, waiting: Arc::clone(&waiting) };
+        dp.add_port(DpPort(n.into()), &mut Custom::new(seen)).unwrap();
+        (wire, waiting)
+    };
+    let mut wires: Vec<_> = (1..=N).map(add).collect();
+    for round in 0..4_000 {
+        if round == 2_000 {
+            // Queues that are set aside, or not, go; others take their places.
+            for n in 1..=6 {
+                assert!(dp.remove_port(DpPort(n.into())));
+                wires[usize::from(n) - 1] = add(n);
+            }
+        }
+        let spin = if round % 200 < 100 { 50 } else { 0 };
+        if round % 100 == 0 {
+            dp.set_spin(1, std::time::Duration::from_micros(spin));
+        }
+        for (wire, waiting) in &mut wires {
+            wire.write_all(&[1]).unwrap();
+            waiting.fetch_add(1, Relaxed);
+        }
+        for _ in 0..N {
+            sink.recv_timeout(std::time::Duration::from_secs(20)).expect("a packet in each round");
+        }
+    }
+    assert_eq!(dp.stats().packets, 4_000 * u64::from(N));
+    assert_eq!(dp.queues().len(), N.into());
 }
 
 /// Bytes come in order and without a gap, so many.

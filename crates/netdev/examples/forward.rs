@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
     };
     let mut ports = [open(a)?, open(b)?];
-    let poller = Poller::new()?;
+    let mut poller = Poller::new()?;
     let (mut rx, mut tx) = (Vec::new(), Vec::new());
     for (i, port) in ports.iter_mut().enumerate() {
         port.warnings().iter().for_each(|w| eprintln!("{w}"));
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let (mut bufs, mut ready) = (new_batch(), Vec::new());
     loop {
-        poller.wait_spinning(&mut spin, None, &mut ready)?;
+        poller.wait_spinning(&mut spin, None, &mut ready, |_| false)?;
         for &i in &ready {
             let i = i as usize;
             let n = rx[i].recv(&mut bufs).n;

@@ -18,9 +18,9 @@
 //! # fn f(mut rx: Vec<Box<dyn RxQueue>>, tx: &mut dyn TxQueue) -> Result<(), netdev::Errno> {
 //! let mut bufs = new_batch(); // once per worker; frames stay where they were received
 //! let mut spin = Spin::new(Duration::from_micros(40));
-//! let (poller, mut ready) = (Poller::new()?, Vec::new()); // rx[i] was added with token i
+//! let (mut poller, mut ready) = (Poller::new()?, Vec::new()); // rx[i] was added with token i
 //! loop {
-//!     poller.wait_spinning(&mut spin, None, &mut ready)?;
+//!     poller.wait_spinning(&mut spin, None, &mut ready, |_| false)?;
 //!     for &i in &ready {
 //!         let got = rx[i as usize].recv(&mut bufs); // one system call, up to BATCH frames
 //!         let out: [&packet::PacketBuf; BATCH] = std::array::from_fn(|k| &bufs[k]);

@@ -324,7 +324,7 @@ mod tests {
         let mut port = file.open(false).unwrap();
         let mut rx = port.take_rx().unwrap();
         assert!(port.take_rx().is_none());
-        let poller = Poller::new().unwrap();
+        let mut poller = Poller::new().unwrap();
         poller.add(rx.fd().unwrap(), 7).unwrap();
         let (mut bufs, mut ready, mut got) = (new_batch(), Vec::new(), Vec::new());
         // Smaller than what comes: as after headers were pushed and the buffer was made anew.

@@ -44,7 +44,7 @@ fn receive(
     n: usize,
     wanted: impl Fn(&[u8]) -> Option<(u8, u8)>,
 ) -> BTreeMap<u8, Vec<(usize, u8)>> {
-    let poller = Poller::new().unwrap();
+    let mut poller = Poller::new().unwrap();
     for (q, token) in queues.iter().zip(0..) {
         poller.add(q.fd().unwrap(), token).unwrap();
     }

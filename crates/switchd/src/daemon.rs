@@ -355,7 +355,7 @@ fn watch_links() -> Result<mpsc::UnboundedReceiver<Vec<LinkEvent>>, StartError> 
     let mut monitor = Monitor::open()?;
     // What is there already is found when it is opened.
     let _ = monitor.poll();
-    let poller = Poller::new().map_err(|e| cannot(io::Error::from_raw_os_error(e.0)))?;
+    let mut poller = Poller::new().map_err(|e| cannot(io::Error::from_raw_os_error(e.0)))?;
     poller.add(monitor.as_fd(), 0).map_err(|e| cannot(io::Error::from_raw_os_error(e.0)))?;
     let (sender, receiver) = mpsc::unbounded_channel();
     let watch = move || {

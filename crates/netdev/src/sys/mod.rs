@@ -501,6 +501,28 @@ pub(crate) fn epoll_del(ep: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), Er
     Ok(())
 }
 
+/// A timeout for the kernel, rounded up, so that a short wait does not become a busy loop.
+fn milliseconds(timeout: Option<std::time::Duration>) -> i32 {
+    timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
+}
+
+/// Waits until one of the descriptors is readable or in error, which `revents` tells, or the time is over.
+pub(crate) fn poll(
+    fds: &mut [libc::pollfd],
+    timeout: Option<std::time::Duration>,
+) -> Result<(), Errno> {
+    let n = fds.len() as libc::nfds_t;
+    // SAFETY: the kernel writes within the `n` entries of the slice.
+    match cvt(unsafe { libc::poll(fds.as_mut_ptr(), n, milliseconds(timeout)) }) {
+        Ok(_) => Ok(()),
+        Err(Errno(libc::EINTR)) => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Ok(())
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// Waits and calls `each` with the token of every ready descriptor (up to 64 at a time). A
 /// signal ends the wait early without an error.
 pub(crate) fn epoll_wait(
@@ -509,11 +531,10 @@ pub(crate) fn epoll_wait(
     mut each: impl FnMut(u64),
 ) -> Result<(), Errno> {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    // Round up, so that a short wait does not become a busy loop.
-    let ms =
-        timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
     // SAFETY: the kernel writes at most 64 events into the array.
-    let r = cvt(unsafe { libc::epoll_wait(ep.as_raw_fd(), events.as_mut_ptr(), 64, ms) });
+    let r = cvt(unsafe {
+        libc::epoll_wait(ep.as_raw_fd(), events.as_mut_ptr(), 64, milliseconds(timeout))
+    });
     match r {
         Ok(n) => {
             for e in &events[..n as usize] {
