@@ -137,8 +137,6 @@ pub(crate) struct Worker {
     rx: Vec<Option<Box<Rx>>>,
     n_no_fd: usize,
     poller: Poller,
-    /// Queues that the poller has set aside.
-    aside: Vec<usize>,
     ready: Vec<u64>,
     turns: Turns,
     /// Which queue the time goes to, and since when.
@@ -169,7 +167,6 @@ impl Worker {
             rx: Vec::new(),
             n_no_fd: 0,
             poller: Poller::new()?,
-            aside: Vec::new(),
             ready: Vec::new(),
             turns: Turns::default(),
             current: None,
@@ -276,18 +273,15 @@ impl Worker {
     /// Spares those who send to a queue what it costs them to tell of it.
     #[cold]
     fn set_aside(&mut self, at: usize) {
-        if self.aside.len() == MAX_ASIDE {
+        if self.poller.aside().len() == MAX_ASIDE {
             // Let the busiest find each other again.
-            for at in std::mem::take(&mut self.aside) {
-                self.put_back(at);
+            for at in self.poller.aside().to_vec() {
+                self.put_back(at as usize);
             }
         }
-        let Some(rx) = self.rx[at].as_mut() else { return };
-        if let Some(fd) = rx.queue.fd()
-            && self.poller.set_aside(fd, at as u64).is_ok()
-        {
-            self.aside.push(at);
-        }
+        let fd = self.rx[at].as_ref().and_then(|rx| rx.queue.fd());
+        // One that cannot be is found where it was.
+        fd.map(|fd| self.poller.set_aside(fd, at as u64));
     }
 
     /// Undoes [`Worker::set_aside`].
@@ -367,7 +361,6 @@ impl Worker {
     fn remove_rx(&mut self, at: usize) -> Option<Box<Rx>> {
         let rx = self.rx[at].take()?;
         self.engine.offers.forget(rx.port);
-        self.aside.retain(|&aside| aside != at);
         self.current = self.current.filter(|(queue, _)| *queue != at);
         self.n_no_fd -= usize::from(rx.no_fd);
         if let Some(fd) = rx.queue.fd() {

@@ -4,6 +4,7 @@
 //! otherwise. A reader believes no length: what does not fit ends the iteration.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::sys::{self, Errno};
 
@@ -19,8 +20,8 @@ const NLA_F_NESTED: u16 = 0x8000;
 /// Bits of an attribute's type that are not flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const HEADER: usize = 16;
-/// Milliseconds to wait for the kernel's answer, which it gives within the request.
-const PATIENCE: i32 = 5000;
+/// How long to wait for the kernel's answer, which it gives within the request.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn align(n: usize) -> usize {
     n.next_multiple_of(4)
@@ -212,7 +213,7 @@ impl Socket {
                 }
             }
             // A refused batch (nftables) may never come to its last message.
-            if outcome.is_err() && !sys::wait_readable(self.fd.as_fd(), 0) {
+            if outcome.is_err() && !sys::wait_readable(self.fd.as_fd(), Duration::ZERO) {
                 return outcome;
             }
         }

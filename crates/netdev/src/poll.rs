@@ -80,10 +80,6 @@ pub struct Poller {
     aside: Vec<u64>,
 }
 
-fn polled(fd: BorrowedFd<'_>) -> libc::pollfd {
-    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
-}
-
 /// Ends a [`Poller::wait`] from another thread.
 #[derive(Clone, Debug)]
 pub struct Waker {
@@ -103,7 +99,7 @@ impl Poller {
         let epoll = sys::epoll_create()?;
         let bell = sys::eventfd()?;
         sys::epoll_add(epoll.as_fd(), bell.as_fd(), WAKER)?;
-        let polled = vec![polled(epoll.as_fd())];
+        let polled = vec![sys::pollfd(epoll.as_fd())];
         Ok(Poller { epoll, bell: Arc::new(bell), polled, aside: Vec::new() })
     }
 
@@ -135,8 +131,13 @@ impl Poller {
     pub fn set_aside(&mut self, fd: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
         self.remove(fd)?;
         self.aside.push(token);
-        self.polled.push(polled(fd));
+        self.polled.push(sys::pollfd(fd));
         Ok(())
+    }
+
+    /// Tokens of those that were set aside, the first ones first.
+    pub fn aside(&self) -> &[u64] {
+        &self.aside
     }
 
     /// Waits until a descriptor is readable (or in error), the bell rings, or `timeout` is over
@@ -197,11 +198,13 @@ impl Poller {
             ready.extend(self.aside.iter().copied().filter(|&token| has_frames(token)));
             // A device that is gone has no frames, and who never sleeps is to hear of it too.
             n_looks = n_looks.wrapping_add(1);
-            let found = !ready.is_empty()
-                || match n_looks.is_multiple_of(LOOKS) {
-                    true => self.look(Some(Duration::ZERO), ready)?,
-                    false => self.look_at_set(Some(Duration::ZERO), ready)?,
-                };
+            let found = if !ready.is_empty() {
+                true
+            } else if n_looks.is_multiple_of(LOOKS) {
+                self.look(Some(Duration::ZERO), ready)?
+            } else {
+                self.look_at_set(Some(Duration::ZERO), ready)?
+            };
             if found {
                 return Ok(Waited { looked: start.elapsed(), slept: Duration::ZERO });
             }
@@ -290,6 +293,7 @@ mod tests {
         for token in [2, 0] {
             p.set_aside(pairs[token].1.as_fd(), token as u64).unwrap();
         }
+        assert_eq!(p.aside(), [2, 0]);
         let mut ready = vec![7];
         p.wait(Some(Duration::ZERO), &mut ready).unwrap();
         assert!(ready.is_empty());

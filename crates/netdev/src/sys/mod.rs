@@ -259,11 +259,10 @@ pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
     Ok(cvt(n as i64)? as usize)
 }
 
-/// Waits until `fd` is readable, at most `ms` milliseconds. True if it is (or has an error).
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, ms: i32) -> bool {
-    let mut p = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd, and its count is one.
-    unsafe { libc::poll(&mut p, 1, ms) == 1 }
+/// Waits until `fd` is readable, at most for `timeout`. True if it is (or has an error).
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: std::time::Duration) -> bool {
+    let mut fds = [pollfd(fd)];
+    poll(&mut fds, Some(timeout)).is_ok() && fds[0].revents != 0
 }
 
 /// Longest device name in bytes (`IFNAMSIZ` - 1).
@@ -504,6 +503,11 @@ pub(crate) fn epoll_del(ep: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), Er
 /// A timeout for the kernel, rounded up, so that a short wait does not become a busy loop.
 fn milliseconds(timeout: Option<std::time::Duration>) -> i32 {
     timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
+}
+
+/// For [`poll`]: asks whether a descriptor is readable.
+pub(crate) fn pollfd(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
 }
 
 /// Waits until one of the descriptors is readable or in error, which `revents` tells, or the time is over.
