@@ -189,6 +189,15 @@ impl Tracked {
         self.hash = self.parsed.hash(secret);
         Ok(())
     }
+
+    /// Becomes what [`Tracked::read`] would have made of the same frame for another zone.
+    #[inline]
+    pub fn move_to(&mut self, zone: Zone, secret: HashKey) {
+        if self.parsed.key.zone() != zone {
+            self.parsed.key.set_zone(zone);
+            self.hash = self.parsed.hash(secret);
+        }
+    }
 }
 
 /// Most packets that are looked up together.

@@ -292,20 +292,22 @@ fn transport_sum_ok(ip: &Ip<'_>, proto: u8, bytes: &[u8]) -> bool {
 fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> Result<(), R> {
     out.len = ip.len;
     let data = ip.payload;
-    let (key, body) = match (ip.proto, !ip.ends.ipv6) {
+    let ports = match (ip.proto, !ip.ends.ipv6) {
         (ipproto::TCP, _) => {
-            let segment = sound_tcp(ip, csum_trusted)?;
-            (ports(ip, zone)?, Body::Tcp(segment))
+            out.body = Body::Tcp(sound_tcp(ip, csum_trusted)?);
+            ports_of(ip)?
         }
         (ipproto::UDP, _) => {
             sound_udp(ip, csum_trusted)?;
-            (ports(ip, zone)?, Body::Other)
+            out.body = Body::Other;
+            ports_of(ip)?
         }
         (ipproto::SCTP, _) => {
             if data.len() < packet::header::SCTP_LEN {
                 return Err(R::Truncated);
             }
-            (ports(ip, zone)?, Body::Other)
+            out.body = Body::Other;
+            ports_of(ip)?
         }
         (ipproto::ICMP, true) => {
             if !csum_trusted && checksum(data) != 0 {
@@ -320,9 +322,12 @@ fn transport(ip: &Ip<'_>, zone: Zone, csum_trusted: bool, out: &mut Parsed) -> R
             return icmp_message(ip, zone, out);
         }
         (ipproto::ICMP | ipproto::ICMPV6, _) => return Err(R::IcmpVersion),
-        _ => (generic(ip, zone), Body::Other),
+        _ => {
+            out.body = Body::Other;
+            NO_PORTS
+        }
     };
-    ((out.key, out.swapped), out.body) = (key, body);
+    (out.key, out.swapped) = key_of(ip, ports, zone);
     Ok(())
 }
 
@@ -384,19 +389,24 @@ fn sound_udp(ip: &Ip<'_>, csum_trusted: bool) -> Result<(), R> {
     Ok(())
 }
 
-/// A protocol without ports: addresses and protocol number are all.
-fn generic(ip: &Ip<'_>, zone: Zone) -> (Key, bool) {
-    ip.ends.ports_key(ip.proto, 0, 0, zone)
+/// Of a protocol without ports: addresses and protocol number are all.
+const NO_PORTS: (u16, u16) = (0, 0);
+
+/// The key of a packet with these ports, and whether it goes against its order.
+#[inline(always)]
+fn key_of(ip: &Ip<'_>, (sport, dport): (u16, u16), zone: Zone) -> (Key, bool) {
+    ip.ends.ports_key(ip.proto, sport, dport, zone)
 }
 
+/// Source and destination port, of which none is 0.
 #[inline(always)]
-fn ports(ip: &Ip<'_>, zone: Zone) -> Result<(Key, bool), R> {
+fn ports_of(ip: &Ip<'_>) -> Result<(u16, u16), R> {
     let sport = be16(ip.payload, 0).ok_or(R::Truncated)?;
     let dport = be16(ip.payload, 2).ok_or(R::Truncated)?;
     if sport == 0 || dport == 0 {
         return Err(R::BadHeader);
     }
-    Ok(ip.ends.ports_key(ip.proto, sport, dport, zone))
+    Ok((sport, dport))
 }
 
 #[inline(always)]
@@ -476,13 +486,13 @@ fn quoted(data: &[u8], v4: bool, zone: Zone) -> Option<([u64; 2], (Key, bool))> 
     };
     let key = match ip.proto {
         ipproto::TCP | ipproto::UDP | ipproto::SCTP if ip.payload.len() >= 8 => {
-            ports(&ip, zone).ok()?
+            key_of(&ip, ports_of(&ip).ok()?, zone)
         }
         ipproto::TCP | ipproto::UDP | ipproto::SCTP => return None,
         ipproto::ICMP if v4 => icmp_query(&ip, zone).ok()?,
         ipproto::ICMPV6 if !v4 => icmp_query(&ip, zone).ok()?,
         ipproto::ICMP | ipproto::ICMPV6 => return None,
-        _ => generic(&ip, zone),
+        _ => key_of(&ip, NO_PORTS, zone),
     };
     Some((ip.ends.src, key))
 }

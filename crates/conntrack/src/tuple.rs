@@ -238,6 +238,13 @@ impl Key {
         Zone((self.0[4] >> 32) as u16)
     }
 
+    /// Makes it the key of the same packet in another zone.
+    #[inline]
+    pub(crate) fn set_zone(&mut self, zone: Zone) {
+        const ZONE: u64 = 0xffff << 32;
+        self.0[4] = self.0[4] & !ZONE | u64::from(zone.0) << 32;
+    }
+
     /// IP protocol number.
     #[inline]
     pub const fn proto(&self) -> u8 {

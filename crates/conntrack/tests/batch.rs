@@ -47,6 +47,7 @@ proptest! {
         commit in any::<bool>(),
         force in any::<bool>(),
         translate in any::<bool>(),
+        elsewhere in 1..4_usize,
     ) {
         let public = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
         let nat = NatRequest {
@@ -69,9 +70,12 @@ proptest! {
                 let Parse::Packet(p) = parse(&view(f), req.zone) else { panic!("not a packet") };
                 said(&conntrack::process(&alone, T0, &p, &req))
             }).collect();
-            let tracked: Vec<Tracked> = part.iter().map(|f| {
+            let tracked: Vec<Tracked> = part.iter().enumerate().map(|(i, f)| {
                 let mut t = Tracked::NOTHING;
-                t.read(&view(f), req.zone, SECRET).unwrap();
+                // Some were read for another zone before.
+                let first = if i % elsewhere == 0 { req.zone } else { Zone(9) };
+                t.read(&view(f), first, SECRET).unwrap();
+                t.move_to(req.zone, SECRET);
                 t
             }).collect();
             let mut got = vec![String::new(); part.len()];

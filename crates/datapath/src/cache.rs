@@ -229,6 +229,12 @@ impl Caches {
         self.look_up_megaflow(hash, key)
     }
 
+    /// Asks for where [`Caches::look_up`] begins.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        base::prefetch(&self.exact[hash as usize & (self.exact.len() - 1)]);
+    }
+
     fn look_up_megaflow(&mut self, hash: u64, key: &PacketKey) -> Option<(&Arc<Local>, Hit)> {
         self.n_slow = self.n_slow.wrapping_add(1);
         let space = self.spaces.get_mut(place(key.in_port))?;

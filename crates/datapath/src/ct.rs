@@ -93,7 +93,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Reads one more packet for a zone of `table`; `prior` is its [`CtRequest::prior`].
+    /// Reads one more packet for a zone of `table`; `prior` is its [`CtRequest::prior`]. Gives it as it was read, if it can
+    /// be looked up.
     #[inline]
     pub fn read(
         &mut self,
@@ -101,16 +102,36 @@ impl Batch {
         view: &PacketView<'_>,
         zone: Zone,
         prior: Option<(ConnId, CtState)>,
-    ) {
+    ) -> Option<&Tracked> {
         let n = self.numbers.len() + self.refused.len();
         self.packets.push(Tracked { prior, ..Tracked::NOTHING });
-        let Some(place) = self.packets.last_mut() else { return };
+        let place = self.packets.last_mut()?;
         match place.read(view, zone, table.secret) {
-            Ok(()) => self.numbers.push(n),
+            Ok(()) => {
+                self.numbers.push(n);
+                self.packets.last()
+            }
             Err(reason) => {
                 self.packets.pop();
                 self.refused.push((n, reason));
+                None
             }
+        }
+    }
+
+    /// One more packet, which was read before and is the same still.
+    #[inline]
+    pub fn read_again(
+        &mut self,
+        table: &CtTable,
+        before: &Tracked,
+        zone: Zone,
+        prior: Option<(ConnId, CtState)>,
+    ) {
+        self.numbers.push(self.numbers.len() + self.refused.len());
+        self.packets.push(Tracked { prior, ..before.clone() });
+        if let Some(packet) = self.packets.last_mut() {
+            packet.move_to(zone, table.secret);
         }
     }
 }

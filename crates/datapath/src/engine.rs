@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use base::{DpPort, Instant};
-use conntrack::{ConnId, CtState};
+use conntrack::{ConnId, CtState, Tracked};
 use dpif::{DpAction, DropReason, Revalidation, SlowPath};
 use flow::PacketKey;
 use netdev::{BATCH, FRAME_CAPACITY, TxQueue};
@@ -75,6 +75,8 @@ pub(crate) struct Meta {
     pub(crate) prior: Option<(ConnId, CtState)>,
     /// Which of the engine's trails notes what it meets.
     pub(crate) trail: u8,
+    /// The tracker has read the bytes as they are: the slot's place in [`Engine::tracked`].
+    pub(crate) is_read: bool,
 }
 
 impl Meta {
@@ -85,6 +87,7 @@ impl Meta {
         held: false,
         prior: None,
         trail: NO_TRAIL,
+        is_read: false,
     };
 
     /// The same for a copy that is in no slot.
@@ -120,6 +123,8 @@ pub(crate) struct Engine {
     pub(crate) replay: Replay,
     pub(crate) bufs: Vec<PacketBuf>,
     pub(crate) meta: Vec<Meta>,
+    /// What the tracker has read of packets, for their next `ct` action; copies of packets have no place.
+    pub(crate) tracked: Box<[Tracked; BATCH]>,
     free: Vec<u16>,
     ports: Vec<Option<Out>>,
     dirty: Vec<u32>,
@@ -157,6 +162,7 @@ impl Engine {
             replay: Replay::new(),
             bufs: (0..BATCH).map(|_| PacketBuf::with_capacity(FRAME_CAPACITY)).collect(),
             meta: vec![Meta::NEW; BATCH],
+            tracked: Box::new([Tracked::NOTHING; BATCH]),
             free: Vec::new(),
             ports: Vec::new(),
             dirty: Vec::new(),
@@ -269,7 +275,7 @@ impl Engine {
         }
         meta.key = PacketKey::ZERO;
         meta.key.in_port = port.0;
-        (meta.stale, meta.prior, meta.trail) = (false, None, NO_TRAIL);
+        (meta.stale, meta.prior, meta.trail, meta.is_read) = (false, None, NO_TRAIL, false);
         flow::extract(buf, &mut meta.key);
         true
     }
@@ -297,8 +303,15 @@ impl Engine {
     pub(crate) fn pass(&mut self, packets: Run, depth: u32) {
         let mut run = Run::new();
         let mut current: Option<Arc<Local>> = None;
-        for slot in packets {
-            let found = self.find(slot, current.as_ref());
+        let hash_of = |&slot: &u16| {
+            let key = &self.meta[usize::from(slot)].key;
+            let hash = connection_hash(self.caches.secret(), key);
+            self.caches.prefetch(hash);
+            hash
+        };
+        let hashes: ArrayVec<u64, BATCH> = packets.iter().map(hash_of).collect();
+        for (slot, hash) in packets.into_iter().zip(hashes) {
+            let found = self.find(slot, hash, current.as_ref());
             if matches!(found, Found::Current) {
                 run.push(slot);
                 continue;
@@ -322,12 +335,11 @@ impl Engine {
         }
     }
 
-    /// The flow of a packet. A flow of an old generation is asked about first; if it is wrong it
+    /// The flow of a packet with this [`connection_hash`]. A flow of an old generation is asked about first; if it is wrong it
     /// goes, and another one may answer.
     #[inline]
-    fn find(&mut self, slot: u16, current: Option<&Arc<Local>>) -> Found {
+    fn find(&mut self, slot: u16, hash: u64, current: Option<&Arc<Local>>) -> Found {
         let key = &self.meta[usize::from(slot)].key;
-        let hash = connection_hash(self.caches.secret(), key);
         loop {
             let stats = &self.shared.stats[self.id];
             let Some((local, hit)) = self.caches.look_up(hash, key) else { return Found::Nothing };
@@ -407,6 +419,7 @@ impl Engine {
         if !std::mem::take(&mut meta.stale) {
             return;
         }
+        meta.is_read = false;
         let old = meta.key;
         let mut key = PacketKey::ZERO;
         key.tunnel = old.tunnel;

@@ -285,16 +285,26 @@ impl Engine {
             let s = usize::from(slot);
             let (was, l3, l4) = (self.meta[s].key.dl_type, self.bufs[s].l3(), self.bufs[s].l4());
             self.refresh(slot);
-            let (buf, meta) = (&mut self.bufs[s], &self.meta[s]);
-            let mut dl_type = meta.key.dl_type;
+            let prior = self.replay.pop_at(0).or(self.meta[s].prior);
+            if self.meta[s].is_read
+                && let Some(before) = self.tracked.get(s)
+            {
+                batch.read_again(&self.shared.ct, before, request.zone, prior);
+                continue;
+            }
+            let buf = &mut self.bufs[s];
+            let mut dl_type = self.meta[s].key.dl_type;
             if matches!(dl_type, ethertype::VLAN | ethertype::QINQ) && dl_type != was {
                 // What a pushed tag hides from a reader was there before.
                 dl_type = was;
                 buf.set_layers(l3, l4);
             }
             let view = PacketView::of(buf, dl_type);
-            let prior = self.replay.pop_at(0).or(meta.prior);
-            batch.read(&self.shared.ct, &view, request.zone, prior);
+            let read = batch.read(&self.shared.ct, &view, request.zone, prior);
+            if let (Some(read), Some(place)) = (read, self.tracked.get_mut(s)) {
+                place.clone_from(read);
+                self.meta[s].is_read = true;
+            }
         }
         // What is left to do about packets, by their places in the run.
         let mut todo: ArrayVec<(usize, Todo), BATCH> = ArrayVec::new();

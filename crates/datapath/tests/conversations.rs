@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use base::{DpPort, Duration, RecircId};
+use base::{DpPort, Duration, RecircId, Zone};
 use common::{Net, Policy, Tcp, five_tuple_mask, out, tcp, udp};
 use conntrack::{ConnFilter, CtRequest};
 use datapath::{Config, Error};
@@ -209,6 +210,41 @@ fn a_full_port_is_counted() {
     net.send(1, &udp(A, B, 1, 2, &[0; 10]));
     assert_eq!(net.dp.stats().dropped(DropReason::TxFull), 1);
     assert_eq!(std::iter::from_fn(|| end.take()).count(), 1);
+}
+
+#[test]
+fn each_ct_action_sees_the_packet_as_it_is_by_then() {
+    let ct = |zone| {
+        let request = CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() };
+        DpAction::Ct(Box::new(request))
+    };
+    let to = |last: u8| {
+        let (mut value, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
+        (value.nw_dst, mask.nw_dst) = (u32::from_be_bytes([10, 0, 0, last]), u32::MAX);
+        DpAction::Set(Box::new(SetMasked { group: SetGroup::Ipv4, value, mask }))
+    };
+    let net = Net::simulated(
+        2,
+        Policy::new(move |k| match k.recirc_id {
+            0 => {
+                (five_tuple_mask(), vec![ct(1), ct(2), to(7), ct(2), DpAction::Recirc(RecircId(1))])
+            }
+            _ => (five_tuple_mask(), vec![ct(3), to(8), ct(3), out(2)]),
+        }),
+    );
+    // The second is read into the place of the first.
+    for (port, round) in [(1000, 1), (1001, 2)] {
+        let o = net.send(1, &udp(A, B, port, 53, b"query"));
+        assert_eq!(o[1][0].frame()[30..34], [10, 0, 0, 8]);
+        let mut seen = Vec::new();
+        net.dp.conntrack().dump(net.now, &ConnFilter::default(), |c| {
+            seen.extend((c.orig.src_id == port).then_some((c.zone.0, c.orig.dst)));
+        });
+        seen.sort_unstable();
+        let expected = [(1, 2), (2, 2), (2, 7), (3, 7), (3, 8)];
+        let expected = expected.map(|(zone, last)| (zone, Ipv4Addr::new(10, 0, 0, last).into()));
+        assert_eq!((seen, net.dp.conntrack().len()), (expected.to_vec(), round * 5));
+    }
 }
 
 /// The seven lines of the story on ports 2 and 3: 2 may open connections, 3 may only answer.

@@ -158,7 +158,9 @@ impl ConnCache {
 
     /// Remembers what a packet met on the long way, if it is worth it.
     fn learn(&mut self, trail: &mut Trail) {
-        if let Some((path, conns)) = self.path_of(trail) {
+        if !trail.is_fleeting()
+            && let Some((path, conns)) = self.path_of(trail)
+        {
             self.remember(&trail.head, path, &conns);
         }
         trail.end();

@@ -73,6 +73,11 @@ impl Trail {
         self.flows.clear();
     }
 
+    /// The next packet does not go this way: this one had no connection yet.
+    pub fn is_fleeting(&self) -> bool {
+        self.verdicts.iter().any(|v| v.conn.is_none())
+    }
+
     pub fn hit(&mut self, flow: &Arc<Local>) {
         self.lost |= self.flows.try_push(Arc::clone(flow)).is_err();
     }

@@ -115,12 +115,19 @@ impl<const K: usize, const E: usize> Table<K, E> {
         [a, a + E, b, b + E]
     }
 
-    /// Asks for the first set of a packet.
+    /// Asks for the first set of a packet, and its mark.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let [at, ..] = self.places(hash);
         base::prefetch(&self.words[at]);
         base::prefetch(&self.words[at + E]);
+        base::prefetch(&self.marks[self.mark_at(hash)]);
+    }
+
+    /// Where the mark of a packet is.
+    #[inline]
+    fn mark_at(&self, hash: u64) -> usize {
+        (hash >> 24) as usize & (self.marks.len() - 1)
     }
 
     /// Looks for a packet. `varies` gives the bits of the third word, and of the last, that the
@@ -144,7 +151,7 @@ impl<const K: usize, const E: usize> Table<K, E> {
             ];
             return Sight::Known(Entry { path, conns });
         }
-        let at = (head.hash >> 24) as usize & (self.marks.len() - 1);
+        let at = self.mark_at(head.hash);
         let (mark, place) = ((head.hash >> 56) as u8 & !TIMES, &mut self.marks[at]);
         if *place & TIMES == 0 {
             *place = mark | 1;
