@@ -48,6 +48,7 @@ pub fn document(options: &Options, machine: &Machine, report: &Report) -> String
         "targets": report.targets().iter().map(|v| json!({
             "part": v.target.metric.facts().part.name(),
             "metric": v.target.metric.facts().name,
+            "system": v.target.ours().name(),
             "against": v.target.against.map(System::name),
             "recorded": v.recorded,
             "at_least": v.target.at_least,

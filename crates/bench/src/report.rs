@@ -149,7 +149,7 @@ impl Report {
     }
 
     fn verdict(&self, target: Target) -> Option<Verdict> {
-        let ours = self.spread(System::Sekisho, target.metric)?.median;
+        let ours = self.spread(target.ours(), target.metric)?.median;
         let (unit, recorded) = match target.against {
             None => (1.0, false),
             Some(system) => match (self.spread(system, target.metric), target.recorded) {
@@ -185,6 +185,10 @@ impl fmt::Display for Verdict {
         let (facts, value) = (metric.facts(), short(self.value));
         let verdict = if self.met { "met   " } else { "MISSED" };
         write!(f, "{verdict} {}", facts.title)?;
+        match self.target.ours() {
+            System::Sekisho => {}
+            system => write!(f, ", {system}")?,
+        }
         match against {
             Some(system) => write!(f, ": {value} x {system}")?,
             None if facts.unit.is_empty() => write!(f, ": {value}")?,
@@ -298,6 +302,12 @@ mod tests {
         assert!(text.contains("met    TCP, one stream: 20.0 x ovs (at least 18)\n"), "{text}");
         assert!(text.contains("MISSED start to first packet: 250 ms (at most 200)\n"), "{text}");
         assert!(!text.contains("br_netfilter"), "nothing was measured there: {text}");
+        // Of ports of one type, where the other's are of it.
+        let mut report = Report::default();
+        let rates = [(System::Sekisho, 9.0), (System::Afxdp, 5.0), (System::OvsAfxdp, 4.0)];
+        rates.iter().for_each(|(system, rate)| report.add(*system, Metric::Udp, *rate));
+        let expected = "met    UDP of 64 bytes, afxdp: 1.25 x ovs-afxdp (at least 1.2)\n";
+        assert_eq!(report.verdicts(), expected);
     }
 
     #[test]
