@@ -247,6 +247,24 @@ fn each_ct_action_sees_the_packet_as_it_is_by_then() {
     }
 }
 
+#[test]
+fn ct_actions_behind_a_pushed_tag_see_what_it_hides() {
+    let ct = |zone| {
+        let request = CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() };
+        DpAction::Ct(Box::new(request))
+    };
+    let push = DpAction::PushVlan { tpid: 0x88a8, tci: 7 };
+    let actions = vec![push, ct(1), ct(2), out(2)];
+    let net = Net::simulated(2, Policy::new(move |_| (five_tuple_mask(), actions.clone())));
+    let mut frame = udp(A, B, 1000, 53, b"query").frame().to_vec();
+    frame.splice(12..12, [0x81, 0, 0, 5]);
+    net.send(1, &PacketBuf::from_frame(&frame));
+    let mut zones = Vec::new();
+    net.dp.conntrack().dump(net.now, &ConnFilter::default(), |c| zones.push(c.zone.0));
+    zones.sort_unstable();
+    assert_eq!(zones, [1, 2]);
+}
+
 /// The seven lines of the story on ports 2 and 3: 2 may open connections, 3 may only answer.
 fn stateful(k: &PacketKey) -> (PacketKey, Vec<DpAction>) {
     let mut m = PacketKey::ZERO;
