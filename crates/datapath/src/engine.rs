@@ -335,8 +335,8 @@ impl Engine {
         }
     }
 
-    /// The flow of a packet with this [`connection_hash`]. A flow of an old generation is asked about first; if it is wrong it
-    /// goes, and another one may answer.
+    /// The flow of a packet with this [`connection_hash`]. A flow of an old generation is asked about
+    /// first; if it is wrong it goes, and another one may answer.
     #[inline]
     fn find(&mut self, slot: u16, hash: u64, current: Option<&Arc<Local>>) -> Found {
         let key = &self.meta[usize::from(slot)].key;

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use base::{DpPort, Duration, RecircId, Zone};
-use common::{Net, Policy, Tcp, five_tuple_mask, out, tcp, udp};
+use base::{DpPort, Duration, RecircId};
+use common::{Net, Policy, Tcp, commit, five_tuple_mask, out, tcp, udp};
 use conntrack::{ConnFilter, CtRequest};
 use datapath::{Config, Error};
 use dpif::{
@@ -214,10 +214,6 @@ fn a_full_port_is_counted() {
 
 #[test]
 fn each_ct_action_sees_the_packet_as_it_is_by_then() {
-    let ct = |zone| {
-        let request = CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() };
-        DpAction::Ct(Box::new(request))
-    };
     let to = |last: u8| {
         let (mut value, mut mask) = (PacketKey::ZERO, PacketKey::ZERO);
         (value.nw_dst, mask.nw_dst) = (u32::from_be_bytes([10, 0, 0, last]), u32::MAX);
@@ -226,10 +222,11 @@ fn each_ct_action_sees_the_packet_as_it_is_by_then() {
     let net = Net::simulated(
         2,
         Policy::new(move |k| match k.recirc_id {
-            0 => {
-                (five_tuple_mask(), vec![ct(1), ct(2), to(7), ct(2), DpAction::Recirc(RecircId(1))])
-            }
-            _ => (five_tuple_mask(), vec![ct(3), to(8), ct(3), out(2)]),
+            0 => (
+                five_tuple_mask(),
+                vec![commit(1), commit(2), to(7), commit(2), DpAction::Recirc(RecircId(1))],
+            ),
+            _ => (five_tuple_mask(), vec![commit(3), to(8), commit(3), out(2)]),
         }),
     );
     // The second is read into the place of the first.
@@ -249,12 +246,8 @@ fn each_ct_action_sees_the_packet_as_it_is_by_then() {
 
 #[test]
 fn ct_actions_behind_a_pushed_tag_see_what_it_hides() {
-    let ct = |zone| {
-        let request = CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() };
-        DpAction::Ct(Box::new(request))
-    };
     let push = DpAction::PushVlan { tpid: 0x88a8, tci: 7 };
-    let actions = vec![push, ct(1), ct(2), out(2)];
+    let actions = vec![push, commit(1), commit(2), out(2)];
     let net = Net::simulated(2, Policy::new(move |_| (five_tuple_mask(), actions.clone())));
     let mut frame = udp(A, B, 1000, 53, b"query").frame().to_vec();
     frame.splice(12..12, [0x81, 0, 0, 5]);

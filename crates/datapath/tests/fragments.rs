@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use base::{Duration, RecircId, Zone};
-use common::{Net, Policy, out, udp};
+use common::{Net, Policy, commit, out, udp};
 use conntrack::frag::{PURGE_AFTER, TIMEOUT};
 use conntrack::{CtRequest, InvalidReason, NatKind, NatRequest};
 use datapath::{Config, DpStats};
@@ -82,10 +82,6 @@ fn cut(p: &PacketBuf, id: u16, size: usize) -> Vec<PacketBuf> {
 
 fn ct(request: CtRequest) -> DpAction {
     DpAction::Ct(Box::new(request))
-}
-
-fn commit(zone: u16) -> DpAction {
-    ct(CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() })
 }
 
 /// All packets go through these actions.

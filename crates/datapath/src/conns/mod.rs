@@ -158,9 +158,7 @@ impl ConnCache {
 
     /// Remembers what a packet met on the long way, if it is worth it.
     fn learn(&mut self, trail: &mut Trail) {
-        if !trail.is_fleeting()
-            && let Some((path, conns)) = self.path_of(trail)
-        {
+        if let Some((path, conns)) = self.path_of(trail) {
             self.remember(&trail.head, path, &conns);
         }
         trail.end();
@@ -168,6 +166,9 @@ impl ConnCache {
 
     /// The path that a trail comes to, if any, and the connections on it.
     fn path_of(&mut self, trail: &Trail) -> Option<(PathRef, Conns)> {
+        if trail.is_fleeting() {
+            return None;
+        }
         let hash = flows_hash(self.secret, trail.flows());
         let mut conns = None;
         let paths = &self.paths;

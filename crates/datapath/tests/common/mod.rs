@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-use base::{DpPort, Instant};
+use base::{DpPort, Instant, Zone};
+use conntrack::CtRequest;
 use datapath::{Config, Datapath};
 use dpif::{
     Credit, DpAction, FlowStats, MegaflowSpec, Revalidation, SlowPath, Upcall, UserspaceCookie,
@@ -195,6 +196,11 @@ impl Net {
 
 pub fn out(port: u32) -> DpAction {
     DpAction::Output(DpPort(port))
+}
+
+pub fn commit(zone: u16) -> DpAction {
+    let request = CtRequest { zone: Zone(zone), commit: true, ..CtRequest::default() };
+    DpAction::Ct(Box::new(request))
 }
 
 pub fn ipv4(src: [u8; 4], dst: [u8; 4], proto: u8, l4: &[u8]) -> Vec<u8> {
